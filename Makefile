@@ -1,0 +1,101 @@
+# make            the programs, in build/bin
+# make check      all tests; ends with "N passed, N failed"
+# make demo       a real fine-tune end to end (examples/demo)
+# Variants: make VARIANT=asan ..., CC=clang. Every variant builds under its own folder.
+
+VARIANT ?=
+CC      ?= cc
+O       := build$(if $(VARIANT),/$(VARIANT))
+BIN     := $(O)/bin
+PREFIX  ?= /usr/local
+DESTDIR ?=
+
+PROGRAMS := swift-tokenize swift-train swift-infer swift-eval swift-quant swift-merge
+PROGRAMS := $(foreach p,$(PROGRAMS),$(if $(wildcard tools/$p/main.c),$p))
+
+include kernels/kernels.mk
+
+WARN     := -Wall -Wextra -Werror
+CFLAGS   ?= -O2 -g
+CPPFLAGS += -D_GNU_SOURCE -I. -Icommon
+ALL_CFLAGS = -std=gnu11 -fopenmp $(WARN) $(CFLAGS) $(SAN)
+LDLIBS   := -ldnnl -lzstd -lcjson -lpcre2-8 -lutf8proc -lxxhash -ledit -ldl -lpthread -lm
+ifeq ($(VARIANT),asan)
+SAN      := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+CFLAGS   := -O1 -g
+endif
+ifeq ($(VARIANT),fuzz)
+CC       := clang
+SAN      := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+CFLAGS   := -O1 -g -DSW_FUZZ
+endif
+ifeq ($(VARIANT),clang)
+CC       := clang
+endif
+
+LIB_SRC  := $(sort $(wildcard common/*/*.c))
+LIB_OBJ  := $(LIB_SRC:%.c=$(O)/obj/%.o) $(KERNEL_OBJ)
+LIB      := $(O)/libswift.a
+TOOL_OBJ  = $(patsubst %.c,$(O)/obj/%.o,$(sort $(wildcard tools/$1/*.c)))
+
+.PHONY: all check demo bench install deps format clean FORCE
+.DELETE_ON_ERROR:
+.SECONDARY:
+all: $(PROGRAMS:%=$(BIN)/%)
+
+$(O)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) $(EXTRA_$*) -MMD -MP -c $< -o $@
+
+$(LIB): $(LIB_OBJ)
+	@rm -f $@
+	$(Q)ar rcs $@ $^
+
+define program_rule
+$(BIN)/$1: $(call TOOL_OBJ,$1) $(LIB)
+	@mkdir -p $$(@D)
+	$$(Q)$$(CC) $$(ALL_CFLAGS) $$(LDFLAGS) -o $$@ $$^ $$(LDLIBS)
+endef
+$(foreach p,$(PROGRAMS),$(eval $(call program_rule,$p)))
+
+include tests/tests.mk
+-include $(shell find build -name '*.d' 2>/dev/null)
+
+# ---- everything around it
+
+APT := gcc g++ make libc6-dev libomp-dev clang libclang-rt-dev libdnnl-dev libzstd-dev libcjson-dev libpcre2-dev libutf8proc-dev \
+       libxxhash-dev libedit-dev libcmocka-dev bats mandoc gnuplot-nox xz-utils python3 python3-pip python3-venv git ca-certificates \
+       pkg-config clang-format
+deps:
+	@sh tests/lint/deps.sh $(APT)
+
+format:
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+install: all man
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5 \
+	    $(DESTDIR)$(PREFIX)/share/man/man7 $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	install -m 755 $(PROGRAMS:%=$(BIN)/%) $(DESTDIR)$(PREFIX)/bin
+	for s in 1 5 7; do for f in $(O)/man/man$$s/*.$$s; do \
+	    [ ! -f $$f ] || install -m 644 $$f $(DESTDIR)$(PREFIX)/share/man/man$$s; done; done
+	for p in $(PROGRAMS); do $(BIN)/$$p --help=completion > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$p; done
+
+# man/man1/X.1.in has the line @OPTIONS@ where the program's own option table goes.
+MAN := $(patsubst man/%.in,$(O)/man/%,$(wildcard man/man*/*.in)) $(patsubst man/%,$(O)/man/%,$(wildcard man/man*/*.[157]))
+.PHONY: man
+man: $(MAN)
+$(O)/man/%: man/%
+	@mkdir -p $(@D)
+	$(Q)cp $< $@
+$(O)/man/man1/%.1: man/man1/%.1.in $(BIN)/%
+	@mkdir -p $(@D)
+	$(Q)$(BIN)/$* --help=man > $@.opts && sed -e '/@OPTIONS@/{r $@.opts' -e 'd}' $< > $@ && rm -f $@.opts
+
+demo: all
+	$(MAKE) -C examples/demo
+
+bench: all
+	tests/bench/run
+
+clean:
+	rm -rf build

@@ -1,0 +1,322 @@
+#include "base/fileio.h"
+
+#include "base/memory.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+int sw_read_file(const char *path, sw_buf *b)
+{
+    bool standard = !strcmp(path, "-");
+    FILE *f = standard ? stdin : fopen(path, "rb");
+    if (!f)
+        return sw_fail_errno("%s", path);
+    struct stat st;
+    if (!fstat(fileno(f), &st) && S_ISDIR(st.st_mode)) {
+        if (!standard)
+            fclose(f);
+        return sw_fail("%s: is a folder, a file is needed", path);
+    }
+    for (;;) {
+        sw_buf_reserve(b, 65536);
+        size_t got = fread(b->at + b->n, 1, b->cap - b->n - 1, f);
+        b->n += got;
+        b->at[b->n] = 0;
+        if (!got)
+            break;
+    }
+    int bad = ferror(f) ? sw_fail_errno("%s", standard ? "standard input" : path) : 0;
+    if (!standard)
+        fclose(f);
+    return bad;
+}
+
+bool sw_is_dir(const char *path)
+{
+    struct stat st;
+    return !stat(path, &st) && S_ISDIR(st.st_mode);
+}
+
+bool sw_is_file(const char *path)
+{
+    struct stat st;
+    return !stat(path, &st) && !S_ISDIR(st.st_mode);
+}
+
+int sw_mkdirs(const char *path)
+{
+    char *p = sw_strdup(path);
+    int rc = 0;
+    for (char *s = p + 1; rc == 0; s++) {
+        if (*s && *s != '/')
+            continue;
+        char keep = *s;
+        *s = 0;
+        if (mkdir(p, 0777) && errno != EEXIST)
+            rc = sw_fail_errno("%s: the folder cannot be made", p);
+        else if (!keep && !sw_is_dir(p))
+            rc = sw_fail("%s: exists and is not a folder", p);
+        *s = keep;
+        if (!keep)
+            break;
+    }
+    free(p);
+    return rc;
+}
+
+int sw_remove_tree(const char *path)
+{
+    struct stat st;
+    if (lstat(path, &st))
+        return errno == ENOENT ? 0 : sw_fail_errno("%s", path);
+    if (S_ISDIR(st.st_mode)) {
+        DIR *d = opendir(path);
+        if (!d)
+            return sw_fail_errno("%s", path);
+        int rc = 0;
+        for (struct dirent *e; !rc && (e = readdir(d));) {
+            if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
+                continue;
+            char *child = sw_path_join(path, e->d_name);
+            rc = sw_remove_tree(child);
+            free(child);
+        }
+        closedir(d);
+        if (rc)
+            return rc;
+    }
+    return remove(path) ? sw_fail_errno("%s: cannot be removed", path) : 0;
+}
+
+char *sw_path_join(const char *dir, const char *name)
+{
+    size_t n = strlen(dir);
+    return sw_strfmt("%s%s%s", dir, n && dir[n - 1] == '/' ? "" : "/", name);
+}
+
+static int sync_path(const char *path, int flags)
+{
+    int fd = open(path, flags | O_CLOEXEC);
+    if (fd < 0)
+        return sw_fail_errno("%s", path);
+    int rc = fsync(fd) && errno != EINVAL && errno != EROFS ? sw_fail_errno("%s: flush to disk", path) : 0;
+    close(fd);
+    return rc;
+}
+
+int sw_sync_dir(const char *path) { return sync_path(path, O_RDONLY | O_DIRECTORY); }
+
+static int sync_parent(const char *path)
+{
+    char *p = sw_strdup(path), *slash = strrchr(p, '/');
+    if (slash && slash > p)
+        *slash = 0;
+    int rc = sw_sync_dir(slash ? (slash > p ? p : "/") : ".");
+    free(p);
+    return rc;
+}
+
+int sw_map_file(const char *path, sw_mapping *m)
+{
+    *m = (sw_mapping){0};
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return sw_fail_errno("%s", path);
+    struct stat st;
+    int rc = 0;
+    if (fstat(fd, &st))
+        rc = sw_fail_errno("%s", path);
+    else if (!S_ISREG(st.st_mode))
+        rc = sw_fail("%s: is no regular file, it cannot be mapped", path);
+    else if (st.st_size == 0)
+        rc = sw_fail("%s: the file is empty", path);
+    if (!rc) {
+        void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (p == MAP_FAILED)
+            rc = sw_fail_errno("%s: cannot be mapped", path);
+        else
+            *m = (sw_mapping){p, (size_t)st.st_size};
+    }
+    close(fd);
+    return rc;
+}
+
+void sw_unmap_file(sw_mapping *m)
+{
+    if (m->at)
+        munmap((void *)(uintptr_t)m->at, m->n);
+    *m = (sw_mapping){0};
+}
+
+int sw_out_open(sw_outfile *o, const char *path)
+{
+    *o = (sw_outfile){0};
+    if (!strcmp(path, "-")) {
+        o->f = stdout;
+        return 0;
+    }
+    struct stat st;
+    if (!stat(path, &st) && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)) { /* a pipe or device: written directly */
+        o->f = fopen(path, "wb");
+        return o->f ? 0 : sw_fail_errno("%s", path);
+    }
+    o->path = sw_strdup(path);
+    o->temporary = sw_strfmt("%s.tmp.%ld", path, (long)getpid());
+    o->f = fopen(o->temporary, "wb");
+    if (!o->f) {
+        sw_fail_errno("%s: cannot be written", o->temporary);
+        sw_out_abort(o);
+        return -1;
+    }
+    return 0;
+}
+
+int sw_out_write(sw_outfile *o, const void *bytes, size_t n)
+{
+    if (n && fwrite(bytes, 1, n, o->f) != n)
+        return sw_fail_errno("%s: write", o->path ? o->path : "standard output");
+    return 0;
+}
+
+int sw_out_commit(sw_outfile *o)
+{
+    const char *name = o->path ? o->path : "standard output";
+    int rc = 0;
+    if (fflush(o->f))
+        rc = sw_fail_errno("%s: write", name);
+    if (!rc && o->temporary) {
+        if (fsync(fileno(o->f)) && errno != EINVAL)
+            rc = sw_fail_errno("%s: flush to disk", name);
+        int closed = fclose(o->f);
+        o->f = NULL;
+        if (!rc && closed)
+            rc = sw_fail_errno("%s: write", name);
+        if (!rc && rename(o->temporary, o->path))
+            rc = sw_fail_errno("%s: cannot be put in place", name);
+        if (!rc) {
+            rc = sync_parent(o->path);
+            free(o->temporary);
+            o->temporary = NULL;
+        }
+    }
+    sw_out_abort(o);
+    return rc;
+}
+
+void sw_out_abort(sw_outfile *o)
+{
+    if (o->f && o->f != stdout)
+        fclose(o->f);
+    if (o->temporary)
+        unlink(o->temporary);
+    free(o->path);
+    free(o->temporary);
+    *o = (sw_outfile){0};
+}
+
+int sw_write_file(const char *path, const void *bytes, size_t n)
+{
+    sw_outfile o;
+    if (sw_out_open(&o, path))
+        return -1;
+    if (sw_out_write(&o, bytes, n)) {
+        sw_out_abort(&o);
+        return -1;
+    }
+    return sw_out_commit(&o);
+}
+
+int sw_outdir_begin(sw_outdir *o, const char *path)
+{
+    char *clean = sw_strdup(path);
+    for (size_t n = strlen(clean); n > 1 && clean[n - 1] == '/'; n--)
+        clean[n - 1] = 0;
+    *o = (sw_outdir){clean, sw_strfmt("%s.tmp.%ld", clean, (long)getpid())};
+    if (sw_remove_tree(o->temporary) || sw_mkdirs(o->temporary)) {
+        sw_outdir_abort(o);
+        return -1;
+    }
+    return 0;
+}
+
+static int sync_tree(const char *path)
+{
+    DIR *d = opendir(path);
+    if (!d)
+        return sw_fail_errno("%s", path);
+    int rc = 0;
+    for (struct dirent *e; !rc && (e = readdir(d));) {
+        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
+            continue;
+        char *child = sw_path_join(path, e->d_name);
+        rc = sw_is_dir(child) ? sync_tree(child) : sync_path(child, O_RDONLY);
+        free(child);
+    }
+    closedir(d);
+    return rc ? rc : sw_sync_dir(path);
+}
+
+/* rename cannot replace a folder that is not empty, so the old one steps aside first; a crash between the two
+ * renames leaves "<path>.old.<pid>" and the complete new folder, never a mixture. */
+int sw_outdir_commit(sw_outdir *o)
+{
+    int rc = sync_tree(o->temporary);
+    char *old = sw_strfmt("%s.old.%ld", o->path, (long)getpid());
+    bool replaced = !rc && sw_is_dir(o->path);
+    if (replaced && rename(o->path, old))
+        rc = sw_fail_errno("%s: the old folder cannot be moved aside", o->path);
+    if (!rc && rename(o->temporary, o->path)) {
+        rc = sw_fail_errno("%s: cannot be put in place", o->path);
+        if (replaced && rename(old, o->path))
+            rc = sw_fail_in("the old folder is left as %s", old);
+    }
+    if (!rc)
+        rc = sync_parent(o->path);
+    if (!rc && replaced)
+        rc = sw_remove_tree(old);
+    free(old);
+    sw_outdir_abort(o);
+    return rc;
+}
+
+void sw_outdir_abort(sw_outdir *o)
+{
+    if (o->temporary && sw_is_dir(o->temporary) && sw_remove_tree(o->temporary))
+        sw_fail_in("left behind: %s", o->temporary);
+    free(o->path);
+    free(o->temporary);
+    *o = (sw_outdir){0};
+}
+
+static sw_digest to_hex(XXH128_hash_t h)
+{
+    sw_digest d;
+    snprintf(d.hex, sizeof d.hex, "%016llx%016llx", (unsigned long long)h.high64, (unsigned long long)h.low64);
+    return d;
+}
+
+sw_digest sw_digest_bytes(const void *bytes, size_t n) { return to_hex(XXH3_128bits(bytes, n)); }
+
+int sw_digest_file(const char *path, sw_digest *out)
+{
+    FILE *f = fopen(path, "rb");
+    if (!f)
+        return sw_fail_errno("%s", path);
+    XXH3_state_t *s = XXH3_createState();
+    XXH3_128bits_reset(s);
+    char block[65536];
+    for (size_t n; (n = fread(block, 1, sizeof block, f));)
+        XXH3_128bits_update(s, block, n);
+    int rc = ferror(f) ? sw_fail_errno("%s", path) : 0;
+    *out = to_hex(XXH3_128bits_digest(s));
+    XXH3_freeState(s);
+    fclose(f);
+    return rc;
+}

@@ -1,0 +1,42 @@
+#include "base/interrupt.h"
+
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+static volatile sig_atomic_t stop, usr1;
+
+static void on_stop(int number)
+{
+    if (stop && number == SIGINT)
+        _exit(130);
+    stop = 1;
+}
+
+static void on_usr1(int number)
+{
+    (void)number;
+    usr1 = 1;
+}
+
+void sw_interrupt_install(void)
+{
+    struct sigaction a;
+    memset(&a, 0, sizeof a);
+    a.sa_handler = on_stop; /* no SA_RESTART: a blocked read returns, so that the program can stop */
+    sigaction(SIGINT, &a, NULL);
+    sigaction(SIGTERM, &a, NULL);
+    a.sa_handler = on_usr1;
+    a.sa_flags = SA_RESTART;
+    sigaction(SIGUSR1, &a, NULL);
+}
+
+bool sw_interrupted(void) { return stop; }
+void sw_interrupt_clear(void) { stop = 0; }
+
+bool sw_usr1_taken(void)
+{
+    bool was = usr1;
+    usr1 = 0;
+    return was;
+}

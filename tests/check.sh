@@ -1,0 +1,86 @@
+#!/bin/sh
+# Runs the tests named (all without a name), prints what failed, and ends with "N passed, N failed".
+set -u
+cd "$(dirname "$0")/.."
+MAKE=${MAKE:-make}
+jobs=$(nproc 2>/dev/null || echo 2)
+passed=0 failed=0
+log=build/check; mkdir -p $log
+
+# count FILE: adds the "N passed, N failed" lines of a runner's output
+count() {
+    set -- $(awk '/^[0-9]+ passed, [0-9]+ failed/ {p += $1; f += $3} END {print p + 0, f + 0}' "$1")
+    passed=$((passed + $1)) failed=$((failed + $2))
+}
+one() { # one NAME COMMAND...: a single test that is its exit status
+    name=$1; shift
+    if "$@" > "$log/$name.log" 2>&1; then passed=$((passed + 1)); else
+        failed=$((failed + 1)); echo "FAILED $name"; tail -n 40 "$log/$name.log" | sed 's/^/    /'; fi
+}
+build() { # build VARIANT TARGET...
+    v=$1; shift
+    one "build-${v:-default}" $MAKE -s -j"$jobs" VARIANT="$v" "$@"
+}
+
+unit() {
+    for v in "" asan; do
+        build "$v" tests
+        for t in build/${v:+$v/}tests/test_*; do
+            case $t in *.d) continue;; esac
+            [ -x "$t" ] && one "$(basename "$t")${v:+-$v}" env CMOCKA_MESSAGE_OUTPUT=stdout "$t"
+        done
+    done
+}
+golden() {
+    for v in "" asan; do
+        build "$v" tests
+        for kind in tests/golden/*/; do
+            kind=$(basename "$kind")
+            for device in cpu reference; do
+                case $kind in tokenizer|jinja|chat_template|loss_mask|quant) [ $device = cpu ] || continue;; esac
+                [ "$v" = asan ] && [ $device = cpu ] && case $kind in llm|tuner|optimizer|loss) continue;; esac
+                out=$log/golden-$kind-$device${v:+-$v}.log
+                build/${v:+$v/}tests/golden "$kind" --device $device "tests/golden/$kind" > "$out" 2>&1
+                status=$?
+                count "$out"
+                grep '^FAIL' "$out" | cut -c1-400
+                if [ $status -gt 1 ]; then failed=$((failed + 1)); echo "FAILED golden $kind $device $v"; tail -n 30 "$out"; fi
+            done
+        done
+    done
+}
+cli() {
+    build "" all
+    for f in tests/cli/*.bats; do
+        [ -f "$f" ] || continue
+        out=$log/$(basename "$f").log
+        PATH="$PWD/build/bin:$PATH" bats --tap "$f" > "$out" 2>&1
+        p=$(grep -c '^ok ' "$out"); f=$(grep -c '^not ok ' "$out")
+        passed=$((passed + p)) failed=$((failed + f))
+        if [ "$f" -gt 0 ]; then grep -A 12 '^not ok ' "$out"; fi
+        if [ $((p + f)) = 0 ]; then failed=$((failed + 1)); echo "FAILED $f ran nothing"; tail -n 20 "$out"; fi
+    done
+}
+fuzz() {
+    build fuzz fuzzers
+    for t in build/fuzz/tests/fuzz_*; do
+        case $t in *.d) continue;; esac
+        [ -x "$t" ] || continue
+        name=$(basename "$t"); corpus=tests/fuzz/corpus/${name#fuzz_}
+        mkdir -p "build/fuzz/corpus/$name"
+        one "$name" "$t" -max_total_time="${FUZZ_SECONDS:-10}" -timeout=20 -rss_limit_mb=3000 -print_final_stats=0 \
+            -artifact_prefix=build/fuzz/ "build/fuzz/corpus/$name" $( [ -d "$corpus" ] && echo "$corpus")
+    done
+}
+lint() {
+    build "" all man
+    build clang all tests
+    for t in tests/lint/*.sh; do
+        case $t in */deps.sh) continue;; esac
+        one "lint-$(basename "$t" .sh)" sh "$t"
+    done
+}
+
+for part in ${@:-lint unit golden cli fuzz}; do $part; done
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]

@@ -1,0 +1,27 @@
+# make check and its parts. Each part prints its failures only; tests/count adds the lines up.
+UNIT    := $(patsubst tests/unit/%.c,$(O)/tests/%,$(wildcard tests/unit/test_*.c))
+FUZZ    := $(patsubst tests/fuzz/%.c,build/fuzz/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
+GOLDEN  := $(O)/tests/golden
+
+$(O)/tests/test_%: $(O)/obj/tests/unit/test_%.o $(LIB)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+
+# Optimisers, schedules and objectives live in swift-train; the golden runner calls them where they are.
+GOLDEN_OBJ := $(patsubst %.c,$(O)/obj/%.o,$(sort $(wildcard tests/golden/*.c)) \
+              $(filter-out %/main.c,$(wildcard tools/swift-train/*.c tools/swift-quant/*.c tools/swift-merge/*.c)))
+$(GOLDEN): $(GOLDEN_OBJ) $(LIB)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+build/fuzz/tests/fuzz_%: build/fuzz/obj/tests/fuzz/fuzz_%.o build/fuzz/libswift.a
+	@mkdir -p $(@D)
+	$(Q)clang -fopenmp -fsanitize=fuzzer,address,undefined -g -o $@ $^ $(LDLIBS)
+
+.PHONY: tests fuzzers check-unit check-golden check-cli check-fuzz check-lint
+tests: $(UNIT) $(GOLDEN)
+fuzzers: $(FUZZ)
+check:
+	@Q=@ MAKE=$(MAKE) sh tests/check.sh
+check-unit check-golden check-cli check-fuzz check-lint:
+	@Q=@ MAKE=$(MAKE) sh tests/check.sh $(@:check-%=%)

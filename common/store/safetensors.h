@@ -1,0 +1,41 @@
+/* Safetensors files: 8 bytes header length, a JSON header, raw little-endian tensors. Reading maps the file and
+ * trusts nothing in it: every offset, size and overlap is checked before a tensor is handed out. */
+#ifndef SW_STORE_SAFETENSORS_H
+#define SW_STORE_SAFETENSORS_H
+
+#include "base/error.h"
+#include "base/fileio.h"
+#include "kernels/tensor.h"
+
+#include <cjson/cJSON.h>
+
+/* A named tensor that lies in a mapped file. data of the tensor is read-only memory. */
+typedef struct sw_entry {
+    char *name;
+    sw_tensor t;
+    const struct sw_mapping *file; /* what it lies in */
+} sw_entry;
+
+typedef struct sw_safetensors sw_safetensors;
+sw_safetensors *sw_st_open(const char *path) SW_MUST_CHECK;
+/* The same over bytes in memory (for tests and fuzzing); the bytes must outlive it. */
+sw_safetensors *sw_st_from_bytes(const void *bytes, size_t n, const char *name) SW_MUST_CHECK;
+void sw_st_close(sw_safetensors *s);
+size_t sw_st_count(const sw_safetensors *s);
+const sw_entry *sw_st_at(const sw_safetensors *s, size_t i);       /* in file order */
+const sw_entry *sw_st_find(const sw_safetensors *s, const char *name); /* NULL: none (no error set) */
+const cJSON *sw_st_metadata(const sw_safetensors *s);               /* __metadata__ object or NULL */
+
+/* Writing: declare all tensors, then give their bytes in that order, in any number of pieces. */
+typedef struct sw_st_writer sw_st_writer;
+sw_st_writer *sw_st_writer_new(void);
+void sw_st_declare(sw_st_writer *w, const char *name, sw_dtype dtype, int ndim, const int64_t *shape);
+void sw_st_set_metadata(sw_st_writer *w, const char *key, const char *value);
+int sw_st_writer_open(sw_st_writer *w, const char *path) SW_MUST_CHECK; /* writes the header */
+int sw_st_write(sw_st_writer *w, const void *bytes, size_t n) SW_MUST_CHECK;
+int sw_st_writer_commit(sw_st_writer *w) SW_MUST_CHECK; /* checks that all bytes came; frees w, also on failure */
+void sw_st_writer_abort(sw_st_writer *w);
+/* A handful of dense tensors at once. */
+int sw_st_save(const char *path, const sw_entry *entries, size_t n, const cJSON *metadata) SW_MUST_CHECK;
+
+#endif

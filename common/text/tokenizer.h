@@ -1,0 +1,76 @@
+/* Tokenizers: text to token ids and back, equal to Hugging Face tokenizers to the last id.
+ *
+ * A tokenizer is read once (tokenizer.json, or a GGUF file's tokenizer.ggml.* metadata) and never changes after,
+ * so any number of threads may share one; per-thread scratch (word cache, buffers) is an sw_encoder. */
+#ifndef SW_TEXT_TOKENIZER_H
+#define SW_TEXT_TOKENIZER_H
+
+#include "base/error.h"
+#include "base/fileio.h"
+#include "base/strbuf.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct sw_tokenizer sw_tokenizer;
+typedef struct sw_encoder sw_encoder;
+struct sw_gguf;
+
+/* Growable ids, and offsets [start, end) in bytes of the input text where asked for. */
+typedef struct sw_ids {
+    int32_t *at;
+    size_t n, cap;
+} sw_ids;
+
+/* From the text of a tokenizer.json; config_json (tokenizer_config.json, may be NULL) gives bos/eos/pad and
+ * add_bos_token where the first does not say. Errors name the field. */
+sw_tokenizer *sw_tokenizer_from_json(const char *text, size_t n, const char *config, size_t config_n) SW_MUST_CHECK;
+sw_tokenizer *sw_tokenizer_from_gguf(const struct sw_gguf *g) SW_MUST_CHECK;
+/* From a model folder (tokenizer.json + tokenizer_config.json), a tokenizer.json, or a GGUF file. */
+sw_tokenizer *sw_tokenizer_load(const char *path) SW_MUST_CHECK;
+void sw_tokenizer_free(sw_tokenizer *t);
+
+int64_t sw_tokenizer_size(const sw_tokenizer *t); /* largest id + 1 */
+/* Token text as it stands in the vocabulary ({NULL,0}: no such id); special: is it an added special token? */
+sw_span sw_token_piece(const sw_tokenizer *t, int32_t id);
+bool sw_token_is_special(const sw_tokenizer *t, int32_t id);
+/* Id of a vocabulary entry or added token by its text, or -1. */
+int32_t sw_token_id(const sw_tokenizer *t, const char *piece, size_t n);
+int32_t sw_tokenizer_bos(const sw_tokenizer *t); /* -1: none */
+int32_t sw_tokenizer_eos(const sw_tokenizer *t);
+int32_t sw_tokenizer_pad(const sw_tokenizer *t);
+/* Whether encoding with add_special puts a bos / eos. */
+bool sw_tokenizer_adds_bos(const sw_tokenizer *t);
+bool sw_tokenizer_adds_eos(const sw_tokenizer *t);
+/* Identity: a digest of what determines ids (vocabulary, merges, added tokens, normaliser, pre-tokenizer), the
+ * same whether the tokenizer came from JSON or from GGUF only if those parts are the same. Shards carry it. */
+sw_digest sw_tokenizer_digest(const sw_tokenizer *t);
+/* Digest of the id -> piece table alone: equal for the JSON and GGUF form of one vocabulary (filler rows and
+ * padding ids left out). What a model and a shard must share. */
+sw_digest sw_tokenizer_vocab_digest(const sw_tokenizer *t);
+/* The chat template that came with it (tokenizer_config.json, chat_template.jinja, or GGUF), or NULL. */
+const char *sw_tokenizer_chat_template(const sw_tokenizer *t);
+/* The files that a Hugging Face folder needs, as JSON texts appended to the buffers (a GGUF tokenizer is turned
+ * into tokenizer.json here). */
+int sw_tokenizer_to_json(const sw_tokenizer *t, sw_buf *tokenizer_json, sw_buf *tokenizer_config) SW_MUST_CHECK;
+
+sw_encoder *sw_encoder_new(const sw_tokenizer *t);
+void sw_encoder_free(sw_encoder *e);
+/* Appends the ids of text[0..n) (valid UTF-8, NUL bytes allowed). add_special: apply the post-processor (bos, eos).
+ * offsets (may be NULL): appends two values a token, byte offsets into text; 0,0 for tokens the post-processor made. */
+int sw_encode(sw_encoder *e, const char *text, size_t n, bool add_special, sw_ids *ids, sw_ids *offsets) SW_MUST_CHECK;
+/* As sw_encode, but the spelling of special tokens in text is plain text (for untrusted user text). */
+int sw_encode_plain(sw_encoder *e, const char *text, size_t n, sw_ids *ids) SW_MUST_CHECK;
+/* Appends the text of ids. Bytes that are no UTF-8 become U+FFFD. Ids without a token are dropped. */
+int sw_decode(const sw_tokenizer *t, const int32_t *ids, size_t n, bool skip_special, sw_buf *out) SW_MUST_CHECK;
+
+/* Streaming decode for generation: feed one id at a time; text that is complete (no character cut) is appended.
+ * Zero value starts; _finish flushes what is left (broken bytes as U+FFFD). */
+typedef struct sw_stream_decoder {
+    sw_ids ids;      /* ids fed and not flushed yet */
+    size_t emitted;  /* bytes of their decoding already given out */
+} sw_stream_decoder;
+int sw_stream_decode(sw_stream_decoder *d, const sw_tokenizer *t, int32_t id, bool skip_special, sw_buf *out) SW_MUST_CHECK;
+int sw_stream_finish(sw_stream_decoder *d, const sw_tokenizer *t, bool skip_special, sw_buf *out) SW_MUST_CHECK;
+
+#endif

@@ -1,0 +1,94 @@
+/* The tensor that kernels see: a typed, strided view of device memory. It owns nothing.
+ *
+ * Quantised types are rows of blocks (block_size values in block_bytes bytes along the last dimension), in GGUF's
+ * own layouts, so that a mapped file is usable as it lies. shape counts values. */
+#ifndef SW_KERNELS_TENSOR_H
+#define SW_KERNELS_TENSOR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { SW_MAX_DIMS = 5 };
+
+/* X(enum, name, block size in values, block bytes, GGUF type number or -1) */
+#define SW_DTYPES(X)                                                                                                \
+    X(SW_F32, "f32", 1, 4, 0)                                                                                       \
+    X(SW_F16, "f16", 1, 2, 1)                                                                                       \
+    X(SW_BF16, "bf16", 1, 2, 30)                                                                                    \
+    X(SW_F64, "f64", 1, 8, 28)                                                                                      \
+    X(SW_I8, "i8", 1, 1, 24)                                                                                        \
+    X(SW_I16, "i16", 1, 2, 25)                                                                                      \
+    X(SW_I32, "i32", 1, 4, 26)                                                                                      \
+    X(SW_I64, "i64", 1, 8, 27)                                                                                      \
+    X(SW_U8, "u8", 1, 1, -1)                                                                                        \
+    X(SW_BOOL, "bool", 1, 1, -1)                                                                                    \
+    X(SW_F8_E4M3, "f8_e4m3", 1, 1, -1)                                                                              \
+    X(SW_F8_E5M2, "f8_e5m2", 1, 1, -1)                                                                              \
+    X(SW_Q4_0, "q4_0", 32, 18, 2)                                                                                   \
+    X(SW_Q4_1, "q4_1", 32, 20, 3)                                                                                   \
+    X(SW_Q5_0, "q5_0", 32, 22, 6)                                                                                   \
+    X(SW_Q5_1, "q5_1", 32, 24, 7)                                                                                   \
+    X(SW_Q8_0, "q8_0", 32, 34, 8)                                                                                   \
+    X(SW_Q2_K, "q2_K", 256, 84, 10)                                                                                 \
+    X(SW_Q3_K, "q3_K", 256, 110, 11)                                                                                \
+    X(SW_Q4_K, "q4_K", 256, 144, 12)                                                                                \
+    X(SW_Q5_K, "q5_K", 256, 176, 13)                                                                                \
+    X(SW_Q6_K, "q6_K", 256, 210, 14)
+
+typedef enum sw_dtype {
+#define X(e, n, b, s, g) e,
+    SW_DTYPES(X)
+#undef X
+        SW_DTYPE_COUNT
+} sw_dtype;
+
+typedef struct sw_dtype_info {
+    const char *name;
+    int block, bytes; /* values in a block, bytes of a block */
+    int gguf;
+} sw_dtype_info;
+extern const sw_dtype_info sw_dtypes[SW_DTYPE_COUNT];
+
+static inline bool sw_is_quantised(sw_dtype t) { return sw_dtypes[t].block > 1; }
+static inline bool sw_is_float(sw_dtype t) { return t == SW_F32 || t == SW_BF16 || t == SW_F16; } /* computable floats */
+
+typedef struct sw_tensor {
+    void *data;
+    sw_dtype dtype;
+    int ndim;
+    int64_t shape[SW_MAX_DIMS];
+    int64_t stride[SW_MAX_DIMS]; /* in values; for quantised types the last is 1 and the others whole blocks */
+} sw_tensor;
+
+/* A dense tensor over data (last dimension fastest). */
+sw_tensor sw_tensor_of(void *data, sw_dtype dtype, int ndim, const int64_t *shape);
+/* Number of values; bytes of a dense tensor of that shape. */
+int64_t sw_numel(const sw_tensor *t);
+size_t sw_tensor_bytes(const sw_tensor *t);
+size_t sw_dtype_bytes(sw_dtype dtype, int64_t values); /* values: a multiple of the block size */
+bool sw_is_dense(const sw_tensor *t);
+/* Views. rows: [start, start+count) of the first dimension. */
+sw_tensor sw_rows(const sw_tensor *t, int64_t start, int64_t count);
+sw_tensor sw_reshaped(const sw_tensor *t, int ndim, const int64_t *shape); /* dense only */
+
+/* Scalar conversions; bf16 rounds to nearest even, NaN stays NaN. */
+static inline float sw_bf16_to_f32(uint16_t h)
+{
+    union { uint32_t u; float f; } v = {(uint32_t)h << 16};
+    return v.f;
+}
+static inline uint16_t sw_f32_to_bf16(float f)
+{
+    union { float f; uint32_t u; } v = {f};
+    if ((v.u & 0x7fffffffu) > 0x7f800000u)
+        return (uint16_t)(v.u >> 16 | 0x40);
+    return (uint16_t)((v.u + 0x7fff + (v.u >> 16 & 1)) >> 16);
+}
+float sw_f16_to_f32(uint16_t h);
+uint16_t sw_f32_to_f16(float f); /* round to nearest even */
+/* One value of a plain (not quantised) element type; integers convert. */
+double sw_scalar_get(const void *p, sw_dtype t, int64_t i);
+void sw_scalar_set(void *p, sw_dtype t, int64_t i, double v);
+
+#endif

@@ -1,0 +1,99 @@
+#include "kernels/kernels.h"
+
+#include "base/memory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+const char *const sw_kernel_names[SW_KERNEL_COUNT] = {
+#define K(name, args) #name,
+#include "kernels/kernels.def"
+#undef K
+};
+
+/* Large tensors sit on huge pages where the system gives them: activations are swept once a kernel, and page walks
+ * would show. */
+static void *host_alloc(sw_device *d, size_t n)
+{
+    (void)d;
+    size_t align = n >= (size_t)4 << 20 ? (size_t)2 << 20 : 64;
+    void *p = NULL;
+    if (posix_memalign(&p, align, n ? n : 1))
+        return sw_fail_null("out of memory: %zu bytes for a tensor", n);
+    if (align > 64)
+        madvise(p, n, MADV_HUGEPAGE);
+    return p;
+}
+
+static void host_free(sw_device *d, void *p)
+{
+    (void)d;
+    free(p);
+}
+
+static int host_copy(sw_device *d, void *to, const void *from, size_t n)
+{
+    (void)d;
+    memcpy(to, from, n);
+    return 0;
+}
+
+static int host_sync(sw_device *d)
+{
+    (void)d;
+    return 0;
+}
+
+static void host_close(sw_device *d) { free(d); }
+
+static _Thread_local struct {
+    void *at;
+    size_t n;
+} scratch;
+
+void *sw_stream_scratch(sw_stream *s, size_t n)
+{
+    (void)s;
+    if (n > scratch.n) {
+        free(scratch.at);
+        scratch.n = 0;
+        scratch.at = NULL;
+        if (posix_memalign(&scratch.at, 64, n))
+            return sw_fail_null("out of memory: %zu bytes of temporary space", n);
+        scratch.n = n;
+    }
+    return scratch.at;
+}
+
+static void cpu_name(char *out, size_t n, const char *level)
+{
+    char line[256], model[80] = "cpu";
+    FILE *f = fopen("/proc/cpuinfo", "r");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "model name : %79[^\n]", model) == 1)
+            break;
+    if (f)
+        fclose(f);
+    snprintf(out, n, "%s, %s", model, level);
+}
+
+sw_device *sw_device_open(const char *name)
+{
+    const char *want = name ? name : "cpu";
+    bool reference = !strcmp(want, "reference");
+    if (!reference && strcmp(want, "cpu")) {
+        if (!strncmp(want, "cuda", 4) && (!want[4] || want[4] == ':'))
+            return sw_fail_null("device '%s': this build has no CUDA part (libswift-cuda.so); use --device cpu", want);
+        return sw_fail_null("there is no device '%s'; there are cpu, reference and cuda[:N]", want);
+    }
+    sw_device *d = SW_NEW(sw_device);
+    *d = (sw_device){.name = reference ? "reference" : "cpu", .host = true, .alloc = host_alloc, .free = host_free,
+                     .put = host_copy, .get = host_copy, .sync = host_sync, .close = host_close};
+    const char *level = "plain loops";
+    d->k = reference ? &sw_kernels_reference : sw_kernels_cpu(&level);
+    d->low_precision = !reference && !strcmp(level, "avx512");
+    cpu_name(d->description, sizeof d->description, level);
+    return d;
+}

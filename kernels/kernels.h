@@ -1,0 +1,91 @@
+/* Kernels and devices. A device is a table of the kernels in kernels.def plus memory; everything above calls
+ * through the table and never knows which device it is on. */
+#ifndef SW_KERNELS_H
+#define SW_KERNELS_H
+
+#include "base/error.h"
+#include "base/philox.h"
+#include "kernels/tensor.h"
+
+/* An order of work on a device, with temporary space. Opaque; NULL is right for host devices. */
+typedef struct sw_stream sw_stream;
+
+typedef enum sw_act {
+    SW_ACT_SILU,      /* x sigmoid(x) */
+    SW_ACT_GELU,      /* x Phi(x), by erf */
+    SW_ACT_GELU_TANH, /* the tanh form of it */
+    SW_ACT_RELU,
+    SW_ACT_RELU2, /* relu squared */
+    SW_ACT_SIGMOID,
+    SW_ACT_TANH,
+    SW_ACT_GELU_QUICK, /* x sigmoid(1.702 x) */
+    SW_ACT_NONE,
+    SW_ACT_COUNT
+} sw_act;
+
+typedef enum sw_rope_mode {
+    SW_ROPE_HALF,        /* pairs (i, i + R), as Hugging Face's Llama */
+    SW_ROPE_INTERLEAVED, /* pairs (2i, 2i + 1) */
+} sw_rope_mode;
+
+typedef struct sw_attention {
+    double scale;
+    int causal;         /* a query sees no later place */
+    int64_t window;     /* > 0: it sees itself and window - 1 places before it (not causal: distance < window) */
+    double softcap;     /* > 0: scores become cap tanh(score / cap), before the mask */
+    const float *alibi; /* [Hq] slopes or NULL: score += slope * (key place - query place); device memory */
+    const float *sinks; /* [Hq] or NULL: one more score in the softmax that has no value; device memory */
+    float *dsinks;      /* [Hq] += gradient, or NULL */
+} sw_attention;
+
+typedef struct sw_adamw {
+    double lr, beta1, beta2, eps, decay, grad_scale;
+    int64_t step; /* from 1 */
+} sw_adamw;
+
+typedef struct sw_kernels {
+#define K(name, args) int(*name) args;
+#include "kernels/kernels.def"
+#undef K
+} sw_kernels;
+
+/* The plain list of names, for tests and reports. */
+typedef enum sw_kernel_id {
+#define K(name, args) SW_K_##name,
+#include "kernels/kernels.def"
+#undef K
+    SW_KERNEL_COUNT
+} sw_kernel_id;
+extern const char *const sw_kernel_names[SW_KERNEL_COUNT];
+
+typedef struct sw_device {
+    const char *name;   /* "cpu", "reference", "cuda:0" */
+    const sw_kernels *k;
+    sw_stream *stream;
+    bool host;          /* its memory can be read and written by the host directly */
+    bool low_precision; /* bf16 products are faster than f32 ones */
+    /* Memory, 64-byte aligned, not zeroed. NULL (with sw_error) when there is none left. */
+    void *(*alloc)(struct sw_device *d, size_t n);
+    void (*free)(struct sw_device *d, void *p);
+    /* Between host and device; ordered with the kernels, done when they return. */
+    int (*put)(struct sw_device *d, void *to, const void *from_host, size_t n);
+    int (*get)(struct sw_device *d, void *to_host, const void *from, size_t n);
+    int (*sync)(struct sw_device *d);
+    void (*close)(struct sw_device *d);
+    char description[128]; /* "AMD EPYC, avx512", for people */
+} sw_device;
+
+/* "cpu", "reference", "cuda[:N]", or NULL for the best there is. An unknown or absent one is an error that says which
+ * there are. Free with d->close(d). */
+sw_device *sw_device_open(const char *name) SW_MUST_CHECK;
+
+/* Temporary space of a stream: at least n bytes, 64-byte aligned, until the next call on that stream by this thread.
+ * (host devices: per thread, kept for reuse). NULL when out of memory. */
+void *sw_stream_scratch(sw_stream *s, size_t n);
+
+extern const sw_kernels sw_kernels_reference;
+/* The CPU's table for this processor, and the name of the level chosen ("avx512"); SWIFT_ISA=base|avx2|avx512 in the
+ * environment forces one. */
+const sw_kernels *sw_kernels_cpu(const char **level);
+
+#endif

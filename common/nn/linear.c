@@ -1,0 +1,34 @@
+#include "nn/linear.h"
+
+sw_var *sw_linear_below(sw_ctx *c, sw_linear *l, sw_adapter *a, sw_var *x)
+{
+    a = a ? a->next : l->adapter;
+    while (a && a->off)
+        a = a->next;
+    return a ? a->ops->forward(c, l, a, x) : sw_matmul(c, x, l->w, l->bias);
+}
+
+sw_var *sw_linear_forward(sw_ctx *c, sw_linear *l, sw_var *x)
+{
+    const char *outer = c->where;
+    c->where = l->name;
+    sw_var *y = sw_linear_below(c, l, NULL, x);
+    if (y)
+        c->where = outer; /* on failure the message's place stays */
+    return y;
+}
+
+void sw_linear_attach(sw_linear *l, sw_adapter *a)
+{
+    a->next = l->adapter;
+    l->adapter = a;
+}
+
+void sw_linear_detach_all(sw_linear *l)
+{
+    for (sw_adapter *a = l->adapter, *next; a; a = next) {
+        next = a->next;
+        a->ops->free(a);
+    }
+    l->adapter = NULL;
+}

@@ -1,0 +1,40 @@
+/* Linear: the one place where weights meet activations. It holds the weight in any stored type, a bias, and the
+ * chain of adapters hung on it; so every tuner works on every family and on every quantised base. */
+#ifndef SW_NN_LINEAR_H
+#define SW_NN_LINEAR_H
+
+#include "nn/ops.h"
+
+typedef struct sw_linear sw_linear;
+typedef struct sw_adapter sw_adapter;
+
+/* What a tuner fills to hang on a Linear. */
+typedef struct sw_adapter_ops {
+    const char *kind; /* "lora" */
+    /* The layer's output with this adapter. What lies below is had by sw_linear_below(c, l, a, x). */
+    sw_var *(*forward)(sw_ctx *c, sw_linear *l, sw_adapter *a, sw_var *x);
+    /* Adds the adapter's effect to w, host f32 [out, in], in place (for merging); -1 when it cannot be merged. */
+    int (*merge)(const sw_linear *l, const sw_adapter *a, sw_device *d, float *w);
+    void (*free)(sw_adapter *a);
+} sw_adapter_ops;
+
+struct sw_adapter { /* a tuner's own struct begins with this */
+    const sw_adapter_ops *ops;
+    sw_adapter *next; /* the one below */
+    bool off;
+};
+
+struct sw_linear {
+    const char *name;       /* module path: "model.layers.0.self_attn.q_proj"; owned by the model */
+    int64_t in, out;
+    sw_param *w, *bias;     /* w [out, in]; bias [out] or NULL */
+    sw_adapter *adapter;    /* topmost, or NULL */
+};
+
+/* x [N, in] -> [N, out] */
+sw_var *sw_linear_forward(sw_ctx *c, sw_linear *l, sw_var *x) SW_MUST_CHECK;
+sw_var *sw_linear_below(sw_ctx *c, sw_linear *l, sw_adapter *a, sw_var *x) SW_MUST_CHECK;
+void sw_linear_attach(sw_linear *l, sw_adapter *a); /* on top; the Linear owns it */
+void sw_linear_detach_all(sw_linear *l);
+
+#endif

@@ -1,0 +1,87 @@
+#include "nn/ops.h"
+
+#include <assert.h>
+
+/* [N, anything] as [N, width]. */
+static sw_tensor flat2(const sw_tensor *t)
+{
+    if (t->ndim == 2)
+        return *t;
+    assert(sw_is_dense(t));
+    int64_t width = 1;
+    for (int i = 1; i < t->ndim; i++)
+        width *= t->shape[i];
+    return sw_reshaped(t, 2, (int64_t[]){t->shape[0], width});
+}
+
+typedef struct matmul_args {
+    sw_param *w, *bias;
+    double alpha;
+} matmul_args;
+
+static int matmul_back(sw_ctx *c, sw_node *n)
+{
+    const sw_kernels *k = sw_k(c);
+    const matmul_args *m = n->data;
+    sw_tensor dy = flat2(&n->out[0]->grad->t);
+    int acc;
+    sw_tensor *g = sw_grad(c, n->in[0], &acc);
+    if (acc == -2)
+        return -1;
+    if (g) {
+        sw_tensor dx = flat2(g);
+        if (k->linear_bwd_x(sw_s(c), &dx, &dy, &m->w->v.t, m->alpha, acc))
+            return -1;
+    }
+    if (m->w->v.needs_grad) {
+        sw_tensor x = flat2(&n->saved[0]->t);
+        if (k->linear_bwd_w(sw_s(c), &m->w->v.grad->t, &dy, &x, m->alpha))
+            return -1;
+    }
+    if (m->bias && m->bias->v.needs_grad && k->sum_rows(sw_s(c), &m->bias->v.grad->t, &dy, NULL))
+        return -1;
+    return 0;
+}
+
+static int matmul_add_back(sw_ctx *c, sw_node *n)
+{
+    return matmul_back(c, n) || sw_grad_pass(c, n->in[3], n->out[0]) ? -1 : 0;
+}
+
+static sw_node node_of(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias, double alpha)
+{
+    matmul_args *m = sw_ctx_alloc(c, sizeof *m);
+    *m = (matmul_args){w, bias, alpha};
+    /* x's values are needed for the weight's gradient only: a frozen weight costs no memory. */
+    return (sw_node){.op = "matmul", .back = matmul_back, .in = {x, &w->v, bias ? &bias->v : NULL},
+                     .saved = {w->v.needs_grad ? x : NULL}, .data = m};
+}
+
+sw_var *sw_matmul(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias)
+{
+    sw_tensor in = flat2(&x->t);
+    assert(in.shape[1] == w->v.t.shape[1]);
+    sw_var *y = sw_tmp2(c, c->product, in.shape[0], w->v.t.shape[0]);
+    if (!y || sw_k(c)->linear_fwd(sw_s(c), &y->t, &in, &w->v.t, bias ? &bias->v.t : NULL, 1, 0))
+        return NULL;
+    sw_node n = node_of(c, x, w, bias, 1);
+    n.out[0] = y;
+    return sw_record(c, n);
+}
+
+sw_var *sw_matmul_add(sw_ctx *c, sw_var *y, sw_var *x, sw_param *w, double alpha)
+{
+    sw_tensor in = flat2(&x->t), from = y->t;
+    sw_var *sum = sw_take_over(c, y);
+    if (!sum || (sum->t.data != from.data && sw_k(c)->copy(sw_s(c), &sum->t, &from)))
+        return NULL;
+    sw_tensor out = flat2(&sum->t);
+    if (sw_k(c)->linear_fwd(sw_s(c), &out, &in, &w->v.t, NULL, alpha, 1))
+        return NULL;
+    sw_node n = node_of(c, x, w, NULL, alpha);
+    n.op = "matmul_add";
+    n.back = matmul_add_back;
+    n.in[3] = y;
+    n.out[0] = sum;
+    return sw_record(c, n);
+}

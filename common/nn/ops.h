@@ -1,0 +1,45 @@
+/* Ops: kernels with their way back. Each returns a new var (or NULL with sw_error()) of the context's compute type
+ * unless said otherwise; shapes are [N tokens, width] or [N, heads, head width]. */
+#ifndef SW_NN_OPS_H
+#define SW_NN_OPS_H
+
+#include "nn/context.h"
+#include "nn/param.h"
+
+/* For ops that may write over their input: a var like x in x's own memory when nobody needs x's values again (x then has
+ * none), else a new one. */
+sw_var *sw_take_over(sw_ctx *c, sw_var *x) SW_MUST_CHECK;
+
+/* y = x + residual. y takes over x's memory when nobody has saved x's values. (elementwise.c) */
+sw_var *sw_add(sw_ctx *c, sw_var *x, sw_var *residual) SW_MUST_CHECK;
+sw_var *sw_mul(sw_ctx *c, sw_var *a, sw_var *b) SW_MUST_CHECK; /* same shape */
+sw_var *sw_scale(sw_ctx *c, sw_var *x, double factor) SW_MUST_CHECK;
+sw_var *sw_activation(sw_ctx *c, sw_var *x, sw_act kind) SW_MUST_CHECK;
+/* act(gate) * up */
+sw_var *sw_glu(sw_ctx *c, sw_var *gate, sw_var *up, sw_act kind) SW_MUST_CHECK;
+sw_var *sw_softcap(sw_ctx *c, sw_var *x, double cap) SW_MUST_CHECK;
+/* Off (x itself) unless the context is training. site: sw_rng_site of the module's name. */
+sw_var *sw_dropout(sw_ctx *c, sw_var *x, double p, uint32_t site) SW_MUST_CHECK;
+sw_var *sw_cast(sw_ctx *c, sw_var *x, sw_dtype dtype) SW_MUST_CHECK;
+sw_var *sw_gather(sw_ctx *c, sw_var *x, sw_var *ids) SW_MUST_CHECK; /* rows of x [M, ...] at ids i32 [N] */
+
+/* w [D] may be NULL; offset 1 for zero-centred weights. x [N, D] or [N, H, D], norm over D. (norm.c) */
+sw_var *sw_rmsnorm(sw_ctx *c, sw_var *x, sw_param *w, double eps, double offset) SW_MUST_CHECK;
+sw_var *sw_layernorm(sw_ctx *c, sw_var *x, sw_param *w, sw_param *b, double eps, double offset) SW_MUST_CHECK;
+
+/* w [V, D] any type; ids i32 [N]. (embedding.c) */
+sw_var *sw_embedding(sw_ctx *c, sw_param *w, sw_var *ids, double scale) SW_MUST_CHECK;
+
+/* x [N, H, D] rotated by the tables f32 [N, R] (sw_kernels rope_table). Takes over x's memory when it can. */
+sw_var *sw_rope(sw_ctx *c, sw_var *x, sw_var *cos, sw_var *sin, sw_rope_mode mode) SW_MUST_CHECK;
+
+/* q [N, Hq, D], k [M, Hk, D], v [M, Hk, Dv], seqs i32 [S, 4] as kernels.def says; returns [N, Hq, Dv]. (attention.c) */
+sw_var *sw_attend(sw_ctx *c, sw_var *q, sw_var *k, sw_var *v, sw_var *seqs, const sw_attention *a) SW_MUST_CHECK;
+
+/* y [N, O] = x w^T + bias; w [O, I] any type, bias [O] or NULL; x's dimensions after the first are taken as one.
+ * y has the context's product type. (matmul.c) */
+sw_var *sw_matmul(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias) SW_MUST_CHECK;
+/* y += alpha x w^T, in y's memory (nobody may have saved y's values). Returns the new y. */
+sw_var *sw_matmul_add(sw_ctx *c, sw_var *y, sw_var *x, sw_param *w, double alpha) SW_MUST_CHECK;
+
+#endif

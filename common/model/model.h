@@ -38,6 +38,8 @@ typedef struct sw_load_options {
 /* Opens a folder, GGUF file or hub id. On host devices weights that need no conversion stay in the mapped file. Missing,
  * unexpected and misshapen tensors are all listed in the error. */
 sw_model *sw_model_load(const char *path, sw_device *d, const sw_load_options *o) SW_MUST_CHECK;
+/* With another file in config.json's place (NULL: the folder's own). */
+sw_model *sw_model_load_config(const char *path, const char *config, sw_device *d, const sw_load_options *o) SW_MUST_CHECK;
 void sw_model_free(sw_model *m);
 /* Every Linear of the model, the head last: for (i = 0; (l = sw_model_linear(m, i)); i++). */
 sw_linear *sw_model_linear(const sw_model *m, size_t i);

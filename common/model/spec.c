@@ -183,5 +183,5 @@ void sw_rope_frequencies(const sw_spec *s, int64_t length, float *f, double *sca
     case SW_ROPE_DEFAULT: break;
     }
     for (int64_t i = 0; i < dim / 2; i++)
-        f[i] = (float)(1 / pow(theta, 2.0 * (double)i / (double)dim) / divide);
+        f[i] = (float)(1 / pow(theta, 2.0 * (double)i / (double)dim) / divide / (r->divisors ? r->divisors[i] : 1));
 }

@@ -32,6 +32,7 @@ typedef struct sw_rope_spec {
     double mscale, mscale_all_dim;            /* yarn as DeepSeek has it; 0: not given */
     bool truncate;                            /* yarn rounds its correction range */
     double *short_factor, *long_factor;       /* longrope, dim / 2 each; owned by the spec's arena */
+    double *divisors;          /* GGUF's rope_freqs: each plain frequency is divided by its own; dim / 2, or NULL */
 } sw_rope_spec;
 
 typedef enum sw_task {

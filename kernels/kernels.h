@@ -33,7 +33,7 @@ typedef struct sw_attention {
     int causal;         /* a query sees no later place */
     int64_t window;     /* > 0: it sees itself and window - 1 places before it (not causal: distance < window) */
     double softcap;     /* > 0: scores become cap tanh(score / cap), before the mask */
-    const float *alibi; /* [Hq] slopes or NULL: score += slope * (key place - query place); device memory */
+    const float *alibi; /* [Hq] slopes or NULL: score += slope * (key place - query place), after the cap; device memory */
     const float *sinks; /* [Hq] or NULL: one more score in the softmax that has no value; device memory */
     float *dsinks;      /* [Hq] += gradient, or NULL */
 } sw_attention;

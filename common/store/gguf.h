@@ -19,7 +19,7 @@ typedef struct sw_gguf_value {
     const char *key; /* NUL-terminated */
     sw_gguf_type type, item; /* item: of an array */
     uint64_t count;          /* of an array */
-    const uint8_t *at;       /* raw bytes in the file */
+    const uint8_t *at;       /* raw bytes in the file: of an array its first item, of a string its length */
 } sw_gguf_value;
 
 sw_gguf *sw_gguf_open(const char *path) SW_MUST_CHECK;
@@ -50,6 +50,8 @@ sw_gguf_iter sw_gguf_items(const sw_gguf_value *v);
 bool sw_gguf_next_str(sw_gguf_iter *it, sw_span *out);
 bool sw_gguf_next_f64(sw_gguf_iter *it, double *out); /* any number or bool */
 
+/* A key given twice, and a shape or type that a file cannot hold, are reported by _open. general.alignment is the
+ * writer's own (32): a copy of it is passed over. */
 typedef struct sw_gguf_writer sw_gguf_writer;
 sw_gguf_writer *sw_gguf_writer_new(void);
 void sw_gguf_put_u32(sw_gguf_writer *w, const char *key, uint32_t v);
@@ -61,9 +63,9 @@ void sw_gguf_put_array(sw_gguf_writer *w, const char *key, sw_gguf_type item, ui
 void sw_gguf_put_strs(sw_gguf_writer *w, const char *key, uint64_t count, const sw_span *items);
 void sw_gguf_put_copy(sw_gguf_writer *w, const sw_gguf_value *v); /* as it stands in another file */
 void sw_gguf_declare(sw_gguf_writer *w, const char *name, sw_dtype dtype, int ndim, const int64_t *shape); /* our order */
-int sw_gguf_writer_open(sw_gguf_writer *w, const char *path) SW_MUST_CHECK;
+int sw_gguf_writer_open(sw_gguf_writer *w, const char *path) SW_MUST_CHECK; /* w stays the caller's */
 int sw_gguf_write(sw_gguf_writer *w, const void *bytes, size_t n) SW_MUST_CHECK; /* tensors in order; pads by itself */
-int sw_gguf_writer_commit(sw_gguf_writer *w) SW_MUST_CHECK; /* frees w */
+int sw_gguf_writer_commit(sw_gguf_writer *w) SW_MUST_CHECK; /* frees w, also on failure */
 void sw_gguf_writer_abort(sw_gguf_writer *w);
 
 #endif

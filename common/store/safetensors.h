@@ -16,6 +16,14 @@ typedef struct sw_entry {
     const struct sw_mapping *file; /* what it lies in */
 } sw_entry;
 
+/* Checks a shape that a file gave (negative sizes, overflow, rows that are no whole blocks) and computes the bytes of
+ * a dense tensor of it. -1 with a message that does not name the tensor. */
+int sw_shape_bytes(sw_dtype dtype, int ndim, const int64_t *shape, size_t *bytes) SW_MUST_CHECK;
+/* Readers hand out tensors that are aligned to their element (16 bytes at most). One that is not, as old writers left
+ * them, is copied into *copies, to live as long as the file. */
+struct sw_arena;
+void sw_entry_align(sw_entry *e, struct sw_arena *copies);
+
 typedef struct sw_safetensors sw_safetensors;
 sw_safetensors *sw_st_open(const char *path) SW_MUST_CHECK;
 /* The same over bytes in memory (for tests and fuzzing); the bytes must outlive it. */
@@ -29,13 +37,15 @@ const cJSON *sw_st_metadata(const sw_safetensors *s);               /* __metadat
 /* Writing: declare all tensors, then give their bytes in that order, in any number of pieces. */
 typedef struct sw_st_writer sw_st_writer;
 sw_st_writer *sw_st_writer_new(void);
+/* Tensors lie one after another without gaps: where byte sizes are odd, declare large element types first. A type that
+ * safetensors has no name for (GGUF's blocks) or a name used twice is reported by _open. */
 void sw_st_declare(sw_st_writer *w, const char *name, sw_dtype dtype, int ndim, const int64_t *shape);
 void sw_st_set_metadata(sw_st_writer *w, const char *key, const char *value);
-int sw_st_writer_open(sw_st_writer *w, const char *path) SW_MUST_CHECK; /* writes the header */
+int sw_st_writer_open(sw_st_writer *w, const char *path) SW_MUST_CHECK; /* writes the header; w stays the caller's */
 int sw_st_write(sw_st_writer *w, const void *bytes, size_t n) SW_MUST_CHECK;
 int sw_st_writer_commit(sw_st_writer *w) SW_MUST_CHECK; /* checks that all bytes came; frees w, also on failure */
 void sw_st_writer_abort(sw_st_writer *w);
-/* A handful of dense tensors at once. */
+/* A handful of dense tensors at once. metadata: an object of strings or NULL. */
 int sw_st_save(const char *path, const sw_entry *entries, size_t n, const cJSON *metadata) SW_MUST_CHECK;
 
 #endif

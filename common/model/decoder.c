@@ -124,9 +124,8 @@ sw_var *sw_model_forward(sw_ctx *c, sw_model *m, const sw_batch *b, bool recompu
     sw_scope scope = sw_scope_begin(c);
     if (prepare(c, &base, b))
         return NULL;
-    c->where = "model.embed_tokens";
     sw_var *ids = sw_from_host(c, SW_I32, 1, &b->n, b->ids);
-    sw_var *x = ids ? sw_embedding(c, m->embed, ids, m->spec.embedding_scale > 0 ? m->spec.embedding_scale : 1) : NULL;
+    sw_var *x = ids ? sw_embed_forward(c, &m->embed, ids, m->spec.embedding_scale > 0 ? m->spec.embedding_scale : 1) : NULL;
     for (int64_t i = 0; x && i < m->spec.layers; i++) {
         pass *p = sw_ctx_alloc(c, sizeof *p); /* the backward pass may run the block again */
         *p = base;

@@ -5,6 +5,7 @@
 #ifndef SW_MODEL_MODEL_H
 #define SW_MODEL_MODEL_H
 
+#include "adapter/tuner.h"
 #include "model/family.h"
 #include "nn/linear.h"
 #include "nn/logprob.h"
@@ -23,7 +24,8 @@ typedef struct sw_model {
     sw_spec spec;
     sw_device *device;
     sw_params params;          /* base and adapters; names as the checkpoint's */
-    sw_param *embed, *norm;
+    sw_linear embed;           /* the table [V, hidden] */
+    sw_param *norm;
     sw_linear head;            /* lm_head or score */
     sw_block *blocks;          /* [spec.layers] */
     struct sw_checkpoint *checkpoint; /* what borrowed parameters lie in; owned */
@@ -41,8 +43,8 @@ sw_model *sw_model_load(const char *path, sw_device *d, const sw_load_options *o
 /* With another file in config.json's place (NULL: the folder's own). */
 sw_model *sw_model_load_config(const char *path, const char *config, sw_device *d, const sw_load_options *o) SW_MUST_CHECK;
 void sw_model_free(sw_model *m);
-/* Every Linear of the model, the head last: for (i = 0; (l = sw_model_linear(m, i)); i++). */
-sw_linear *sw_model_linear(const sw_model *m, size_t i);
+/* Everything that a tuner may name; the paths are the model's. Free with free(modules.at). */
+sw_modules sw_model_modules(sw_model *m);
 int64_t sw_model_parameter_count(const sw_model *m, bool trainable_only);
 
 /* Keys and values of sequences that are being generated. */

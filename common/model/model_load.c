@@ -195,7 +195,7 @@ static int load(loader *l)
     const sw_spec *s = &m->spec;
     if (read_rope_freqs(l))
         return -1;
-    m->embed = take(l, SW_T_EMBED, 0, ".weight", 2, s->vocab, s->hidden);
+    linear(l, &m->embed, SW_T_EMBED, 0, s->vocab, s->hidden, false);
     m->blocks = SW_NEW_ARRAY(sw_block, (size_t)s->layers);
     for (int64_t i = 0; i < s->layers && !l->rc && l->n_problems < 100; i++)
         load_block(l, i);
@@ -203,7 +203,7 @@ static int load(loader *l)
     if (s->task == SW_TASK_CLASSIFY)
         linear(l, &m->head, SW_T_SCORE, 0, s->labels, s->hidden, false);
     else if (s->tied)
-        m->head = (sw_linear){.name = "lm_head", .in = s->hidden, .out = s->vocab, .w = m->embed};
+        m->head = (sw_linear){.name = "lm_head", .in = s->hidden, .out = s->vocab, .w = m->embed.w};
     else
         linear(l, &m->head, SW_T_HEAD, 0, s->vocab, s->hidden, false);
     if (l->rc)
@@ -256,15 +256,39 @@ sw_model *sw_model_load_config(const char *path, const char *config, sw_device *
     return m;
 }
 
-sw_linear *sw_model_linear(const sw_model *m, size_t i)
+/* The module path is the parameter's name without ".weight". */
+static void add_norm(sw_model *m, sw_modules *out, sw_param **w)
 {
-    size_t layers = m->blocks ? (size_t)m->spec.layers : 0;
-    if (i < layers * 7) {
-        sw_block *b = &m->blocks[i / 7];
-        sw_linear *all[7] = {&b->q, &b->k, &b->v, &b->o, &b->gate, &b->up, &b->down};
-        return all[i % 7];
+    if (!*w)
+        return;
+    const char *path = sw_arena_strndup(&m->arena, (*w)->name, strlen((*w)->name) - strlen(".weight"));
+    sw_module module = {.kind = SW_MODULE_NORM, .path = path, .w = w};
+    SW_PUSH(*out, module);
+}
+
+static void add_linear(sw_modules *out, sw_module_kind kind, sw_linear *l)
+{
+    sw_module module = {.kind = kind, .path = l->name, .linear = l, .w = &l->w, .bias = &l->bias};
+    SW_PUSH(*out, module);
+}
+
+sw_modules sw_model_modules(sw_model *m)
+{
+    sw_modules out = {.params = &m->params, .device = m->device};
+    add_linear(&out, SW_MODULE_EMBEDDING, &m->embed);
+    for (int64_t i = 0; m->blocks && i < m->spec.layers; i++) {
+        sw_block *b = &m->blocks[i];
+        sw_linear *all[] = {&b->q, &b->k, &b->v, &b->o, &b->gate, &b->up, &b->down};
+        for (size_t k = 0; k < SW_COUNT(all); k++)
+            add_linear(&out, SW_MODULE_LINEAR, all[k]);
+        add_norm(m, &out, &b->attn_norm);
+        add_norm(m, &out, &b->q_norm);
+        add_norm(m, &out, &b->k_norm);
+        add_norm(m, &out, &b->mlp_norm);
     }
-    return i == layers * 7 ? (sw_linear *)&m->head : NULL;
+    add_norm(m, &out, &m->norm);
+    add_linear(&out, SW_MODULE_HEAD, &m->head);
+    return out;
 }
 
 int64_t sw_model_parameter_count(const sw_model *m, bool trainable_only)
@@ -280,9 +304,11 @@ void sw_model_free(sw_model *m)
 {
     if (!m)
         return;
-    sw_linear *l;
-    for (size_t i = 0; (l = sw_model_linear(m, i)); i++)
-        sw_linear_detach_all(l);
+    sw_modules modules = sw_model_modules(m);
+    for (size_t i = 0; i < modules.n; i++)
+        if (modules.at[i].linear)
+            sw_linear_detach_all(modules.at[i].linear);
+    free(modules.at);
     sw_params_free(&m->params, m->device);
     free(m->blocks);
     sw_checkpoint_close(m->checkpoint);

@@ -18,6 +18,26 @@ sw_var *sw_linear_forward(sw_ctx *c, sw_linear *l, sw_var *x)
     return y;
 }
 
+sw_var *sw_embed_below(sw_ctx *c, sw_linear *l, sw_adapter *a, sw_var *ids)
+{
+    a = a ? a->next : l->adapter;
+    while (a && a->off)
+        a = a->next;
+    return a ? a->ops->embed(c, l, a, ids) : sw_embedding(c, l->w, ids, 1);
+}
+
+sw_var *sw_embed_forward(sw_ctx *c, sw_linear *l, sw_var *ids, double scale)
+{
+    const char *outer = c->where;
+    c->where = l->name;
+    sw_var *y = l->adapter ? sw_embed_below(c, l, NULL, ids) : sw_embedding(c, l->w, ids, scale);
+    if (y && l->adapter && scale != 1)
+        y = sw_scale(c, y, scale);
+    if (y)
+        c->where = outer;
+    return y;
+}
+
 void sw_linear_attach(sw_linear *l, sw_adapter *a)
 {
     a->next = l->adapter;

@@ -13,6 +13,9 @@ typedef struct sw_adapter_ops {
     const char *kind; /* "lora" */
     /* The layer's output with this adapter. What lies below is had by sw_linear_below(c, l, a, x). */
     sw_var *(*forward)(sw_ctx *c, sw_linear *l, sw_adapter *a, sw_var *x);
+    /* The same for a Linear that is used as an embedding table: rows of w at ids. What lies below is had by
+     * sw_embed_below. NULL: this adapter cannot hang on an embedding. */
+    sw_var *(*embed)(sw_ctx *c, sw_linear *l, sw_adapter *a, sw_var *ids);
     /* Adds the adapter's effect to w, host f32 [out, in], in place (for merging); -1 when it cannot be merged. */
     int (*merge)(const sw_linear *l, const sw_adapter *a, sw_device *d, float *w);
     void (*free)(sw_adapter *a);
@@ -34,6 +37,9 @@ struct sw_linear {
 /* x [N, in] -> [N, out] */
 sw_var *sw_linear_forward(sw_ctx *c, sw_linear *l, sw_var *x) SW_MUST_CHECK;
 sw_var *sw_linear_below(sw_ctx *c, sw_linear *l, sw_adapter *a, sw_var *x) SW_MUST_CHECK;
+/* The table's rows at ids i32 [N], with its adapters: [N, in]. l->w is [V, D]; l->in is D, l->out is V. */
+sw_var *sw_embed_forward(sw_ctx *c, sw_linear *l, sw_var *ids, double scale) SW_MUST_CHECK;
+sw_var *sw_embed_below(sw_ctx *c, sw_linear *l, sw_adapter *a, sw_var *ids) SW_MUST_CHECK;
 void sw_linear_attach(sw_linear *l, sw_adapter *a); /* on top; the Linear owns it */
 void sw_linear_detach_all(sw_linear *l);
 

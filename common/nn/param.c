@@ -97,6 +97,7 @@ int sw_flat_build(sw_flat *f, sw_params *list, sw_device *d, sw_dtype compute)
         if (p->owned)
             d->free(d, p->owned);
         p->owned = NULL;
+        p->master = master;
         p->v.t = f->low.data ? part(&f->low, p) : master;
         f->grads[at].t = part(&f->grad, p);
         p->v.grad = &f->grads[at];

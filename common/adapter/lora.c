@@ -1,0 +1,165 @@
+#include "adapter/lora.h"
+
+#include "adapter/tuner.h"
+#include "base/json.h"
+#include "base/strbuf.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static sw_var *lora_forward(sw_ctx *c, sw_linear *l, sw_adapter *adapter, sw_var *x)
+{
+    sw_lora *a = (sw_lora *)adapter;
+    sw_var *y = sw_linear_below(c, l, adapter, x);
+    sw_var *d = y ? sw_dropout(c, x, a->dropout, a->site) : NULL;
+    sw_dtype product = c->product;
+    c->product = c->compute;
+    sw_var *t = d ? sw_matmul(c, d, a->a, NULL) : NULL;
+    c->product = product;
+    return t ? sw_matmul_add(c, y, t, a->b, a->scale) : NULL;
+}
+
+static sw_var *lora_embed(sw_ctx *c, sw_linear *l, sw_adapter *adapter, sw_var *ids)
+{
+    sw_lora *a = (sw_lora *)adapter;
+    sw_var *y = sw_embed_below(c, l, adapter, ids), *t = y ? sw_embedding(c, a->a, ids, 1) : NULL;
+    return t ? sw_matmul_add(c, y, t, a->b, a->scale) : NULL;
+}
+
+/* w [out, in] += scale B A; for an embedding w [V, D] += scale A B^T, both in double. */
+static int lora_merge(const sw_linear *l, const sw_adapter *adapter, sw_device *d, float *w)
+{
+    const sw_lora *a = (const sw_lora *)adapter;
+    bool embedding = a->a->transposed;
+    int64_t r = a->b->v.t.shape[1];
+    if (a->a->v.t.dtype != SW_F32 || a->b->v.t.dtype != SW_F32)
+        return sw_fail("%s: merging needs the adapter's values in f32", l->name);
+    float *va = sw_malloc(sw_tensor_bytes(&a->a->v.t)), *vb = sw_malloc(sw_tensor_bytes(&a->b->v.t));
+    int rc = d->get(d, va, a->a->v.t.data, sw_tensor_bytes(&a->a->v.t)) || d->get(d, vb, a->b->v.t.data, sw_tensor_bytes(&a->b->v.t));
+#pragma omp parallel for if (!rc)
+    for (int64_t o = 0; o < (rc ? 0 : l->out); o++)
+        for (int64_t i = 0; i < l->in; i++) {
+            double sum = 0;
+            for (int64_t k = 0; k < r; k++)
+                sum += embedding ? (double)va[o * r + k] * vb[i * r + k] : (double)vb[o * r + k] * va[k * l->in + i];
+            w[o * l->in + i] += (float)(a->scale * sum);
+        }
+    free(va);
+    free(vb);
+    return rc ? -1 : 0;
+}
+
+static void lora_free(sw_adapter *a) { free(a); }
+
+static const sw_adapter_ops lora_ops = {"lora", lora_forward, lora_embed, lora_merge, lora_free};
+
+/* As PEFT draws them. A Linear: A Kaiming-uniform with a = sqrt(5), that is uniform in +-1/sqrt(in), and B zero. An
+ * embedding: A zero and B normal. */
+static int init_values(sw_device *d, sw_param *a, sw_param *b, bool embedding, int64_t in, uint64_t seed)
+{
+    sw_param *drawn = embedding ? b : a, *zero = embedding ? a : b;
+    int64_t n = sw_numel(&drawn->v.t);
+    float *host = sw_malloc((size_t)n * sizeof *host);
+    sw_rng rng = {seed, 0, sw_rng_site(drawn->name)};
+    double bound = 1 / sqrt((double)in);
+    for (int64_t i = 0; i < n; i++)
+        host[i] = (float)(embedding ? sw_rng_normal(&rng, (uint64_t)i) : (2.0 * sw_rng_uniform(&rng, (uint64_t)i) - 1) * bound);
+    int rc = d->put(d, drawn->v.t.data, host, (size_t)n * sizeof *host) || d->k->fill(d->stream, &zero->v.t, 0);
+    free(host);
+    return rc ? -1 : 0;
+}
+
+/* rank_pattern and alpha_pattern: {"end of a path, or a regular expression for one": number}; the first that fits. */
+static int pattern_value(const cJSON *patterns, const char *path, double *value)
+{
+    for (const cJSON *p = patterns ? patterns->child : NULL; p; p = p->next) {
+        bool yes;
+        char *whole = sw_strfmt("(.*\\.)?(%s)", p->string);
+        int rc = sw_whole_match(whole, path, &yes);
+        free(whole);
+        if (rc)
+            return rc;
+        if (!cJSON_IsNumber(p))
+            return sw_fail("pattern \"%s\": a number is needed, not %s", p->string, sw_json_kind(p));
+        if (yes) {
+            *value = p->valuedouble;
+            return 0;
+        }
+    }
+    return 0;
+}
+
+static int attach_one(sw_tuned *t, sw_module *m, uint64_t seed)
+{
+    const cJSON *c = t->config;
+    sw_linear *l = m->linear;
+    int64_t r;
+    double alpha, dropout, rank;
+    bool rs, embedding = m->kind == SW_MODULE_EMBEDDING;
+    if (sw_json_i64(c, "r", 1, 65536, 8, &r) || sw_json_f64(c, "lora_alpha", 8, &alpha) || sw_json_f64(c, "lora_dropout", 0, &dropout) ||
+        sw_json_bool(c, "use_rslora", false, &rs))
+        return -1;
+    rank = (double)r;
+    if (pattern_value(sw_json_get(c, "rank_pattern"), m->path, &rank) || pattern_value(sw_json_get(c, "alpha_pattern"), m->path, &alpha))
+        return -1;
+    r = (int64_t)rank;
+    if (r < 1 || rank != (double)r)
+        return sw_fail("\"rank_pattern\": %s: %g is no rank", m->path, rank);
+    if (!(dropout >= 0 && dropout < 1))
+        return sw_fail("\"lora_dropout\": %g is not in [0, 1)", dropout);
+    /* The embedding's A is looked up by token, so it lies here as [V, r]; files hold it as [r, V]. */
+    char *a_name = sw_strfmt(embedding ? "base_model.model.%s.lora_embedding_A" : "base_model.model.%s.lora_A.weight", m->path);
+    char *b_name = sw_strfmt(embedding ? "base_model.model.%s.lora_embedding_B" : "base_model.model.%s.lora_B.weight", m->path);
+    sw_param *a = embedding ? sw_tuned_param(t, a_name, l->out, r) : sw_tuned_param(t, a_name, r, l->in);
+    sw_param *b = a ? sw_tuned_param(t, b_name, embedding ? l->in : l->out, r) : NULL;
+    free(a_name);
+    free(b_name);
+    if (!b)
+        return -1;
+    a->transposed = embedding;
+    sw_lora *lora = SW_NEW(sw_lora);
+    *lora = (sw_lora){{&lora_ops, NULL, false}, a, b, alpha / (rs ? sqrt((double)r) : (double)r), dropout, sw_rng_site(a->name)};
+    sw_linear_attach(l, &lora->adapter);
+    return init_values(t->device, a, b, embedding, l->in, seed);
+}
+
+static int lora_attach(sw_tuned *t, sw_modules *modules, uint64_t seed)
+{
+    static const char *const refused[] = {"use_dora", "lora_bias", "use_qalora", "fan_in_fan_out"};
+    for (size_t i = 0; i < SW_COUNT(refused); i++) {
+        bool on;
+        if (sw_json_bool(t->config, refused[i], false, &on))
+            return -1;
+        if (on)
+            return sw_fail("\"%s\": true is not known here", refused[i]);
+    }
+    const char *bias;
+    if (sw_json_str(t->config, "bias", "none", &bias))
+        return -1;
+    if (strcmp(bias, "none"))
+        return sw_fail("\"bias\": '%s' is not known here; use none", bias);
+    if (sw_json_get(t->config, "layers_to_transform"))
+        return sw_fail("\"layers_to_transform\" is not known here; name the layers in target_modules");
+    const cJSON *target = sw_json_get(t->config, "target_modules");
+    size_t hits = 0;
+    for (size_t i = 0; i < modules->n; i++) {
+        sw_module *m = &modules->at[i];
+        bool yes;
+        if (sw_target_matches(target, m, &yes))
+            return sw_fail_in("\"target_modules\"");
+        if (!yes)
+            continue;
+        if (m->kind == SW_MODULE_NORM)
+            return sw_fail("\"target_modules\": %s is a norm, LoRA needs a matrix", m->path);
+        if (attach_one(t, m, seed))
+            return -1;
+        hits++;
+    }
+    if (!hits)
+        return sw_fail("\"target_modules\": no module of this model is meant; its names end in q_proj, k_proj, v_proj, o_proj, "
+                       "gate_proj, up_proj and down_proj, or say all-linear");
+    return 0;
+}
+
+const sw_tuner sw_tuner_lora = {"lora", "LORA", lora_attach};

@@ -1,0 +1,429 @@
+#include "data/dataset.h"
+
+#include "base/memory.h"
+#include "data/messages.h"
+
+#include <string.h>
+
+const char *const sw_format_names[] = {"auto", "messages", "sharegpt", "alpaca", "query", "text", "completion", NULL};
+
+/* Other names of a column, the first that is there counts. */
+static const char *const query_names[] = {"query", "prompt", "input", "instruction", "question", "problem", NULL};
+static const char *const response_names[] = {"response", "answer",    "output",   "targets", "target",     "answer_key",
+                                             "answers",  "solution", "completion", "text",  "content",    NULL};
+static const char *const system_names[] = {"system", "system_prompt", NULL};
+static const char *const conversation_names[] = {"messages", "conversations", "conversation", "chosen", NULL};
+/* Columns that change what a row means and are not text: dropping them would make a wrong data set. */
+static const char *const media_names[] = {"images", "image", "videos", "video", "audios", "audio", "objects", NULL};
+
+static const char *present(const cJSON *row, const char *const *names)
+{
+    for (; *names; names++)
+        if (sw_json_get(row, *names))
+            return *names;
+    return NULL;
+}
+
+static cJSON *take(cJSON *row, const char *name)
+{
+    return name ? cJSON_DetachItemFromObjectCaseSensitive(row, name) : NULL;
+}
+
+static bool is_string(const cJSON *row, const char *name) { return cJSON_IsString(sw_json_get(row, name)); }
+static bool is_list(const cJSON *row, const char *name) { return cJSON_IsArray(sw_json_get(row, name)); }
+
+/* A string, or the first of a list of strings; NULL for another kind, with the error. */
+static cJSON *take_text(cJSON *row, const char *name)
+{
+    const cJSON *v = sw_json_get(row, name);
+    if (cJSON_IsString(v))
+        return take(row, name);
+    if (cJSON_IsArray(v) && cJSON_IsString(v->child)) {
+        cJSON *list = take(row, name), *first = cJSON_DetachItemViaPointer(list, list->child);
+        cJSON_Delete(list);
+        return first;
+    }
+    return sw_fail_null("field \"%s\": a string is needed, not %s", name, sw_json_kind(v));
+}
+
+static void say(cJSON *messages, const char *role, cJSON *content)
+{
+    cJSON_AddItemToArray(messages, sw_message_new(role, content));
+}
+
+static int add_history(cJSON *messages, cJSON *row)
+{
+    const cJSON *history = sw_json_get(row, "history");
+    if (!history)
+        return 0;
+    if (!cJSON_IsArray(history))
+        return sw_fail("field \"history\": an array of [query, response] is needed, not %s", sw_json_kind(history));
+    int i = 0;
+    for (const cJSON *h = history->child; h; h = h->next, i++) {
+        const cJSON *q = cJSON_IsArray(h) ? h->child : NULL, *a = q ? q->next : NULL;
+        if (!cJSON_IsString(q) || !cJSON_IsString(a) || a->next)
+            return sw_fail("field \"history[%d]\": a pair of strings, [query, response], is needed", i);
+        say(messages, "user", cJSON_CreateString(q->valuestring));
+        say(messages, "assistant", cJSON_CreateString(a->valuestring));
+    }
+    cJSON_Delete(take(row, "history"));
+    return 0;
+}
+
+/* [{"human": ..., "assistant": ...}, ...]: each pair is two turns. */
+static int pairs(cJSON *list, const char *field, cJSON *messages)
+{
+    int i = 0;
+    for (const cJSON *p = list->child; p; p = p->next, i++) {
+        const char *role[2] = {"user", "assistant"};
+        for (int k = 0; k < 2; k++) {
+            const cJSON *turn = NULL;
+            for (const cJSON *c = cJSON_IsObject(p) ? p->child : NULL; c && !turn; c = c->next) {
+                const char *r = sw_role_of(c->string);
+                turn = r && !strcmp(r, role[k]) ? c : NULL;
+            }
+            if (!cJSON_IsString(turn))
+                return sw_fail("field \"%s[%d]\": an object with the strings human and assistant is needed", field, i);
+            say(messages, role[k], cJSON_CreateString(turn->valuestring));
+        }
+    }
+    return i ? 0 : sw_fail("field \"%s\": the conversation is empty", field);
+}
+
+static int from_conversation(cJSON *row, sw_sample *s)
+{
+    const char *field = present(row, conversation_names);
+    if (!field)
+        return sw_fail("field \"messages\" (or \"conversations\", \"conversation\") is missing");
+    const cJSON *v = sw_json_get(row, field), *first = cJSON_IsArray(v) ? v->child : NULL;
+    bool turns = !first || sw_json_get(first, "role") || sw_json_get(first, "from") || !cJSON_IsObject(first);
+    cJSON *list = take(row, field);
+    if (turns) {
+        s->messages = list;
+        return sw_messages_normalise(list, field);
+    }
+    s->messages = cJSON_CreateArray();
+    int rc = pairs(list, field, s->messages);
+    cJSON_Delete(list);
+    return rc;
+}
+
+static int from_alpaca(cJSON *row, sw_sample *s)
+{
+    s->messages = cJSON_CreateArray();
+    if (add_history(s->messages, row))
+        return -1;
+    cJSON *instruction = take(row, "instruction"), *input = take(row, "input");
+    bool has_input = cJSON_IsString(input) && *input->valuestring;
+    int rc = 0;
+    if (!cJSON_IsString(instruction) && !(has_input && (!instruction || cJSON_IsNull(instruction))))
+        rc = sw_fail("field \"instruction\": a string is needed, not %s", sw_json_kind(instruction));
+    else if (input && !cJSON_IsNull(input) && !cJSON_IsString(input))
+        rc = sw_fail("field \"input\": a string is needed, not %s", sw_json_kind(input));
+    if (!rc) {
+        sw_buf q = {0};
+        sw_buf_puts(&q, cJSON_IsString(instruction) ? instruction->valuestring : "");
+        if (q.n && has_input)
+            sw_buf_putc(&q, '\n');
+        sw_buf_puts(&q, has_input ? input->valuestring : "");
+        say(s->messages, "user", cJSON_CreateString(q.at));
+        sw_buf_free(&q);
+    }
+    cJSON_Delete(instruction);
+    cJSON_Delete(input);
+    if (rc || !sw_json_get(row, "output"))
+        return rc;
+    cJSON *output = take_text(row, "output");
+    if (!output)
+        return -1;
+    say(s->messages, "assistant", output);
+    return 0;
+}
+
+static int from_query(cJSON *row, sw_sample *s)
+{
+    const char *query = present(row, query_names);
+    if (!query)
+        return sw_fail("field \"query\" (or prompt, input, instruction, question, problem) is missing, and neither "
+                       "\"messages\" nor \"text\" is there");
+    s->messages = cJSON_CreateArray();
+    if (add_history(s->messages, row))
+        return -1;
+    cJSON *q = take_text(row, query);
+    if (!q)
+        return -1;
+    say(s->messages, "user", q);
+    const char *response = sw_json_get(row, "chosen") ? "chosen" : present(row, response_names);
+    if (!response)
+        return 0;
+    cJSON *a = take_text(row, response);
+    if (!a)
+        return -1;
+    say(s->messages, "assistant", a);
+    return 0;
+}
+
+static int from_text(cJSON *row, sw_sample *s)
+{
+    if (!sw_json_get(row, "text"))
+        return sw_fail("field \"text\" is missing");
+    s->kind = SW_SAMPLE_TEXT;
+    s->text = take_text(row, "text");
+    return s->text ? 0 : -1;
+}
+
+static int from_completion(cJSON *row, sw_sample *s)
+{
+    for (const char *const *name = (const char *const[]){"prompt", "completion", NULL}; *name; name++)
+        if (!sw_json_get(row, *name))
+            return sw_fail("field \"%s\" is missing", *name);
+    if (is_list(row, "prompt") && is_list(row, "completion") && cJSON_IsObject(sw_json_get(row, "prompt")->child)) {
+        s->messages = take(row, "prompt"); /* conversations on both sides are one conversation */
+        cJSON *rest = take(row, "completion");
+        for (cJSON *m; (m = cJSON_DetachItemViaPointer(rest, rest->child));)
+            cJSON_AddItemToArray(s->messages, m);
+        cJSON_Delete(rest);
+        return sw_messages_normalise(s->messages, "prompt + completion");
+    }
+    s->kind = SW_SAMPLE_COMPLETION;
+    s->prompt = take_text(row, "prompt");
+    s->completion = s->prompt ? take_text(row, "completion") : NULL;
+    return s->completion ? 0 : -1;
+}
+
+static sw_format recognise(const cJSON *row)
+{
+    if (sw_json_get(row, "messages") || sw_json_get(row, "conversations") || is_list(row, "conversation"))
+        return SW_FORMAT_MESSAGES;
+    if (is_list(row, "chosen") && cJSON_IsObject(sw_json_get(row, "chosen")->child))
+        return SW_FORMAT_MESSAGES;
+    if (sw_json_get(row, "instruction") && cJSON_GetObjectItemCaseSensitive(row, "input"))
+        return SW_FORMAT_ALPACA;
+    if (sw_json_get(row, "prompt") && sw_json_get(row, "completion"))
+        return SW_FORMAT_COMPLETION;
+    return is_string(row, "text") && !present(row, query_names) ? SW_FORMAT_TEXT : SW_FORMAT_QUERY;
+}
+
+/* ---- what all formats share */
+
+static int add_system(const sw_dataset_options *o, cJSON *row, cJSON *messages)
+{
+    const char *name = present(row, system_names);
+    cJSON *text = name ? take_text(row, name) : NULL;
+    if (name && !text)
+        return -1;
+    const cJSON *first = sw_json_get(messages->child, "role");
+    bool has = first && (!strcmp(first->valuestring, "system") || !strcmp(first->valuestring, "developer"));
+    if (has && text) {
+        cJSON_Delete(text);
+        return sw_fail("field \"%s\": the conversation begins with a system message already", name);
+    }
+    if (!text && o->system && !has)
+        text = cJSON_CreateString(o->system);
+    if (text)
+        cJSON_InsertItemInArray(messages, 0, sw_message_new("system", text));
+    return 0;
+}
+
+/* The conversation up to the last user or tool turn, which a rejected answer follows. */
+static cJSON *asked(const cJSON *messages)
+{
+    cJSON *copy = cJSON_Duplicate(messages, true);
+    while (copy->child) {
+        cJSON *last = copy->child->prev;
+        const char *role = sw_json_get(last, "role")->valuestring;
+        if (!strcmp(role, "user") || !strcmp(role, "tool"))
+            break;
+        cJSON_Delete(cJSON_DetachItemViaPointer(copy, last));
+    }
+    return copy;
+}
+
+static int add_rejected(cJSON *row, sw_sample *s)
+{
+    static const char *const names[] = {"rejected_response", "rejected_messages", "rejected", NULL};
+    const char *name = present(row, names);
+    if (!name)
+        return 0;
+    if (s->kind != SW_SAMPLE_CHAT)
+        return sw_fail("field \"%s\": only a conversation has a rejected answer", name);
+    cJSON *v = take(row, name);
+    bool whole = strcmp(name, "rejected_response") && cJSON_IsArray(v) && cJSON_IsObject(v->child);
+    if (whole) {
+        s->rejected = v;
+    } else if (cJSON_IsString(v)) {
+        s->rejected = asked(s->messages);
+        say(s->rejected, "assistant", v);
+    } else if (cJSON_IsArray(v) && cJSON_IsObject(v->child)) {
+        s->rejected = asked(s->messages);
+        for (cJSON *m; (m = cJSON_DetachItemViaPointer(v, v->child));)
+            cJSON_AddItemToArray(s->rejected, m);
+        cJSON_Delete(v);
+    } else {
+        sw_fail("field \"%s\": a string or an array of messages is needed, not %s", name, sw_json_kind(v));
+        cJSON_Delete(v);
+        return -1;
+    }
+    if (sw_messages_normalise(s->rejected, name))
+        return -1;
+    const cJSON *first = sw_json_get(s->messages->child, "role");
+    if (whole && !strcmp(first->valuestring, "system") && strcmp(sw_json_get(s->rejected->child, "role")->valuestring, "system"))
+        cJSON_InsertItemInArray(s->rejected, 0, cJSON_Duplicate(s->messages->child, true));
+    if (cJSON_Compare(s->messages, s->rejected, true))
+        return sw_fail("field \"%s\": is the same as the answer that is wanted", name);
+    return 0;
+}
+
+/* Tools are an array, or the text of one; a single function is an array of one. */
+static int add_tools(cJSON *row, sw_sample *s)
+{
+    cJSON *v = take(row, "tools");
+    if (cJSON_IsString(v) && *v->valuestring) {
+        cJSON *parsed = sw_json_parse(v->valuestring, strlen(v->valuestring));
+        cJSON_Delete(v);
+        if (!parsed)
+            return sw_fail_in("field \"tools\"");
+        v = parsed;
+    }
+    if (cJSON_IsObject(v)) {
+        s->tools = cJSON_CreateArray();
+        cJSON_AddItemToArray(s->tools, v);
+        return 0;
+    }
+    if (v && !cJSON_IsArray(v) && !cJSON_IsNull(v) && !(cJSON_IsString(v) && !*v->valuestring)) {
+        sw_fail("field \"tools\": an array of functions is needed, not %s", sw_json_kind(v));
+        cJSON_Delete(v);
+        return -1;
+    }
+    if (cJSON_IsArray(v) && v->child)
+        s->tools = v;
+    else
+        cJSON_Delete(v);
+    return 0;
+}
+
+static int refuse_media(const cJSON *row)
+{
+    for (const char *const *name = media_names; *name; name++) {
+        const cJSON *v = sw_json_get(row, *name);
+        if (v && !(cJSON_IsArray(v) && !v->child) && !(cJSON_IsString(v) && !*v->valuestring))
+            return sw_fail("field \"%s\": only text can be read; remove the field to train on the text alone", *name);
+    }
+    return 0;
+}
+
+/* ---- placeholders */
+
+/* Length of a {{NAME}} of capitals, digits and _ at p, or 0. */
+static size_t placeholder(const char *p)
+{
+    size_t n = 2;
+    if (p[0] != '{' || p[1] != '{')
+        return 0;
+    while ((p[n] >= 'A' && p[n] <= 'Z') || p[n] == '_' || (p[n] >= '0' && p[n] <= '9'))
+        n++;
+    return n > 2 && p[n] == '}' && p[n + 1] == '}' ? n + 2 : 0;
+}
+
+static void fill_string(const sw_dataset_options *o, cJSON *v, bool *unfilled)
+{
+    const char *p = cJSON_IsString(v) ? strstr(v->valuestring, "{{") : NULL;
+    if (!p)
+        return;
+    sw_buf b = {0};
+    const char *plain = v->valuestring;
+    bool changed = false;
+    while (p) {
+        size_t n = placeholder(p);
+        const char *with = NULL;
+        for (size_t i = 0; n && o->fill && i < o->fill->n; i++) {
+            const char *name = o->fill->at[i], *eq = strchr(name, '=');
+            if ((size_t)(eq - name) == n - 4 && !memcmp(name, p + 2, n - 4))
+                with = eq + 1;
+        }
+        if (with) {
+            sw_buf_add(&b, plain, (size_t)(p - plain));
+            sw_buf_puts(&b, with);
+            plain = p + n;
+            changed = true;
+        }
+        *unfilled |= n && !with;
+        p = strstr(p + (n ? n : 1), "{{");
+    }
+    if (changed) {
+        sw_buf_puts(&b, plain);
+        cJSON_SetValuestring(v, b.at);
+    }
+    sw_buf_free(&b);
+}
+
+static void fill(const sw_dataset_options *o, sw_sample *s)
+{
+    cJSON *lists[] = {s->messages, s->rejected}, *strings[] = {s->text, s->prompt, s->completion};
+    for (size_t i = 0; i < SW_COUNT(lists); i++)
+        for (cJSON *m = lists[i] ? lists[i]->child : NULL; m; m = m->next)
+            fill_string(o, cJSON_GetObjectItemCaseSensitive(m, "content"), &s->unfilled);
+    for (size_t i = 0; i < SW_COUNT(strings); i++)
+        fill_string(o, strings[i], &s->unfilled);
+}
+
+int sw_dataset_check(const sw_dataset_options *o)
+{
+    for (size_t i = 0; o->fill && i < o->fill->n; i++) {
+        const char *t = o->fill->at[i], *eq = strchr(t, '=');
+        sw_buf b = {0};
+        sw_buf_printf(&b, "{{%.*s}}", eq ? (int)(eq - t) : 0, t);
+        bool good = eq && placeholder(b.at) == b.n;
+        sw_buf_free(&b);
+        if (!good)
+            return sw_fail("--fill: '%s': NAME=VALUE is needed, NAME of capitals, digits and _", t);
+    }
+    return 0;
+}
+
+/* ---- */
+
+static int convert(const sw_dataset_options *o, cJSON *row, sw_sample *s)
+{
+    if (!cJSON_IsObject(row))
+        return sw_fail("an object is needed, not %s", sw_json_kind(row));
+    if (refuse_media(row))
+        return -1;
+    int rc;
+    switch (o->format == SW_FORMAT_AUTO ? recognise(row) : o->format) {
+    case SW_FORMAT_MESSAGES:
+    case SW_FORMAT_SHAREGPT: rc = from_conversation(row, s); break;
+    case SW_FORMAT_ALPACA: rc = from_alpaca(row, s); break;
+    case SW_FORMAT_TEXT: rc = from_text(row, s); break;
+    case SW_FORMAT_COMPLETION: rc = from_completion(row, s); break;
+    default: rc = from_query(row, s);
+    }
+    if (rc || (s->kind == SW_SAMPLE_CHAT && (add_system(o, row, s->messages) || add_tools(row, s))) || add_rejected(row, s))
+        return -1;
+    s->extra = take(row, "chat_template_kwargs");
+    if (s->extra && !cJSON_IsObject(s->extra) && !cJSON_IsNull(s->extra))
+        return sw_fail("field \"chat_template_kwargs\": an object is needed, not %s", sw_json_kind(s->extra));
+    if (cJSON_IsNull(s->extra)) {
+        cJSON_Delete(s->extra);
+        s->extra = NULL;
+    }
+    fill(o, s);
+    return 0;
+}
+
+int sw_sample_from(const sw_dataset_options *o, cJSON *row, sw_sample *out)
+{
+    *out = (sw_sample){.rest = row};
+    int rc = convert(o, row, out);
+    if (rc)
+        sw_sample_free(out);
+    return rc;
+}
+
+void sw_sample_free(sw_sample *s)
+{
+    cJSON *const trees[] = {s->messages, s->rejected, s->tools, s->extra, s->text, s->prompt, s->completion, s->rest};
+    for (size_t i = 0; i < SW_COUNT(trees); i++)
+        cJSON_Delete(trees[i]);
+    *s = (sw_sample){0};
+}

@@ -1,0 +1,23 @@
+/* Bytes of an input: a file, a pipe or standard input, unpacked where they are zstd (known by its first bytes), with
+ * the digest of what was read. */
+#ifndef SW_DATA_SOURCE_H
+#define SW_DATA_SOURCE_H
+
+#include "base/error.h"
+#include "base/fileio.h"
+
+typedef struct sw_source sw_source;
+
+/* "-" is standard input. */
+sw_source *sw_source_open(const char *path) SW_MUST_CHECK;
+void sw_source_close(sw_source *s);
+const char *sw_source_name(const sw_source *s); /* for messages */
+/* Appends some bytes to b: 1, or 0 at the end, or -1. */
+int sw_source_read(sw_source *s, sw_buf *b) SW_MUST_CHECK;
+/* Bytes taken from the file so far (packed ones, where it is), and their digest (as sw_digest_file). */
+int64_t sw_source_bytes(const sw_source *s);
+sw_digest sw_source_digest(const sw_source *s);
+/* Size of the file, or 0 where it is not known. */
+int64_t sw_source_size(const sw_source *s);
+
+#endif

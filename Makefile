@@ -21,7 +21,9 @@ CPPFLAGS += -D_GNU_SOURCE -I. -Icommon
 ALL_CFLAGS = -std=gnu11 -fopenmp $(WARN) $(CFLAGS) $(SAN)
 LDLIBS   := -ldnnl -lzstd -lcjson -lpcre2-8 -lutf8proc -lxxhash -ledit -ldl -lpthread -lm
 ifeq ($(VARIANT),asan)
-SAN      := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+# gcc's guess about formats goes wrong under the sanitizers.
+SAN      := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -Wno-format-truncation -Wno-maybe-uninitialized
+CC       := gcc
 CFLAGS   := -O1 -g
 endif
 ifeq ($(VARIANT),fuzz)

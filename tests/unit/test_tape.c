@@ -1,0 +1,256 @@
+/* The tape and its memory: sharing of gradients, views, recomputation, reuse of storage, the NaN finder. */
+#include "nn/linear.h"
+#include "nn/logprob.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static sw_device *device;
+
+static sw_param *make_param(sw_params *list, const char *name, int64_t rows, int64_t columns, uint64_t seed)
+{
+    sw_param *p = columns ? sw_param_new(list, device, name, SW_F32, 2, (int64_t[]){rows, columns})
+                          : sw_param_new(list, device, name, SW_F32, 1, &rows);
+    assert_non_null(p);
+    sw_rng rng = {seed, 0, sw_rng_site(name)};
+    for (int64_t i = 0; i < sw_numel(&p->v.t); i++)
+        ((float *)p->v.t.data)[i] = (float)(0.3 * sw_rng_normal(&rng, (uint64_t)i) + (columns ? 0 : 1));
+    p->trainable = true;
+    return p;
+}
+
+typedef struct net {
+    sw_params params;
+    sw_flat flat;
+    sw_param *norm, *w1, *w2, *w3;
+    bool parallel;
+} net;
+
+static void net_init(net *n)
+{
+    *n = (net){0};
+    n->norm = make_param(&n->params, "norm", 6, 0, 1);
+    n->w1 = make_param(&n->params, "w1", 6, 6, 2);
+    n->w2 = make_param(&n->params, "w2", 6, 6, 3);
+    n->w3 = make_param(&n->params, "w3", 6, 6, 4);
+    assert_int_equal(sw_flat_build(&n->flat, &n->params, device, SW_F32), 0);
+}
+
+static void net_free(net *n)
+{
+    sw_flat_free(&n->flat);
+    sw_params_free(&n->params, device);
+}
+
+/* Residuals that share gradients: x + a(h) + b(h), where h is a norm of x, or one after the other. */
+static sw_var *block(sw_ctx *c, sw_var *x, void *arg)
+{
+    net *n = arg;
+    sw_scope s = sw_scope_begin(c);
+    sw_var *h = sw_rmsnorm(c, x, n->norm, 1e-5, 0);
+    sw_var *a = sw_activation(c, sw_matmul(c, h, n->w1, NULL), SW_ACT_SILU);
+    if (n->parallel) {
+        sw_var *b = sw_activation(c, sw_matmul(c, h, n->w2, NULL), SW_ACT_GELU);
+        return sw_scope_return(c, s, sw_add(c, sw_add(c, b, a), x));
+    }
+    sw_var *y = sw_add(c, a, x);
+    sw_var *g = sw_glu(c, sw_matmul(c, y, n->w2, NULL), sw_matmul(c, y, n->w3, NULL), SW_ACT_SILU);
+    return sw_scope_return(c, s, sw_add(c, g, y));
+}
+
+static const float input[5][6] = {{1, -2, .5f, .3f, 2, -1}, {0, 1, 1, -1, .2f, .4f}, {2, 2, -1, .1f, 0, 1},
+                                  {-.5f, .7f, 1.5f, -2, 1, 0}, {.3f, .2f, .1f, 1, 2, 3}};
+
+/* sum of squares of the output of two blocks */
+static double run(sw_ctx *c, net *n, bool recompute, bool record)
+{
+    c->recording = record;
+    sw_var *x = sw_from_host(c, SW_F32, 2, (int64_t[]){5, 6}, input);
+    for (int i = 0; i < 2; i++) {
+        x = recompute ? sw_recompute(c, block, x, n) : block(c, x, n);
+        assert_non_null(x);
+    }
+    float y[30], seed[30];
+    double loss = 0;
+    assert_int_equal(sw_to_host(c, x, y), 0);
+    for (int i = 0; i < 30; i++) {
+        loss += 0.5 * (double)y[i] * y[i];
+        seed[i] = y[i];
+    }
+    if (record) {
+        sw_var *g = sw_from_host(c, SW_F32, 2, (int64_t[]){5, 6}, seed);
+        assert_int_equal(sw_backward(c, x, &g->t), 0);
+    }
+    sw_ctx_reset(c);
+    return loss;
+}
+
+static void gradients_match_differences(void **state)
+{
+    (void)state;
+    for (int parallel = 0; parallel < 2; parallel++) {
+        net n;
+        sw_ctx c;
+        net_init(&n);
+        n.parallel = parallel;
+        assert_int_equal(sw_ctx_init(&c, device, SW_F32), 0);
+        run(&c, &n, false, true);
+        float *w = n.flat.master.data, *g = n.flat.grad.data;
+        for (size_t p = 0; p < n.flat.n_params; p++) {
+            if (parallel && n.flat.params[p] == n.w3)
+                continue;
+            for (int64_t k = 0; k < sw_numel(&n.flat.params[p]->v.t); k += 5) {
+                int64_t i = n.flat.params[p]->offset + k;
+                float keep = w[i];
+                const float h = 1e-2f;
+                w[i] = keep + h;
+                double up = run(&c, &n, false, false);
+                w[i] = keep - h;
+                double down = run(&c, &n, false, false);
+                w[i] = keep;
+                double want = (up - down) / (2 * (double)h);
+                assert_true(fabs(want - g[i]) <= 2e-2 * fmax(1, fabs(want)));
+            }
+        }
+        sw_ctx_free(&c);
+        net_free(&n);
+    }
+}
+
+static void recomputation_gives_the_same_bits(void **state)
+{
+    (void)state;
+    net n;
+    sw_ctx c;
+    net_init(&n);
+    assert_int_equal(sw_ctx_init(&c, device, SW_F32), 0);
+    float plain[256];
+    size_t bytes = (size_t)n.flat.n * sizeof(float);
+    assert_true(bytes <= sizeof plain);
+    run(&c, &n, false, true);
+    memcpy(plain, n.flat.grad.data, bytes);
+    assert_int_equal(sw_flat_zero_grad(&n.flat), 0);
+    run(&c, &n, true, true);
+    assert_memory_equal(plain, n.flat.grad.data, bytes);
+    sw_ctx_free(&c);
+    net_free(&n);
+}
+
+static void steps_reuse_their_memory(void **state)
+{
+    (void)state;
+    net n;
+    sw_ctx c;
+    net_init(&n);
+    assert_int_equal(sw_ctx_init(&c, device, SW_F32), 0);
+    run(&c, &n, false, true);
+    assert_int_equal(sw_ctx_bytes(&c), 0); /* nothing outlives a step */
+    size_t peak = sw_ctx_peak(&c);
+    for (int i = 0; i < 10; i++)
+        run(&c, &n, i & 1, true);
+    assert_int_equal(sw_ctx_peak(&c), peak);
+    run(&c, &n, false, false);
+    assert_int_equal(sw_ctx_bytes(&c), 0);
+    sw_ctx_free(&c);
+    net_free(&n);
+}
+
+static void the_limit_is_an_error(void **state)
+{
+    (void)state;
+    sw_ctx c;
+    assert_int_equal(sw_ctx_init(&c, device, SW_F32), 0);
+    sw_ctx_limit(&c, 1000);
+    c.where = "model.layers.0";
+    assert_null(sw_tmp2(&c, SW_F32, 100, 100));
+    assert_non_null(strstr(sw_error(), "model.layers.0"));
+    assert_non_null(strstr(sw_error(), "memory limit"));
+    sw_ctx_free(&c);
+}
+
+static void views_share_a_gradient(void **state)
+{
+    (void)state;
+    sw_ctx c;
+    sw_params params = {0};
+    sw_flat flat;
+    make_param(&params, "w", 4, 6, 9);
+    assert_int_equal(sw_flat_build(&flat, &params, device, SW_F32), 0);
+    assert_int_equal(sw_ctx_init(&c, device, SW_F32), 0);
+    c.recording = true;
+    int32_t ids[2] = {3, 1};
+    sw_var *rows = sw_embedding(&c, params.at[0], sw_from_host(&c, SW_I32, 1, (int64_t[]){2}, ids), 1);
+    sw_var *left = sw_columns(&c, rows, 0, 2), *right = sw_columns(&c, rows, 3, 2);
+    sw_var *y = sw_mul(&c, left, right);
+    float one[4] = {1, 1, 1, 1};
+    assert_int_equal(sw_backward(&c, y, &sw_from_host(&c, SW_F32, 2, (int64_t[]){2, 2}, one)->t), 0);
+    const float *w = flat.master.data, *g = flat.grad.data;
+    for (int r = 0; r < 4; r++)
+        for (int k = 0; k < 6; k++) {
+            float want = (r == 0 || r == 2) ? 0 : k < 2 ? w[r * 6 + k + 3] : k >= 3 && k < 5 ? w[r * 6 + k - 3] : 0;
+            assert_true(g[r * 6 + k] == want);
+        }
+    sw_ctx_free(&c);
+    sw_flat_free(&flat);
+    sw_params_free(&params, device);
+}
+
+static void the_first_nan_is_named(void **state)
+{
+    (void)state;
+    net n;
+    sw_ctx c;
+    net_init(&n);
+    assert_int_equal(sw_ctx_init(&c, device, SW_F32), 0);
+    ((float *)n.flat.master.data)[n.w2->offset + 7] = NAN;
+    c.check = c.recording = true;
+    c.where = "model.layers.5";
+    sw_var *x = sw_from_host(&c, SW_F32, 2, (int64_t[]){5, 6}, input);
+    assert_non_null(x = sw_rmsnorm(&c, x, n.norm, 1e-5, 0));
+    assert_non_null(x = sw_matmul(&c, x, n.w1, NULL));
+    assert_null(sw_matmul(&c, x, n.w2, NULL));
+    assert_non_null(strstr(sw_error(), "model.layers.5"));
+    assert_non_null(strstr(sw_error(), "matmul"));
+    sw_ctx_free(&c);
+    net_free(&n);
+}
+
+static int count_final(void *arg, struct sw_param *p)
+{
+    (void)p;
+    ++*(int *)arg;
+    return 0;
+}
+
+static void every_parameter_becomes_final_once(void **state)
+{
+    (void)state;
+    net n;
+    sw_ctx c;
+    int finals = 0;
+    net_init(&n);
+    assert_int_equal(sw_ctx_init(&c, device, SW_F32), 0);
+    c.hooks = (sw_tape_hooks){&finals, count_final};
+    run(&c, &n, false, true);
+    assert_int_equal(finals, 4);
+    sw_ctx_free(&c);
+    net_free(&n);
+}
+
+int main(void)
+{
+    device = sw_device_open("reference");
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(gradients_match_differences), cmocka_unit_test(recomputation_gives_the_same_bits),
+        cmocka_unit_test(steps_reuse_their_memory),    cmocka_unit_test(the_limit_is_an_error),
+        cmocka_unit_test(views_share_a_gradient),      cmocka_unit_test(the_first_nan_is_named),
+        cmocka_unit_test(every_parameter_becomes_final_once),
+    };
+    int rc = cmocka_run_group_tests(tests, NULL, NULL);
+    device->close(device);
+    return rc;
+}

@@ -66,6 +66,7 @@ void sw_rows_close(sw_rows *r)
     free(r);
 }
 
+void sw_rows_stop_when(sw_rows *r, const atomic_bool *stop) { sw_source_stop_when(r->source, stop); }
 const char *sw_rows_name(const sw_rows *r) { return sw_source_name(r->source); }
 int64_t sw_rows_bytes(const sw_rows *r) { return sw_source_bytes(r->source); }
 int64_t sw_rows_size(const sw_rows *r) { return sw_source_size(r->source); }
@@ -280,7 +281,7 @@ static int next_value(sw_rows *r, sw_row *row)
     }
     if (!rc)
         return 0;
-    size_t n;
+    size_t n = 0;
     if (find_value(r, &n))
         return -1;
     if (!n)

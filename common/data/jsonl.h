@@ -8,6 +8,8 @@
 #include "base/fileio.h"
 #include "base/json.h"
 
+#include <stdatomic.h>
+
 typedef enum sw_rows_kind {
     SW_ROWS_AUTO,  /* by the name's ending, then by the first byte that is no white space */
     SW_ROWS_JSONL, /* one value a line; empty lines are skipped */
@@ -34,6 +36,7 @@ typedef struct sw_row {
 sw_rows *sw_rows_open(const char *path, sw_rows_kind kind, sw_text_unit unit) SW_MUST_CHECK;
 void sw_rows_close(sw_rows *r);
 const char *sw_rows_name(const sw_rows *r); /* for messages */
+void sw_rows_stop_when(sw_rows *r, const atomic_bool *stop); /* see sw_source_stop_when */
 /* 1 a row, 0 the end, -1 failed (the message names file and line). */
 int sw_rows_next(sw_rows *r, sw_row *row) SW_MUST_CHECK;
 int64_t sw_rows_bytes(const sw_rows *r); /* of the file, so far */

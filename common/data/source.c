@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -22,7 +23,8 @@ struct sw_source {
     char *block; /* of a packed file: bytes that wait to be unpacked */
     size_t at, n;
     ZSTD_DCtx *zstd; /* NULL: the bytes are plain */
-    bool started, ended;
+    const atomic_bool *stop;
+    bool regular, started, ended;
     bool open_frame; /* the last zstd frame is not complete */
 };
 
@@ -45,7 +47,8 @@ sw_source *sw_source_open(const char *path)
     sw_source *s = SW_NEW(sw_source);
     s->name = sw_strdup(standard ? "standard input" : path);
     s->fd = fd;
-    s->size = S_ISREG(st.st_mode) ? (int64_t)st.st_size : 0;
+    s->regular = S_ISREG(st.st_mode);
+    s->size = s->regular ? (int64_t)st.st_size : 0;
     s->digest = XXH3_createState();
     XXH3_128bits_reset(s->digest);
     return s;
@@ -64,6 +67,7 @@ void sw_source_close(sw_source *s)
     free(s);
 }
 
+void sw_source_stop_when(sw_source *s, const atomic_bool *stop) { s->stop = stop; }
 const char *sw_source_name(const sw_source *s) { return s->name; }
 int64_t sw_source_bytes(const sw_source *s) { return s->bytes; }
 int64_t sw_source_size(const sw_source *s) { return s->size; }
@@ -79,6 +83,12 @@ sw_digest sw_source_digest(const sw_source *s)
 /* Bytes of the file itself: how many, 0 at its end, -1. */
 static ssize_t take(sw_source *s, char *to, size_t n)
 {
+    /* A signal may go to another thread than the one that reads, so waiting for a pipe looks up now and then. */
+    struct pollfd p = {s->fd, POLLIN, 0};
+    while (!s->regular && !(s->stop && *s->stop) && !sw_interrupted() && poll(&p, 1, 100) == 0)
+        ;
+    if (sw_interrupted() || (s->stop && *s->stop))
+        return sw_fail("%s: interrupted", s->name);
     ssize_t got;
     while ((got = read(s->fd, to, n)) < 0 && errno == EINTR && !sw_interrupted())
         ;

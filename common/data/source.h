@@ -6,12 +6,16 @@
 #include "base/error.h"
 #include "base/fileio.h"
 
+#include <stdatomic.h>
+
 typedef struct sw_source sw_source;
 
 /* "-" is standard input. */
 sw_source *sw_source_open(const char *path) SW_MUST_CHECK;
 void sw_source_close(sw_source *s);
 const char *sw_source_name(const sw_source *s); /* for messages */
+/* Makes a read that waits for a pipe fail once *stop is true. NULL: none. */
+void sw_source_stop_when(sw_source *s, const atomic_bool *stop);
 /* Appends some bytes to b: 1, or 0 at the end, or -1. */
 int sw_source_read(sw_source *s, sw_buf *b) SW_MUST_CHECK;
 /* Bytes taken from the file so far (packed ones, where it is), and their digest (as sw_digest_file). */

@@ -1,0 +1,183 @@
+#include "model/generate.h"
+
+#include "base/log.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { PROMPT_CHUNK = 512 };
+
+int sw_generator_init(sw_generator *g, sw_model *m, sw_dtype compute, int64_t slots)
+{
+    *g = (sw_generator){.model = m, .slots = slots};
+    if (sw_ctx_init(&g->ctx, m->device, compute) || sw_cache_init(&g->cache, &g->ctx, m, slots, 64)) {
+        sw_generator_free(g);
+        return -1;
+    }
+    g->logits = sw_malloc((size_t)slots * (size_t)m->spec.vocab * sizeof *g->logits);
+    return 0;
+}
+
+void sw_generator_free(sw_generator *g)
+{
+    sw_cache_free(&g->cache, g->model);
+    sw_ctx_free(&g->ctx);
+    free(g->logits);
+    *g = (sw_generator){0};
+}
+
+void sw_sequence_free(sw_sequence *s)
+{
+    free(s->out.at);
+    free(s->logprobs.at);
+    memset(&s->out, 0, sizeof s->out);
+    memset(&s->logprobs, 0, sizeof s->logprobs);
+}
+
+/* One token more for a sequence whose logits are there. True when it ends. */
+static bool advance(sw_sequence *s, float *logits, int64_t vocab, int32_t *seen)
+{
+    double logp;
+    memcpy(seen, s->prompt, s->n_prompt * sizeof *seen);
+    if (s->out.n)
+        memcpy(seen + s->n_prompt, s->out.at, s->out.n * sizeof *seen);
+    int32_t id = sw_sample(logits, vocab, &s->sampling, seen, s->n_prompt + s->out.n, s->n_prompt, s->stream,
+                           s->want_logprobs ? &logp : NULL);
+    if (!s->out.n && !s->first_token_at)
+        s->first_token_at = sw_now();
+    for (size_t i = 0; i < s->n_stop; i++)
+        if (id == s->stop[i]) {
+            s->finish = SW_FINISH_STOP;
+            return true;
+        }
+    SW_PUSH(s->out, id);
+    if (s->want_logprobs)
+        SW_PUSH(s->logprobs, logp);
+    if (s->on_token && s->on_token(s, id))
+        s->finish = SW_FINISH_CALLER;
+    else if ((int64_t)s->out.n >= s->max_tokens)
+        s->finish = SW_FINISH_LENGTH;
+    return s->finish != SW_FINISH_NONE;
+}
+
+typedef struct step {
+    int32_t *ids, *last; /* last: row of each sequence whose next token is due */
+    int64_t *lengths, *slots, *due;
+    int64_t n, n_seqs, n_due;
+} step;
+
+static int run_step(sw_generator *g, const step *s)
+{
+    sw_ctx *c = &g->ctx;
+    sw_batch b = {.n = s->n, .n_seqs = s->n_seqs, .ids = s->ids, .lengths = s->lengths, .cache = &g->cache, .slots = s->slots};
+    sw_head head = sw_model_head(g->model);
+    sw_var *h = sw_model_forward(c, g->model, &b, false);
+    int rc = h ? 0 : -1;
+    if (h && s->n_due) {
+        sw_var *rows = s->n_due == s->n ? NULL : sw_from_host(c, SW_I32, 1, &s->n_due, s->last);
+        sw_var *x = s->n_due == s->n ? h : rows ? sw_gather(c, h, rows) : NULL;
+        sw_var *y = x ? sw_logits(c, x, &head) : NULL;
+        rc = y ? sw_to_host(c, y, g->logits) : -1;
+    }
+    sw_ctx_reset(c);
+    return rc;
+}
+
+int sw_generate(sw_generator *g, sw_sequence **seqs, size_t n, bool (*stop)(void))
+{
+    int64_t vocab = g->model->spec.vocab, slots = g->slots;
+    sw_sequence **at = SW_NEW_ARRAY(sw_sequence *, (size_t)slots);
+    size_t room = (size_t)(slots * PROMPT_CHUNK), next = 0, longest = 1;
+    for (size_t i = 0; i < n; i++)
+        longest = SW_MAX(longest, seqs[i]->n_prompt + (size_t)SW_MAX(seqs[i]->max_tokens, 0));
+    step s = {.ids = SW_NEW_ARRAY(int32_t, room), .last = SW_NEW_ARRAY(int32_t, (size_t)slots), .lengths = SW_NEW_ARRAY(int64_t, (size_t)slots),
+              .slots = SW_NEW_ARRAY(int64_t, (size_t)slots), .due = SW_NEW_ARRAY(int64_t, (size_t)slots)};
+    int32_t *seen = SW_NEW_ARRAY(int32_t, longest);
+    int rc = 0;
+    while (!rc && !(stop && stop())) {
+        s.n = s.n_seqs = s.n_due = 0;
+        int64_t places = 0;
+        for (int64_t k = 0; k < slots; k++) {
+            while (!at[k] && next < n) {
+                sw_sequence *q = seqs[next++];
+                q->fed = 0;
+                q->finish = SW_FINISH_NONE;
+                g->cache.length[k] = 0;
+                if (q->max_tokens <= 0)
+                    q->finish = SW_FINISH_LENGTH;
+                else if (!q->n_prompt)
+                    rc = sw_fail("the prompt is empty; a model needs at least one token to start from");
+                else
+                    at[k] = q;
+            }
+            sw_sequence *q = at[k];
+            if (!q)
+                continue;
+            bool prompt = q->fed < q->n_prompt;
+            int64_t m = prompt ? (int64_t)SW_MIN(q->n_prompt - q->fed, (size_t)PROMPT_CHUNK) : 1;
+            memcpy(s.ids + s.n, prompt ? q->prompt + q->fed : &q->out.at[q->out.n - 1], (size_t)m * sizeof *s.ids);
+            q->fed += (size_t)m;
+            s.lengths[s.n_seqs] = m;
+            s.slots[s.n_seqs++] = k;
+            s.n += m;
+            places = SW_MAX(places, (int64_t)q->fed);
+            if (q->fed >= q->n_prompt) {
+                s.due[s.n_due] = k;
+                s.last[s.n_due++] = (int32_t)(s.n - 1);
+            }
+        }
+        if (rc || !s.n_seqs)
+            break;
+        rc = sw_cache_reserve(&g->cache, g->model, places);
+        if (!rc)
+            rc = run_step(g, &s);
+        for (int64_t i = 0; !rc && i < s.n_due; i++) {
+            sw_sequence *q = at[s.due[i]];
+            if (advance(q, g->logits + i * vocab, vocab, seen)) {
+                q->done_at = sw_now();
+                at[s.due[i]] = NULL;
+            }
+        }
+    }
+    free(at);
+    free(s.ids);
+    free(s.last);
+    free(s.lengths);
+    free(s.slots);
+    free(s.due);
+    free(seen);
+    return rc;
+}
+
+int sw_score_tokens(sw_generator *g, const int32_t *ids, size_t n, size_t first, float *logp, int32_t *best)
+{
+    sw_ctx *c = &g->ctx;
+    if (!n)
+        return 0;
+    int64_t length = (int64_t)n;
+    if (first < 1)
+        first = 1;
+    int32_t *targets = sw_ctx_alloc(c, n * sizeof *targets), *rows = sw_ctx_alloc(c, n * sizeof *rows), *top = sw_ctx_alloc(c, n * sizeof *top);
+    float *values = sw_ctx_alloc(c, n * sizeof *values);
+    int64_t m = 0;
+    for (size_t i = first; i < n; i++) {
+        rows[m] = (int32_t)(i - 1);
+        targets[m++] = ids[i];
+    }
+    sw_batch b = {.n = length, .n_seqs = 1, .ids = ids, .lengths = &length};
+    sw_head head = sw_model_head(g->model);
+    sw_logprobs out;
+    sw_var *h = m ? sw_model_forward(c, g->model, &b, false) : NULL;
+    sw_var *at = h ? sw_from_host(c, SW_I32, 1, &m, rows) : NULL, *x = at ? sw_gather(c, h, at) : NULL;
+    int rc = m && (!x || sw_token_logprobs(c, x, &head, &(sw_logprob_request){.targets = targets}, &out) || sw_to_host(c, out.logp, values) ||
+                   sw_to_host(c, out.best, top))
+                 ? -1
+                 : 0;
+    for (int64_t i = 0; !rc && i < m; i++) {
+        logp[first + (size_t)i] = values[i];
+        if (best)
+            best[first + (size_t)i] = top[i];
+    }
+    sw_ctx_reset(c);
+    return rc;
+}

@@ -1,0 +1,53 @@
+/* Generation: sequences of different lengths decoded together over one key-value cache. As one ends the next takes its
+ * slot; prompts join the running batch in chunks. */
+#ifndef SW_MODEL_GENERATE_H
+#define SW_MODEL_GENERATE_H
+
+#include "model/model.h"
+#include "model/sampler.h"
+
+typedef enum sw_finish { SW_FINISH_NONE, SW_FINISH_STOP, SW_FINISH_LENGTH, SW_FINISH_CALLER } sw_finish;
+
+typedef struct sw_sequence {
+    /* given */
+    const int32_t *prompt;
+    size_t n_prompt;
+    int64_t max_tokens;
+    sw_sampling sampling;
+    uint32_t stream;             /* which of n samples: another one draws other numbers */
+    const int32_t *stop;         /* token ids that end it (not part of the result) */
+    size_t n_stop;
+    bool want_logprobs;
+    /* Called for each token as it comes; non-zero ends the sequence (stop strings), NULL: none. */
+    int (*on_token)(struct sw_sequence *s, int32_t id);
+    void *arg;
+    /* result */
+    struct { int32_t *at; size_t n, cap; } out;
+    struct { double *at; size_t n, cap; } logprobs;
+    sw_finish finish;
+    double first_token_at, done_at; /* sw_now() */
+    /* private */
+    size_t fed;
+} sw_sequence;
+
+typedef struct sw_generator {
+    sw_model *model;
+    sw_ctx ctx;
+    sw_cache cache;
+    int64_t slots;
+    float *logits; /* host [slots, vocab] */
+} sw_generator;
+
+/* compute: type of activations. slots: sequences decoded together. */
+int sw_generator_init(sw_generator *g, sw_model *m, sw_dtype compute, int64_t slots) SW_MUST_CHECK;
+void sw_generator_free(sw_generator *g);
+/* Runs all; results lie in the sequences (free with sw_sequence_free). Stops early, without an error, when *stop becomes
+ * true (NULL: never): unfinished sequences keep SW_FINISH_NONE. */
+int sw_generate(sw_generator *g, sw_sequence **seqs, size_t n, bool (*stop)(void)) SW_MUST_CHECK;
+void sw_sequence_free(sw_sequence *s);
+
+/* Log-likelihood: logp[i] = log p(ids[i] | ids[0..i)) for i in [first, n), first >= 1; best[i] (may be NULL) the most likely
+ * token there. Both arrays hold n values; the first ones are left alone. */
+int sw_score_tokens(sw_generator *g, const int32_t *ids, size_t n, size_t first, float *logp, int32_t *best) SW_MUST_CHECK;
+
+#endif

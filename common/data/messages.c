@@ -70,7 +70,7 @@ static int normalise_content(cJSON *m)
     if (!with)
         return -1;
     if (content)
-        cJSON_ReplaceItemViaPointer(m, content, with);
+        cJSON_ReplaceItemInObjectCaseSensitive(m, "content", with);
     else
         cJSON_AddItemToObject(m, "content", with);
     return 0;
@@ -89,7 +89,7 @@ static int normalise_calls(cJSON *calls)
         cJSON *a = cJSON_GetObjectItemCaseSensitive(f, "arguments");
         cJSON *o = cJSON_IsString(a) ? sw_json_parse(a->valuestring, strlen(a->valuestring)) : NULL;
         if (cJSON_IsObject(o))
-            cJSON_ReplaceItemViaPointer(f, a, o);
+            cJSON_ReplaceItemInObjectCaseSensitive(f, "arguments", o);
         else
             cJSON_Delete(o);
     }

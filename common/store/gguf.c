@@ -59,7 +59,7 @@ static int take(cursor *c, size_t n, const uint8_t **at)
 
 static int take_u32(cursor *c, uint32_t *v)
 {
-    const uint8_t *p;
+    const uint8_t *p = NULL;
     if (take(c, 4, &p))
         return -1;
     memcpy(v, p, 4);
@@ -68,7 +68,7 @@ static int take_u32(cursor *c, uint32_t *v)
 
 static int take_u64(cursor *c, uint64_t *v)
 {
-    const uint8_t *p;
+    const uint8_t *p = NULL;
     if (take(c, 8, &p))
         return -1;
     memcpy(v, p, 8);
@@ -78,7 +78,7 @@ static int take_u64(cursor *c, uint64_t *v)
 static int take_span(cursor *c, sw_span *s)
 {
     uint64_t n;
-    const uint8_t *p;
+    const uint8_t *p = NULL;
     if (take_u64(c, &n))
         return -1;
     if (n > c->left)

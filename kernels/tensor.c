@@ -46,7 +46,7 @@ bool sw_is_dense(const sw_tensor *t)
     return true;
 }
 
-sw_tensor sw_rows(const sw_tensor *t, int64_t start, int64_t count)
+sw_tensor sw_row_view(const sw_tensor *t, int64_t start, int64_t count)
 {
     sw_tensor r = *t;
     r.data = (char *)t->data + sw_dtype_bytes(t->dtype, start * t->stride[0]);

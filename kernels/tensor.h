@@ -69,7 +69,7 @@ size_t sw_tensor_bytes(const sw_tensor *t);
 size_t sw_dtype_bytes(sw_dtype dtype, int64_t values); /* values: a multiple of the block size */
 bool sw_is_dense(const sw_tensor *t);
 /* Views. rows: [start, start+count) of the first dimension. */
-sw_tensor sw_rows(const sw_tensor *t, int64_t start, int64_t count);
+sw_tensor sw_row_view(const sw_tensor *t, int64_t start, int64_t count);
 sw_tensor sw_reshaped(const sw_tensor *t, int ndim, const int64_t *shape); /* dense only */
 
 /* Scalar conversions; bf16 rounds to nearest even, NaN stays NaN. */

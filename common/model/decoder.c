@@ -192,7 +192,7 @@ int sw_cache_init(sw_cache *cache, sw_ctx *c, const sw_model *m, int64_t slots, 
 
 static int copy_rows(const sw_model *m, const sw_tensor *to, int64_t to_row, const sw_tensor *from, int64_t from_row, int64_t n)
 {
-    sw_tensor a = sw_rows(to, to_row, n), b = sw_rows(from, from_row, n);
+    sw_tensor a = sw_row_view(to, to_row, n), b = sw_row_view(from, from_row, n);
     return n ? m->device->k->copy(m->device->stream, &a, &b) : 0;
 }
 

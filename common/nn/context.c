@@ -216,7 +216,7 @@ sw_var *sw_columns(sw_ctx *c, sw_var *x, int64_t start, int64_t count)
 sw_var *sw_row_range(sw_ctx *c, sw_var *x, int64_t start, int64_t count)
 {
     assert(start >= 0 && count >= 0 && start + count <= x->t.shape[0]);
-    sw_var *v = view(c, x, sw_rows(&x->t, start, count));
+    sw_var *v = view(c, x, sw_row_view(&x->t, start, count));
     v->first_row = start;
     return v;
 }

@@ -54,14 +54,14 @@ static int run_chunk(sw_ctx *c, head_run *r, int64_t at, int64_t n, sw_logprobs 
     sw_tape_hooks hooks = c->hooks;
     c->hooks.final_grad = NULL; /* a chunk's gradient is not the last word on a parameter of the head */
     c->recording = dlogp != NULL;
-    sw_var *h = sw_borrow(c, sw_rows(&r->hidden->t, at, n));
+    sw_var *h = sw_borrow(c, sw_row_view(&r->hidden->t, at, n));
     h->needs_grad = dhidden != NULL;
     sw_var *y = logits_of(c, r->head, h);
     int rc = y ? 0 : -1;
-    sw_tensor targets = sw_rows(&r->targets->t, at, n), lse = sw_rows(&r->lse->t, at, n);
+    sw_tensor targets = sw_row_view(&r->targets->t, at, n), lse = sw_row_view(&r->lse->t, at, n);
     if (!rc && out) {
-        sw_tensor logp = sw_rows(&out->logp->t, at, n), best = sw_rows(&out->best->t, at, n);
-        sw_tensor mean = out->mean_logp ? sw_rows(&out->mean_logp->t, at, n) : (sw_tensor){0};
+        sw_tensor logp = sw_row_view(&out->logp->t, at, n), best = sw_row_view(&out->best->t, at, n);
+        sw_tensor mean = out->mean_logp ? sw_row_view(&out->mean_logp->t, at, n) : (sw_tensor){0};
         rc = k->xent_fwd(sw_s(c), &logp, out->mean_logp ? &mean : NULL, &lse, &best, &y->t, &targets);
     }
     if (!rc && dlogp && y->needs_grad) {
@@ -72,7 +72,7 @@ static int run_chunk(sw_ctx *c, head_run *r, int64_t at, int64_t n, sw_logprobs 
             rc = sw_backward_to(c, mark);
         }
         if (!rc && dhidden && h->grad) {
-            sw_tensor into = sw_rows(&dhidden->t, at, n);
+            sw_tensor into = sw_row_view(&dhidden->t, at, n);
             rc = k->copy(sw_s(c), &into, &h->grad->t);
         }
         sw_drop_grad(c, h);
@@ -102,10 +102,10 @@ static int logprobs_back(sw_ctx *c, sw_node *n)
         return -1;
     for (int64_t at = 0; at < rows; at += chunk) {
         int64_t m = SW_MIN(chunk, rows - at);
-        sw_tensor dlogp = sw_rows(zero ? &zero->t : &n->out[0]->grad->t, at, m), dmean;
+        sw_tensor dlogp = sw_row_view(zero ? &zero->t : &n->out[0]->grad->t, at, m), dmean;
         bool mean = n->out[1] && n->out[1]->grad;
         if (mean)
-            dmean = sw_rows(&n->out[1]->grad->t, at, m);
+            dmean = sw_row_view(&n->out[1]->grad->t, at, m);
         if (run_chunk(c, r, at, m, NULL, &dlogp, mean ? &dmean : NULL, d))
             return -1;
     }
@@ -149,9 +149,9 @@ int sw_token_logprobs(sw_ctx *c, sw_var *hidden, const sw_head *head, const sw_l
         int64_t m = SW_MIN(chunk, n - at);
         sw_tensor dl, dm;
         if (known)
-            dl = sw_rows(&dlogp->t, at, m);
+            dl = sw_row_view(&dlogp->t, at, m);
         if (dmean)
-            dm = sw_rows(&dmean->t, at, m);
+            dm = sw_row_view(&dmean->t, at, m);
         if (run_chunk(c, r, at, m, out, known ? &dl : NULL, dmean ? &dm : NULL, r->dhidden))
             return -1;
     }

@@ -105,7 +105,7 @@ int ref_gather_rows(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_ten
         return -1;
     for (int64_t n = 0; n < y->shape[0]; n++) {
         int64_t id = (int64_t)ref_get(ids, n);
-        sw_tensor to = sw_rows(y, n, 1), from = id >= 0 ? sw_rows(x, id, 1) : to;
+        sw_tensor to = sw_row_view(y, n, 1), from = id >= 0 ? sw_row_view(x, id, 1) : to;
         assert(id < x->shape[0]);
         if (id < 0)
             ref_fill(s, &to, 0);
@@ -128,7 +128,7 @@ int ref_scatter_rows(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_te
         if (id < 0)
             continue;
         assert(id < y->shape[0]);
-        sw_tensor to = sw_rows(y, id, 1), from = sw_rows(x, n, 1);
+        sw_tensor to = sw_row_view(y, id, 1), from = sw_row_view(x, n, 1);
         for (int64_t r = 0; r < ref_rows(&to); r++) {
             ref_load(row, &from, r);
             ref_store(&to, r, row, acc);

@@ -5,7 +5,10 @@ GOLDEN  := $(O)/tests/golden
 
 $(O)/tests/test_%: $(O)/obj/tests/unit/test_%.o $(LIB)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LDLIBS) -lcmocka
+
+# The kernel test is several files: one a group of kernels.
+$(O)/tests/test_kernels: $(patsubst %.c,$(O)/obj/%.o,$(sort $(wildcard tests/unit/kernels/*.c)))
 
 # Optimisers, schedules and objectives live in swift-train; the golden runner calls them where they are.
 GOLDEN_OBJ := $(patsubst %.c,$(O)/obj/%.o,$(sort $(wildcard tests/golden/*.c)) \

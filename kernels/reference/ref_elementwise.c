@@ -77,7 +77,7 @@ int ref_mul(sw_stream *s, sw_tensor *y, const sw_tensor *a, const sw_tensor *b, 
 int ref_sum_rows(sw_stream *s, sw_tensor *out, const sw_tensor *x, const sw_tensor *w)
 {
     int64_t width = ref_width(x);
-    assert(out->dtype == SW_F32 && sw_numel(out) == width && (!w || ref_same_shape(x, w)));
+    assert(ref_is_f32(out) && sw_numel(out) == width && (!w || ref_same_shape(x, w)));
     double *sum = ref_scratch(s, 3 * width), *row = sum + width, *factor = row + width;
     if (!sum)
         return -1;

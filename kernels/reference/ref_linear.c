@@ -62,7 +62,7 @@ int ref_linear_bwd_w(sw_stream *s, sw_tensor *dw, const sw_tensor *dy, const sw_
 {
     int64_t rows = x->shape[0], in = x->shape[1], out = dw->shape[0];
     check(x, dy, dw);
-    assert(dw->dtype == SW_F32);
+    assert(ref_is_f32(dw));
     double *xs = ref_scratch(s, rows * in + in), *sum = xs + rows * in;
     if (!xs)
         return -1;

@@ -8,7 +8,7 @@ int ref_xent_fwd(sw_stream *s, sw_tensor *logp, sw_tensor *mean_logp, sw_tensor 
 {
     int64_t width = logits->shape[1];
     assert(logits->ndim == 2 && width > 0 && targets->dtype == SW_I32 && sw_numel(targets) == logits->shape[0]);
-    assert(logp->dtype == SW_F32 && lse->dtype == SW_F32 && (!best || best->dtype == SW_I32));
+    assert(ref_is_f32(logp) && ref_is_f32(lse) && (!best || best->dtype == SW_I32));
     double *row = ref_scratch(s, width);
     if (!row)
         return -1;
@@ -57,7 +57,7 @@ int ref_xent_bwd(sw_stream *s, sw_tensor *dlogits, const sw_tensor *logits, cons
 int ref_adamw(sw_stream *s, sw_tensor *p, sw_tensor *low, const sw_tensor *g, sw_tensor *m, sw_tensor *v, const sw_adamw *o)
 {
     int64_t n = sw_numel(p);
-    assert(p->dtype == SW_F32 && g->dtype == SW_F32 && m->dtype == SW_F32 && v->dtype == SW_F32 && o->step >= 1);
+    assert(ref_is_f32(p) && ref_is_f32(g) && ref_is_f32(m) && ref_is_f32(v) && o->step >= 1);
     assert(sw_numel(g) == n && sw_numel(m) == n && sw_numel(v) == n && (!low || sw_numel(low) == n));
     (void)s;
     double first = 1 - pow(o->beta1, (double)o->step), second = sqrt(1 - pow(o->beta2, (double)o->step));

@@ -10,7 +10,7 @@ static void check(const sw_tensor *y, const sw_tensor *x, const sw_tensor *w, co
 {
     assert(ref_same_shape(y, x));
     assert(!w || (w->ndim == 1 && w->shape[0] == ref_width(x)));
-    assert(!stats || (stats->dtype == SW_F32 && sw_numel(stats) == ref_rows(x)));
+    assert(!stats || (ref_is_f32(stats) && sw_numel(stats) == ref_rows(x)));
     (void)y, (void)x, (void)w, (void)stats;
 }
 
@@ -42,7 +42,7 @@ int ref_rmsnorm_bwd(sw_stream *s, sw_tensor *dx, sw_tensor *dw, const sw_tensor 
 {
     int64_t width = ref_width(x);
     check(dy, x, w, rstd);
-    assert((!dx || ref_same_shape(dx, x)) && (!dw || (dw->dtype == SW_F32 && sw_numel(dw) == width)));
+    assert((!dx || ref_same_shape(dx, x)) && (!dw || (ref_is_f32(dw) && sw_numel(dw) == width)));
     double *n = ref_scratch(s, 3 * width), *g = n + width, *sum = g + width;
     if (!n)
         return -1;
@@ -106,8 +106,8 @@ int ref_layernorm_bwd(sw_stream *s, sw_tensor *dx, sw_tensor *dw, sw_tensor *db,
     int64_t width = ref_width(x);
     check(dy, x, w, rstd);
     check(dy, x, NULL, mean);
-    assert((!dx || ref_same_shape(dx, x)) && (!dw || (dw->dtype == SW_F32 && sw_numel(dw) == width)) &&
-           (!db || (db->dtype == SW_F32 && sw_numel(db) == width)));
+    assert((!dx || ref_same_shape(dx, x)) && (!dw || (ref_is_f32(dw) && sw_numel(dw) == width)) &&
+           (!db || (ref_is_f32(db) && sw_numel(db) == width)));
     double *n = ref_scratch(s, 4 * width), *g = n + width, *sum = g + width, *bias = sum + width;
     if (!n)
         return -1;

@@ -8,7 +8,7 @@
 int ref_rope_table(sw_stream *s, sw_tensor *cos_, sw_tensor *sin_, const sw_tensor *positions, const sw_tensor *inv_freq, double scale)
 {
     int64_t n = sw_numel(positions), half = sw_numel(inv_freq);
-    assert(positions->dtype == SW_I32 && inv_freq->dtype == SW_F32 && ref_same_shape(cos_, sin_));
+    assert(positions->dtype == SW_I32 && ref_is_f32(inv_freq) && ref_same_shape(cos_, sin_));
     assert(cos_->shape[0] == n && cos_->shape[1] == half);
     (void)s;
     for (int64_t i = 0; i < n; i++)
@@ -64,7 +64,7 @@ int ref_embedding_fwd(sw_stream *s, sw_tensor *y, const sw_tensor *w, const sw_t
 int ref_embedding_bwd(sw_stream *s, sw_tensor *dw, const sw_tensor *dy, const sw_tensor *ids, double scale)
 {
     int64_t width = dw->shape[1], rows = sw_numel(ids);
-    assert(dw->dtype == SW_F32 && dy->shape[1] == width && dy->shape[0] == rows && ids->dtype == SW_I32);
+    assert(ref_is_f32(dw) && dy->shape[1] == width && dy->shape[0] == rows && ids->dtype == SW_I32);
     double *sum = ref_scratch(s, 2 * width), *row = sum + width;
     if (!sum)
         return -1;

@@ -12,6 +12,8 @@
 #include "kernels/kernels.def"
 #undef K
 
+/* Where kernels.def says f32 this device takes f64 too: gradients are checked by differences that want more digits. */
+static inline bool ref_is_f32(const sw_tensor *t) { return t->dtype == SW_F32 || t->dtype == SW_F64; }
 /* Every index but the last, flattened row by row; the length of a row (1 for a tensor without dimensions). */
 int64_t ref_rows(const sw_tensor *t);
 int64_t ref_width(const sw_tensor *t);

@@ -1,0 +1,104 @@
+#include "attention_setup.h"
+
+#define ONE(n, m) 1, {{0, n, 0, m}}
+
+const attention_setup attention_small[] = {
+    {"full", 5, 5, 2, 2, 4, 4, ONE(5, 5), 0, 0, 0, false, false},
+    {"causal", 6, 6, 2, 2, 4, 4, ONE(6, 6), 1, 0, 0, false, false},
+    {"causal, groups, packed", 9, 9, 4, 2, 3, 5, 2, {{0, 4, 0, 4}, {4, 5, 4, 5}}, 1, 0, 0, false, false},
+    {"causal, window", 8, 8, 2, 1, 4, 4, ONE(8, 8), 1, 3, 0, false, false},
+    {"window both ways", 8, 8, 2, 1, 4, 4, ONE(8, 8), 0, 3, 0, false, false},
+    {"soft cap", 5, 5, 2, 2, 4, 4, ONE(5, 5), 1, 0, 1.5, false, false},
+    {"alibi", 6, 6, 3, 3, 4, 4, ONE(6, 6), 1, 0, 0, true, false},
+    {"sinks, window", 6, 6, 4, 2, 4, 2, ONE(6, 6), 1, 2, 0, false, true},
+    {"after a cache", 5, 16, 2, 1, 4, 4, 2, {{0, 2, 0, 7}, {2, 3, 9, 7}}, 1, 4, 0, false, true},
+    {"fewer keys than queries", 5, 3, 2, 2, 4, 4, ONE(5, 3), 1, 0, 0, false, true},
+    {"all at once", 7, 11, 4, 2, 6, 3, 2, {{0, 3, 4, 7}, {3, 4, 0, 4}}, 1, 5, 2, true, true},
+    {0}};
+
+const attention_setup attention_large[] = {
+    {"no rows", 0, 0, 2, 2, 8, 8, 0, {{0}}, 1, 0, 0, false, false},
+    {"no queries, no keys, rows of nobody", 6, 9, 2, 1, 8, 8, 3, {{1, 0, 0, 3}, {1, 2, 3, 0}, {3, 2, 4, 4}}, 1, 0, 0, false, false},
+    {"one token", 1, 1, 3, 1, 64, 64, ONE(1, 1), 1, 0, 0, false, false},
+    {"causal, 300", 300, 300, 3, 1, 64, 64, ONE(300, 300), 1, 0, 0, false, false},
+    {"full, 129 odd", 129, 129, 2, 2, 33, 17, ONE(129, 129), 0, 0, 0, false, false},
+    {"causal, window 65", 260, 260, 2, 1, 32, 32, ONE(260, 260), 1, 65, 0, false, true},
+    {"window 40 both ways", 200, 200, 2, 1, 32, 32, ONE(200, 200), 0, 40, 0, true, false},
+    {"decoding", 3, 700, 4, 2, 128, 128, 3, {{0, 1, 0, 450}, {1, 1, 450, 1}, {2, 1, 451, 249}}, 1, 0, 0, false, false},
+    {"second part of a prompt", 90, 290, 4, 2, 80, 96, ONE(90, 290), 1, 0, 20, false, false},
+    {"packed", 200, 200, 2, 2, 16, 16, 3, {{0, 1, 0, 1}, {1, 130, 1, 130}, {131, 69, 131, 69}}, 1, 0, 0, false, false},
+    {"wide heads", 70, 70, 2, 1, 256, 256, ONE(70, 70), 1, 0, 50, false, true},
+    {0}};
+
+typedef struct attention_arrays {
+    array *q, *k, *v, *seqs, *alibi, *sinks, *out, *lse;
+    sw_attention a[2];
+} attention_arrays;
+
+static attention_arrays forward(rig *r, const attention_setup *s, sw_dtype t, layout l)
+{
+    attention_arrays x = {.q = normal(r, t, l, SHAPE(s->rows, s->heads, s->width), 1),
+                          .k = normal(r, t, l, SHAPE(s->key_rows, s->key_heads, s->width), 1),
+                          .v = normal(r, t, l, SHAPE(s->key_rows, s->key_heads, s->value_width), 1),
+                          .seqs = blank(r, SW_I32, DENSE, SHAPE(s->count, 4)),
+                          .alibi = s->alibi ? normal(r, SW_F32, DENSE, SHAPE(s->heads), 0.1) : NULL,
+                          .sinks = s->sinks ? normal(r, SW_F32, DENSE, SHAPE(s->heads), 1) : NULL,
+                          .out = blank(r, t, DENSE, SHAPE(s->rows, s->heads, s->value_width)),
+                          .lse = blank(r, SW_F32, DENSE, SHAPE(s->rows, s->heads))};
+    for (int i = 0; i < 4 * s->count; i++)
+        set_value(r, x.seqs, i, s->seqs[i / 4][i % 4]);
+    note(r, "%s, %s, layout %d", s->what, sw_dtypes[t].name, (int)l);
+    for (int side = 0; side < 2; side++)
+        x.a[side] = (sw_attention){.scale = 1 / sqrt((double)s->width), .causal = s->causal, .window = s->window, .softcap = s->softcap,
+                                   .alibi = s->alibi ? x.alibi->t[side].data : NULL, .sinks = s->sinks ? x.sinks->t[side].data : NULL};
+    RUN(r, attention_fwd, AT(x.out), AT(x.lse), AT(x.q), AT(x.k), AT(x.v), AT(x.seqs), &x.a[side]);
+    return x;
+}
+
+static void check_forward(rig *r, const attention_setup *s, sw_dtype t, layout l)
+{
+    attention_arrays x = forward(r, s, t, l);
+    expect(r, x.out, SW_MAX(tolerance_of(t), 2e-5), 0.1);
+    expect(r, x.lse, SW_MAX(tolerance_of(t) / 4, 1e-5), 1);
+    array *alone = blank(r, t, l, SHAPE(s->rows, s->heads, s->value_width)); /* without lse */
+    RUN(r, attention_fwd, AT(alone), NULL, AT(x.q), AT(x.k), AT(x.v), AT(x.seqs), &x.a[side]);
+    expect(r, alone, SW_MAX(tolerance_of(t), 2e-5), 0.1);
+    finish(r);
+}
+
+static void check_backward(rig *r, const attention_setup *s, sw_dtype t, layout l)
+{
+    attention_arrays x = forward(r, s, t, l);
+    share(r, x.out);
+    share(r, x.lse);
+    array *dout = normal(r, t, l, SHAPE(s->rows, s->heads, s->value_width), 1);
+    array *dq = blank(r, t, l, SHAPE(s->rows, s->heads, s->width)), *dk = blank(r, t, l, SHAPE(s->key_rows, s->key_heads, s->width));
+    array *dv = blank(r, t, l, SHAPE(s->key_rows, s->key_heads, s->value_width));
+    array *dsinks = s->sinks ? normal(r, SW_F32, DENSE, SHAPE(s->heads), 1) : NULL;
+    for (int side = 0; side < 2; side++)
+        x.a[side].dsinks = dsinks ? dsinks->t[side].data : NULL;
+    RUN(r, attention_bwd, AT(dq), AT(dk), AT(dv), AT(dout), AT(x.out), AT(x.lse), AT(x.q), AT(x.k), AT(x.v), AT(x.seqs), &x.a[side]);
+    double tolerance = SW_MAX(tolerance_of(t), 4e-5);
+    expect(r, dq, tolerance, 0.2);
+    expect(r, dk, tolerance, 0.5);
+    expect(r, dv, tolerance, 0.5);
+    if (dsinks)
+        expect(r, dsinks, tolerance, 1);
+    finish(r);
+}
+
+static void for_setups(rig *r, void (*check)(rig *r, const attention_setup *s, sw_dtype t, layout l))
+{
+    FOR_FLOATS(t)
+        FOR_LAYOUTS(l, GAPS)
+        {
+            for (const attention_setup *s = attention_small; s->what; s++)
+                check(r, s, *t, l);
+            for (const attention_setup *s = attention_large; s->what; s++)
+                if (l == DENSE || s->rows < 200)
+                    check(r, s, *t, l);
+        }
+}
+
+void case_attention_fwd(rig *r) { for_setups(r, check_forward); }
+void case_attention_bwd(rig *r) { for_setups(r, check_backward); }

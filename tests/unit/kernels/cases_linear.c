@@ -1,0 +1,77 @@
+#include "cases.h"
+
+typedef struct product {
+    int64_t n, in, out;
+    sw_dtype x, y, w;
+    layout l;
+    double alpha, beta;
+} product;
+
+static const int64_t sizes[][3] = {/* N, I, O */
+                                   {0, 32, 5}, {3, 0, 5},   {1, 1, 1},    {1, 256, 130}, {2, 31, 7},    {5, 64, 1},
+                                   {4, 96, 48}, {1, 515, 33}, {17, 33, 257}, {64, 256, 40}, {129, 512, 65}, {33, 768, 130}};
+
+/* A device may round the weights, or what it multiplies them by, to the coarsest type at hand; sums stay in f32. */
+static double tolerance(const product *p)
+{
+    double t = SW_MAX(tolerance_of(p->x), tolerance_of(p->y));
+    return sw_is_float(p->w) ? SW_MAX(t, p->w == p->x ? 0 : tolerance_of(p->w)) : t;
+}
+
+static double floor_of(int64_t terms) { return sqrt((double)terms) + 0.1; }
+
+/* Every type of weights with every type of activations; y is of x's type or f32. */
+static void for_products(rig *r, bool quantised, void (*run)(rig *r, const product *p))
+{
+    static const double factors[][2] = {{1, 0}, {1, 1}, {0.5, 0}, {-2, 0.5}};
+    for (int w = 0; w < SW_DTYPE_COUNT; w++) {
+        if (!sw_is_float((sw_dtype)w) && !(quantised && sw_is_quantised((sw_dtype)w)))
+            continue;
+        FOR_FLOATS(x)
+            for (size_t i = 0; i < SW_COUNT(sizes); i++) {
+                const double *f = factors[draw(r, 0, 3)];
+                product p = {sizes[i][0], sizes[i][1], sizes[i][2], *x, draw(r, 0, 1) ? *x : SW_F32, (sw_dtype)w,
+                             draw(r, 0, 1) ? DENSE : GAPS, f[0], f[1]};
+                int block = sw_dtypes[w].block;
+                p.in = block > 1 ? (p.in + block - 1) / block * block : p.in;
+                note(r, "x %s [%d, %d], y %s, w %s [%d, ..], layout %d, alpha %g beta %g", sw_dtypes[p.x].name, (int)p.n, (int)p.in,
+                     sw_dtypes[p.y].name, sw_dtypes[w].name, (int)p.out, (int)p.l, f[0], f[1]);
+                run(r, &p);
+                finish(r);
+            }
+    }
+}
+
+static array *result(rig *r, sw_dtype t, const product *p, int64_t width)
+{
+    return p->beta != 0 ? normal(r, t, p->l, SHAPE(p->n, width), 1) : blank(r, t, p->l, SHAPE(p->n, width));
+}
+
+static void forward(rig *r, const product *p)
+{
+    array *x = normal(r, p->x, p->l, SHAPE(p->n, p->in), 1), *w = normal(r, p->w, p->l, SHAPE(p->out, p->in), 1);
+    array *bias = draw(r, 0, 1) ? normal(r, draw(r, 0, 1) ? SW_F32 : p->x, DENSE, SHAPE(p->out), 1) : NULL;
+    array *y = result(r, p->y, p, p->out);
+    RUN(r, linear_fwd, AT(y), AT(x), AT(w), AT(bias), p->alpha, p->beta);
+    expect(r, y, tolerance(p), floor_of(p->in));
+}
+
+static void backward_x(rig *r, const product *p)
+{
+    array *dy = normal(r, p->x, p->l, SHAPE(p->n, p->out), 1), *w = normal(r, p->w, p->l, SHAPE(p->out, p->in), 1);
+    array *dx = result(r, p->y, p, p->in);
+    RUN(r, linear_bwd_x, AT(dx), AT(dy), AT(w), p->alpha, p->beta);
+    expect(r, dx, tolerance(p), floor_of(p->out));
+}
+
+static void backward_w(rig *r, const product *p)
+{
+    array *dy = normal(r, p->x, p->l, SHAPE(p->n, p->out), 1), *x = normal(r, p->w, p->l, SHAPE(p->n, p->in), 1);
+    array *dw = normal(r, SW_F32, DENSE, SHAPE(p->out, p->in), 1);
+    RUN(r, linear_bwd_w, AT(dw), AT(dy), AT(x), p->alpha);
+    expect(r, dw, p->w == p->x ? 2e-5 : tolerance(p), floor_of(p->n));
+}
+
+void case_linear_fwd(rig *r) { for_products(r, true, forward); }
+void case_linear_bwd_x(rig *r) { for_products(r, true, backward_x); }
+void case_linear_bwd_w(rig *r) { for_products(r, false, backward_w); }

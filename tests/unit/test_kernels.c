@@ -1,0 +1,89 @@
+/* Every kernel on the devices of SWIFT_TEST_DEVICES (names with commas between; "cpu" when it is not set; the CPU is
+ * tested at each instruction-set level that this processor has), beside the reference, and the reference itself. */
+#include "kernels/cases.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void (*const cases[SW_KERNEL_COUNT])(rig *) = {
+#define K(name, args) [SW_K_##name] = case_##name,
+#include "kernels/kernels.def"
+#undef K
+};
+
+static const struct {
+    const char *name;
+    void (*run)(rig *);
+} own_cases[] = {{"known values", known_values},       {"gradients of activations", gradients_elementwise},
+                 {"gradients of norms", gradients_norm}, {"gradients of rope", gradients_rope},
+                 {"gradients of attention", gradients_attention}, {"gradients of cross-entropy", gradients_xent}};
+
+typedef struct job {
+    void (*run)(rig *);
+    sw_device *reference, *tested;
+    uint32_t site;
+} job;
+
+static void run_job(void **state)
+{
+    const job *j = *state;
+    rig r = {.device = {j->reference, j->tested}, .rng = {.seed = 20, .site = j->site}};
+    j->run(&r);
+}
+
+static sw_device *opened(const char *name)
+{
+    sw_device *d = sw_device_open(name);
+    if (!d) {
+        fprintf(stderr, "test_kernels: %s\n", sw_error());
+        exit(1);
+    }
+    return d;
+}
+
+static struct {
+    struct CMUnitTest *at;
+    size_t n, cap;
+} tests;
+
+static void add(const char *device, const char *name, void (*run)(rig *), sw_device *reference, sw_device *tested)
+{
+    job *j = SW_NEW(job);
+    *j = (job){run, reference, tested, sw_rng_site(name)};
+    SW_PUSH(tests, ((struct CMUnitTest){sw_strfmt("%s: %s", device, name), run_job, NULL, NULL, j}));
+}
+
+static void add_device(const char *name, sw_device *reference, sw_device *tested)
+{
+    for (int k = 0; k < SW_KERNEL_COUNT; k++)
+        add(name, sw_kernel_names[k], cases[k], reference, tested);
+}
+
+int main(void)
+{
+    const char *list = getenv("SWIFT_TEST_DEVICES");
+    char *names = sw_strdup(list && *list ? list : "cpu"), *rest = names;
+    sw_device *reference = opened("reference");
+    for (size_t i = 0; i < SW_COUNT(own_cases); i++)
+        add("reference", own_cases[i].name, own_cases[i].run, reference, reference);
+    for (char *name; (name = strsep(&rest, ","));) {
+        static const char *const levels[] = {"base", "avx2", "avx512"};
+        if (strcmp(name, "cpu")) {
+            add_device(name, reference, opened(name));
+            continue;
+        }
+        for (size_t i = 0; i < SW_COUNT(levels); i++) {
+            const char *level = "";
+            setenv("SWIFT_ISA", levels[i], 1);
+            const sw_kernels *k = sw_kernels_cpu(&level);
+            if (!k || strcmp(level, levels[i])) /* this processor has it not */
+                continue;
+            sw_device *d = opened("cpu");
+            d->k = k;
+            add_device(sw_strfmt("cpu %s", level), reference, d);
+        }
+        unsetenv("SWIFT_ISA");
+    }
+    return _cmocka_run_group_tests("kernels", tests.at, tests.n, NULL, NULL);
+}

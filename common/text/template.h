@@ -35,6 +35,11 @@ sw_digest sw_template_digest(const sw_template *m);
 /* NULL-terminated names of the built-in templates. */
 const char *const *sw_template_builtin_names(void);
 
+/* The variables that a template sees, as transformers passes them: messages (with reasoning_content and thinking filled in
+ * from each other), tools, documents, and the members of extra. The tree refers to its arguments, which must outlive
+ * it; tools, documents and extra may be NULL. The caller deletes it. */
+cJSON *sw_template_variables(const cJSON *messages, const cJSON *tools, const cJSON *documents, const cJSON *extra);
+
 /* What the template puts after an assistant turn, found by rendering a probe conversation: the token that must
  * carry loss and that generation stops at; -1 where the template has none. */
 int32_t sw_template_end_token(const sw_template *m);

@@ -49,6 +49,10 @@ $(O)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) $(EXTRA_$*) -MMD -MP -c $< -o $@
 
+# Stored values are defined by separately rounded operations.
+EXTRA_common/store/quant := -ffp-contract=off
+EXTRA_kernels/blocks := -ffp-contract=off
+
 $(LIB): $(LIB_OBJ)
 	@rm -f $@
 	$(Q)ar rcs $@ $^

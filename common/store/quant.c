@@ -89,31 +89,64 @@ static float levels_between(const float *x, int top, int q[B], float *minimum)
     return d;
 }
 
-static float levels_bytes(const float *x, int8_t q[B])
+static float levels_bytes(const float *x, int q[B])
 {
     float amax = 0;
     for (int i = 0; i < B; i++)
         amax = fabsf(x[i]) > amax ? fabsf(x[i]) : amax;
     float d = amax / 127, id = inverse(d);
     for (int i = 0; i < B; i++)
-        q[i] = (int8_t)roundf(x[i] * id);
+        q[i] = (int)roundf(x[i] * id);
     return d;
 }
 
-static int quantise_blocks(uint8_t *dst, sw_dtype dtype, const float *src, int64_t n)
+/* Levels by the rules that every writer of these types follows. */
+static void plain_levels(sw_dtype dtype, const float *x, float *d, float *m, int q[B])
+{
+    *m = 0;
+    switch (dtype) {
+    case SW_Q8_0: *d = levels_bytes(x, q); break;
+    case SW_Q4_0: *d = levels_symmetric(x, 8, q); break;
+    case SW_Q5_0: *d = levels_symmetric(x, 16, q); break;
+    case SW_Q4_1: *d = levels_between(x, 15, q, m); break;
+    default: *d = levels_between(x, 31, q, m); break;
+    }
+}
+
+/* With importance there is no such rule: the scale of least weighted error is searched. */
+static int searched_levels(sw_dtype dtype, const float *src, int64_t at, const float *importance, float *d, float *m, int q[B])
+{
+    static const struct { int lo, hi; } range[] = {[SW_Q4_0] = {-8, 7}, [SW_Q4_1] = {0, 15}, [SW_Q5_0] = {-16, 15},
+                                                   [SW_Q5_1] = {0, 31}, [SW_Q8_0] = {-127, 127}};
+    int lo = range[dtype].lo;
+    if (sw_search_32(src, at, importance, lo, range[dtype].hi, lo == 0, d, m, q))
+        return -1;
+    *m = -*m;
+    for (int i = 0; i < B && dtype != SW_Q8_0; i++)
+        q[i] -= lo;
+    return 0;
+}
+
+static int quantise_blocks(uint8_t *dst, sw_dtype dtype, const float *src, int64_t n, const float *importance)
 {
     for (int64_t at = 0; at < n; at += B, dst += sw_dtypes[dtype].bytes) {
-        const float *x = src + at;
-        float d, m = 0;
+        float d, m;
         int q[B];
-        switch (dtype) {
-        case SW_Q8_0: d = levels_bytes(x, (int8_t *)dst + 2); break;
-        case SW_Q4_0: d = levels_symmetric(x, 8, q), pack_nibbles(dst + 2, q); break;
-        case SW_Q5_0: d = levels_symmetric(x, 16, q), pack_fives(dst + 2, dst + 6, q); break;
-        case SW_Q4_1: d = levels_between(x, 15, q, &m), pack_nibbles(dst + 4, q), put_half(dst + 2, m); break;
-        default: d = levels_between(x, 31, q, &m), pack_fives(dst + 4, dst + 8, q), put_half(dst + 2, m); break;
-        }
+        if (!importance)
+            plain_levels(dtype, src + at, &d, &m, q);
+        else if (searched_levels(dtype, src, at, importance, &d, &m, q))
+            return -1;
         put_half(dst, d);
+        switch (dtype) {
+        case SW_Q8_0:
+            for (int i = 0; i < B; i++)
+                dst[2 + i] = (uint8_t)q[i];
+            break;
+        case SW_Q4_0: pack_nibbles(dst + 2, q); break;
+        case SW_Q5_0: pack_fives(dst + 2, dst + 6, q); break;
+        case SW_Q4_1: put_half(dst + 2, m), pack_nibbles(dst + 4, q); break;
+        default: put_half(dst + 2, m), pack_fives(dst + 4, dst + 8, q); break;
+        }
         if (!isfinite(sw_f16_to_f32(sw_f32_to_f16(d))) || !isfinite(sw_f16_to_f32(sw_f32_to_f16(m))))
             return sw_fail("values %" PRId64 " to %" PRId64 " are too large for the half-precision scale of %s", at,
                            at + B - 1, sw_dtypes[dtype].name);
@@ -155,7 +188,7 @@ int sw_quantise(void *dst, sw_dtype dtype, const float *src, int64_t n, const fl
         for (int64_t i = 0; i < n; i++)
             ((uint16_t *)dst)[i] = sw_f32_to_bf16(src[i]);
         return 0;
-    case SW_Q4_0: case SW_Q4_1: case SW_Q5_0: case SW_Q5_1: case SW_Q8_0: return quantise_blocks(dst, dtype, src, n);
+    case SW_Q4_0: case SW_Q4_1: case SW_Q5_0: case SW_Q5_1: case SW_Q8_0: return quantise_blocks(dst, dtype, src, n, importance);
     case SW_Q2_K: case SW_Q3_K: case SW_Q4_K: case SW_Q5_K: case SW_Q6_K:
         return sw_quantise_k(dst, dtype, src, n, importance);
     default: return sw_fail("values are not written as %s", sw_dtypes[dtype].name);

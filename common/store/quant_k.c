@@ -1,7 +1,5 @@
 #include "store/quant_k.h"
 
-#include "base/memory.h"
-
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
@@ -14,16 +12,17 @@ typedef struct form {
     int lo, hi;             /* of q */
     int scale_lo, scale_hi; /* negative scale_lo: signed scales and no minimum */
     int min_hi;
+    bool any_min; /* a minimum of either sign (blocks of 32) */
 } form;
 
 static form form_of(sw_dtype t)
 {
     switch (t) {
-    case SW_Q2_K: return (form){16, 0, 3, 0, 15, 15};
-    case SW_Q3_K: return (form){16, -4, 3, -32, 31, 0};
-    case SW_Q4_K: return (form){32, 0, 15, 0, 63, 63};
-    case SW_Q5_K: return (form){32, 0, 31, 0, 63, 63};
-    default: return (form){16, -32, 31, -128, 127, 0};
+    case SW_Q2_K: return (form){16, 0, 3, 0, 15, 15, false};
+    case SW_Q3_K: return (form){16, -4, 3, -32, 31, 0, false};
+    case SW_Q4_K: return (form){32, 0, 15, 0, 63, 63, false};
+    case SW_Q5_K: return (form){32, 0, 31, 0, 63, 63, false};
+    default: return (form){16, -32, 31, -128, 127, 0, false};
     }
 }
 
@@ -33,14 +32,7 @@ typedef struct block {
     int q[N];
 } block;
 
-/* ---- layouts */
-
-static float get_half(const uint8_t *p)
-{
-    uint16_t h;
-    memcpy(&h, p, 2);
-    return sw_f16_to_f32(h);
-}
+/* ---- layouts, as kernels/blocks.c reads them */
 
 static void put_half(uint8_t *p, float v)
 {
@@ -50,16 +42,6 @@ static void put_half(uint8_t *p, float v)
 
 /* Q4_K and Q5_K: eight 6-bit scales and minima in 12 bytes. The first four of each lie in the low 6 bits of bytes
  * 0..3 and 4..7; the last four have their low nibbles in bytes 8..11 and their top bits above the first four. */
-static void unpack_sixes(const uint8_t *p, block *b)
-{
-    for (int j = 0; j < 4; j++) {
-        b->scale[j] = p[j] & 63;
-        b->min[j] = p[j + 4] & 63;
-        b->scale[j + 4] = (p[j + 8] & 15) | p[j] >> 6 << 4;
-        b->min[j + 4] = p[j + 8] >> 4 | p[j + 4] >> 6 << 4;
-    }
-}
-
 static void pack_sixes(uint8_t *p, const block *b)
 {
     for (int j = 0; j < 4; j++) {
@@ -70,12 +52,6 @@ static void pack_sixes(uint8_t *p, const block *b)
 }
 
 /* Q3_K: sixteen 6-bit scales, offset by 32: nibbles in bytes 0..7, top pairs in bytes 8..11. */
-static void unpack_threes_scales(const uint8_t *p, block *b)
-{
-    for (int j = 0; j < 16; j++)
-        b->scale[j] = ((p[j & 7] >> (j < 8 ? 0 : 4) & 15) | (p[8 + (j & 3)] >> 2 * (j >> 2) & 3) << 4) - 32;
-}
-
 static void pack_threes_scales(uint8_t *p, const block *b)
 {
     memset(p, 0, 12);
@@ -87,12 +63,6 @@ static void pack_threes_scales(uint8_t *p, const block *b)
 }
 
 /* Pairs of bits: byte l of 32 holds values l, l+32, l+64, l+96 of each half of the block. */
-static void unpack_pairs(const uint8_t *p, int q[N])
-{
-    for (int i = 0; i < N; i++)
-        q[i] = p[i / 128 * 32 + i % 32] >> 2 * (i % 128 / 32) & 3;
-}
-
 static void pack_pairs(uint8_t *p, const int q[N])
 {
     memset(p, 0, 64);
@@ -101,12 +71,6 @@ static void pack_pairs(uint8_t *p, const int q[N])
 }
 
 /* Nibbles: byte l of each 32 holds values l and l+32 of each 64. */
-static void unpack_nibbles(const uint8_t *p, int q[N])
-{
-    for (int i = 0; i < N; i++)
-        q[i] = p[i / 64 * 32 + i % 32] >> 4 * (i % 64 / 32) & 15;
-}
-
 static void pack_nibbles(uint8_t *p, const int q[N])
 {
     memset(p, 0, 128);
@@ -114,62 +78,20 @@ static void pack_nibbles(uint8_t *p, const int q[N])
         p[i / 64 * 32 + i % 32] |= (uint8_t)((q[i] & 15) << 4 * (i % 64 / 32));
 }
 
-/* Single bits: bit i/32 of byte i%32. */
-static int plane_bit(const uint8_t *p, int i) { return p[i % 32] >> i / 32 & 1; }
-
-static void unpack(const uint8_t *p, sw_dtype t, block *b)
-{
-    b->dmin = 0;
-    memset(b->min, 0, sizeof b->min);
-    switch (t) {
-    case SW_Q2_K: /* scales 16, q 64, d, dmin */
-        for (int j = 0; j < 16; j++) {
-            b->scale[j] = p[j] & 15;
-            b->min[j] = p[j] >> 4;
-        }
-        unpack_pairs(p + 16, b->q);
-        b->d = get_half(p + 80);
-        b->dmin = get_half(p + 82);
-        break;
-    case SW_Q3_K: /* high bits 32, q 64, scales 12, d */
-        unpack_pairs(p + 32, b->q);
-        for (int i = 0; i < N; i++)
-            b->q[i] += 4 * plane_bit(p, i) - 4;
-        unpack_threes_scales(p + 96, b);
-        b->d = get_half(p + 108);
-        break;
-    case SW_Q4_K: /* d, dmin, scales 12, q 128 */
-    case SW_Q5_K: /* d, dmin, scales 12, high bits 32, q 128 */
-        b->d = get_half(p);
-        b->dmin = get_half(p + 2);
-        unpack_sixes(p + 4, b);
-        unpack_nibbles(p + (t == SW_Q4_K ? 16 : 48), b->q);
-        for (int i = 0; t == SW_Q5_K && i < N; i++)
-            b->q[i] += 16 * plane_bit(p + 16, i);
-        break;
-    default: /* Q6_K: low nibbles 128, high pairs 64, scales 16, d */
-        unpack_pairs(p + 128, b->q);
-        for (int i = 0; i < N; i++) /* nibbles here: byte l of 64 holds values l and l+64 of each half */
-            b->q[i] = (b->q[i] << 4 | (p[i / 128 * 64 + i % 64] >> 4 * (i % 128 / 64) & 15)) - 32;
-        for (int j = 0; j < 16; j++)
-            b->scale[j] = (int8_t)p[192 + j];
-        b->d = get_half(p + 208);
-    }
-}
-
+/* A single bit of value i, in Q3_K and Q5_K, is bit i / 32 of byte i % 32. */
 static void pack(uint8_t *p, sw_dtype t, const block *b)
 {
     int shifted[N];
     memset(p, 0, (size_t)sw_dtypes[t].bytes);
     switch (t) {
-    case SW_Q2_K:
+    case SW_Q2_K: /* scales 16, q 64, d, dmin */
         for (int j = 0; j < 16; j++)
             p[j] = (uint8_t)(b->scale[j] | b->min[j] << 4);
         pack_pairs(p + 16, b->q);
         put_half(p + 80, b->d);
         put_half(p + 82, b->dmin);
         break;
-    case SW_Q3_K:
+    case SW_Q3_K: /* high bits 32, q 64, scales 12, d */
         for (int i = 0; i < N; i++) {
             shifted[i] = b->q[i] + 4;
             p[i % 32] |= (uint8_t)(shifted[i] >> 2 << i / 32);
@@ -178,8 +100,8 @@ static void pack(uint8_t *p, sw_dtype t, const block *b)
         pack_threes_scales(p + 96, b);
         put_half(p + 108, b->d);
         break;
-    case SW_Q4_K:
-    case SW_Q5_K:
+    case SW_Q4_K: /* d, dmin, scales 12, q 128 */
+    case SW_Q5_K: /* d, dmin, scales 12, high bits 32, q 128 */
         put_half(p, b->d);
         put_half(p + 2, b->dmin);
         pack_sixes(p + 4, b);
@@ -187,7 +109,7 @@ static void pack(uint8_t *p, sw_dtype t, const block *b)
         for (int i = 0; t == SW_Q5_K && i < N; i++)
             p[16 + i % 32] |= (uint8_t)(b->q[i] >> 4 << i / 32);
         break;
-    default:
+    default: /* Q6_K: low nibbles 128 (byte l of each 64 holds l and l + 64), high pairs 64, scales 16, d */
         for (int i = 0; i < N; i++) {
             int v = b->q[i] + 32;
             p[i / 128 * 64 + i % 64] |= (uint8_t)((v & 15) << 4 * (i % 128 / 64));
@@ -197,21 +119,6 @@ static void pack(uint8_t *p, sw_dtype t, const block *b)
         for (int j = 0; j < 16; j++)
             p[192 + j] = (uint8_t)b->scale[j];
         put_half(p + 208, b->d);
-    }
-}
-
-void sw_dequantise_k(float *dst, const void *src, sw_dtype dtype, int64_t n)
-{
-    form f = form_of(dtype);
-    const uint8_t *p = src;
-    block b;
-    for (; n > 0; n -= N, dst += N, p += sw_dtypes[dtype].bytes) {
-        unpack(p, dtype, &b);
-        for (int g = 0; g < N / f.group; g++) {
-            float scale = b.d * (float)b.scale[g], min = b.dmin * (float)b.min[g];
-            for (int i = g * f.group; i < (g + 1) * f.group; i++)
-                dst[i] = scale * (float)b.q[i] - min;
-        }
     }
 }
 
@@ -249,11 +156,12 @@ static float error_of(const float *x, const float *w, int n, const int *q, float
     return e;
 }
 
-/* The best scale and minimum (at least 0; with_min false: 0) for given levels. False where none is defined. */
-static bool fit(const float *x, const float *w, int n, const int *q, bool with_min, float *scale, float *min)
+/* The best scale and minimum for a group's given levels. False where none is defined. */
+static bool fit(const form *f, const float *x, const float *w, const int *q, float *scale, float *min)
 {
+    bool with_min = f->min_hi > 0;
     double s1 = 0, sq = 0, sqq = 0, sx = 0, sxq = 0;
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < f->group; i++) {
         float wq = w[i] * (float)q[i], wx = w[i] * x[i];
         s1 += w[i];
         sq += wq;
@@ -263,7 +171,7 @@ static bool fit(const float *x, const float *w, int n, const int *q, bool with_m
     }
     double det = s1 * sqq - sq * sq;
     double m = with_min && det > 0 ? -(sqq * sx - sq * sxq) / det : 0;
-    if (m > 0) {
+    if (m > 0 || (f->any_min && det > 0)) {
         *scale = (float)((s1 * sxq - sx * sq) / det);
         *min = (float)m;
     } else {
@@ -279,7 +187,7 @@ static void try_levels(const form *f, const float *x, const float *w, float inve
     int q[MAX_GROUP];
     float scale, m;
     levels(x, f->group, inverse_scale, min, f->lo, f->hi, q);
-    if (!fit(x, w, f->group, q, f->min_hi > 0, &scale, &m))
+    if (!fit(f, x, w, q, &scale, &m))
         return;
     float e = error_of(x, w, f->group, q, scale, m);
     if (e < *best) {
@@ -300,7 +208,7 @@ static void search_group(const form *f, const float *x, const float *w, float *s
     *scale = 0;
     float best = INFINITY;
     if (f->min_hi) {
-        low = low < 0 ? low : 0;
+        low = low < 0 || f->any_min ? low : 0;
         *min = -low;
         float range = high - low;
         if (!(range > 0))
@@ -413,23 +321,45 @@ static void quantise_block(const form *f, const float *x, const float *w, block 
     }
 }
 
+/* Weights of n columns with a mean of 1: their common scale plays no part, and a group without weight still gets
+ * sensible levels. */
+static int weights(float *w, const float *importance, int n, int64_t at)
+{
+    double sum = 0;
+    for (int i = 0; i < n; i++) {
+        w[i] = importance ? importance[at + i] : 1;
+        if (!(w[i] >= 0 && w[i] < 0x1p60f))
+            return sw_fail("importance of column %" PRId64 " is %g, a finite number of at least 0 is needed", at + i,
+                           (double)w[i]);
+        sum += w[i];
+    }
+    for (int i = 0; i < n; i++)
+        w[i] = sum > 0 ? (float)(w[i] * (n / sum)) + 1e-6f : 1;
+    return 0;
+}
+
+int sw_search_32(const float *src, int64_t at, const float *importance, int lo, int hi, bool with_min, float *scale, float *min,
+                 int q[32])
+{
+    form f = {32, lo, hi, lo, 0, with_min, with_min};
+    float w[32];
+    if (weights(w, importance, 32, at))
+        return -1;
+    search_group(&f, src + at, w, scale, min);
+    *scale = to_half(*scale);
+    *min = to_half(*min);
+    levels(src + at, 32, inverse(*scale), *min, lo, hi, q);
+    return 0;
+}
+
 int sw_quantise_k(void *dst, sw_dtype dtype, const float *src, int64_t n, const float *importance)
 {
     form f = form_of(dtype);
     uint8_t *p = dst;
     for (int64_t at = 0; at < n; at += N, p += sw_dtypes[dtype].bytes) {
         float w[N];
-        double sum = 0;
-        for (int i = 0; i < N; i++) {
-            w[i] = importance ? importance[at + i] : 1;
-            if (!(w[i] >= 0 && w[i] < 0x1p60f))
-                return sw_fail("importance of column %" PRId64 " is %g, a finite number of at least 0 is needed", at + i,
-                               (double)w[i]);
-            sum += w[i];
-        }
-        /* A group without weight still gets sensible levels, and the scale of the weights plays no part. */
-        for (int i = 0; i < N; i++)
-            w[i] = sum > 0 ? (float)(w[i] * (N / sum)) + 1e-6f : 1;
+        if (weights(w, importance, N, at))
+            return -1;
         block b = {0};
         quantise_block(&f, src + at, w, &b);
         if (!isfinite(b.d) || !isfinite(b.dmin))

@@ -236,7 +236,15 @@ static int filter_sum(jrun *r, const jargs *a, jv *out)
 
 /* ---- map, select and their kin */
 
-/* Calls filter or test `name` on item with more arguments. */
+/* The items of what map and select walk: anything false is empty to them. */
+static int walk(jrun *r, jv of, const jv **items, size_t *n)
+{
+    *items = NULL;
+    *n = 0;
+    return jinja_truth(of) ? jinja_iterate(r, of, items, n) : 0;
+}
+
+/* Calls a filter or test on item with more arguments. */
 static int apply(jrun *r, jfunction fn, jv item, const jargs *more, jv *out)
 {
     jv few[6], *at = more->n + 1 <= SW_COUNT(few) ? few : jinja_items(r, more->n + 1);
@@ -267,7 +275,7 @@ static int filter_map(jrun *r, const jargs *a, jv *out)
         return sw_fail("map: no filter has that name");
     if (a->n <= 1 && !attribute)
         return sw_fail("map requires a filter argument");
-    if (jinja_iterate(r, a->at[0], &items, &n))
+    if (walk(r, a->at[0], &items, &n))
         return -1;
     jv *list = jinja_items(r, n);
     if (!list)
@@ -294,7 +302,7 @@ static int choose(jrun *r, const jargs *a, bool by_attribute, bool keep, jv *out
         if (!fn)
             return sw_fail("No test named '%.*s'", name.kind == J_STR ? (int)SW_MIN(name.n, 100) : 0, name.u.s);
     }
-    if (jinja_iterate(r, a->at[0], &items, &n))
+    if (walk(r, a->at[0], &items, &n))
         return -1;
     jv *list = jinja_items(r, n), yes;
     if (!list)

@@ -20,7 +20,7 @@ static const sw_opt options[] = {
            "chat template: a file of Jinja, or the name of a built-in one; without it, the model's own"),
     SW_GROUP("Input"),
     SW_CHOICE('f', "format", &o.format, sw_format_names,
-              "what the records are; auto looks at the fields of each record. See DATA FORMATS"),
+              "what the records are; auto looks at the fields of each record (see Data formats in the manual)"),
     SW_CHOICE(0, "input-kind", &o.input_kind, input_names,
               "what the files are; auto goes by the name's ending, then by the first byte"),
     SW_CHOICE(0, "text-unit", &o.text_unit, unit_names, "what of a plain text file makes one record"),
@@ -31,8 +31,8 @@ static const sw_opt options[] = {
     SW_I64(0, "limit", &o.limit, 0, 9007199254740992.0, "N", "stop after N records; 0 is all"),
     SW_GROUP("Records"),
     SW_CHOICE(0, "train-on", &o.train_on, train_on_names,
-              "which tokens are labels: all but the first, the assistant's turns with their end-of-turn token, or the last "
-              "such turn. Plain text is always all"),
+              "which tokens of a conversation are labels: all but the first, the assistant's turns with their end-of-turn "
+              "token, or the last such turn"),
     SW_FLAG(0, "end-token", &o.end_token, "end plain texts and completions with the tokenizer's end token"),
     SW_I64('L', "max-length", &o.max_length, 0, 2147483647.0, "N", "longest record in tokens; 0 is no limit"),
     SW_CHOICE(0, "truncate", &o.truncate, truncate_names,

@@ -1,0 +1,342 @@
+/* Which tokens of a rendered conversation carry loss.
+ *
+ * The whole text is tokenised once and character ranges are mapped to tokens by their offsets, so that the ids are those
+ * of inference. The range of an assistant's turn is a generation block of the template, if it has them. Otherwise the
+ * conversation up to the turn and through it is rendered, and the turn is what the second adds to the first; its label
+ * ends with its end-of-turn token, not with the white space after it. */
+#include "text/template_internal.h"
+
+#include "base/json.h"
+#include "base/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct labeller {
+    const sw_template *m;
+    const cJSON *messages;
+    cJSON *vars;      /* of the whole conversation; its messages are moved out of it for prefixes */
+    sw_buf text;      /* the whole rendering */
+    sw_ranges blocks; /* generation blocks */
+    const int32_t *ids;
+    const int32_t *offsets; /* two a token */
+    size_t n;         /* tokens */
+    float *weights;
+    sw_buf before, through; /* prefixes */
+} labeller;
+
+/* ---- tokens of a range */
+
+static size_t token_start(const labeller *l, size_t i) { return (size_t)l->offsets[2 * i]; }
+static size_t token_end(const labeller *l, size_t i) { return (size_t)l->offsets[2 * i + 1]; }
+
+/* The first token that ends after byte `at`; offsets never go back. */
+static size_t token_after(const labeller *l, size_t at)
+{
+    size_t low = 0, high = l->n;
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (token_end(l, mid) > at)
+            high = mid;
+        else
+            low = mid + 1;
+    }
+    return low;
+}
+
+static bool ends_turn(const labeller *l, size_t token)
+{
+    int32_t id = l->ids[token];
+    return id == l->m->end_token || id == sw_tokenizer_eos(l->m->tokenizer) || sw_token_is_special(l->m->tokenizer, id);
+}
+
+static bool is_blank(const labeller *l, size_t token)
+{
+    for (size_t i = token_start(l, token); i < token_end(l, token); i++)
+        if (!strchr(" \t\r\n", l->text.at[i]) || !l->text.at[i])
+            return false;
+    return true;
+}
+
+/* [first, last] of a generation block: from the token that holds its first character to the first one that holds its last. */
+static void label_block(labeller *l, const size_t range[2], float weight)
+{
+    size_t last = range[1];
+    if (range[0] >= range[1])
+        return;
+    do
+        last--;
+    while (last > range[0] && ((unsigned char)l->text.at[last] & 0xc0) == 0x80);
+    for (size_t i = token_after(l, range[0]), end = token_after(l, last); i <= end && i < l->n; i++)
+        l->weights[i] = weight;
+}
+
+/* All tokens of a turn up to its end-of-turn token; all of them where it has none. */
+static void label_turn(labeller *l, size_t from, size_t to, float weight)
+{
+    size_t first = token_after(l, from), end = first;
+    while (end < l->n && token_start(l, end) < to)
+        end++;
+    size_t last = end;
+    while (last > first && !ends_turn(l, last - 1) && is_blank(l, last - 1))
+        last--;
+    if (last > first && ends_turn(l, last - 1))
+        end = last;
+    for (size_t i = first; i < end; i++)
+        l->weights[i] = weight;
+}
+
+/* ---- where a turn is */
+
+/* Renders messages[0..count). */
+static int render_prefix(labeller *l, int count, bool prompt, sw_buf *out)
+{
+    cJSON *all = cJSON_DetachItemFromObjectCaseSensitive(l->vars, "messages"), *cut = NULL, *head = NULL;
+    cJSON *at = all->child;
+    for (int i = 0; at && i < count; i++)
+        at = at->next;
+    if (at && at != all->child) { /* the list ends here for a while */
+        cut = at->prev;
+        cut->next = NULL;
+        head = all->child;
+    } else if (at) {
+        head = all->child;
+        all->child = NULL;
+    }
+    cJSON_AddItemToObject(l->vars, "messages", all);
+    template_set_prompt(l->vars, prompt);
+    sw_buf_clear(out);
+    int bad = template_render(l->m, l->vars, out, NULL);
+    if (at) {
+        all->child = head;
+        if (cut)
+            cut->next = at;
+    }
+    return bad;
+}
+
+static size_t common_prefix(const sw_buf *a, const sw_buf *b)
+{
+    size_t n = 0, most = SW_MIN(a->n, b->n);
+    while (n < most && a->at[n] == b->at[n])
+        n++;
+    while (n && n < b->n && ((unsigned char)b->at[n] & 0xc0) == 0x80) /* no character is cut */
+        n--;
+    return n;
+}
+
+static bool is_prefix(const sw_buf *a, const sw_buf *of) { return a->n <= of->n && (!a->n || !memcmp(a->at, of->at, a->n)); }
+
+static int no_prefix(int i)
+{
+    return sw_fail("message %d: the template renders what stands before it otherwise once it is there, so what to train on "
+                   "cannot be told; a template with generation blocks can say it", i + 1);
+}
+
+/* Where the text of message i begins in the rendering, after `from`: white space around it may have been trimmed. */
+static const char *find_content(const labeller *l, const cJSON *message, size_t from, size_t *n)
+{
+    sw_buf scratch = {0};
+    sw_span s = sw_json_text(sw_json_get(message, "content"), &scratch);
+    while (s.n && strchr(" \t\r\n", *s.at) && *s.at) {
+        s.at++;
+        s.n--;
+    }
+    while (s.n && strchr(" \t\r\n", s.at[s.n - 1]) && s.at[s.n - 1])
+        s.n--;
+    *n = s.n;
+    const char *hit = s.at && from <= l->text.n ? memmem(l->text.at + from, l->text.n - from, s.at, s.n) : NULL;
+    sw_buf_free(&scratch);
+    return hit;
+}
+
+static int find_start(labeller *l, int i, const cJSON *message, size_t *start)
+{
+    if (!i) { /* nothing before it: many templates refuse an empty conversation */
+        size_t n;
+        const char *hit = find_content(l, message, 0, &n);
+        *start = hit ? (size_t)(hit - l->text.at) : 0;
+        return hit ? 0 : sw_fail("message 1: an assistant's message stands first, and its text is not in the rendering");
+    }
+    if (render_prefix(l, i, true, &l->before))
+        return -1;
+    *start = l->before.n;
+    if (is_prefix(&l->before, &l->text))
+        return 0;
+    /* a prompt that ends with more than the template writes in front of an answer that is there, such as <think> */
+    *start = common_prefix(&l->before, &l->text);
+    if (render_prefix(l, i, false, &l->before))
+        return -1;
+    if (!is_prefix(&l->before, &l->text) || *start < l->before.n)
+        return no_prefix(i);
+    for (size_t k = *start; k > l->before.n && l->text.at[k - 1] != '>'; k--)
+        if (l->text.at[k - 1] == '<') { /* two tags that begin alike: the answer's is whole */
+            *start = k - 1;
+            break;
+        }
+    return 0;
+}
+
+static int find_end(labeller *l, int i, const cJSON *message, size_t start, size_t *end)
+{
+    if (render_prefix(l, i + 1, false, &l->through))
+        return -1;
+    *end = l->through.n;
+    if (is_prefix(&l->through, &l->text) && *end >= start)
+        return 0;
+    /* the turn is written otherwise when it is the last: its text and the end-of-turn token after it tell */
+    size_t n;
+    const char *hit = find_content(l, message, start, &n);
+    if (!hit)
+        return no_prefix(i);
+    size_t token = token_after(l, (size_t)(hit - l->text.at) + n);
+    while (token < l->n && !ends_turn(l, token))
+        token++;
+    if (token == l->n)
+        return no_prefix(i);
+    *end = token_end(l, token);
+    return 0;
+}
+
+/* ---- which turns */
+
+static bool is_assistant(const cJSON *message)
+{
+    const char *role;
+    return !sw_json_str(message, "role", "", &role) && !strcmp(role, "assistant");
+}
+
+/* "loss": false or "loss_scale": x of a message. */
+static int message_weight(const cJSON *message, int i, float *weight)
+{
+    bool loss;
+    double scale;
+    if (sw_json_bool(message, "loss", true, &loss) || sw_json_f64(message, "loss_scale", 1, &scale))
+        return sw_fail_in("message %d", i + 1);
+    if (!(scale >= 0 && scale <= 1e6))
+        return sw_fail("message %d: loss_scale is to be from 0 to 1000000", i + 1);
+    *weight = loss ? (float)scale : 0;
+    return 0;
+}
+
+typedef struct turns { /* of the assistant */
+    struct {
+        const cJSON *message;
+        int index;
+        float weight;
+    } *at;
+    size_t n, cap;
+    bool weighted; /* some weight is not 1 */
+} turns;
+
+static int find_turns(const cJSON *messages, turns *t)
+{
+    int i = 0;
+    for (const cJSON *m = messages->child; m; m = m->next, i++) {
+        float weight;
+        if (!cJSON_IsObject(m))
+            return sw_fail("message %d: an object is wanted, not %s", i + 1, sw_json_kind(m));
+        if (message_weight(m, i, &weight))
+            return -1;
+        if (!is_assistant(m))
+            continue;
+        SW_RESERVE(*t, t->n + 1);
+        t->at[t->n].message = m;
+        t->at[t->n].index = i;
+        t->at[t->n++].weight = weight;
+        t->weighted |= weight != 1;
+    }
+    return 0;
+}
+
+static int label_by_prefixes(labeller *l, const turns *t, size_t from)
+{
+    for (size_t k = from; k < t->n; k++) {
+        size_t start, end;
+        if (find_start(l, t->at[k].index, t->at[k].message, &start) ||
+            find_end(l, t->at[k].index, t->at[k].message, start, &end))
+            return -1;
+        label_turn(l, start, end, t->at[k].weight);
+    }
+    return 0;
+}
+
+/* Blocks belong to turns in order; where a turn has several, or none, they belong to the turn they lie in. */
+static int label_by_blocks(labeller *l, const turns *t, size_t from, bool all_alike)
+{
+    bool paired = l->blocks.n == t->n;
+    for (size_t b = 0, k = 0; b < l->blocks.n; b++) {
+        if (all_alike) {
+            label_block(l, l->blocks.at[b], 1);
+            continue;
+        }
+        if (paired) {
+            k = b;
+        } else {
+            size_t end;
+            while (k + 1 < t->n) {
+                if (find_end(l, t->at[k].index, t->at[k].message, 0, &end))
+                    return -1;
+                if (l->blocks.at[b][0] < end)
+                    break;
+                k++;
+            }
+        }
+        if (k >= from && k < t->n)
+            label_block(l, l->blocks.at[b], t->at[k].weight);
+    }
+    return 0;
+}
+
+static bool has_blocks(const sw_template *m) { return strstr(m->text, "endgeneration") != NULL; }
+
+static int label(labeller *l, sw_train_on train_on)
+{
+    turns t = {0};
+    int bad = find_turns(l->messages, &t);
+    size_t from = train_on == SW_TRAIN_LAST && t.n ? t.n - 1 : 0;
+    for (size_t i = 1; train_on == SW_TRAIN_ALL && i < l->n; i++)
+        l->weights[i] = 1;
+    if (!bad && (train_on != SW_TRAIN_ALL || t.weighted))
+        bad = has_blocks(l->m) ? label_by_blocks(l, &t, from, train_on == SW_TRAIN_ASSISTANT && !t.weighted)
+                               : label_by_prefixes(l, &t, from);
+    if (train_on == SW_TRAIN_ALL && l->n)
+        l->weights[0] = 0;
+    free(t.at);
+    return bad;
+}
+
+int sw_template_encode(const sw_template *m, sw_encoder *e, const cJSON *messages, const cJSON *tools,
+                       const cJSON *extra, sw_train_on train_on, sw_ids *ids, sw_weights *weights)
+{
+    if (!cJSON_IsArray(messages))
+        return sw_fail("messages: an array is wanted, not %s", sw_json_kind(messages));
+    labeller l = {.m = m, .messages = messages, .vars = template_variables(m, messages, tools, extra)};
+    sw_ids offsets = {0};
+    size_t before = ids->n, weights_before = weights->n;
+    template_set_prompt(l.vars, false);
+    int bad = template_render(m, l.vars, &l.text, &l.blocks);
+    if (!bad)
+        bad = sw_encode(e, l.text.n ? l.text.at : "", l.text.n, false, ids, &offsets);
+    if (!bad) {
+        l.n = ids->n - before;
+        l.ids = ids->at + before;
+        l.offsets = offsets.at;
+        SW_RESERVE(*weights, weights->n + l.n + 1);
+        l.weights = weights->at + weights->n;
+        memset(l.weights, 0, l.n * sizeof *l.weights);
+        weights->n += l.n;
+        bad = label(&l, train_on);
+    }
+    if (bad) { /* as if nothing had been appended */
+        ids->n = before;
+        weights->n = weights_before;
+    }
+    cJSON_Delete(l.vars);
+    free(l.blocks.at);
+    free(offsets.at);
+    sw_buf_free(&l.text);
+    sw_buf_free(&l.before);
+    sw_buf_free(&l.through);
+    return bad;
+}

@@ -60,6 +60,27 @@ static void add_device(const char *name, sw_device *reference, sw_device *tested
         add(name, sw_kernel_names[k], cases[k], reference, tested);
 }
 
+/* The CPU at each level that this processor has; how many those are. */
+static int add_levels(sw_device *reference)
+{
+    static const char *const levels[] = {"base", "avx2", "avx512"};
+    int n = 0;
+    for (size_t i = 0; i < SW_COUNT(levels); i++) {
+        const char *level = "";
+        setenv("SWIFT_ISA", levels[i], 1);
+        const sw_kernels *k = sw_kernels_cpu(&level);
+        if (!k || strcmp(level, levels[i]))
+            continue;
+        sw_device *d = opened("cpu");
+        d->k = k;
+        snprintf(d->description, sizeof d->description, "cpu %s", level);
+        add_device(d->description, reference, d);
+        n++;
+    }
+    unsetenv("SWIFT_ISA");
+    return n;
+}
+
 int main(void)
 {
     const char *list = getenv("SWIFT_TEST_DEVICES");
@@ -67,23 +88,9 @@ int main(void)
     sw_device *reference = opened("reference");
     for (size_t i = 0; i < SW_COUNT(own_cases); i++)
         add("reference", own_cases[i].name, own_cases[i].run, reference, reference);
-    for (char *name; (name = strsep(&rest, ","));) {
-        static const char *const levels[] = {"base", "avx2", "avx512"};
-        if (strcmp(name, "cpu")) {
+    for (char *name; (name = strsep(&rest, ","));)
+        if (strcmp(name, "cpu") || !add_levels(reference))
             add_device(name, reference, opened(name));
-            continue;
-        }
-        for (size_t i = 0; i < SW_COUNT(levels); i++) {
-            const char *level = "";
-            setenv("SWIFT_ISA", levels[i], 1);
-            const sw_kernels *k = sw_kernels_cpu(&level);
-            if (!k || strcmp(level, levels[i])) /* this processor has it not */
-                continue;
-            sw_device *d = opened("cpu");
-            d->k = k;
-            add_device(sw_strfmt("cpu %s", level), reference, d);
-        }
-        unsetenv("SWIFT_ISA");
-    }
+    free(names);
     return _cmocka_run_group_tests("kernels", tests.at, tests.n, NULL, NULL);
 }

@@ -141,7 +141,8 @@ static void decode_q6_k(float *y, const uint8_t *b)
     float d = half_at(b + 208);
     for (int i = 0; i < 256; i++) {
         int half = i / 128, run = i / 32 % 4;
-        int level = (low[half * 64 + run % 2 * 32 + i % 32] >> run / 2 * 4 & 15) | (high[half * 32 + i % 32] >> run * 2 & 3) << 4;
+        int level = (low[half * 64 + run % 2 * 32 + i % 32] >> run / 2 * 4 & 15) |
+                    (high[half * 32 + i % 32] >> run * 2 & 3) << 4;
         y[i] = d * (float)scales[i / 16] * (float)(level - 32);
     }
 }
@@ -157,7 +158,8 @@ int sw_block_decode(float *dst, const void *src, sw_dtype t, int64_t n)
     if ((unsigned)t >= SW_DTYPE_COUNT)
         return sw_fail("there is no type number %d", (int)t);
     if (n < 0 || n % sw_dtypes[t].block)
-        return sw_fail("%" PRId64 " values are no whole blocks of %s (%d values)", n, sw_dtypes[t].name, sw_dtypes[t].block);
+        return sw_fail("%" PRId64 " values are no whole blocks of %s (%d values)", n, sw_dtypes[t].name,
+                       sw_dtypes[t].block);
     if (t == SW_F32 && n) {
         memcpy(dst, src, (size_t)n * 4);
     } else if (!decoders[t]) {

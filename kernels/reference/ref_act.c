@@ -71,10 +71,11 @@ int ref_glu_fwd(sw_stream *s, sw_tensor *y, const sw_tensor *gate, const sw_tens
     return 0;
 }
 
-int ref_glu_bwd(sw_stream *s, sw_tensor *dgate, sw_tensor *dup, const sw_tensor *dy, const sw_tensor *gate, const sw_tensor *up,
-                int kind)
+int ref_glu_bwd(sw_stream *s, sw_tensor *dgate, sw_tensor *dup, const sw_tensor *dy, const sw_tensor *gate,
+                const sw_tensor *up, int kind)
 {
-    assert(ref_same_shape(dgate, gate) && ref_same_shape(dup, gate) && ref_same_shape(dy, gate) && ref_same_shape(up, gate));
+    assert(ref_same_shape(dgate, gate) && ref_same_shape(dup, gate) && ref_same_shape(dy, gate) &&
+           ref_same_shape(up, gate));
     (void)s;
     for (int64_t i = 0, n = sw_numel(gate); i < n; i++) {
         double g = ref_get(gate, i), u = ref_get(up, i), d = ref_get(dy, i);

@@ -11,19 +11,25 @@ typedef struct span {
 
 static span span_of(const sw_tensor *seqs, int64_t i)
 {
-    return (span){.q0 = (int64_t)ref_get(seqs, 4 * i), .n = (int64_t)ref_get(seqs, 4 * i + 1), .k0 = (int64_t)ref_get(seqs, 4 * i + 2),
+    return (span){.q0 = (int64_t)ref_get(seqs, 4 * i),
+                  .n = (int64_t)ref_get(seqs, 4 * i + 1),
+                  .k0 = (int64_t)ref_get(seqs, 4 * i + 2),
                   .m = (int64_t)ref_get(seqs, 4 * i + 3)};
 }
 
-static void check(const sw_tensor *q, const sw_tensor *k, const sw_tensor *v, const sw_tensor *out, const sw_tensor *seqs)
+static void check(const sw_tensor *q, const sw_tensor *k, const sw_tensor *v, const sw_tensor *out,
+                  const sw_tensor *seqs)
 {
     assert(q->ndim == 3 && k->ndim == 3 && v->ndim == 3 && out->ndim == 3);
-    assert(k->shape[1] > 0 && q->shape[1] % k->shape[1] == 0 && v->shape[1] == k->shape[1] && v->shape[0] == k->shape[0]);
-    assert(q->shape[2] == k->shape[2] && out->shape[0] == q->shape[0] && out->shape[1] == q->shape[1] && out->shape[2] == v->shape[2]);
+    assert(k->shape[1] > 0 && q->shape[1] % k->shape[1] == 0 && v->shape[1] == k->shape[1] &&
+           v->shape[0] == k->shape[0]);
+    assert(q->shape[2] == k->shape[2] && out->shape[0] == q->shape[0] && out->shape[1] == q->shape[1] &&
+           out->shape[2] == v->shape[2]);
     assert(seqs->dtype == SW_I32 && seqs->ndim == 2 && seqs->shape[1] == 4);
     for (int64_t i = 0; i < seqs->shape[0]; i++) {
         span p = span_of(seqs, i);
-        assert(p.q0 >= 0 && p.n >= 0 && p.q0 + p.n <= q->shape[0] && p.k0 >= 0 && p.m >= 0 && p.k0 + p.m <= k->shape[0]);
+        assert(p.q0 >= 0 && p.n >= 0 && p.q0 + p.n <= q->shape[0] && p.k0 >= 0 && p.m >= 0 &&
+               p.k0 + p.m <= k->shape[0]);
         (void)p;
     }
     (void)q, (void)k, (void)v, (void)out;
@@ -47,8 +53,8 @@ static double dot(const double *a, const double *b, int64_t n)
 
 /* Scores of one query with every key of its sequence, -INFINITY where it does not see; slope[j] (or NULL) is what a
  * score moves by when the scaled product moves by one. */
-static void scores_of(double *score, double *slope, const double *q, const double *keys, int64_t width, const span *p, int64_t i,
-                      const sw_attention *a)
+static void scores_of(double *score, double *slope, const double *q, const double *keys, int64_t width, const span *p,
+                      int64_t i, const sw_attention *a)
 {
     int64_t place = p->m - p->n + i;
     for (int64_t j = 0; j < p->m; j++) {
@@ -58,7 +64,8 @@ static void scores_of(double *score, double *slope, const double *q, const doubl
         if (!sees(a, place, j))
             continue;
         double x = a->scale * dot(q, keys + j * width, width), t = a->softcap > 0 ? tanh(x / a->softcap) : 0;
-        score[j] = (a->softcap > 0 ? a->softcap * t : x) + (a->alibi ? (double)a->alibi[p->head] * (double)(j - place) : 0);
+        score[j] =
+            (a->softcap > 0 ? a->softcap * t : x) + (a->alibi ? (double)a->alibi[p->head] * (double)(j - place) : 0);
         if (slope)
             slope[j] = 1 - t * t;
     }
@@ -78,12 +85,13 @@ static int64_t longest(const sw_tensor *seqs)
     return n;
 }
 
-int ref_attention_fwd(sw_stream *s, sw_tensor *out, sw_tensor *lse, const sw_tensor *q, const sw_tensor *k, const sw_tensor *v,
-                      const sw_tensor *seqs, const sw_attention *a)
+int ref_attention_fwd(sw_stream *s, sw_tensor *out, sw_tensor *lse, const sw_tensor *q, const sw_tensor *k,
+                      const sw_tensor *v, const sw_tensor *seqs, const sw_attention *a)
 {
     int64_t heads = q->shape[1], width = q->shape[2], value_width = v->shape[2], most = longest(seqs);
     check(q, k, v, out, seqs);
-    double *keys = ref_scratch(s, most * (width + value_width + 1) + width + value_width), *values = keys + most * width;
+    double *keys = ref_scratch(s, most * (width + value_width + 1) + width + value_width),
+           *values = keys + most * width;
     if (!keys)
         return -1;
     double *score = values + most * value_width, *query = score + most, *sum = query + width;
@@ -123,18 +131,20 @@ int ref_attention_fwd(sw_stream *s, sw_tensor *out, sw_tensor *lse, const sw_ten
 }
 
 /* With P = exp(score - lse), D = dout . out: dscore = P (dout v^T - D), dv = P^T dout; the sink's dscore is -P D. */
-int ref_attention_bwd(sw_stream *s, sw_tensor *dq, sw_tensor *dk, sw_tensor *dv, const sw_tensor *dout, const sw_tensor *out,
-                      const sw_tensor *lse, const sw_tensor *q, const sw_tensor *k, const sw_tensor *v, const sw_tensor *seqs,
-                      const sw_attention *a)
+int ref_attention_bwd(sw_stream *s, sw_tensor *dq, sw_tensor *dk, sw_tensor *dv, const sw_tensor *dout,
+                      const sw_tensor *out, const sw_tensor *lse, const sw_tensor *q, const sw_tensor *k,
+                      const sw_tensor *v, const sw_tensor *seqs, const sw_attention *a)
 {
-    int64_t heads = q->shape[1], key_heads = k->shape[1], width = q->shape[2], value_width = v->shape[2], most = longest(seqs);
+    int64_t heads = q->shape[1], key_heads = k->shape[1], width = q->shape[2], value_width = v->shape[2],
+            most = longest(seqs);
     check(q, k, v, out, seqs);
     assert(ref_same_shape(dq, q) && ref_same_shape(dk, k) && ref_same_shape(dv, v) && ref_same_shape(dout, out));
     double *keys = ref_scratch(s, 2 * most * (width + value_width + 1) + 2 * width + 2 * value_width + heads);
     if (!keys)
         return -1;
     double *values = keys + most * width, *key_sum = values + most * value_width, *value_sum = key_sum + most * width;
-    double *score = value_sum + most * value_width, *slope = score + most, *query = slope + most, *query_sum = query + width;
+    double *score = value_sum + most * value_width, *slope = score + most, *query = slope + most,
+           *query_sum = query + width;
     double *g = query_sum + width, *o = g + value_width, *sink_sum = o + value_width;
     memset(sink_sum, 0, (size_t)heads * sizeof *sink_sum);
     for (int64_t b = 0; b < seqs->shape[0]; b++)
@@ -158,7 +168,8 @@ int ref_attention_bwd(sw_stream *s, sw_tensor *dq, sw_tensor *dk, sw_tensor *dv,
                     for (int64_t j = 0; j < p.m; j++) {
                         if (score[j] == -INFINITY)
                             continue;
-                        double prob = exp(score[j] - log_sum), d = prob * (dot(g, values + j * value_width, value_width) - delta);
+                        double prob = exp(score[j] - log_sum),
+                               d = prob * (dot(g, values + j * value_width, value_width) - delta);
                         d *= slope[j] * a->scale;
                         for (int64_t c = 0; c < value_width; c++)
                             value_sum[j * value_width + c] += prob * g[c];

@@ -15,7 +15,8 @@ static void load_all(double *to, const sw_tensor *t)
         ref_load(to + r * t->shape[1], t, r);
 }
 
-int ref_linear_fwd(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias, double alpha, double beta)
+int ref_linear_fwd(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias,
+                   double alpha, double beta)
 {
     int64_t rows = x->shape[0], in = x->shape[1], out = w->shape[0];
     check(x, y, w);

@@ -3,8 +3,8 @@
 
 #include <math.h>
 
-int ref_xent_fwd(sw_stream *s, sw_tensor *logp, sw_tensor *mean_logp, sw_tensor *lse, sw_tensor *best, const sw_tensor *logits,
-                 const sw_tensor *targets)
+int ref_xent_fwd(sw_stream *s, sw_tensor *logp, sw_tensor *mean_logp, sw_tensor *lse, sw_tensor *best,
+                 const sw_tensor *logits, const sw_tensor *targets)
 {
     int64_t width = logits->shape[1];
     assert(logits->ndim == 2 && width > 0 && targets->dtype == SW_I32 && sw_numel(targets) == logits->shape[0]);
@@ -35,8 +35,8 @@ int ref_xent_fwd(sw_stream *s, sw_tensor *logp, sw_tensor *mean_logp, sw_tensor 
     return 0;
 }
 
-int ref_xent_bwd(sw_stream *s, sw_tensor *dlogits, const sw_tensor *logits, const sw_tensor *lse, const sw_tensor *targets,
-                 const sw_tensor *dlogp, const sw_tensor *dmean)
+int ref_xent_bwd(sw_stream *s, sw_tensor *dlogits, const sw_tensor *logits, const sw_tensor *lse,
+                 const sw_tensor *targets, const sw_tensor *dlogp, const sw_tensor *dmean)
 {
     int64_t width = logits->shape[1];
     assert(logits->ndim == 2 && ref_same_shape(dlogits, logits) && sw_numel(targets) == logits->shape[0]);
@@ -54,7 +54,8 @@ int ref_xent_bwd(sw_stream *s, sw_tensor *dlogits, const sw_tensor *logits, cons
     return 0;
 }
 
-int ref_adamw(sw_stream *s, sw_tensor *p, sw_tensor *low, const sw_tensor *g, sw_tensor *m, sw_tensor *v, const sw_adamw *o)
+int ref_adamw(sw_stream *s, sw_tensor *p, sw_tensor *low, const sw_tensor *g, sw_tensor *m, sw_tensor *v,
+              const sw_adamw *o)
 {
     int64_t n = sw_numel(p);
     assert(ref_is_f32(p) && ref_is_f32(g) && ref_is_f32(m) && ref_is_f32(v) && o->step >= 1);

@@ -14,7 +14,8 @@ static void check(const sw_tensor *y, const sw_tensor *x, const sw_tensor *w, co
     (void)y, (void)x, (void)w, (void)stats;
 }
 
-int ref_rmsnorm_fwd(sw_stream *s, sw_tensor *y, sw_tensor *rstd, const sw_tensor *x, const sw_tensor *w, double eps, double offset)
+int ref_rmsnorm_fwd(sw_stream *s, sw_tensor *y, sw_tensor *rstd, const sw_tensor *x, const sw_tensor *w, double eps,
+                    double offset)
 {
     int64_t width = ref_width(x);
     check(y, x, w, rstd);
@@ -37,8 +38,8 @@ int ref_rmsnorm_fwd(sw_stream *s, sw_tensor *y, sw_tensor *rstd, const sw_tensor
 }
 
 /* With n = x rstd and g = dy (offset + w): dx = rstd (g - n mean(g n)), dw += dy n. */
-int ref_rmsnorm_bwd(sw_stream *s, sw_tensor *dx, sw_tensor *dw, const sw_tensor *dy, const sw_tensor *x, const sw_tensor *w,
-                    const sw_tensor *rstd, double offset, int acc)
+int ref_rmsnorm_bwd(sw_stream *s, sw_tensor *dx, sw_tensor *dw, const sw_tensor *dy, const sw_tensor *x,
+                    const sw_tensor *w, const sw_tensor *rstd, double offset, int acc)
 {
     int64_t width = ref_width(x);
     check(dy, x, w, rstd);
@@ -68,8 +69,8 @@ int ref_rmsnorm_bwd(sw_stream *s, sw_tensor *dx, sw_tensor *dw, const sw_tensor 
     return 0;
 }
 
-int ref_layernorm_fwd(sw_stream *s, sw_tensor *y, sw_tensor *mean, sw_tensor *rstd, const sw_tensor *x, const sw_tensor *w,
-                      const sw_tensor *b, double eps, double offset)
+int ref_layernorm_fwd(sw_stream *s, sw_tensor *y, sw_tensor *mean, sw_tensor *rstd, const sw_tensor *x,
+                      const sw_tensor *w, const sw_tensor *b, double eps, double offset)
 {
     int64_t width = ref_width(x);
     check(y, x, w, rstd);
@@ -100,8 +101,9 @@ int ref_layernorm_fwd(sw_stream *s, sw_tensor *y, sw_tensor *mean, sw_tensor *rs
 }
 
 /* With n = (x - mean) rstd and g = dy (offset + w): dx = rstd (g - mean(g) - n mean(g n)), dw += dy n, db += dy. */
-int ref_layernorm_bwd(sw_stream *s, sw_tensor *dx, sw_tensor *dw, sw_tensor *db, const sw_tensor *dy, const sw_tensor *x,
-                      const sw_tensor *w, const sw_tensor *mean, const sw_tensor *rstd, double offset, int acc)
+int ref_layernorm_bwd(sw_stream *s, sw_tensor *dx, sw_tensor *dw, sw_tensor *db, const sw_tensor *dy,
+                      const sw_tensor *x, const sw_tensor *w, const sw_tensor *mean, const sw_tensor *rstd,
+                      double offset, int acc)
 {
     int64_t width = ref_width(x);
     check(dy, x, w, rstd);

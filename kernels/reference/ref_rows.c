@@ -5,7 +5,8 @@
 
 /* The angle is rounded to f32 before its cosine is taken: at place 100,000 that moves it by up to 0.004, and
  * models have been trained with it. */
-int ref_rope_table(sw_stream *s, sw_tensor *cos_, sw_tensor *sin_, const sw_tensor *positions, const sw_tensor *inv_freq, double scale)
+int ref_rope_table(sw_stream *s, sw_tensor *cos_, sw_tensor *sin_, const sw_tensor *positions,
+                   const sw_tensor *inv_freq, double scale)
 {
     int64_t n = sw_numel(positions), half = sw_numel(inv_freq);
     assert(positions->dtype == SW_I32 && ref_is_f32(inv_freq) && ref_same_shape(cos_, sin_));
@@ -20,10 +21,12 @@ int ref_rope_table(sw_stream *s, sw_tensor *cos_, sw_tensor *sin_, const sw_tens
     return 0;
 }
 
-int ref_rope(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *cos_, const sw_tensor *sin_, int mode, int inverse)
+int ref_rope(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *cos_, const sw_tensor *sin_, int mode,
+             int inverse)
 {
     int64_t heads = x->shape[1], width = x->shape[2], half = cos_->shape[1];
-    assert(x->ndim == 3 && ref_same_shape(y, x) && ref_same_shape(cos_, sin_) && cos_->shape[0] == x->shape[0] && 2 * half <= width);
+    assert(x->ndim == 3 && ref_same_shape(y, x) && ref_same_shape(cos_, sin_) && cos_->shape[0] == x->shape[0] &&
+           2 * half <= width);
     double *row = ref_scratch(s, width);
     if (!row)
         return -1;
@@ -31,7 +34,8 @@ int ref_rope(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *co
         ref_load(row, x, r);
         for (int64_t i = 0; i < half; i++) {
             int64_t first = mode == SW_ROPE_HALF ? i : 2 * i, second = mode == SW_ROPE_HALF ? i + half : 2 * i + 1;
-            double a = row[first], b = row[second], c = ref_get(cos_, r / heads * half + i), d = ref_get(sin_, r / heads * half + i);
+            double a = row[first], b = row[second], c = ref_get(cos_, r / heads * half + i),
+                   d = ref_get(sin_, r / heads * half + i);
             if (inverse)
                 d = -d;
             row[first] = a * c - b * d;
@@ -45,7 +49,8 @@ int ref_rope(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *co
 int ref_embedding_fwd(sw_stream *s, sw_tensor *y, const sw_tensor *w, const sw_tensor *ids, double scale)
 {
     int64_t width = w->shape[1];
-    assert(w->ndim == 2 && y->ndim == 2 && y->shape[1] == width && y->shape[0] == sw_numel(ids) && ids->dtype == SW_I32);
+    assert(w->ndim == 2 && y->ndim == 2 && y->shape[1] == width && y->shape[0] == sw_numel(ids) &&
+           ids->dtype == SW_I32);
     double *row = ref_scratch(s, width);
     if (!row)
         return -1;

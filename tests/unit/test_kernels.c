@@ -15,9 +15,12 @@ static void (*const cases[SW_KERNEL_COUNT])(rig *) = {
 static const struct {
     const char *name;
     void (*run)(rig *);
-} own_cases[] = {{"known values", known_values},       {"gradients of activations", gradients_elementwise},
-                 {"gradients of norms", gradients_norm}, {"gradients of rope", gradients_rope},
-                 {"gradients of attention", gradients_attention}, {"gradients of cross-entropy", gradients_xent}};
+} own_cases[] = {{"known values", known_values},
+                 {"gradients of activations", gradients_elementwise},
+                 {"gradients of norms", gradients_norm},
+                 {"gradients of rope", gradients_rope},
+                 {"gradients of attention", gradients_attention},
+                 {"gradients of cross-entropy", gradients_xent}};
 
 typedef struct job {
     void (*run)(rig *);

@@ -1,8 +1,9 @@
 /* The kernel test: every kernel of kernels.def, on a device under test beside the reference, with the same bytes.
  *
- * A case makes arrays (each lies on both devices), runs the kernel on both, and says which arrays it expected to change.
- * Arrays may be views with gaps and odd starts. Gaps, and results before they are made, are filled with NaN, so that
- * reading past a row shows in the numbers; after the case every byte that is no expected value must be as it was. */
+ * A case makes arrays (each lies on both devices), runs the kernel on both, and says which arrays it expected to
+ * change. Arrays may be views with gaps and odd starts. Gaps, and results before they are made, are filled with NaN, so
+ * that reading past a row shows in the numbers; after the case every byte that is no expected value must be as it was.
+ */
 #ifndef SW_TESTS_KERNEL_CASES_H
 #define SW_TESTS_KERNEL_CASES_H
 
@@ -43,12 +44,13 @@ typedef enum layout { DENSE, GAPS, SHUFFLED } layout; /* SHUFFLED: any order of 
 int64_t draw(rig *r, int64_t low, int64_t high);
 double draw_normal(rig *r);
 
-/* An array of NaN bytes (a result), of normal values times scale (any type; quantised ones get plausible blocks), of whole
- * numbers in [low, high]. */
+/* An array of NaN bytes (a result), of normal values times scale (any type; quantised ones get plausible blocks), of
+ * whole numbers in [low, high]. */
 array *blank(rig *r, sw_dtype t, layout l, int ndim, const int64_t *shape);
 array *normal(rig *r, sw_dtype t, layout l, int ndim, const int64_t *shape, double scale);
 array *whole(rig *r, sw_dtype t, layout l, int ndim, const int64_t *shape, int64_t low, int64_t high);
-#define SHAPE(...) (int)(sizeof((int64_t[]){__VA_ARGS__}) / 8), (int64_t[]){__VA_ARGS__}
+#define SHAPE(...)                                                                                                     \
+    (int)(sizeof((int64_t[]){__VA_ARGS__}) / 8), (int64_t[]) { __VA_ARGS__ }
 /* Value i, counted row by row, of what both devices start from. */
 double value_at(const array *a, int64_t i);
 void set_value(rig *r, array *a, int64_t i, double v);
@@ -58,8 +60,8 @@ void share(rig *r, array *a);
 void note(rig *r, const char *fmt, ...) SW_PRINTF(2, 3);
 void ran(rig *r, int side, const char *kernel, int rc);
 /* Runs a kernel on both sides; AT(array) is its tensor there, or NULL. */
-#define RUN(r, kernel, ...)                                                                                         \
-    for (int side = REFERENCE; side <= TESTED; side++)                                                              \
+#define RUN(r, kernel, ...)                                                                                            \
+    for (int side = REFERENCE; side <= TESTED; side++)                                                                 \
     ran((r), side, #kernel, (r)->device[side]->k->kernel((r)->device[side]->stream, __VA_ARGS__))
 #define AT(a) ((a) ? &(a)->t[side] : NULL)
 
@@ -73,10 +75,10 @@ void finish(rig *r);
 /* The same bits from 1, 2 and 3 threads, from the device under test (just twice where threads are not the host's). */
 void before_bits(rig *r, array *a, int threads);
 void after_bits(rig *r, array *a, int threads, const char *kernel, int rc);
-#define SAME_BITS(r, a, kernel, ...)                                                                                \
-    for (int threads = 1, side = TESTED; threads <= 3; threads++) {                                                 \
-        before_bits((r), (a), threads);                                                                             \
-        after_bits((r), (a), threads, #kernel, (r)->device[side]->k->kernel((r)->device[side]->stream, __VA_ARGS__)); \
+#define SAME_BITS(r, a, kernel, ...)                                                                                   \
+    for (int threads = 1, side = TESTED; threads <= 3; threads++) {                                                    \
+        before_bits((r), (a), threads);                                                                                \
+        after_bits((r), (a), threads, #kernel, (r)->device[side]->k->kernel((r)->device[side]->stream, __VA_ARGS__));  \
     }
 
 extern const sw_dtype float_types[3];

@@ -13,8 +13,7 @@ void case_act_fwd(rig *r)
     FOR_ACTS(kind)
         FOR_FLOATS(t)
             FOR_LAYOUTS(l, GAPS)
-                FOR_SHAPES(s)
-                {
+                FOR_SHAPES(s) {
                     if (enough(kind, *s))
                         continue;
                     note(r, "kind %d %s [%d, %d]", kind, sw_dtypes[*t].name, (int)(*s)[0], (int)(*s)[1]);
@@ -36,8 +35,7 @@ void case_act_bwd(rig *r)
     FOR_ACTS(kind)
         FOR_FLOATS(t)
             FOR_LAYOUTS(l, GAPS)
-                FOR_SHAPES(s)
-                {
+                FOR_SHAPES(s) {
                     if (enough(kind, *s))
                         continue;
                     int acc = (int)draw(r, 0, 1);
@@ -59,12 +57,12 @@ void case_glu_fwd(rig *r)
     FOR_ACTS(kind)
         FOR_FLOATS(t)
             FOR_LAYOUTS(l, GAPS)
-                FOR_SHAPES(s)
-                {
+                FOR_SHAPES(s) {
                     if (enough(kind, *s))
                         continue;
                     note(r, "kind %d %s [%d, %d]", kind, sw_dtypes[*t].name, (int)(*s)[0], (int)(*s)[1]);
-                    array *gate = normal(r, *t, l, 2, *s, spread), *up = normal(r, *t, l, 2, *s, 1), *y = blank(r, *t, DENSE, 2, *s);
+                    array *gate = normal(r, *t, l, 2, *s, spread), *up = normal(r, *t, l, 2, *s, 1),
+                          *y = blank(r, *t, DENSE, 2, *s);
                     array *over = draw(r, 0, 1) ? gate : up;
                     RUN(r, glu_fwd, AT(y), AT(gate), AT(up), kind);
                     RUN(r, glu_fwd, AT(over), AT(gate), AT(up), kind);
@@ -79,12 +77,12 @@ void case_glu_bwd(rig *r)
     FOR_ACTS(kind)
         FOR_FLOATS(t)
             FOR_LAYOUTS(l, GAPS)
-                FOR_SHAPES(s)
-                {
+                FOR_SHAPES(s) {
                     if (enough(kind, *s))
                         continue;
                     note(r, "kind %d %s [%d, %d]", kind, sw_dtypes[*t].name, (int)(*s)[0], (int)(*s)[1]);
-                    array *gate = normal(r, *t, l, 2, *s, spread), *up = normal(r, *t, l, 2, *s, 1), *dy = normal(r, *t, DENSE, 2, *s, 1);
+                    array *gate = normal(r, *t, l, 2, *s, spread), *up = normal(r, *t, l, 2, *s, 1),
+                          *dy = normal(r, *t, DENSE, 2, *s, 1);
                     array *dgate = blank(r, *t, l, 2, *s), *dup = blank(r, *t, l, 2, *s);
                     RUN(r, glu_bwd, AT(dgate), AT(dup), AT(dy), AT(gate), AT(up), kind);
                     RUN(r, glu_bwd, AT(gate), AT(up), AT(dy), AT(gate), AT(up), kind);
@@ -99,8 +97,7 @@ void case_softcap_fwd(rig *r)
 {
     FOR_FLOATS(t)
         FOR_LAYOUTS(l, GAPS)
-            FOR_SHAPES(s)
-            {
+            FOR_SHAPES(s) {
                 double cap = draw(r, 0, 1) ? 30 : 2.5;
                 note(r, "%s [%d, %d] cap %g", sw_dtypes[*t].name, (int)(*s)[0], (int)(*s)[1], cap);
                 array *x = normal(r, *t, l, 2, *s, 20), *y = blank(r, *t, l, 2, *s);

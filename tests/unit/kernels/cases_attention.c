@@ -1,6 +1,12 @@
 #include "attention_setup.h"
 
-#define ONE(n, m) 1, {{0, n, 0, m}}
+#define ONE(n, m)                                                                                                      \
+    1,                                                                                                                 \
+    {                                                                                                                  \
+        {                                                                                                              \
+            0, n, 0, m                                                                                                 \
+        }                                                                                                              \
+    }
 
 const attention_setup attention_small[] = {
     {"full", 5, 5, 2, 2, 4, 4, ONE(5, 5), 0, 0, 0, false, false},
@@ -18,7 +24,20 @@ const attention_setup attention_small[] = {
 
 const attention_setup attention_large[] = {
     {"no rows", 0, 0, 2, 2, 8, 8, 0, {{0}}, 1, 0, 0, false, false},
-    {"no queries, no keys, rows of nobody", 6, 9, 2, 1, 8, 8, 3, {{1, 0, 0, 3}, {1, 2, 3, 0}, {3, 2, 4, 4}}, 1, 0, 0, false, false},
+    {"no queries, no keys, rows of nobody",
+     6,
+     9,
+     2,
+     1,
+     8,
+     8,
+     3,
+     {{1, 0, 0, 3}, {1, 2, 3, 0}, {3, 2, 4, 4}},
+     1,
+     0,
+     0,
+     false,
+     false},
     {"one token", 1, 1, 3, 1, 64, 64, ONE(1, 1), 1, 0, 0, false, false},
     {"causal, 300", 300, 300, 3, 1, 64, 64, ONE(300, 300), 1, 0, 0, false, false},
     {"full, 129 odd", 129, 129, 2, 2, 33, 17, ONE(129, 129), 0, 0, 0, false, false},
@@ -49,8 +68,12 @@ static attention_arrays forward(rig *r, const attention_setup *s, sw_dtype t, la
         set_value(r, x.seqs, i, s->seqs[i / 4][i % 4]);
     note(r, "%s, %s, layout %d", s->what, sw_dtypes[t].name, (int)l);
     for (int side = 0; side < 2; side++)
-        x.a[side] = (sw_attention){.scale = 1 / sqrt((double)s->width), .causal = s->causal, .window = s->window, .softcap = s->softcap,
-                                   .alibi = s->alibi ? x.alibi->t[side].data : NULL, .sinks = s->sinks ? x.sinks->t[side].data : NULL};
+        x.a[side] = (sw_attention){.scale = 1 / sqrt((double)s->width),
+                                   .causal = s->causal,
+                                   .window = s->window,
+                                   .softcap = s->softcap,
+                                   .alibi = s->alibi ? x.alibi->t[side].data : NULL,
+                                   .sinks = s->sinks ? x.sinks->t[side].data : NULL};
     RUN(r, attention_fwd, AT(x.out), AT(x.lse), AT(x.q), AT(x.k), AT(x.v), AT(x.seqs), &x.a[side]);
     return x;
 }
@@ -72,12 +95,14 @@ static void check_backward(rig *r, const attention_setup *s, sw_dtype t, layout 
     share(r, x.out);
     share(r, x.lse);
     array *dout = normal(r, t, l, SHAPE(s->rows, s->heads, s->value_width), 1);
-    array *dq = blank(r, t, l, SHAPE(s->rows, s->heads, s->width)), *dk = blank(r, t, l, SHAPE(s->key_rows, s->key_heads, s->width));
+    array *dq = blank(r, t, l, SHAPE(s->rows, s->heads, s->width)),
+          *dk = blank(r, t, l, SHAPE(s->key_rows, s->key_heads, s->width));
     array *dv = blank(r, t, l, SHAPE(s->key_rows, s->key_heads, s->value_width));
     array *dsinks = s->sinks ? normal(r, SW_F32, DENSE, SHAPE(s->heads), 1) : NULL;
     for (int side = 0; side < 2; side++)
         x.a[side].dsinks = dsinks ? dsinks->t[side].data : NULL;
-    RUN(r, attention_bwd, AT(dq), AT(dk), AT(dv), AT(dout), AT(x.out), AT(x.lse), AT(x.q), AT(x.k), AT(x.v), AT(x.seqs), &x.a[side]);
+    RUN(r, attention_bwd, AT(dq), AT(dk), AT(dv), AT(dout), AT(x.out), AT(x.lse), AT(x.q), AT(x.k), AT(x.v), AT(x.seqs),
+        &x.a[side]);
     double tolerance = SW_MAX(tolerance_of(t), 4e-5);
     expect(r, dq, tolerance, 0.2);
     expect(r, dk, tolerance, 0.5);
@@ -90,8 +115,7 @@ static void check_backward(rig *r, const attention_setup *s, sw_dtype t, layout 
 static void for_setups(rig *r, void (*check)(rig *r, const attention_setup *s, sw_dtype t, layout l))
 {
     FOR_FLOATS(t)
-        FOR_LAYOUTS(l, GAPS)
-        {
+        FOR_LAYOUTS(l, GAPS) {
             for (const attention_setup *s = attention_small; s->what; s++)
                 check(r, s, *t, l);
             for (const attention_setup *s = attention_large; s->what; s++)

@@ -7,8 +7,7 @@ void case_fill(rig *r)
     static const sw_dtype types[] = {SW_F32, SW_BF16, SW_F16, SW_F64, SW_I8, SW_I16, SW_I32, SW_I64, SW_U8, SW_BOOL};
     for (size_t i = 0; i < SW_COUNT(types); i++)
         FOR_LAYOUTS(l, GAPS)
-            FOR_SHAPES(s)
-            {
+            FOR_SHAPES(s) {
                 bool zero = (*s)[1] == 16;
                 note(r, "%s [%d, %d]", sw_dtypes[types[i]].name, (int)(*s)[0], (int)(*s)[1]);
                 array *y = blank(r, types[i], l, 2, *s);
@@ -20,7 +19,8 @@ void case_fill(rig *r)
 
 void case_copy(rig *r)
 {
-    static const int64_t shapes[][SW_MAX_DIMS] = {{1, 1, 1, 1, 1}, {2, 3, 4, 5, 6}, {3, 1, 7, 2, 65}, {2, 0, 3, 1, 4}, {1, 9, 1, 33, 40}};
+    static const int64_t shapes[][SW_MAX_DIMS] = {
+        {1, 1, 1, 1, 1}, {2, 3, 4, 5, 6}, {3, 1, 7, 2, 65}, {2, 0, 3, 1, 4}, {1, 9, 1, 33, 40}};
     for (int from = 0; from < SW_DTYPE_COUNT; from++) {
         bool blocks = sw_is_quantised((sw_dtype)from);
         for (size_t k = 0; k < 4; k++) { /* to each float type, or to its own */
@@ -28,15 +28,15 @@ void case_copy(rig *r)
             if (blocks ? k == 3 : k < 3 && !sw_is_float((sw_dtype)from))
                 continue;
             for (int ndim = 1; ndim <= SW_MAX_DIMS; ndim++)
-                FOR_LAYOUTS(l, SHUFFLED)
-                {
+                FOR_LAYOUTS(l, SHUFFLED) {
                     const int64_t *shape = shapes[draw(r, 0, SW_COUNT(shapes) - 1)] + SW_MAX_DIMS - ndim;
                     int64_t dims[SW_MAX_DIMS];
                     for (int d = 0; d < ndim; d++)
                         dims[d] = shape[d];
                     if (blocks)
                         dims[ndim - 1] = sw_dtypes[from].block * draw(r, 1, 3);
-                    note(r, "%s to %s, %d dimensions, layout %d", sw_dtypes[from].name, sw_dtypes[to].name, ndim, (int)l);
+                    note(r, "%s to %s, %d dimensions, layout %d", sw_dtypes[from].name, sw_dtypes[to].name, ndim,
+                         (int)l);
                     bool number = sw_is_float((sw_dtype)from) || blocks;
                     array *x = number ? normal(r, (sw_dtype)from, blocks ? DENSE : l, ndim, dims, 1)
                                       : whole(r, (sw_dtype)from, l, ndim, dims, 0, 100);
@@ -56,12 +56,12 @@ void case_axpby(rig *r)
     FOR_FLOATS(tx)
         FOR_FLOATS(ty)
             FOR_LAYOUTS(l, GAPS)
-                FOR_SHAPES(s)
-                {
+                FOR_SHAPES(s) {
                     const double *f = factors[draw(r, 0, 4)];
-                    note(r, "%s to %s [%d, %d] alpha %g beta %g", sw_dtypes[*tx].name, sw_dtypes[*ty].name, (int)(*s)[0], (int)(*s)[1],
-                         f[0], f[1]);
-                    array *x = normal(r, *tx, l, 2, *s, 1), *y = f[1] != 0 ? normal(r, *ty, l, 2, *s, 1) : blank(r, *ty, l, 2, *s);
+                    note(r, "%s to %s [%d, %d] alpha %g beta %g", sw_dtypes[*tx].name, sw_dtypes[*ty].name,
+                         (int)(*s)[0], (int)(*s)[1], f[0], f[1]);
+                    array *x = normal(r, *tx, l, 2, *s, 1),
+                          *y = f[1] != 0 ? normal(r, *ty, l, 2, *s, 1) : blank(r, *ty, l, 2, *s);
                     RUN(r, axpby, AT(y), f[0], AT(x), f[1]);
                     expect(r, y, tolerance_of(*ty), 1);
                     finish(r);
@@ -76,8 +76,7 @@ void case_add(rig *r)
 {
     FOR_FLOATS(t)
         FOR_LAYOUTS(l, GAPS)
-            FOR_SHAPES(s)
-            {
+            FOR_SHAPES(s) {
                 note(r, "%s [%d, %d]", sw_dtypes[*t].name, (int)(*s)[0], (int)(*s)[1]);
                 array *a = normal(r, *t, l, 2, *s, 1), *b = normal(r, *t, DENSE, 2, *s, 1), *y = blank(r, *t, l, 2, *s);
                 RUN(r, add, AT(y), AT(a), AT(b));
@@ -95,8 +94,10 @@ void case_mul(rig *r)
             FOR_SHAPES(s)
                 for (int acc = 0; acc < 2; acc++)
                     for (int vector = 0; vector < 2; vector++) {
-                        note(r, "%s [%d, %d] acc %d%s", sw_dtypes[*t].name, (int)(*s)[0], (int)(*s)[1], acc, vector ? " by a vector" : "");
-                        array *a = normal(r, *t, l, 2, *s, 1), *y = acc ? normal(r, *t, l, 2, *s, 1) : blank(r, *t, l, 2, *s);
+                        note(r, "%s [%d, %d] acc %d%s", sw_dtypes[*t].name, (int)(*s)[0], (int)(*s)[1], acc,
+                             vector ? " by a vector" : "");
+                        array *a = normal(r, *t, l, 2, *s, 1),
+                              *y = acc ? normal(r, *t, l, 2, *s, 1) : blank(r, *t, l, 2, *s);
                         array *b = vector ? normal(r, *t, DENSE, 1, *s + 1, 1) : normal(r, *t, DENSE, 2, *s, 1);
                         RUN(r, mul, AT(y), AT(a), AT(b), acc);
                         RUN(r, mul, AT(a), AT(a), AT(b), 0);
@@ -112,7 +113,8 @@ void case_sum_rows(rig *r)
         FOR_LAYOUTS(l, GAPS)
             FOR_SHAPES(s)
                 for (int weighted = 0; weighted < 2; weighted++) {
-                    note(r, "%s [%d, %d]%s", sw_dtypes[*t].name, (int)(*s)[0], (int)(*s)[1], weighted ? " weighted" : "");
+                    note(r, "%s [%d, %d]%s", sw_dtypes[*t].name, (int)(*s)[0], (int)(*s)[1],
+                         weighted ? " weighted" : "");
                     array *x = normal(r, *t, l, 2, *s, 1), *w = weighted ? normal(r, *t, l, 2, *s, 1) : NULL;
                     array *out = normal(r, SW_F32, DENSE, 1, *s + 1, 1);
                     SAME_BITS(r, out, sum_rows, AT(out), AT(x), AT(w));
@@ -148,7 +150,8 @@ void case_find_nonfinite(rig *r)
             for (int places = 0; places < 4; places++) { /* none, one, several, the first and the last */
                 array *x = normal(r, *t, DENSE, 1, sizes + i, 100), *out = blank(r, SW_I64, DENSE, SHAPE(1));
                 for (int k = 0; sizes[i] && k < places; k++)
-                    set_value(r, x, places == 3 ? (k ? sizes[i] - 1 : 0) : draw(r, 0, sizes[i] - 1), bad[draw(r, 0, 2)]);
+                    set_value(r, x, places == 3 ? (k ? sizes[i] - 1 : 0) : draw(r, 0, sizes[i] - 1),
+                              bad[draw(r, 0, 2)]);
                 note(r, "%s [%d] with %d", sw_dtypes[*t].name, (int)sizes[i], places);
                 RUN(r, find_nonfinite, AT(out), AT(x));
                 expect(r, out, 0, 0);
@@ -163,7 +166,8 @@ void case_dropout(rig *r)
         FOR_SHAPES(s)
             for (int acc = 0; acc < 2; acc++)
                 for (size_t i = 0; i < SW_COUNT(rates); i++) {
-                    sw_rng rng = {.seed = (uint64_t)draw(r, 0, INT64_MAX - 1), .step = (uint32_t)draw(r, 0, 1000), .site = 77};
+                    sw_rng rng = {
+                        .seed = (uint64_t)draw(r, 0, INT64_MAX - 1), .step = (uint32_t)draw(r, 0, 1000), .site = 77};
                     note(r, "%s [%d, %d] p %g acc %d", sw_dtypes[*t].name, (int)(*s)[0], (int)(*s)[1], rates[i], acc);
                     array *x = normal(r, *t, DENSE, 2, *s, 1);
                     array *y = acc ? normal(r, *t, DENSE, 2, *s, 1) : blank(r, *t, DENSE, 2, *s);

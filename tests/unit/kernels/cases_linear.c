@@ -8,8 +8,9 @@ typedef struct product {
 } product;
 
 static const int64_t sizes[][3] = {/* N, I, O */
-                                   {0, 32, 5}, {3, 0, 5},   {1, 1, 1},    {1, 256, 130}, {2, 31, 7},    {5, 64, 1},
-                                   {4, 96, 48}, {1, 515, 33}, {17, 33, 257}, {64, 256, 40}, {129, 512, 65}, {33, 768, 130}};
+                                   {0, 32, 5},    {3, 0, 5},     {1, 1, 1},      {1, 256, 130},
+                                   {2, 31, 7},    {5, 64, 1},    {4, 96, 48},    {1, 515, 33},
+                                   {17, 33, 257}, {64, 256, 40}, {129, 512, 65}, {33, 768, 130}};
 
 /* A device may round the weights, or what it multiplies them by, to the coarsest type at hand; sums stay in f32. */
 static double tolerance(const product *p)
@@ -30,12 +31,19 @@ static void for_products(rig *r, bool quantised, void (*run)(rig *r, const produ
         FOR_FLOATS(x)
             for (size_t i = 0; i < SW_COUNT(sizes); i++) {
                 const double *f = factors[draw(r, 0, 3)];
-                product p = {sizes[i][0], sizes[i][1], sizes[i][2], *x, draw(r, 0, 1) ? *x : SW_F32, (sw_dtype)w,
-                             draw(r, 0, 1) ? DENSE : GAPS, f[0], f[1]};
+                product p = {sizes[i][0],
+                             sizes[i][1],
+                             sizes[i][2],
+                             *x,
+                             draw(r, 0, 1) ? *x : SW_F32,
+                             (sw_dtype)w,
+                             draw(r, 0, 1) ? DENSE : GAPS,
+                             f[0],
+                             f[1]};
                 int block = sw_dtypes[w].block;
                 p.in = block > 1 ? (p.in + block - 1) / block * block : p.in;
-                note(r, "x %s [%d, %d], y %s, w %s [%d, ..], layout %d, alpha %g beta %g", sw_dtypes[p.x].name, (int)p.n, (int)p.in,
-                     sw_dtypes[p.y].name, sw_dtypes[w].name, (int)p.out, (int)p.l, f[0], f[1]);
+                note(r, "x %s [%d, %d], y %s, w %s [%d, ..], layout %d, alpha %g beta %g", sw_dtypes[p.x].name,
+                     (int)p.n, (int)p.in, sw_dtypes[p.y].name, sw_dtypes[w].name, (int)p.out, (int)p.l, f[0], f[1]);
                 run(r, &p);
                 finish(r);
             }

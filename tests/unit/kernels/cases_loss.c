@@ -12,7 +12,8 @@ void case_xent_fwd(rig *r)
                 note(r, "%s [%d, %d]%s", sw_dtypes[*t].name, (int)s[0], (int)s[1], all ? "" : " logp alone");
                 array *logits = normal(r, *t, l, 2, s, 4), *targets = whole(r, SW_I32, DENSE, 1, s, -1, s[1] - 1);
                 array *logp = blank(r, SW_F32, DENSE, 1, s), *lse = blank(r, SW_F32, DENSE, 1, s);
-                array *mean = all ? blank(r, SW_F32, DENSE, 1, s) : NULL, *best = all ? blank(r, SW_I32, DENSE, 1, s) : NULL;
+                array *mean = all ? blank(r, SW_F32, DENSE, 1, s) : NULL,
+                      *best = all ? blank(r, SW_I32, DENSE, 1, s) : NULL;
                 if (s[0] == 3) { /* far from 0, and equal: the first is best */
                     for (int64_t k = 0; k < 6; k++)
                         set_value(r, logits, k, k < 2 ? 5000 : k < 4 ? -5000 : (double)k);
@@ -38,13 +39,15 @@ void case_xent_bwd(rig *r)
                 for (size_t i = 0; i < SW_COUNT(shapes); i++) {
                     const int64_t *s = shapes[i];
                     bool with_mean = draw(r, 0, 1);
-                    note(r, "%s to %s [%d, %d]%s", sw_dtypes[*t].name, sw_dtypes[*td].name, (int)s[0], (int)s[1], with_mean ? " with mean" : "");
+                    note(r, "%s to %s [%d, %d]%s", sw_dtypes[*t].name, sw_dtypes[*td].name, (int)s[0], (int)s[1],
+                         with_mean ? " with mean" : "");
                     array *logits = normal(r, *t, l, 2, s, 2), *targets = whole(r, SW_I32, DENSE, 1, s, -1, s[1] - 1);
                     array *logp = blank(r, SW_F32, DENSE, 1, s), *lse = blank(r, SW_F32, DENSE, 1, s);
                     RUN(r, xent_fwd, AT(logp), NULL, AT(lse), NULL, AT(logits), AT(targets));
                     share(r, lse);
                     logp->expected = true;
-                    array *dlogp = normal(r, SW_F32, DENSE, 1, s, 1), *dmean = with_mean ? normal(r, SW_F32, DENSE, 1, s, 1) : NULL;
+                    array *dlogp = normal(r, SW_F32, DENSE, 1, s, 1),
+                          *dmean = with_mean ? normal(r, SW_F32, DENSE, 1, s, 1) : NULL;
                     array *d = blank(r, *td, l, 2, s);
                     RUN(r, xent_bwd, AT(d), AT(logits), AT(lse), AT(targets), AT(dlogp), AT(dmean));
                     expect(r, d, tolerance_of(*td), 1e-2);
@@ -63,10 +66,18 @@ void case_adamw(rig *r)
     for (int low_type = 0; low_type < 3; low_type++)
         for (size_t i = 0; i < SW_COUNT(sizes); i++)
             for (size_t k = 0; k < SW_COUNT(steps); k++) {
-                sw_adamw o = {.lr = 1e-2, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .decay = 0.1, .grad_scale = 0.5, .step = steps[k]};
-                note(r, "[%d] step %d, copy %s", (int)sizes[i], (int)steps[k], low_type ? sw_dtypes[float_types[low_type]].name : "none");
+                sw_adamw o = {.lr = 1e-2,
+                              .beta1 = 0.9,
+                              .beta2 = 0.999,
+                              .eps = 1e-8,
+                              .decay = 0.1,
+                              .grad_scale = 0.5,
+                              .step = steps[k]};
+                note(r, "[%d] step %d, copy %s", (int)sizes[i], (int)steps[k],
+                     low_type ? sw_dtypes[float_types[low_type]].name : "none");
                 array *p = normal(r, SW_F32, DENSE, 1, sizes + i, 1), *g = normal(r, SW_F32, DENSE, 1, sizes + i, 1);
-                array *m = normal(r, SW_F32, DENSE, 1, sizes + i, 0.1), *v = whole(r, SW_F32, DENSE, 1, sizes + i, 0, 3);
+                array *m = normal(r, SW_F32, DENSE, 1, sizes + i, 0.1),
+                      *v = whole(r, SW_F32, DENSE, 1, sizes + i, 0, 3);
                 array *low = low_type ? blank(r, float_types[low_type], DENSE, 1, sizes + i) : NULL;
                 RUN(r, adamw, AT(p), AT(low), AT(g), AT(m), AT(v), &o);
                 expect(r, p, 3e-6, 0.1);

@@ -6,7 +6,8 @@ void case_rope_table(rig *r)
     for (int64_t n = 0; n < 40; n += 13)
         for (size_t i = 0; i < SW_COUNT(halves); i++) {
             note(r, "%d places, %d angles", (int)n, (int)halves[i]);
-            array *positions = whole(r, SW_I32, DENSE, 1, &n, 0, 131071), *freq = blank(r, SW_F32, DENSE, 1, halves + i);
+            array *positions = whole(r, SW_I32, DENSE, 1, &n, 0, 131071),
+                  *freq = blank(r, SW_F32, DENSE, 1, halves + i);
             for (int64_t k = 0; k < halves[i]; k++)
                 set_value(r, freq, k, pow(10000, -(double)k / (double)halves[i]));
             array *c = blank(r, SW_F32, DENSE, SHAPE(n, halves[i])), *s = blank(r, SW_F32, DENSE, SHAPE(n, halves[i]));
@@ -19,17 +20,19 @@ void case_rope_table(rig *r)
 
 void case_rope(rig *r)
 {
-    static const int64_t shapes[][4] = {{0, 2, 8, 4}, {1, 1, 2, 1}, {5, 3, 64, 32}, {7, 2, 10, 3}, {3, 5, 96, 16}, {33, 9, 66, 33}};
+    static const int64_t shapes[][4] = {{0, 2, 8, 4},  {1, 1, 2, 1},   {5, 3, 64, 32},
+                                        {7, 2, 10, 3}, {3, 5, 96, 16}, {33, 9, 66, 33}};
     FOR_FLOATS(t)
         FOR_LAYOUTS(l, GAPS)
             for (size_t i = 0; i < SW_COUNT(shapes); i++)
                 for (int mode = 0; mode <= SW_ROPE_INTERLEAVED; mode++)
                     for (int inverse = 0; inverse < 2; inverse++) {
                         const int64_t *s = shapes[i];
-                        note(r, "%s [%d, %d, %d] %d angles mode %d inverse %d", sw_dtypes[*t].name, (int)s[0], (int)s[1], (int)s[2],
-                             (int)s[3], mode, inverse);
+                        note(r, "%s [%d, %d, %d] %d angles mode %d inverse %d", sw_dtypes[*t].name, (int)s[0],
+                             (int)s[1], (int)s[2], (int)s[3], mode, inverse);
                         array *x = normal(r, *t, l, 3, s, 1), *y = blank(r, *t, DENSE, 3, s);
-                        array *c = normal(r, SW_F32, DENSE, SHAPE(s[0], s[3]), 1), *d = normal(r, SW_F32, DENSE, SHAPE(s[0], s[3]), 1);
+                        array *c = normal(r, SW_F32, DENSE, SHAPE(s[0], s[3]), 1),
+                              *d = normal(r, SW_F32, DENSE, SHAPE(s[0], s[3]), 1);
                         RUN(r, rope, AT(y), AT(x), AT(c), AT(d), mode, inverse);
                         RUN(r, rope, AT(x), AT(x), AT(c), AT(d), mode, inverse);
                         expect(r, y, tolerance_of(*t), 1);
@@ -50,8 +53,10 @@ void case_embedding_fwd(rig *r)
                     int block = sw_dtypes[w].block;
                     int64_t width = block > 1 ? block * draw(r, 1, 3) : draw(r, 1, 100), vocabulary = draw(r, 1, 40);
                     double scale = draw(r, 0, 1) ? 1 : 1.7;
-                    note(r, "%s from %s [%d, %d], %d ids", sw_dtypes[*t].name, sw_dtypes[w].name, (int)vocabulary, (int)width, (int)counts[i]);
-                    array *table = normal(r, (sw_dtype)w, l, SHAPE(vocabulary, width), 1), *y = blank(r, *t, l, SHAPE(counts[i], width));
+                    note(r, "%s from %s [%d, %d], %d ids", sw_dtypes[*t].name, sw_dtypes[w].name, (int)vocabulary,
+                         (int)width, (int)counts[i]);
+                    array *table = normal(r, (sw_dtype)w, l, SHAPE(vocabulary, width), 1),
+                          *y = blank(r, *t, l, SHAPE(counts[i], width));
                     array *ids = whole(r, SW_I32, DENSE, 1, counts + i, 0, vocabulary - 1);
                     RUN(r, embedding_fwd, AT(y), AT(table), AT(ids), scale);
                     expect(r, y, tolerance_of(*t), 0.1);
@@ -67,7 +72,8 @@ void case_embedding_bwd(rig *r)
             for (size_t i = 0; i < SW_COUNT(counts); i++) {
                 int64_t width = draw(r, 1, 130), vocabulary = draw(r, 1, 50);
                 note(r, "%s [%d, %d], %d ids", sw_dtypes[*t].name, (int)vocabulary, (int)width, (int)counts[i]);
-                array *dw = normal(r, SW_F32, DENSE, SHAPE(vocabulary, width), 1), *dy = normal(r, *t, l, SHAPE(counts[i], width), 1);
+                array *dw = normal(r, SW_F32, DENSE, SHAPE(vocabulary, width), 1),
+                      *dy = normal(r, *t, l, SHAPE(counts[i], width), 1);
                 array *ids = whole(r, SW_I32, DENSE, 1, counts + i, 0, vocabulary - 1);
                 RUN(r, embedding_bwd, AT(dw), AT(dy), AT(ids), 1.5);
                 expect(r, dw, 2e-5, 1);
@@ -96,7 +102,8 @@ void case_gather_rows(rig *r)
                     int64_t from[4], to[3];
                     from[3] = row_shape(r, draw(r, 1, 20), from, NULL);
                     int ndim = row_shape(r, counts[i], to, from);
-                    note(r, "%s to %s, %d of %d rows, %d dimensions", sw_dtypes[*tx].name, sw_dtypes[*ty].name, (int)counts[i], (int)from[0], ndim);
+                    note(r, "%s to %s, %d of %d rows, %d dimensions", sw_dtypes[*tx].name, sw_dtypes[*ty].name,
+                         (int)counts[i], (int)from[0], ndim);
                     array *x = normal(r, *tx, l, ndim, from, 1), *y = blank(r, *ty, l, ndim, to);
                     array *ids = whole(r, SW_I32, DENSE, 1, counts + i, -1, from[0] - 1);
                     RUN(r, gather_rows, AT(y), AT(x), AT(ids));
@@ -116,7 +123,8 @@ void case_scatter_rows(rig *r)
                         int64_t from[4], to[3];
                         from[3] = row_shape(r, counts[i], from, NULL);
                         int ndim = row_shape(r, counts[i] + 3, to, from);
-                        note(r, "%s to %s, %d rows, %d dimensions, acc %d", sw_dtypes[*tx].name, sw_dtypes[*ty].name, (int)counts[i], ndim, acc);
+                        note(r, "%s to %s, %d rows, %d dimensions, acc %d", sw_dtypes[*tx].name, sw_dtypes[*ty].name,
+                             (int)counts[i], ndim, acc);
                         array *x = normal(r, *tx, l, ndim, from, 1), *y = normal(r, *ty, l, ndim, to, 1);
                         array *ids = whole(r, SW_I32, DENSE, 1, counts + i, -1, to[0] - 1);
                         for (int64_t n = 0; !acc && n < counts[i]; n++) /* all different: there is no order to keep */

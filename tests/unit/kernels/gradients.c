@@ -1,5 +1,6 @@
 /* The reference's backward kernels against finite differences of its forward ones. Everything is f64 here, which the
- * reference takes wherever a float is asked for, and differences are of fourth order: agreement is to ten digits, not three. */
+ * reference takes wherever a float is asked for, and differences are of fourth order: agreement is to ten digits, not
+ * three. */
 #include "attention_setup.h"
 
 #include <string.h>
@@ -35,7 +36,8 @@ static void check(rig *r, const char *of, array *x, array *dx, objective *f, voi
         *at = start;
         double want = sum / step, got = values(dx)[i];
         if (!(fabs(want - got) <= close_enough * (1 + fabs(want))))
-            fail_msg("gradient of %s (%s): value %d is %.12g, finite differences give %.12g", of, r->note, (int)i, got, want);
+            fail_msg("gradient of %s (%s): value %d is %.12g, finite differences give %.12g", of, r->note, (int)i, got,
+                     want);
     }
 }
 
@@ -73,8 +75,12 @@ void gradients_elementwise(rig *r)
 {
     for (int kind = -1; kind < SW_ACT_COUNT; kind++)
         for (int gated = 0; gated < (kind < 0 ? 1 : 2); gated++) {
-            elementwise e = {.r = r, .kind = kind, .x = input(r, SHAPE(5, 7)), .up = gated ? input(r, SHAPE(5, 7)) : NULL,
-                             .y = zero(r, SHAPE(5, 7)), .dy = input(r, SHAPE(5, 7))};
+            elementwise e = {.r = r,
+                             .kind = kind,
+                             .x = input(r, SHAPE(5, 7)),
+                             .up = gated ? input(r, SHAPE(5, 7)) : NULL,
+                             .y = zero(r, SHAPE(5, 7)),
+                             .dy = input(r, SHAPE(5, 7))};
             array *dx = input(r, SHAPE(5, 7)), *dup = zero(r, SHAPE(5, 7)), *was = zero(r, SHAPE(5, 7));
             note(r, "kind %d%s", kind, gated ? ", gated" : "");
             for (int i = 0; i < 35; i++) /* not where relu has its corner */
@@ -118,9 +124,16 @@ static double run_norm(void *setup)
 void gradients_norm(rig *r)
 {
     for (int variant = 0; variant < 8; variant++) {
-        norm n = {.r = r, .layer = variant & 1, .offset = variant & 2 ? 1 : 0, .x = input(r, SHAPE(4, 9)),
-                  .w = variant & 4 ? input(r, SHAPE(9)) : NULL, .b = input(r, SHAPE(9)), .y = zero(r, SHAPE(4, 9)),
-                  .dy = input(r, SHAPE(4, 9)), .mean = zero(r, SHAPE(4)), .rstd = zero(r, SHAPE(4))};
+        norm n = {.r = r,
+                  .layer = variant & 1,
+                  .offset = variant & 2 ? 1 : 0,
+                  .x = input(r, SHAPE(4, 9)),
+                  .w = variant & 4 ? input(r, SHAPE(9)) : NULL,
+                  .b = input(r, SHAPE(9)),
+                  .y = zero(r, SHAPE(4, 9)),
+                  .dy = input(r, SHAPE(4, 9)),
+                  .mean = zero(r, SHAPE(4)),
+                  .rstd = zero(r, SHAPE(4))};
         array *dx = zero(r, SHAPE(4, 9)), *dw = zero(r, SHAPE(9)), *db = zero(r, SHAPE(9));
         note(r, "%s norm, offset %g, %s weights", n.layer ? "layer" : "rms", n.offset, n.w ? "with" : "no");
         run_norm(&n);
@@ -155,8 +168,13 @@ static double run_rope(void *setup)
 void gradients_rope(rig *r)
 {
     for (int mode = 0; mode <= SW_ROPE_INTERLEAVED; mode++) {
-        rotary p = {.r = r, .mode = mode, .x = input(r, SHAPE(3, 2, 8)), .cos = input(r, SHAPE(3, 3)), .sin = input(r, SHAPE(3, 3)),
-                    .y = zero(r, SHAPE(3, 2, 8)), .dy = input(r, SHAPE(3, 2, 8))};
+        rotary p = {.r = r,
+                    .mode = mode,
+                    .x = input(r, SHAPE(3, 2, 8)),
+                    .cos = input(r, SHAPE(3, 3)),
+                    .sin = input(r, SHAPE(3, 3)),
+                    .y = zero(r, SHAPE(3, 2, 8)),
+                    .dy = input(r, SHAPE(3, 2, 8))};
         array *dx = zero(r, SHAPE(3, 2, 8));
         note(r, "mode %d", mode);
         CALL(r, rope, T(dx), T(p.dy), T(p.cos), T(p.sin), mode, 1);
@@ -186,14 +204,25 @@ static double run_attention(void *setup)
 void gradients_attention(rig *r)
 {
     for (const attention_setup *s = attention_small; s->what; s++) {
-        attention t = {.r = r, .q = input(r, SHAPE(s->rows, s->heads, s->width)), .k = input(r, SHAPE(s->key_rows, s->key_heads, s->width)),
-                       .v = input(r, SHAPE(s->key_rows, s->key_heads, s->value_width)), .seqs = blank(r, SW_I32, DENSE, SHAPE(s->count, 4)),
-                       .out = zero(r, SHAPE(s->rows, s->heads, s->value_width)), .lse = zero(r, SHAPE(s->rows, s->heads)),
-                       .dout = input(r, SHAPE(s->rows, s->heads, s->value_width)), .extra = input(r, SHAPE(s->heads))};
-        array *dq = zero(r, SHAPE(s->rows, s->heads, s->width)), *dk = zero(r, SHAPE(s->key_rows, s->key_heads, s->width));
+        attention t = {.r = r,
+                       .q = input(r, SHAPE(s->rows, s->heads, s->width)),
+                       .k = input(r, SHAPE(s->key_rows, s->key_heads, s->width)),
+                       .v = input(r, SHAPE(s->key_rows, s->key_heads, s->value_width)),
+                       .seqs = blank(r, SW_I32, DENSE, SHAPE(s->count, 4)),
+                       .out = zero(r, SHAPE(s->rows, s->heads, s->value_width)),
+                       .lse = zero(r, SHAPE(s->rows, s->heads)),
+                       .dout = input(r, SHAPE(s->rows, s->heads, s->value_width)),
+                       .extra = input(r, SHAPE(s->heads))};
+        array *dq = zero(r, SHAPE(s->rows, s->heads, s->width)),
+              *dk = zero(r, SHAPE(s->key_rows, s->key_heads, s->width));
         array *dv = zero(r, SHAPE(s->key_rows, s->key_heads, s->value_width));
-        t.a = (sw_attention){.scale = 0.7, .causal = s->causal, .window = s->window, .softcap = s->softcap,
-                             .alibi = s->alibi ? t.slopes : NULL, .sinks = s->sinks ? t.sinks : NULL, .dsinks = t.dsinks};
+        t.a = (sw_attention){.scale = 0.7,
+                             .causal = s->causal,
+                             .window = s->window,
+                             .softcap = s->softcap,
+                             .alibi = s->alibi ? t.slopes : NULL,
+                             .sinks = s->sinks ? t.sinks : NULL,
+                             .dsinks = t.dsinks};
         note(r, "%s", s->what);
         for (int i = 0; i < 4 * s->count; i++)
             set_value(r, t.seqs, i, s->seqs[i / 4][i % 4]);
@@ -202,7 +231,8 @@ void gradients_attention(rig *r)
             t.slopes[h] = 0.25f / (float)(h + 1);
         }
         run_attention(&t);
-        CALL(r, attention_bwd, T(dq), T(dk), T(dv), T(t.dout), T(t.out), T(t.lse), T(t.q), T(t.k), T(t.v), T(t.seqs), &t.a);
+        CALL(r, attention_bwd, T(dq), T(dk), T(dv), T(t.dout), T(t.out), T(t.lse), T(t.q), T(t.k), T(t.v), T(t.seqs),
+             &t.a);
         check(r, "q", t.q, dq, run_attention, &t);
         check(r, "k", t.k, dk, run_attention, &t);
         check(r, "v", t.v, dv, run_attention, &t);
@@ -216,7 +246,8 @@ void gradients_attention(rig *r)
             }
             values(t.extra)[h] = at;
             if (!(fabs(sum - (double)t.dsinks[h]) <= 1e-6 * (1 + fabs(sum))))
-                fail_msg("gradient of sink %d (%s): %.9g, finite differences give %.9g", h, r->note, (double)t.dsinks[h], sum);
+                fail_msg("gradient of sink %d (%s): %.9g, finite differences give %.9g", h, r->note,
+                         (double)t.dsinks[h], sum);
         }
         done(r);
     }
@@ -239,8 +270,13 @@ static double run_xent(void *setup)
 void gradients_xent(rig *r)
 {
     for (int with_mean = 0; with_mean < 2; with_mean++) {
-        xent x = {.r = r, .logits = input(r, SHAPE(6, 11)), .targets = whole(r, SW_I32, DENSE, SHAPE(6), 0, 10), .logp = zero(r, SHAPE(6)),
-                  .mean = zero(r, SHAPE(6)), .lse = zero(r, SHAPE(6)), .dlogp = input(r, SHAPE(6)),
+        xent x = {.r = r,
+                  .logits = input(r, SHAPE(6, 11)),
+                  .targets = whole(r, SW_I32, DENSE, SHAPE(6), 0, 10),
+                  .logp = zero(r, SHAPE(6)),
+                  .mean = zero(r, SHAPE(6)),
+                  .lse = zero(r, SHAPE(6)),
+                  .dlogp = input(r, SHAPE(6)),
                   .dmean = with_mean ? input(r, SHAPE(6)) : NULL};
         array *d = zero(r, SHAPE(6, 11));
         note(r, "%s mean", with_mean ? "with" : "without");
@@ -262,10 +298,17 @@ static void near(double got, double want)
 
 void known_values(rig *r)
 {
-    static const double at_one[SW_ACT_COUNT] = {[SW_ACT_SILU] = 0.731058578630, [SW_ACT_GELU] = 0.841344746069,
-        [SW_ACT_GELU_TANH] = 0.841191990607, [SW_ACT_RELU] = 1, [SW_ACT_RELU2] = 1, [SW_ACT_SIGMOID] = 0.731058578630,
-        [SW_ACT_TANH] = 0.761594155956, [SW_ACT_GELU_QUICK] = 0.845795765933, [SW_ACT_NONE] = 1};
-    array *one = whole(r, F, DENSE, SHAPE(1), 1, 1), *y = zero(r, SHAPE(1)), *line = zero(r, SHAPE(1, 4)), *normed = zero(r, SHAPE(1, 4));
+    static const double at_one[SW_ACT_COUNT] = {[SW_ACT_SILU] = 0.731058578630,
+                                                [SW_ACT_GELU] = 0.841344746069,
+                                                [SW_ACT_GELU_TANH] = 0.841191990607,
+                                                [SW_ACT_RELU] = 1,
+                                                [SW_ACT_RELU2] = 1,
+                                                [SW_ACT_SIGMOID] = 0.731058578630,
+                                                [SW_ACT_TANH] = 0.761594155956,
+                                                [SW_ACT_GELU_QUICK] = 0.845795765933,
+                                                [SW_ACT_NONE] = 1};
+    array *one = whole(r, F, DENSE, SHAPE(1), 1, 1), *y = zero(r, SHAPE(1)), *line = zero(r, SHAPE(1, 4)),
+          *normed = zero(r, SHAPE(1, 4));
     for (int kind = 0; kind < SW_ACT_COUNT; kind++) {
         CALL(r, act_fwd, T(y), T(one), kind);
         near(values(y)[0], at_one[kind]);
@@ -285,7 +328,8 @@ void known_values(rig *r)
     assert_int_equal(*(int32_t *)best->t[REFERENCE].data, 3);
 
     /* a quarter turn takes (1, 2 | 3, 4) to (-3, -4 | 1, 2), or by neighbours to (-2, 1, -4, 3) */
-    array *x = zero(r, SHAPE(1, 1, 4)), *turned = zero(r, SHAPE(1, 1, 4)), *cosine = zero(r, SHAPE(1, 2)), *sine = zero(r, SHAPE(1, 2));
+    array *x = zero(r, SHAPE(1, 1, 4)), *turned = zero(r, SHAPE(1, 1, 4)), *cosine = zero(r, SHAPE(1, 2)),
+          *sine = zero(r, SHAPE(1, 2));
     static const double half[] = {-3, -4, 1, 2}, neighbours[] = {-2, 1, -4, 3};
     for (int i = 0; i < 4; i++)
         values(x)[i] = i + 1;
@@ -297,7 +341,8 @@ void known_values(rig *r)
 
     /* two keys with scores 0 and ln 3: a quarter of the first value, three quarters of the second */
     array *q = whole(r, F, DENSE, SHAPE(1, 1, 1), 1, 1), *k = zero(r, SHAPE(2, 1, 1)), *v = zero(r, SHAPE(2, 1, 1));
-    array *seqs = whole(r, SW_I32, DENSE, SHAPE(1, 4), 0, 0), *out = zero(r, SHAPE(1, 1, 1)), *lse = zero(r, SHAPE(1, 1));
+    array *seqs = whole(r, SW_I32, DENSE, SHAPE(1, 4), 0, 0), *out = zero(r, SHAPE(1, 1, 1)),
+          *lse = zero(r, SHAPE(1, 1));
     set_value(r, seqs, 1, 1);
     set_value(r, seqs, 3, 2);
     values(k)[1] = log(3) / 2;
@@ -307,7 +352,8 @@ void known_values(rig *r)
     near(values(out)[0], 7);
     near(values(lse)[0], log(4));
     float sink = logf(4); /* takes half of it all */
-    CALL(r, attention_fwd, T(out), T(lse), T(q), T(k), T(v), T(seqs), &(sw_attention){.scale = 2, .causal = 1, .sinks = &sink});
+    CALL(r, attention_fwd, T(out), T(lse), T(q), T(k), T(v), T(seqs),
+         &(sw_attention){.scale = 2, .causal = 1, .sinks = &sink});
     assert_true(fabs(values(out)[0] - 3.5) < 1e-6);
     done(r);
 }

@@ -7,8 +7,8 @@
 #include <string.h>
 
 const sw_dtype float_types[3] = {SW_F32, SW_BF16, SW_F16};
-const int64_t row_shapes[][2] = {{0, 5},  {1, 1},   {3, 1},    {1, 7},   {5, 16},
-                                 {4, 33}, {3, 257}, {2, 1030}, {70, 64}, {37, 1031}, {-1, 0}};
+const int64_t row_shapes[][2] = {{0, 5},   {1, 1},    {3, 1},   {1, 7},     {5, 16}, {4, 33},
+                                 {3, 257}, {2, 1030}, {70, 64}, {37, 1031}, {-1, 0}};
 
 int64_t draw(rig *r, int64_t low, int64_t high)
 {
@@ -72,17 +72,19 @@ array *blank(rig *r, sw_dtype t, layout l, int ndim, const int64_t *shape)
     return a;
 }
 
-/* Random levels under scales that give values around 1. Numbers: bytes from the block's start to its scale and minimum. */
+/* Random levels under scales that give values around 1. Numbers: bytes from the block's start to its scale and minimum.
+ */
 static void fill_blocks(rig *r, array *a, double scale)
 {
     static const struct {
         sw_dtype type;
         int scale_at, minimum_at;
         double scale, minimum;
-    } kinds[] = {{SW_Q4_0, 0, -1, 1. / 8, 0},     {SW_Q4_1, 0, 2, 1. / 8, -1},          {SW_Q5_0, 0, -1, 1. / 16, 0},
-                 {SW_Q5_1, 0, 2, 1. / 16, -1},    {SW_Q8_0, 0, -1, 1. / 128, 0},        {SW_Q2_K, 80, 82, 1. / 24, 1. / 12},
-                 {SW_Q3_K, 108, -1, 1. / 64, 0},  {SW_Q4_K, 0, 2, 1. / 512, 1. / 48},   {SW_Q5_K, 0, 2, 1. / 1024, 1. / 48},
-                 {SW_Q6_K, 208, -1, 1. / 2048, 0}};
+    } kinds[] = {{SW_Q4_0, 0, -1, 1. / 8, 0},         {SW_Q4_1, 0, 2, 1. / 8, -1},
+                 {SW_Q5_0, 0, -1, 1. / 16, 0},        {SW_Q5_1, 0, 2, 1. / 16, -1},
+                 {SW_Q8_0, 0, -1, 1. / 128, 0},       {SW_Q2_K, 80, 82, 1. / 24, 1. / 12},
+                 {SW_Q3_K, 108, -1, 1. / 64, 0},      {SW_Q4_K, 0, 2, 1. / 512, 1. / 48},
+                 {SW_Q5_K, 0, 2, 1. / 1024, 1. / 48}, {SW_Q6_K, 208, -1, 1. / 2048, 0}};
     int kind = 0;
     while (kinds[kind].type != a->t[0].dtype)
         kind++;
@@ -124,7 +126,10 @@ array *whole(rig *r, sw_dtype t, layout l, int ndim, const int64_t *shape, int64
     return a;
 }
 
-double value_at(const array *a, int64_t i) { return sw_scalar_get(a->before + lead_of(a), a->t[0].dtype, place(&a->t[0], i)); }
+double value_at(const array *a, int64_t i)
+{
+    return sw_scalar_get(a->before + lead_of(a), a->t[0].dtype, place(&a->t[0], i));
+}
 
 void set_value(rig *r, array *a, int64_t i, double v)
 {
@@ -172,8 +177,8 @@ static void check_gaps(rig *r, const array *a, const unsigned char *after)
         memset(is_value + lead + sw_dtype_bytes(a->t[0].dtype, place(&a->t[0], i)), 1, size);
     for (size_t i = 0; i < a->bytes; i++)
         if (!is_value[i] && after[i] != a->before[i])
-            fail_msg("%s (%s): byte %zu of %zu, between or around the rows, was written", r->device[TESTED]->description, r->note, i,
-                     a->bytes);
+            fail_msg("%s (%s): byte %zu of %zu, between or around the rows, was written",
+                     r->device[TESTED]->description, r->note, i, a->bytes);
     free(is_value);
 }
 
@@ -196,7 +201,8 @@ void expect(rig *r, array *a, double tolerance, double floor)
             if (x == y || (isnan(x) && isnan(y)))
                 continue;
             if (integer || !(fabs(x - y) <= tolerance * largest))
-                fail_msg("%s (%s): value %" PRId64 " of row %" PRId64 " is %.9g, reference %.9g (row's largest %.9g, tolerance %g)",
+                fail_msg("%s (%s): value %" PRId64 " of row %" PRId64
+                         " is %.9g, reference %.9g (row's largest %.9g, tolerance %g)",
                          r->device[TESTED]->description, r->note, i - row, row / width, y, x, largest, tolerance);
         }
     }
@@ -245,6 +251,7 @@ void after_bits(rig *r, array *a, int threads, const char *kernel, int rc)
         return;
     }
     if (memcmp(bits, first_bits, a->bytes))
-        fail_msg("%s: %s (%s): %d threads give other bits than one", r->device[TESTED]->description, kernel, r->note, threads);
+        fail_msg("%s: %s (%s): %d threads give other bits than one", r->device[TESTED]->description, kernel, r->note,
+                 threads);
     free(bits);
 }

@@ -9,8 +9,8 @@ const char *const sw_format_names[] = {"auto", "messages", "sharegpt", "alpaca",
 
 /* Other names of a column, the first that is there counts. */
 static const char *const query_names[] = {"query", "prompt", "input", "instruction", "question", "problem", NULL};
-static const char *const response_names[] = {"response", "answer",    "output",   "targets", "target",     "answer_key",
-                                             "answers",  "solution", "completion", "text",  "content",    NULL};
+static const char *const response_names[] = {"response", "answer",   "output",     "targets", "target",  "answer_key",
+                                             "answers",  "solution", "completion", "text",    "content", NULL};
 static const char *const system_names[] = {"system", "system_prompt", NULL};
 static const char *const conversation_names[] = {"messages", "conversations", "conversation", "chosen", NULL};
 /* Columns that change what a row means and are not text: dropping them would make a wrong data set. */
@@ -267,7 +267,8 @@ static int add_rejected(cJSON *row, sw_sample *s)
     if (sw_messages_normalise(s->rejected, name))
         return -1;
     const cJSON *first = sw_json_get(s->messages->child, "role");
-    if (whole && !strcmp(first->valuestring, "system") && strcmp(sw_json_get(s->rejected->child, "role")->valuestring, "system"))
+    if (whole && !strcmp(first->valuestring, "system") &&
+        strcmp(sw_json_get(s->rejected->child, "role")->valuestring, "system"))
         cJSON_InsertItemInArray(s->rejected, 0, cJSON_Duplicate(s->messages->child, true));
     if (cJSON_Compare(s->messages, s->rejected, true))
         return sw_fail("field \"%s\": is the same as the answer that is wanted", name);
@@ -398,7 +399,8 @@ static int convert(const sw_dataset_options *o, cJSON *row, sw_sample *s)
     case SW_FORMAT_COMPLETION: rc = from_completion(row, s); break;
     default: rc = from_query(row, s);
     }
-    if (rc || (s->kind == SW_SAMPLE_CHAT && (add_system(o, row, s->messages) || add_tools(row, s))) || add_rejected(row, s))
+    if (rc || (s->kind == SW_SAMPLE_CHAT && (add_system(o, row, s->messages) || add_tools(row, s))) ||
+        add_rejected(row, s))
         return -1;
     s->extra = take(row, "chat_template_kwargs");
     if (s->extra && !cJSON_IsObject(s->extra) && !cJSON_IsNull(s->extra))

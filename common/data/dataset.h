@@ -26,19 +26,19 @@ typedef enum sw_sample_kind {
 /* Strings and trees are owned by the sample. A JSON string may hold U+0000: use sw_json_text on the trees. */
 typedef struct sw_sample {
     sw_sample_kind kind;
-    cJSON *messages;           /* CHAT: [{role, content, ...}], roles as templates want them */
-    cJSON *rejected;           /* CHAT: the conversation not wanted, or NULL */
-    cJSON *tools;              /* array, or NULL */
-    cJSON *extra;              /* further template variables (chat_template_kwargs), or NULL */
-    cJSON *text;               /* TEXT: a string */
+    cJSON *messages;            /* CHAT: [{role, content, ...}], roles as templates want them */
+    cJSON *rejected;            /* CHAT: the conversation not wanted, or NULL */
+    cJSON *tools;               /* array, or NULL */
+    cJSON *extra;               /* further template variables (chat_template_kwargs), or NULL */
+    cJSON *text;                /* TEXT: a string */
     cJSON *prompt, *completion; /* COMPLETION: strings */
-    cJSON *rest;               /* object: the other columns */
-    bool unfilled;             /* a {{NAME}} of capitals is left in it */
+    cJSON *rest;                /* object: the other columns */
+    bool unfilled;              /* a {{NAME}} of capitals is left in it */
 } sw_sample;
 
 typedef struct sw_dataset_options {
     sw_format format;
-    const char *system; /* for conversations that bring none, or NULL */
+    const char *system;     /* for conversations that bring none, or NULL */
     const sw_strings *fill; /* "NAME=VALUE": each {{NAME}} in a text becomes VALUE; NULL: none */
 } sw_dataset_options;
 

@@ -72,6 +72,17 @@ int64_t sw_rows_bytes(const sw_rows *r) { return sw_source_bytes(r->source); }
 int64_t sw_rows_size(const sw_rows *r) { return sw_source_size(r->source); }
 sw_digest sw_rows_digest(const sw_rows *r) { return sw_source_digest(r->source); }
 
+/* An error at the line where the row in progress begins. */
+static int SW_PRINTF(2, 3) fail_here(const sw_rows *r, const char *fmt, ...)
+{
+    char text[256];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    return sw_fail("%s: line %lld: %s", sw_rows_name(r), (long long)r->line, text);
+}
+
 /* Brings more bytes, after moving the row in progress to the front: 1, 0 at the end, -1. Offsets relative to r->at
  * stay true. */
 static int more(sw_rows *r)
@@ -79,7 +90,7 @@ static int more(sw_rows *r)
     if (r->ended)
         return 0;
     if (r->buf.n - r->at > ROW_MAX)
-        return sw_fail("%s: line %lld: the row is longer than %d MiB", sw_rows_name(r), (long long)r->line, ROW_MAX >> 20);
+        return fail_here(r, "the row is longer than %d MiB", ROW_MAX >> 20);
     if (r->at > r->buf.n / 2) {
         memmove(r->buf.at, r->buf.at + r->at, r->buf.n - r->at);
         r->buf.n -= r->at;
@@ -214,8 +225,7 @@ static int find_value(sw_rows *r, size_t *n)
             if (rc < 0)
                 return -1;
             if (!rc && (depth || in_string))
-                return sw_fail("%s: line %lld: the file ends inside the value that begins here", sw_rows_name(r),
-                               (long long)r->line);
+                return fail_here(r, "the file ends inside the value that begins here");
             if (!rc) {
                 *n = i;
                 return 0;
@@ -258,9 +268,9 @@ static int next_value(sw_rows *r, sw_row *row)
         return -1;
     if (r->array) {
         if (rc && r->closed)
-            return sw_fail("%s: line %lld: more follows the end of the array", sw_rows_name(r), (long long)r->line);
+            return fail_here(r, "more follows the end of the array");
         if (!rc)
-            return r->closed ? 0 : sw_fail("%s: line %lld: the file ends before the array does", sw_rows_name(r), (long long)r->line);
+            return r->closed ? 0 : fail_here(r, "the file ends before the array does");
         char c = r->buf.at[r->at];
         if (c == ']') {
             r->closed = true;
@@ -269,13 +279,13 @@ static int next_value(sw_rows *r, sw_row *row)
         }
         if (!r->first) {
             if (c != ',')
-                return sw_fail("%s: line %lld: ',' or ']' is needed after an element of the array", sw_rows_name(r), (long long)r->line);
+                return fail_here(r, "',' or ']' is needed after an element of the array");
             skip(r, 1);
             rc = skip_space(r);
             if (rc < 0)
                 return -1;
             if (!rc)
-                return sw_fail("%s: line %lld: the file ends before the array does", sw_rows_name(r), (long long)r->line);
+                return fail_here(r, "the file ends before the array does");
         }
         r->first = false;
     }
@@ -285,7 +295,7 @@ static int next_value(sw_rows *r, sw_row *row)
     if (find_value(r, &n))
         return -1;
     if (!n)
-        return sw_fail("%s: line %lld: a JSON value is needed, not '%c'", sw_rows_name(r), (long long)r->line, r->buf.at[r->at]);
+        return fail_here(r, "a JSON value is needed, not '%c'", r->buf.at[r->at]);
     *row = (sw_row){r->buf.at + r->at, n, r->line};
     skip(r, n);
     return 1;
@@ -301,7 +311,7 @@ static int next_csv(sw_rows *r, sw_row *row)
             return -1;
         if (!rc || taken == from) {
             if (quoted)
-                return sw_fail("%s: line %lld: the file ends inside the quotes of this row", sw_rows_name(r), (long long)r->line);
+                return fail_here(r, "the file ends inside the quotes of this row");
             return 0;
         }
         for (size_t i = from; i < taken; i++)
@@ -335,8 +345,11 @@ static int begin(sw_rows *r)
             return rc;
         char c = r->buf.at[r->at];
         if (c != '{' && c != '[')
-            return sw_fail("%s: line %lld: begins with '%c', which is neither JSON Lines nor a JSON array; for other files "
-                           "say what they are (--input-kind)", sw_rows_name(r), (long long)r->line, c);
+            return fail_here(
+                r,
+                "begins with the byte 0x%02x, which is neither JSON Lines nor a JSON array; for other files "
+                "say what they are (--input-kind)",
+                (unsigned char)c);
         if (r->kind == SW_ROWS_AUTO)
             r->kind = c == '[' ? SW_ROWS_JSON : SW_ROWS_JSONL;
         r->array = c == '[';
@@ -360,8 +373,10 @@ int sw_rows_next(sw_rows *r, sw_row *row)
     switch (r->kind) {
     case SW_ROWS_JSON: return next_value(r, row);
     case SW_ROWS_CSV: return next_csv(r, row);
-    case SW_ROWS_TEXT: return r->unit == SW_TEXT_LINE ? next_line(r, row)
-                            : r->unit == SW_TEXT_PARAGRAPH ? next_paragraph(r, row) : whole_file(r, row);
+    case SW_ROWS_TEXT:
+        return r->unit == SW_TEXT_LINE        ? next_line(r, row)
+               : r->unit == SW_TEXT_PARAGRAPH ? next_paragraph(r, row)
+                                              : whole_file(r, row);
     default: return next_line(r, row);
     }
 }

@@ -18,10 +18,10 @@ typedef enum sw_rows_kind {
     SW_ROWS_TEXT,
 } sw_rows_kind;
 
-typedef enum sw_text_unit { /* what a row of plain text is */
-    SW_TEXT_LINE,           /* empty ones are skipped */
-    SW_TEXT_PARAGRAPH,      /* lines up to an empty one */
-    SW_TEXT_FILE,
+typedef enum sw_text_unit {                    /* what a row of plain text is */
+                            SW_TEXT_LINE,      /* empty ones are skipped */
+                            SW_TEXT_PARAGRAPH, /* lines up to an empty one */
+                            SW_TEXT_FILE,
 } sw_text_unit;
 
 typedef struct sw_rows sw_rows;
@@ -35,7 +35,7 @@ typedef struct sw_row {
 /* "-" is standard input. */
 sw_rows *sw_rows_open(const char *path, sw_rows_kind kind, sw_text_unit unit) SW_MUST_CHECK;
 void sw_rows_close(sw_rows *r);
-const char *sw_rows_name(const sw_rows *r); /* for messages */
+const char *sw_rows_name(const sw_rows *r);                  /* for messages */
 void sw_rows_stop_when(sw_rows *r, const atomic_bool *stop); /* see sw_source_stop_when */
 /* 1 a row, 0 the end, -1 failed (the message names file and line). */
 int sw_rows_next(sw_rows *r, sw_row *row) SW_MUST_CHECK;

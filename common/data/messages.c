@@ -4,12 +4,23 @@
 
 #include <string.h>
 
-static const char *const roles[][2] = {
-    {"user", "user"},           {"human", "user"},          {"assistant", "assistant"},  {"gpt", "assistant"},
-    {"bot", "assistant"},       {"chatgpt", "assistant"},   {"model", "assistant"},      {"system", "system"},
-    {"developer", "developer"}, {"tool", "tool"},           {"tool_response", "tool"},   {"function_response", "tool"},
-    {"observation", "tool"},    {"observations", "tool"},   {"function", "tool"},        {"tool_call", "tool_call"},
-    {"function_call", "tool_call"}};
+static const char *const roles[][2] = {{"user", "user"},
+                                       {"human", "user"},
+                                       {"assistant", "assistant"},
+                                       {"gpt", "assistant"},
+                                       {"bot", "assistant"},
+                                       {"chatgpt", "assistant"},
+                                       {"model", "assistant"},
+                                       {"system", "system"},
+                                       {"developer", "developer"},
+                                       {"tool", "tool"},
+                                       {"tool_response", "tool"},
+                                       {"function_response", "tool"},
+                                       {"observation", "tool"},
+                                       {"observations", "tool"},
+                                       {"function", "tool"},
+                                       {"tool_call", "tool_call"},
+                                       {"function_call", "tool_call"}};
 
 const char *sw_role_of(const char *word)
 {
@@ -43,7 +54,8 @@ static cJSON *join_parts(const cJSON *parts)
     sw_buf_puts(&text, "");
     for (const cJSON *p = parts->child; p; p = p->next) {
         const cJSON *kind = sw_json_get(p, "type"), *t = sw_json_get(p, "text");
-        bool is_text = cJSON_IsString(p) || (cJSON_IsString(t) && (!kind || (cJSON_IsString(kind) && !strcmp(kind->valuestring, "text"))));
+        bool is_text = cJSON_IsString(p) ||
+                       (cJSON_IsString(t) && (!kind || (cJSON_IsString(kind) && !strcmp(kind->valuestring, "text"))));
         if (!is_text) {
             sw_buf_free(&text);
             return sw_fail_null("a part of the type \"%.40s\"; only parts of text can be read",
@@ -115,7 +127,8 @@ static int join_call(cJSON *messages, cJSON *m)
     }
     cJSON *turn = m != messages->child ? m->prev : NULL;
     const cJSON *role = turn ? sw_json_get(turn, "role") : NULL;
-    bool joins = role && !strcmp(role->valuestring, "assistant") && !sw_json_get(m, "loss") && !sw_json_get(m, "loss_scale");
+    bool joins =
+        role && !strcmp(role->valuestring, "assistant") && !sw_json_get(m, "loss") && !sw_json_get(m, "loss_scale");
     if (!joins) {
         turn = m;
         cJSON_ReplaceItemInObjectCaseSensitive(m, "role", cJSON_CreateString("assistant"));
@@ -150,7 +163,8 @@ int sw_messages_normalise(cJSON *messages, const char *field)
     for (cJSON *m = messages->child, *next; m; m = next, i++) {
         next = m->next;
         if (!cJSON_IsObject(m))
-            return sw_fail("field \"%s[%zu]\": an object with role and content is needed, not %s", field, i, sw_json_kind(m));
+            return sw_fail("field \"%s[%zu]\": an object with role and content is needed, not %s", field, i,
+                           sw_json_kind(m));
         rename_member(m, "from", "role");
         rename_member(m, "value", "content");
         cJSON *role = cJSON_GetObjectItemCaseSensitive(m, "role");
@@ -159,7 +173,8 @@ int sw_messages_normalise(cJSON *messages, const char *field)
             return sw_fail("field \"%s[%zu].role\": a string is needed, not %s", field, i, sw_json_kind(role));
         if (!name)
             return sw_fail("field \"%s[%zu].role\": \"%.40s\" is not known; user, assistant, system, developer, tool, "
-                           "tool_call, and human, gpt, bot, observation and the like are", field, i, role->valuestring);
+                           "tool_call, and human, gpt, bot, observation and the like are",
+                           field, i, role->valuestring);
         if (!strcmp(name, "tool_call")) {
             if (join_call(messages, m))
                 return sw_fail_in("field \"%s[%zu].content\"", field, i);

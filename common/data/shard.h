@@ -36,14 +36,14 @@ typedef struct sw_column {
 
 /* What the header says. Strings are borrowed: from the caller when writing, from the reader when reading. */
 typedef struct sw_shard_info {
-    const char *tokenizer_digest, *vocab_digest; /* sw_tokenizer_digest, sw_tokenizer_vocab_digest */
-    int64_t vocab_size;                          /* every id is below it */
+    const char *tokenizer_digest, *vocab_digest;                 /* sw_tokenizer_digest, sw_tokenizer_vocab_digest */
+    int64_t vocab_size;                                          /* every id is below it */
     const char *template_name, *template_digest, *template_text; /* NULL: no chat template was used */
-    const char *train_on;                        /* "all", "assistant" or "last" */
-    int64_t max_length;                          /* of a record; 0: no limit was set */
-    bool packing;                                /* records hold several documents, see segments */
-    const char *command_line, *program;          /* program: name and version */
-    const cJSON *options;                        /* the resolved options, or NULL */
+    const char *train_on;                                        /* "all", "assistant" or "last" */
+    int64_t max_length;                                          /* of a record; 0: no limit was set */
+    bool packing;                                                /* records hold several documents, see segments */
+    const char *command_line, *program;                          /* program: name and version */
+    const cJSON *options;                                        /* the resolved options, or NULL */
     const sw_column *columns;
     size_t n_columns;
 } sw_shard_info;

@@ -68,8 +68,8 @@ static int check_segments(const char *name, const sw_value *v, size_t ids, const
     const uint32_t *end = v->at;
     for (size_t i = 0; i < v->n; i++) {
         if (end[i] <= (i ? end[i - 1] : 0) || end[i] > ids)
-            return sw_fail("column \"%s\": segment %zu ends at %u, not after the one before and within %zu ids", name, i,
-                           end[i], ids);
+            return sw_fail("column \"%s\": segment %zu ends at %u, not after the one before and within %zu ids", name,
+                           i, end[i], ids);
         if (weights && end[i] < ids && weights[end[i]] != 0)
             return sw_fail("column \"%s\": the first token of segment %zu must have the weight 0", name, i + 1);
     }
@@ -95,8 +95,9 @@ int shard_check_record(const sw_shard_info *info, const shard_layout *l, const s
             continue;
         }
         size_t n = values[l->of[c]].n;
-        if (info->columns[c].type == SW_COLUMN_RUNS ? check_weights(name, v, n)
-                                                    : check_segments(name, v, n, (int)c == l->segments ? values[l->weights].at : NULL))
+        if (info->columns[c].type == SW_COLUMN_RUNS
+                ? check_weights(name, v, n)
+                : check_segments(name, v, n, (int)c == l->segments ? values[l->weights].at : NULL))
             return -1;
     }
     return 0;

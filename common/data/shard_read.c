@@ -56,7 +56,7 @@ struct sw_shard {
     struct {
         void *at;
         size_t bytes;
-    } *decoded; /* a column's values */
+    } * decoded; /* a column's values */
     sw_value *values;
     uint32_t one_segment;
 };
@@ -146,10 +146,12 @@ static int read_info(sw_shard *s)
         return sw_fail_in("\"tokenizer\"");
     if (!i->vocab_size)
         return sw_fail("\"tokenizer\": \"vocab_size\" is needed");
-    if (sw_json_str(template, "name", NULL, &i->template_name) || sw_json_str(template, "text", NULL, &i->template_text) ||
+    if (sw_json_str(template, "name", NULL, &i->template_name) ||
+        sw_json_str(template, "text", NULL, &i->template_text) ||
         sw_json_str(template, "digest", NULL, &i->template_digest))
         return sw_fail_in("\"template\"");
-    if (sw_json_str(h, "train_on", "all", &i->train_on) || sw_json_i64(h, "max_length", 0, INT64_MAX, 0, &i->max_length) ||
+    if (sw_json_str(h, "train_on", "all", &i->train_on) ||
+        sw_json_i64(h, "max_length", 0, INT64_MAX, 0, &i->max_length) ||
         sw_json_bool(h, "packing", false, &i->packing) || sw_json_str(h, "program", "", &i->program) ||
         sw_json_str(h, "command_line", "", &i->command_line))
         return -1;
@@ -171,7 +173,8 @@ static int read_header(sw_shard *s, uint64_t *end)
         return sw_fail("%s: is no shard; swift-tokenize makes them", s->name);
     uint32_t version = shard_get32(b->at + 8), n = shard_get32(b->at + 12);
     if (version != SHARD_VERSION)
-        return sw_fail("%s: shard version %u; this program reads version %d, make it again", s->name, version, SHARD_VERSION);
+        return sw_fail("%s: shard version %u; this program reads version %d, make it again", s->name, version,
+                       SHARD_VERSION);
     if (n > SHARD_JSON_MAX)
         return damaged(s, 12, "the header's length is beyond all bounds");
     uint64_t sum;
@@ -201,7 +204,8 @@ static int read_done(sw_shard *s, uint64_t offset, uint64_t *chain, uint64_t *en
     uint64_t sum;
     if (n > SHARD_JSON_MAX)
         return damaged(s, offset, "the end record's length is beyond all bounds");
-    if (fetch(s, offset + b->n, (uint64_t)SHARD_DONE_BYTES - b->n + n + SHARD_SUM_BYTES, b) || check_sum(s, b, offset, &sum))
+    if (fetch(s, offset + b->n, (uint64_t)SHARD_DONE_BYTES - b->n + n + SHARD_SUM_BYTES, b) ||
+        check_sum(s, b, offset, &sum))
         return -1;
     *end = offset + b->n;
     int64_t counts[6];
@@ -239,7 +243,8 @@ static int read_index(sw_shard *s, uint64_t first_frame, uint64_t done_at, uint6
         entry *e = &s->index[i];
         *e = (entry){.offset = shard_get64(p), .first = (int64_t)shard_get64(p + 8), .sum = shard_get64(p + 16)};
         XXH3_64bits_update(s->sums, &e->sum, sizeof e->sum);
-        bool ordered = i ? e->offset > e[-1].offset && e->first > e[-1].first : e->offset == first_frame && e->first == 0;
+        bool ordered =
+            i ? e->offset > e[-1].offset && e->first > e[-1].first : e->offset == first_frame && e->first == 0;
         if (!ordered || e->offset >= done_at || e->first >= s->totals.records)
             return damaged(s, offset, "the index is out of order");
     }
@@ -303,7 +308,8 @@ static int finish_pipe(sw_shard *s, uint64_t offset)
         ;
     if (got)
         return got < 0 ? sw_fail_errno("%s: read", s->name)
-                       : damaged(s, s->at, "more follows the end; shards cannot be joined by concatenation, name each file");
+                       : damaged(s, s->at,
+                                 "more follows the end; shards cannot be joined by concatenation, name each file");
     s->ended = true;
     return 0;
 }
@@ -456,7 +462,8 @@ static int read_columns_of(sw_shard *s, const char *at, size_t n)
         bool runs = s->info.columns[c].type == SW_COLUMN_RUNS;
         size_t item = runs ? 8 : shard_item_bytes(s->info.columns[c].type);
         if (bytes[c].n % item)
-            return sw_fail("column \"%s\": %zu bytes are no whole number of items", s->info.columns[c].name, bytes[c].n);
+            return sw_fail("column \"%s\": %zu bytes are no whole number of items", s->info.columns[c].name,
+                           bytes[c].n);
         if (!runs) {
             void *to = room(s, c, bytes[c].n);
             if (bytes[c].n)
@@ -531,7 +538,8 @@ int sw_shard_seek(sw_shard *s, int64_t i)
 {
     if (s->seekable) {
         if (i < 0 || i > s->totals.records)
-            return sw_fail("%s: there is no record %lld; it has %lld", s->name, (long long)i, (long long)s->totals.records);
+            return sw_fail("%s: there is no record %lld; it has %lld", s->name, (long long)i,
+                           (long long)s->totals.records);
         s->next = i;
         return 0;
     }
@@ -645,5 +653,6 @@ int sw_shard_check_vocab(const sw_shard *s, const char *digest)
     if (!strcmp(s->info.vocab_digest, digest))
         return 0;
     return sw_fail("%s: was made with another vocabulary (digest %.32s) than the model's (%s); run swift-tokenize with "
-                   "the model's tokenizer", s->name, s->info.vocab_digest, digest);
+                   "the model's tokenizer",
+                   s->name, s->info.vocab_digest, digest);
 }

@@ -143,7 +143,8 @@ static int unpack(sw_source *s, sw_buf *b)
             s->ended = !got;
         }
         if (s->ended)
-            return s->open_frame ? sw_fail("%s: the zstd file is cut off at byte %lld", s->name, (long long)s->bytes) : 0;
+            return s->open_frame ? sw_fail("%s: the zstd file is cut off at byte %lld", s->name, (long long)s->bytes)
+                                 : 0;
         sw_buf_reserve(b, BLOCK);
         ZSTD_inBuffer in = {s->block, s->n, s->at};
         ZSTD_outBuffer out = {b->at + b->n, BLOCK, 0};

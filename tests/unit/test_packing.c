@@ -64,8 +64,12 @@ static void packs_everything_well(void **state)
     static const struct {
         size_t n, shortest, longest, window;
         double fill;
-    } cases[] = {{DOCUMENTS, 1, 300, 1024, 0.99}, {DOCUMENTS, 1, CAPACITY, 1024, 0.97}, {DOCUMENTS, 100, 500, 256, 0.97},
-                 {100, CAPACITY, CAPACITY, 10, 1}, {1, 5, 5, 10, 0.005},                {500, 1, CAPACITY, 1, 0.45}};
+    } cases[] = {{DOCUMENTS, 1, 300, 1024, 0.99},
+                 {DOCUMENTS, 1, CAPACITY, 1024, 0.97},
+                 {DOCUMENTS, 100, 500, 256, 0.97},
+                 {100, CAPACITY, CAPACITY, 10, 1},
+                 {1, 5, 5, 10, 0.005},
+                 {500, 1, CAPACITY, 1, 0.45}};
     for (size_t c = 0; c < SW_COUNT(cases); c++) {
         seen *s = SW_NEW(seen), *again = SW_NEW(seen);
         double fill = pack(s, cases[c].n, cases[c].shortest, cases[c].longest, cases[c].window);
@@ -120,7 +124,8 @@ static void failure_loses_nothing(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(packs_everything_well), cmocka_unit_test(refuses_what_does_not_fit),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(packs_everything_well),
+                                       cmocka_unit_test(refuses_what_does_not_fit),
                                        cmocka_unit_test(failure_loses_nothing)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -15,10 +15,14 @@
 #include <stdarg.h>
 #include <cmocka.h>
 
-static const sw_column columns[] = {{"ids", SW_COLUMN_I32},          {"weights", SW_COLUMN_RUNS},
-                                    {"segments", SW_COLUMN_U32},     {"rejected.ids", SW_COLUMN_I32},
-                                    {"rejected.weights", SW_COLUMN_RUNS}, {"label", SW_COLUMN_F32},
-                                    {"number", SW_COLUMN_I64},       {"name", SW_COLUMN_BYTES}};
+static const sw_column columns[] = {{"ids", SW_COLUMN_I32},
+                                    {"weights", SW_COLUMN_RUNS},
+                                    {"segments", SW_COLUMN_U32},
+                                    {"rejected.ids", SW_COLUMN_I32},
+                                    {"rejected.weights", SW_COLUMN_RUNS},
+                                    {"label", SW_COLUMN_F32},
+                                    {"number", SW_COLUMN_I64},
+                                    {"name", SW_COLUMN_BYTES}};
 enum { N_COLUMNS = SW_COUNT(columns), VOCAB = 1000 };
 
 static char dir[] = "/tmp/swift-shard-XXXXXX";
@@ -26,10 +30,19 @@ static char *path;
 
 static sw_shard_info info(void)
 {
-    return (sw_shard_info){.tokenizer_digest = "aa", .vocab_digest = "bb", .vocab_size = VOCAB, .template_name = "t",
-                           .template_text = "{{ x }}", .template_digest = "cc", .train_on = "assistant",
-                           .max_length = 4096, .packing = true, .command_line = "swift-tokenize 'a b'",
-                           .program = "swift-tokenize 1", .columns = columns, .n_columns = N_COLUMNS};
+    return (sw_shard_info){.tokenizer_digest = "aa",
+                           .vocab_digest = "bb",
+                           .vocab_size = VOCAB,
+                           .template_name = "t",
+                           .template_text = "{{ x }}",
+                           .template_digest = "cc",
+                           .train_on = "assistant",
+                           .max_length = 4096,
+                           .packing = true,
+                           .command_line = "swift-tokenize 'a b'",
+                           .program = "swift-tokenize 1",
+                           .columns = columns,
+                           .n_columns = N_COLUMNS};
 }
 
 /* Record i, made from its number alone. */
@@ -65,8 +78,14 @@ static void make(made *m, int64_t i, size_t longest)
     m->label = (float)i / 2;
     m->number = -i;
     int name = snprintf(m->name, sizeof m->name, "record %lld", (long long)i);
-    sw_value v[] = {{m->ids, n}, {m->weights, n}, {m->segments, segments}, {m->rejected, rejected},
-                    {m->rejected_weights, rejected}, {&m->label, 1}, {&m->number, 1}, {m->name, (size_t)name}};
+    sw_value v[] = {{m->ids, n},
+                    {m->weights, n},
+                    {m->segments, segments},
+                    {m->rejected, rejected},
+                    {m->rejected_weights, rejected},
+                    {&m->label, 1},
+                    {&m->number, 1},
+                    {m->name, (size_t)name}};
     memcpy(m->values, v, sizeof v);
 }
 
@@ -322,9 +341,9 @@ static int teardown(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(round_trip), cmocka_unit_test(empty_shard),
-                                       cmocka_unit_test(every_cut_is_an_error), cmocka_unit_test(every_flip_is_an_error),
-                                       cmocka_unit_test(writer_refuses_bad_records)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(round_trip), cmocka_unit_test(empty_shard), cmocka_unit_test(every_cut_is_an_error),
+        cmocka_unit_test(every_flip_is_an_error), cmocka_unit_test(writer_refuses_bad_records)};
     signal(SIGPIPE, SIG_IGN);
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -73,18 +73,20 @@ static int encode_completion(const tokenize_job *job, sw_encoder *encoder, const
     float prompt_weight = job->o->train_on == SW_TRAIN_ALL;
     if (sw_tokenizer_adds_bos(job->tokenizer) && sw_tokenizer_bos(job->tokenizer) >= 0)
         add_id(e, sw_tokenizer_bos(job->tokenizer), 0);
-    if (encode_string(encoder, s->prompt, false, prompt_weight, e) || encode_string(encoder, s->completion, false, 1, e))
+    if (encode_string(encoder, s->prompt, false, prompt_weight, e) ||
+        encode_string(encoder, s->completion, false, 1, e))
         return -1;
     end_text(job, e, start);
     return 0;
 }
 
-static int encode_chat(const tokenize_job *job, sw_encoder *encoder, const sw_sample *s, const cJSON *messages, encoded *e)
+static int encode_chat(const tokenize_job *job, sw_encoder *encoder, const sw_sample *s, const cJSON *messages,
+                       encoded *e)
 {
     if (!job->template)
         return sw_fail("is a conversation, and %s has no chat template; name one (--template)", job->o->model);
-    return sw_template_encode(job->template, encoder, messages, s->tools, s->extra, (sw_train_on)job->o->train_on, &e->ids,
-                              &e->weights);
+    return sw_template_encode(job->template, encoder, messages, s->tools, s->extra, (sw_train_on)job->o->train_on,
+                              &e->ids, &e->weights);
 }
 
 static bool has_label(const encoded *e, sequence q)
@@ -182,7 +184,8 @@ static int encode_sample(const tokenize_job *job, sw_encoder *encoder, const sw_
         split(job, e, p);
         return 0;
     }
-    if (longer && (job->o->truncate == TRUNCATE_SPLIT || !cut(job, e, &p.main) || (s->rejected && !cut(job, e, &p.rejected)))) {
+    if (longer &&
+        (job->o->truncate == TRUNCATE_SPLIT || !cut(job, e, &p.main) || (s->rejected && !cut(job, e, &p.rejected)))) {
         e->dropped++;
         return 0;
     }

@@ -30,14 +30,16 @@ static const sw_opt options[] = {
            "leave out up to N bad records, with a warning each, instead of stopping at the first"),
     SW_I64(0, "limit", &o.limit, 0, 9007199254740992.0, "N", "stop after N records; 0 is all"),
     SW_GROUP("Records"),
-    SW_CHOICE(0, "train-on", &o.train_on, train_on_names,
-              "which tokens of a conversation are labels: all but the first, the assistant's turns with their end-of-turn "
-              "token, or the last such turn"),
+    SW_CHOICE(
+        0, "train-on", &o.train_on, train_on_names,
+        "which tokens of a conversation are labels: all but the first, the assistant's turns with their end-of-turn "
+        "token, or the last such turn"),
     SW_FLAG(0, "end-token", &o.end_token, "end plain texts and completions with the tokenizer's end token"),
     SW_I64('L', "max-length", &o.max_length, 0, 2147483647.0, "N", "longest record in tokens; 0 is no limit"),
-    SW_CHOICE(0, "truncate", &o.truncate, truncate_names,
-              "what happens to a longer one: leave it out, cut its beginning (left) or its end (right), or split it into "
-              "several"),
+    SW_CHOICE(
+        0, "truncate", &o.truncate, truncate_names,
+        "what happens to a longer one: leave it out, cut its beginning (left) or its end (right), or split it into "
+        "several"),
     SW_FLAG('p', "packing", &o.packing, "pack several documents into each record, up to --max-length"),
     SW_I64(0, "pack-window", &o.pack_window, 1, 1000000, "N", "documents that are packed together"),
     SW_GROUP("Output"),
@@ -51,9 +53,11 @@ static const sw_opt options[] = {
 };
 
 static const sw_example examples[] = {
-    {"Tokenise conversations and train on them", "swift-tokenize --model M train.jsonl | swift-train --model M --tuner lora --out out"},
+    {"Tokenise conversations and train on them",
+     "swift-tokenize --model M train.jsonl | swift-train --model M --tuner lora --out out"},
     {"Make shards once, with a twentieth for validation",
-     "swift-tokenize --model M --max-length 2048 --packing --val-split 0.05 --val-out val.shard --out train.shard *.jsonl"},
+     "swift-tokenize --model M --max-length 2048 --packing --val-split 0.05 --val-out val.shard --out train.shard "
+     "*.jsonl"},
     {"See what the model will see", "swift-tokenize --inspect --model M --limit 2 train.shard | less"},
     {0},
 };
@@ -88,7 +92,8 @@ static int check_usage(void)
 static int check_terminal(void)
 {
     if (!o.inspect && !strcmp(o.out, "-") && isatty(STDOUT_FILENO))
-        return sw_fail("a shard is binary and standard output is a terminal; give --out FILE, or a pipe to swift-train");
+        return sw_fail(
+            "a shard is binary and standard output is a terminal; give --out FILE, or a pipe to swift-train");
     return 0;
 }
 

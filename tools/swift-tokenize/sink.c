@@ -53,10 +53,16 @@ static int create(sink *s)
         return sw_fail("records with rejected answers, labels or margins cannot be packed; leave --packing out");
     sw_digest tokenizer = sw_tokenizer_digest(job->tokenizer), vocab = sw_tokenizer_vocab_digest(job->tokenizer);
     sw_digest template = {0};
-    sw_shard_info info = {.tokenizer_digest = tokenizer.hex, .vocab_digest = vocab.hex,
-                          .vocab_size = sw_tokenizer_size(job->tokenizer), .train_on = train_on[o->train_on],
-                          .max_length = o->max_length, .packing = o->packing, .command_line = sw_command_line(),
-                          .program = "swift-tokenize " SW_VERSION, .columns = columns, .n_columns = n};
+    sw_shard_info info = {.tokenizer_digest = tokenizer.hex,
+                          .vocab_digest = vocab.hex,
+                          .vocab_size = sw_tokenizer_size(job->tokenizer),
+                          .train_on = train_on[o->train_on],
+                          .max_length = o->max_length,
+                          .packing = o->packing,
+                          .command_line = sw_command_line(),
+                          .program = "swift-tokenize " SW_VERSION,
+                          .columns = columns,
+                          .n_columns = n};
     if (job->template) {
         template = sw_template_digest(job->template);
         info.template_name = sw_template_name(job->template);

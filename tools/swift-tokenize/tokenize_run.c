@@ -105,7 +105,8 @@ static int read_batch(void *context, void *item)
 
 /* ---- working */
 
-/* Whether a row is for validation depends on its bytes and the seed: not on its place, and the same rows stay together. */
+/* Whether a row is for validation depends on its bytes and the seed: not on its place, and the same rows stay together.
+ */
 static bool for_validation(const tokenize_options *o, const char *at, size_t n)
 {
     uint64_t h = XXH3_64bits_withSeed(at, n, (uint64_t)sw_common_opts.seed);
@@ -206,8 +207,9 @@ static cJSON *report_json(const run *r)
     const struct {
         const char *name;
         int64_t n;
-    } counts[] = {{"rows", r->rows_written}, {"bad", r->bad},     {"empty", t->empty},          {"truncated", t->truncated},
-                  {"split", t->split},       {"dropped", t->dropped}, {"unlabelled", t->unlabelled}};
+    } counts[] = {{"rows", r->rows_written},    {"bad", r->bad},     {"empty", t->empty},
+                  {"truncated", t->truncated},  {"split", t->split}, {"dropped", t->dropped},
+                  {"unlabelled", t->unlabelled}};
     for (size_t i = 0; i < SW_COUNT(counts); i++)
         cJSON_AddNumberToObject(o, counts[i].name, (double)counts[i].n);
     return o;
@@ -222,10 +224,12 @@ static void warn(const run *r)
                 sw_template_name(job->template));
     } else if (t->chats && !t->end_trained) {
         sw_span s = sw_token_piece(job->tokenizer, job->end_token);
-        sw_warn("no record trains the template's end-of-turn token %.*s: a model tuned on this may never stop", (int)s.n, s.at);
+        sw_warn("no record trains the template's end-of-turn token %.*s: a model tuned on this may never stop",
+                (int)s.n, s.at);
     }
     if (t->unfilled)
-        sw_warn("%lld records hold a {{NAME}} that is not filled in; --fill NAME=VALUE does that", (long long)t->unfilled);
+        sw_warn("%lld records hold a {{NAME}} that is not filled in; --fill NAME=VALUE does that",
+                (long long)t->unfilled);
     if (t->unlabelled)
         sw_warn("%lld records have no labelled token: there is nothing to learn from them", (long long)t->unlabelled);
     if (!r->rows_written)
@@ -261,8 +265,8 @@ static int finish(run *r, double seconds)
     if (r->validation.job)
         tell(r, r->validation.path, &validation, fill_validation);
     sw_info("%lld rows: %lld bad, %lld empty, %lld truncated, %lld split, %lld dropped as longer than --max-length",
-            (long long)r->rows_written, (long long)r->bad, (long long)t->empty, (long long)t->truncated, (long long)t->split,
-            (long long)t->dropped);
+            (long long)r->rows_written, (long long)r->bad, (long long)t->empty, (long long)t->truncated,
+            (long long)t->split, (long long)t->dropped);
     sw_info("%.4g tokens/s, %s", (double)(train.tokens + validation.tokens) / SW_MAX(seconds, 1e-9),
             sw_human_seconds(seconds, took));
     warn(r);

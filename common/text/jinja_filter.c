@@ -228,6 +228,8 @@ static int filter_sum(jrun *r, const jargs *a, jv *out)
     if (JINJA_BIND("sum", a, 1, p, "iterable", "attribute", "start") || jinja_iterate(r, p[0], &items, &n))
         return -1;
     *out = p[2].kind ? p[2] : jint(0);
+    if (out->kind == J_STR)
+        return sw_fail("sum() can't sum strings [use ''.join(seq) instead]");
     for (size_t i = 0; i < n; i++)
         if (jinja_charge(r, 1) || attribute_of(r, items[i], p[1], (jv){0}, &one) || jinja_binary(r, OP_ADD, *out, one, out))
             return -1;

@@ -203,7 +203,12 @@ int jinja_percent(jrun *r, jv format, jv args, jv *out)
         }
         for (bool flag = true; at < end && flag; at += flag) {
             switch (*at) {
-            case '0': s.fill = (sw_span){"0", 1}; s.align = s.align ? s.align : '='; break;
+            case '0':
+                if (s.align != '<') {
+                    s.fill = (sw_span){"0", 1};
+                    s.align = '=';
+                }
+                break;
             case '-': s.align = '<'; s.fill = (sw_span){" ", 1}; break;
             case '+': s.sign = '+'; break;
             case ' ': s.sign = s.sign ? s.sign : ' '; break;
@@ -299,8 +304,9 @@ static int read_spec(const char *at, const char *end, spec *s)
 static int put_value(jrun *r, sw_buf *b, const spec *s, jv v)
 {
     jv text;
-    if (jis_number(v) && v.kind != J_BOOL && s->type != 's') {
-        if (v.kind == J_INT && (!s->type || strchr("dxXobn", s->type)))
+    bool plain = !s->type && s->width < 0 && s->precision < 0 && !s->sign && !s->comma;
+    if (jis_number(v) && !(v.kind == J_BOOL && plain) && s->type != 's') { /* True is a word only by itself */
+        if (jis_int(v) && (!s->type || strchr("dxXobn", s->type)))
             return put_int(b, s, jinja_int(v));
         if (!s->type || strchr("fFeEgG%n", s->type))
             return put_float(b, s, jinja_double(v));

@@ -22,7 +22,7 @@ int jinja_concat(jrun *r, jv a, jv b, jv *out)
         memcpy(tip, b.u.s, b.n);
         r->text.tip += b.n;
         *out = jspan(a.u.s, a.n + b.n);
-        return 0;
+        return jinja_charge(r, b.n / 64);
     }
     char *to = jinja_text(r, a.n + b.n);
     if (!to)
@@ -506,7 +506,7 @@ int jinja_slice(jrun *r, jv v, jv start, jv stop, jv step, jv *out)
     if (v.kind == J_UNDEFINED)
         return jinja_use_undefined(v);
     if (v.kind < J_STR || v.kind > J_VIEW || (v.kind == J_VIEW && v.flags != JF_RANGE))
-        return missing(r, v, J_NONE_V, false, out);
+        return sw_fail("'%s' object cannot be sliced", jinja_type_name(v));
     if (jinja_length(v, &length))
         return -1;
     int64_t n = (int64_t)length, by = 1, from, to;

@@ -78,6 +78,19 @@ static int str_title(jrun *r, jv s, const jargs *a, jv *out) { (void)a; return j
 static int str_capitalize(jrun *r, jv s, const jargs *a, jv *out) { (void)a; return jinja_change_case(r, s, JC_CAPITALIZE, out); }
 static int str_swapcase(jrun *r, jv s, const jargs *a, jv *out) { (void)a; return jinja_change_case(r, s, JC_SWAP, out); }
 
+static int str_casefold(jrun *r, jv s, const jargs *a, jv *out)
+{
+    utf8proc_uint8_t *folded = NULL;
+    (void)a;
+    utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)s.u.s, (utf8proc_ssize_t)s.n, &folded, UTF8PROC_CASEFOLD);
+    if (n < 0)
+        return sw_fail("casefold: %s", utf8proc_errmsg(n));
+    int bad = jinja_copy_text(r, (const char *)folded, (size_t)n, out);
+    out->flags = s.flags;
+    free(folded);
+    return bad;
+}
+
 /* ---- stripping */
 
 static bool one_of(const jv *chars, const char *s, size_t n, uint32_t cp)
@@ -646,7 +659,7 @@ static int dict_values(jrun *r, jv s, const jargs *a, jv *out) { (void)a; return
 
 static const jmethod methods[] = {
     {"append", .unsafe_list = true}, {"capitalize", .str = str_capitalize},
-    {"casefold", .str = str_lower}, {"center", .str = str_center}, {"clear", .unsafe_list = true, .unsafe_dict = true},
+    {"casefold", .str = str_casefold}, {"center", .str = str_center}, {"clear", .unsafe_list = true, .unsafe_dict = true},
     {"copy", .list = same, .dict = same}, {"count", .str = str_count, .list = list_count}, {"endswith", .str = str_endswith},
     {"extend", .unsafe_list = true}, {"find", .str = str_find}, {"format", .str = str_format},
     {"get", .dict = dict_get}, {"index", .str = str_index, .list = list_index}, {"insert", .unsafe_list = true},

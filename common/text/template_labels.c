@@ -233,7 +233,7 @@ static int find_turns(const cJSON *messages, turns *t)
 {
     int i = 0;
     for (const cJSON *m = messages->child; m; m = m->next, i++) {
-        float weight;
+        float weight = 1;
         if (!cJSON_IsObject(m))
             return sw_fail("message %d: an object is wanted, not %s", i + 1, sw_json_kind(m));
         if (message_weight(m, i, &weight))

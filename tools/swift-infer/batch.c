@@ -1,0 +1,364 @@
+/* JSON Lines in, JSON Lines out. Records are taken a window at a time, so that memory is flat and sequences of a window
+ * share batches; answers come out in the order of the input. */
+#include "infer.h"
+
+#include "base/interrupt.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "data/jsonl.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct record {
+    cJSON *in;
+    char *where;            /* "file: line N" */
+    infer_job *jobs;        /* [n_jobs] samples */
+    size_t n_jobs;
+    const cJSON *continuations;
+    double started;
+} record;
+
+typedef struct window {
+    record *at;
+    size_t n, cap;
+} window;
+
+/* Fields that this program reads and does not copy to its output. */
+static const char *const known[] = {"prompt", "messages", "tools", "continuations", "max_tokens", "temperature", "top_k", "top_p", "min_p",
+                                    "repetition_penalty", "presence_penalty", "frequency_penalty", "stop", "seed", "n"};
+
+static int read_sampling(const cJSON *o, sw_sampling *s, int64_t *max_tokens, int64_t *n)
+{
+    int64_t seed;
+    if (sw_json_f64(o, "temperature", s->temperature, &s->temperature) || sw_json_i64(o, "top_k", 0, 1 << 30, s->top_k, &s->top_k) ||
+        sw_json_f64(o, "top_p", s->top_p, &s->top_p) || sw_json_f64(o, "min_p", s->min_p, &s->min_p) ||
+        sw_json_f64(o, "repetition_penalty", s->repetition_penalty, &s->repetition_penalty) ||
+        sw_json_f64(o, "presence_penalty", s->presence_penalty, &s->presence_penalty) ||
+        sw_json_f64(o, "frequency_penalty", s->frequency_penalty, &s->frequency_penalty) ||
+        sw_json_i64(o, "seed", 0, (int64_t)1 << 53, (int64_t)s->seed, &seed) ||
+        sw_json_i64(o, "max_tokens", 0, 1 << 24, *max_tokens, max_tokens) || sw_json_i64(o, "n", 1, 1024, *n, n))
+        return -1;
+    s->seed = (uint64_t)seed;
+    if (s->temperature < 0 || !(s->top_p > 0 && s->top_p <= 1) || !(s->min_p >= 0 && s->min_p <= 1) || !(s->repetition_penalty > 0))
+        return sw_fail("\"temperature\" must be 0 or more, \"top_p\" in (0, 1], \"min_p\" in [0, 1], \"repetition_penalty\" above 0");
+    return 0;
+}
+
+static int read_stop(const cJSON *o, const sw_strings *options, infer_job *j)
+{
+    const cJSON *stop = sw_json_get(o, "stop");
+    size_t n = options->n + (cJSON_IsArray(stop) ? (size_t)cJSON_GetArraySize(stop) : stop != NULL);
+    j->stop = SW_NEW_ARRAY(char *, n);
+    for (size_t i = 0; i < options->n; i++)
+        j->stop[j->n_stop++] = sw_strdup(options->at[i]);
+    for (const cJSON *v = cJSON_IsArray(stop) ? stop->child : stop; v; v = cJSON_IsArray(stop) ? v->next : NULL) {
+        if (!cJSON_IsString(v))
+            return sw_fail("\"stop\": a string or a list of strings is needed");
+        j->stop[j->n_stop++] = sw_strdup(v->valuestring);
+    }
+    return 0;
+}
+
+/* The conversation with --system in front, when it brings none. */
+static cJSON *with_system(const cJSON *messages, const char *system)
+{
+    cJSON *all = cJSON_Duplicate(messages, true);
+    const cJSON *role = all->child ? sw_json_get(all->child, "role") : NULL;
+    if (system && !(cJSON_IsString(role) && !strcmp(role->valuestring, "system"))) {
+        cJSON *m = cJSON_CreateObject();
+        cJSON_AddStringToObject(m, "role", "system");
+        cJSON_AddStringToObject(m, "content", system);
+        cJSON_InsertItemInArray(all, 0, m);
+    }
+    return all;
+}
+
+static int read_prompt(infer_session *s, const cJSON *o, sw_ids *ids, sw_buf *text)
+{
+    const cJSON *prompt = sw_json_get(o, "prompt"), *messages = sw_json_get(o, "messages");
+    if (messages) {
+        if (!cJSON_IsArray(messages) || !messages->child)
+            return sw_fail("\"messages\": a list of {role, content} is needed");
+        if (!s->tmpl)
+            return sw_fail("\"messages\": there is no chat template: %s", s->template_error);
+        cJSON *all = with_system(messages, s->settings->system);
+        int rc = sw_template_encode_prompt(s->tmpl, s->encoder, all, sw_json_get(o, "tools"), NULL, ids);
+        cJSON_Delete(all);
+        return rc;
+    }
+    if (!cJSON_IsString(prompt))
+        return sw_fail("\"prompt\" (a string) or \"messages\" (a list) is needed");
+    sw_buf tmp = {0};
+    sw_span p = sw_json_text(prompt, &tmp);
+    sw_buf_add(text, p.at, p.n);
+    int rc = sw_encode(s->encoder, p.at, p.n, true, ids, NULL);
+    sw_buf_free(&tmp);
+    return rc;
+}
+
+static int prepare(infer_session *s, record *r)
+{
+    const infer_settings *o = s->settings;
+    sw_sampling sampling = o->sampling;
+    int64_t max_tokens = o->max_tokens, n = o->samples;
+    r->started = sw_now();
+    if (!cJSON_IsObject(r->in))
+        return sw_fail("an object is needed, not %s", sw_json_kind(r->in));
+    r->continuations = sw_json_get(r->in, "continuations");
+    if (r->continuations)
+        return cJSON_IsArray(r->continuations) ? 0 : sw_fail("\"continuations\": a list of strings is needed");
+    if (read_sampling(r->in, &sampling, &max_tokens, &n))
+        return -1;
+    r->jobs = SW_NEW_ARRAY(infer_job, (size_t)n);
+    for (int64_t k = 0; k < n; k++) {
+        infer_job *j = &r->jobs[r->n_jobs++];
+        sw_buf text = {0};
+        int rc = read_prompt(s, r->in, &j->prompt, &text) || read_stop(r->in, &o->stop, j);
+        sw_buf_free(&text);
+        if (rc)
+            return -1;
+        if ((int64_t)j->prompt.n >= o->context)
+            return sw_fail("the prompt has %zu tokens, --context allows %lld", j->prompt.n, (long long)o->context - 1);
+        j->sequence.sampling = sampling;
+        j->sequence.max_tokens = SW_MIN(max_tokens, o->context - (int64_t)j->prompt.n);
+        j->sequence.stream = (uint32_t)k;
+        infer_job_begin(j, s);
+    }
+    return 0;
+}
+
+static cJSON *copy_unknown(const cJSON *in)
+{
+    cJSON *o = cJSON_CreateObject();
+    for (const cJSON *v = in->child; v; v = v->next) {
+        bool mine = false;
+        for (size_t i = 0; i < SW_COUNT(known); i++)
+            mine |= !strcmp(v->string, known[i]);
+        if (!mine)
+            cJSON_AddItemToObject(o, v->string, cJSON_Duplicate(v, true));
+    }
+    return o;
+}
+
+static int print(cJSON *o)
+{
+    sw_buf b = {0};
+    sw_json_print(&b, o);
+    sw_buf_putc(&b, '\n');
+    int rc = fwrite(b.at, 1, b.n, stdout) == b.n ? 0 : sw_fail_errno("standard output");
+    sw_buf_free(&b);
+    cJSON_Delete(o);
+    return rc;
+}
+
+static void add_text(cJSON *o, const char *key, const char *s, size_t n)
+{
+    sw_buf b = {0};
+    sw_buf_json(&b, s ? s : "", n);
+    cJSON_AddItemToObject(o, key, cJSON_CreateRaw(b.at));
+    sw_buf_free(&b);
+}
+
+static void add_logprobs(cJSON *o, const infer_session *s, const sw_sequence *q)
+{
+    cJSON *list = cJSON_AddArrayToObject(o, "logprobs");
+    for (size_t i = 0; i < q->logprobs.n; i++) {
+        cJSON *t = cJSON_CreateObject();
+        sw_span piece = sw_token_piece(s->tokenizer, q->out.at[i]);
+        add_text(t, "token", piece.at, piece.n);
+        cJSON_AddNumberToObject(t, "id", q->out.at[i]);
+        cJSON_AddNumberToObject(t, "logprob", q->logprobs.at[i]);
+        cJSON_AddItemToArray(list, t);
+    }
+}
+
+static int write_answers(infer_session *s, record *r)
+{
+    for (size_t k = 0; k < r->n_jobs; k++) {
+        infer_job *j = &r->jobs[k];
+        const sw_sequence *q = &j->sequence;
+        if (infer_job_finish(j))
+            return -1;
+        cJSON *o = copy_unknown(r->in);
+        if (r->n_jobs > 1)
+            cJSON_AddNumberToObject(o, "sample", (double)k);
+        add_text(o, "text", j->text.at, j->text.n);
+        cJSON_AddNumberToObject(o, "prompt_tokens", (double)q->n_prompt);
+        cJSON_AddNumberToObject(o, "completion_tokens", (double)q->out.n);
+        cJSON_AddStringToObject(o, "finish_reason", infer_finish_name(q));
+        if (s->settings->logprobs)
+            add_logprobs(o, s, q);
+        if (s->settings->timing) {
+            cJSON_AddNumberToObject(o, "first_token_seconds", q->first_token_at - r->started);
+            cJSON_AddNumberToObject(o, "seconds", q->done_at - r->started);
+        }
+        if (print(o))
+            return -1;
+    }
+    return 0;
+}
+
+/* Prompt and continuation are encoded as one text when the prompt is text (a token may reach over the seam), and one
+ * after the other after a rendered conversation. */
+static int score_one(infer_session *s, const record *r, const cJSON *continuation, cJSON *scores)
+{
+    sw_ids ids = {0}, whole = {0};
+    sw_buf text = {0}, tmp = {0};
+    int rc = cJSON_IsString(continuation) ? 0 : sw_fail("\"continuations\": a list of strings is needed");
+    const cJSON *prompt = sw_json_get(r->in, "prompt");
+    bool plain = !sw_json_get(r->in, "messages");
+    if (!rc && !(plain && !prompt))
+        rc = read_prompt(s, r->in, &ids, &text);
+    size_t first = ids.n;
+    if (!rc) {
+        sw_span c = sw_json_text(continuation, &tmp);
+        sw_buf_add(&text, c.at, c.n);
+        if (plain) {
+            rc = sw_encode(s->encoder, text.at, text.n, true, &whole, NULL);
+        } else {
+            for (size_t i = 0; i < ids.n; i++)
+                SW_PUSH(whole, ids.at[i]);
+            rc = sw_encode(s->encoder, c.at, c.n, false, &whole, NULL);
+        }
+    }
+    if (plain && !rc && !text.n)
+        rc = sw_fail("\"continuations\": prompt and continuation are both empty");
+    first = SW_MAX(SW_MIN(first, whole.n ? whole.n - 1 : 0), 1);
+    if (!rc && (int64_t)whole.n > s->settings->context)
+        rc = sw_fail("prompt and continuation have %zu tokens, --context allows %lld", whole.n, (long long)s->settings->context);
+    if (!rc) {
+        float *logp = SW_NEW_ARRAY(float, whole.n);
+        int32_t *best = SW_NEW_ARRAY(int32_t, whole.n);
+        rc = sw_score_tokens(&s->generator, whole.at, whole.n, first, logp, best);
+        double sum = 0;
+        bool greedy = true;
+        for (size_t i = first; i < whole.n; i++) {
+            sum += logp[i];
+            greedy &= best[i] == whole.at[i];
+        }
+        cJSON *o = cJSON_CreateObject();
+        cJSON_AddNumberToObject(o, "logprob", sum);
+        cJSON_AddNumberToObject(o, "tokens", (double)(whole.n - SW_MIN(first, whole.n)));
+        cJSON_AddBoolToObject(o, "greedy", greedy);
+        cJSON_AddItemToArray(scores, o);
+        free(logp);
+        free(best);
+    }
+    free(ids.at);
+    free(whole.at);
+    sw_buf_free(&text);
+    sw_buf_free(&tmp);
+    return rc;
+}
+
+static int write_scores(infer_session *s, record *r)
+{
+    cJSON *o = copy_unknown(r->in), *scores = cJSON_AddArrayToObject(o, "scores");
+    for (const cJSON *c = r->continuations->child; c; c = c->next)
+        if (score_one(s, r, c, scores)) {
+            cJSON_Delete(o);
+            return sw_fail_in("%s", r->where);
+        }
+    return print(o);
+}
+
+static void free_record(record *r)
+{
+    for (size_t k = 0; k < r->n_jobs; k++)
+        infer_job_free(&r->jobs[k]);
+    free(r->jobs);
+    free(r->where);
+    cJSON_Delete(r->in);
+}
+
+static int run_window(infer_session *s, window *w)
+{
+    struct { sw_sequence **at; size_t n, cap; } all = {0};
+    for (size_t i = 0; i < w->n; i++)
+        for (size_t k = 0; k < w->at[i].n_jobs; k++)
+            SW_PUSH(all, &w->at[i].jobs[k].sequence);
+    int rc = all.n ? sw_generate(&s->generator, all.at, all.n, sw_interrupted) : 0;
+    free(all.at);
+    for (size_t i = 0; i < w->n && !rc; i++) {
+        bool cut_short = false;
+        for (size_t k = 0; k < w->at[i].n_jobs; k++)
+            cut_short |= w->at[i].jobs[k].sequence.finish == SW_FINISH_NONE;
+        if (cut_short)
+            break;
+        rc = w->at[i].continuations ? write_scores(s, &w->at[i]) : write_answers(s, &w->at[i]);
+    }
+    for (size_t i = 0; i < w->n; i++)
+        free_record(&w->at[i]);
+    w->n = 0;
+    if (!rc && fflush(stdout))
+        rc = sw_fail_errno("standard output");
+    return rc;
+}
+
+static int run_file(infer_session *s, const char *path, window *w, int64_t *bad, sw_progress *progress)
+{
+    sw_rows *rows = sw_rows_open(path, SW_ROWS_JSONL, SW_TEXT_LINE);
+    if (!rows)
+        return -1;
+    sw_row row;
+    int got, rc = 0;
+    while (!rc && !sw_interrupted() && (got = sw_rows_next(rows, &row))) {
+        if (got < 0) {
+            rc = -1;
+            break;
+        }
+        record r = {.in = sw_row_json(rows, row.at, row.n, row.line), .where = sw_strfmt("%s: line %lld", sw_rows_name(rows), (long long)row.line)};
+        if (!r.in || prepare(s, &r)) {
+            rc = r.in ? sw_fail_in("%s", r.where) : -1;
+            free_record(&r);
+            if (*bad >= s->settings->skip_bad)
+                break;
+            ++*bad;
+            sw_warn("left out: %s", sw_error());
+            rc = 0;
+            continue;
+        }
+        SW_PUSH(*w, r);
+        if (w->n >= (size_t)(s->settings->batch * 4)) {
+            size_t n = w->n;
+            rc = run_window(s, w);
+            sw_progress_update(progress, progress->done + (double)n, NULL);
+        }
+    }
+    sw_rows_close(rows);
+    return rc;
+}
+
+int infer_batch(infer_session *s, char **files, int n_files)
+{
+    static char *standard[] = {"-"};
+    window w = {0};
+    int64_t bad = 0;
+    int rc = 0;
+    sw_progress progress;
+    sw_progress_begin(&progress, "infer", "records", 0);
+    if (!n_files) {
+        files = standard;
+        n_files = 1;
+    }
+    for (int i = 0; i < n_files && !rc; i++)
+        rc = run_file(s, files[i], &w, &bad, &progress);
+    if (rc) { /* what was read before the bad record is still answered */
+        char *why = sw_strdup(sw_error());
+        if (!run_window(s, &w))
+            sw_fail("%s", why);
+        free(why);
+    } else {
+        rc = run_window(s, &w);
+    }
+    free(w.at);
+    sw_progress_end(&progress);
+    if (!rc && sw_interrupted())
+        rc = sw_fail("interrupted; the answers printed are complete");
+    if (bad)
+        sw_warn("%lld bad records were left out", (long long)bad);
+    return rc;
+}

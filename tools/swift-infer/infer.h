@@ -1,0 +1,62 @@
+/* What the modes of swift-infer share: a loaded model with its tokenizer, template and adapters. */
+#ifndef SW_TOOL_INFER_H
+#define SW_TOOL_INFER_H
+
+#include "adapter/tuner.h"
+#include "base/option.h"
+#include "model/generate.h"
+#include "store/checkpoint.h"
+#include "text/template.h"
+
+typedef struct infer_settings {
+    const char *model, *template_source, *system;
+    sw_strings adapters, stop;
+    sw_sampling sampling;
+    int64_t max_tokens, batch, samples, context;
+    sw_dtype compute; /* SW_DTYPE_COUNT: what suits the device */
+    bool logprobs, timing, skip_special;
+    int64_t skip_bad;
+} infer_settings;
+
+typedef struct infer_session {
+    const infer_settings *settings;
+    sw_device *device;
+    sw_model *model;
+    sw_modules modules;
+    struct { sw_tuned **at; size_t n, cap; } tuned;
+    sw_tokenizer *tokenizer;
+    sw_encoder *encoder;
+    sw_template *tmpl;     /* NULL: the checkpoint has none */
+    char *template_error;  /* then why */
+    sw_generator generator;
+    bool ready;
+    struct { int32_t *at; size_t n, cap; } stop; /* token ids that end an answer */
+} infer_session;
+
+int infer_open(infer_session *s, const infer_settings *settings) SW_MUST_CHECK;
+void infer_close(infer_session *s);
+
+/* A generation with its stop strings: text is cut before the first that appears. */
+typedef struct infer_job {
+    sw_sequence sequence; /* first: the callback gets it */
+    const infer_session *session;
+    sw_ids prompt;
+    char **stop;          /* strings; owned */
+    size_t n_stop;
+    sw_buf text;          /* answer so far */
+    size_t shown;         /* bytes given to on_text */
+    sw_stream_decoder decoder;
+    void (*on_text)(const char *text, size_t n); /* streaming, or NULL */
+} infer_job;
+/* prompt must be filled, sampling and max_tokens set in sequence. */
+void infer_job_begin(infer_job *j, const infer_session *s);
+int infer_job_finish(infer_job *j) SW_MUST_CHECK; /* the text that is still held back */
+void infer_job_free(infer_job *j);
+const char *infer_finish_name(const sw_sequence *q);
+
+/* JSON Lines in, JSON Lines out, in the order of the input. */
+int infer_batch(infer_session *s, char **files, int n_files) SW_MUST_CHECK;
+/* A conversation on the terminal. */
+int infer_chat(infer_session *s) SW_MUST_CHECK;
+
+#endif

@@ -1,0 +1,77 @@
+/* swift-infer: answers, samples and scores from a model. */
+#include "base/interrupt.h"
+#include "infer.h"
+
+#include <string.h>
+#include <unistd.h>
+
+static infer_settings set = {.sampling = {.top_p = 1, .repetition_penalty = 1}, .max_tokens = 512, .batch = 8, .samples = 1, .context = 8192,
+                             .skip_special = true};
+static int dtype;
+static bool chat;
+static const char *const dtypes[] = {"auto", "f32", "bf16", NULL};
+
+static const sw_opt options[] = {
+    SW_GROUP("Model"),
+    SW_STR('m', "model", &set.model, "MODEL", "a folder in Hugging Face layout, a GGUF file, or a hub id in the local cache"),
+    SW_LIST('a', "adapter", &set.adapters, "DIR", "a PEFT folder to hang on the model, unmerged; may be given several times"),
+    SW_STR(0, "template", &set.template_source, "NAME|FILE",
+           "chat template: a built-in name or a Jinja file; without it the one saved with the adapter, else the model's own"),
+    SW_CHOICE(0, "dtype", &dtype, dtypes, "type to compute in; auto takes bf16 where the processor has it"),
+    SW_GROUP("Generation"),
+    SW_I64('n', "max-tokens", &set.max_tokens, 0, 1 << 24, "N", "tokens of an answer at most"),
+    SW_I64(0, "context", &set.context, 2, 1 << 24, "N", "tokens of prompt and answer at most"),
+    SW_F64('t', "temperature", &set.sampling.temperature, 0, 100, "X", "0 takes the most likely token each time"),
+    SW_I64(0, "top-k", &set.sampling.top_k, 0, 1 << 30, "N", "draw from the N most likely tokens; 0 is all"),
+    SW_F64(0, "top-p", &set.sampling.top_p, 1e-6, 1, "X", "draw from the most likely tokens that together have probability X"),
+    SW_F64(0, "min-p", &set.sampling.min_p, 0, 1, "X", "draw from tokens with at least X times the best one's probability"),
+    SW_F64(0, "repetition-penalty", &set.sampling.repetition_penalty, 1e-3, 100, "X", "divide the logits of tokens seen by X"),
+    SW_F64(0, "presence-penalty", &set.sampling.presence_penalty, -100, 100, "X", "take X off the logits of tokens generated so far"),
+    SW_F64(0, "frequency-penalty", &set.sampling.frequency_penalty, -100, 100, "X", "the same, times how often they were generated"),
+    SW_LIST(0, "stop", &set.stop, "TEXT", "end an answer before TEXT; may be given several times"),
+    SW_I64(0, "samples", &set.samples, 1, 1024, "N", "answers a record; each draws other numbers"),
+    SW_I64('b', "batch", &set.batch, 1, 4096, "N", "sequences decoded together"),
+    SW_GROUP("Input and output"),
+    SW_FLAG('c', "chat", &chat, "talk on the terminal; on when input and output are one and no file is named"),
+    SW_STR(0, "system", &set.system, "TEXT", "system prompt of conversations that bring none"),
+    SW_FLAG(0, "logprobs", &set.logprobs, "log-probability of each token of the answer"),
+    SW_FLAG(0, "timing", &set.timing, "seconds to the first and to the last token of each answer (the output is then not reproducible)"),
+    SW_FLAG(0, "skip-special", &set.skip_special, "leave special tokens out of the text"),
+    SW_I64(0, "skip-bad", &set.skip_bad, 0, 1000000000, "N", "leave out up to N bad records instead of stopping at the first"),
+    SW_DEVICE_OPT,
+    SW_COMMON_OPTS,
+    SW_OPT_END};
+
+static const sw_example examples[] = {
+    {"talk to a model with an adapter", "swift-infer --model base --adapter out"},
+    {"answer a file of prompts", "swift-infer --model base prompts.jsonl > answers.jsonl"},
+    {"one question", "echo '{\"messages\": [{\"role\": \"user\", \"content\": \"Who are you?\"}]}' | swift-infer --model base"},
+    {"log-likelihood of choices",
+     "echo '{\"prompt\": \"The sky is\", \"continuations\": [\" blue\", \" loud\"]}' | swift-infer --model base"},
+    {0}};
+
+static const sw_program program = {"swift-infer", "generate text, or score it, with a model", "[FILE...]", options, examples};
+
+static int body(int n, char **files)
+{
+    static const sw_dtype types[] = {SW_DTYPE_COUNT, SW_F32, SW_BF16};
+    if (!set.model)
+        return sw_usage("--model is needed");
+    set.compute = types[dtype];
+    set.sampling.seed = (uint64_t)sw_common_opts.seed;
+    if (!sw_option_given("chat"))
+        chat = !n && isatty(0) && isatty(1);
+    if (chat && n)
+        return sw_usage("--chat reads no file; '%s' is one word too many", files[0]);
+    sw_interrupt_install();
+    if (chat)
+        set.batch = 1;
+    infer_session s;
+    int rc = infer_open(&s, &set);
+    if (!rc)
+        rc = chat ? infer_chat(&s) : infer_batch(&s, files, n);
+    infer_close(&s);
+    return rc;
+}
+
+int main(int argc, char **argv) { return sw_main(&program, argc, argv, body); }

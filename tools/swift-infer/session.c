@@ -1,0 +1,216 @@
+#include "infer.h"
+
+#include "base/fileio.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void add_stop(infer_session *s, int32_t id)
+{
+    for (size_t i = 0; i < s->stop.n; i++)
+        if (s->stop.at[i] == id)
+            return;
+    if (id >= 0)
+        SW_PUSH(s->stop, id);
+}
+
+/* The template that an adapter was trained with is saved beside it and wins over the checkpoint's. */
+static char *adapter_template(const infer_settings *o)
+{
+    for (size_t i = o->adapters.n; i-- > 0;) {
+        char *path = sw_path_join(o->adapters.at[i], "chat_template.jinja");
+        if (sw_is_file(path))
+            return path;
+        free(path);
+    }
+    return NULL;
+}
+
+static int load_text(infer_session *s)
+{
+    const infer_settings *o = s->settings;
+    s->tokenizer = s->model->checkpoint->gguf ? sw_tokenizer_from_gguf(s->model->checkpoint->gguf) : sw_tokenizer_load(s->model->checkpoint->path);
+    if (!s->tokenizer)
+        return -1;
+    if (sw_tokenizer_size(s->tokenizer) > s->model->spec.vocab)
+        return sw_fail("%s: the tokenizer has ids up to %lld, the model's vocabulary ends at %lld", o->model,
+                       (long long)sw_tokenizer_size(s->tokenizer) - 1, (long long)s->model->spec.vocab - 1);
+    s->encoder = sw_encoder_new(s->tokenizer);
+    char *saved = o->template_source ? NULL : adapter_template(o);
+    s->tmpl = sw_template_load(s->tokenizer, o->template_source ? o->template_source : saved);
+    free(saved);
+    if (!s->tmpl) {
+        if (o->template_source)
+            return -1;
+        s->template_error = sw_strdup(sw_error()); /* matters only when messages are to be rendered */
+    }
+    for (size_t i = 0; i < SW_COUNT(s->model->spec.eos) && s->model->spec.eos[i] >= 0; i++)
+        add_stop(s, s->model->spec.eos[i]);
+    add_stop(s, sw_tokenizer_eos(s->tokenizer));
+    if (s->tmpl)
+        add_stop(s, sw_template_end_token(s->tmpl));
+    return 0;
+}
+
+/* Ids that generation_config.json ends at, beside those of config.json. */
+static int read_generation_config(infer_session *s)
+{
+    if (!sw_is_dir(s->model->checkpoint->path))
+        return 0;
+    char *path = sw_path_join(s->model->checkpoint->path, "generation_config.json");
+    cJSON *o = sw_is_file(path) ? sw_json_load(path) : NULL;
+    int rc = sw_is_file(path) && !o ? -1 : 0;
+    const cJSON *eos = sw_json_get(o, "eos_token_id");
+    for (const cJSON *v = cJSON_IsArray(eos) ? eos->child : eos; v; v = cJSON_IsArray(eos) ? v->next : NULL)
+        if (cJSON_IsNumber(v) && v->valuedouble >= 0 && v->valuedouble < (double)s->model->spec.vocab)
+            add_stop(s, (int32_t)v->valuedouble);
+    cJSON_Delete(o);
+    free(path);
+    return rc;
+}
+
+int infer_open(infer_session *s, const infer_settings *o)
+{
+    *s = (infer_session){.settings = o};
+    s->device = sw_device_open(sw_common_opts.device);
+    sw_load_options load = {.dtype = SW_DTYPE_COUNT};
+    if (o->compute == SW_F32)
+        load.dtype = SW_F32;
+    s->model = s->device ? sw_model_load(o->model, s->device, &load) : NULL;
+    if (!s->model)
+        return -1;
+    if (s->model->spec.task != SW_TASK_LM)
+        return sw_fail("%s: is a classifier or reward model, it cannot generate text", o->model);
+    s->modules = sw_model_modules(s->model);
+    for (size_t i = 0; i < o->adapters.n; i++) {
+        sw_tuned *t = sw_tuner_attach_folder(&s->modules, o->adapters.at[i]);
+        if (!t)
+            return -1;
+        SW_PUSH(s->tuned, t);
+    }
+    sw_dtype compute = o->compute != SW_DTYPE_COUNT ? o->compute : s->device->low_precision ? SW_BF16 : SW_F32;
+    if (load_text(s) || read_generation_config(s) || sw_generator_init(&s->generator, s->model, compute, o->batch))
+        return -1;
+    s->ready = true;
+    return 0;
+}
+
+void infer_close(infer_session *s)
+{
+    if (s->ready)
+        sw_generator_free(&s->generator);
+    if (s->tmpl)
+        sw_template_free(s->tmpl);
+    if (s->encoder)
+        sw_encoder_free(s->encoder);
+    if (s->tokenizer)
+        sw_tokenizer_free(s->tokenizer);
+    free(s->template_error);
+    free(s->modules.at);
+    sw_model_free(s->model);
+    for (size_t i = 0; i < s->tuned.n; i++)
+        sw_tuned_free(s->tuned.at[i]);
+    free(s->tuned.at);
+    free(s->stop.at);
+    if (s->device)
+        s->device->close(s->device);
+}
+
+/* ---- jobs */
+
+/* Bytes at the end of text that may be the beginning of a stop string, and so are not shown yet. */
+static size_t held_back(const infer_job *j)
+{
+    size_t most = 0;
+    for (size_t i = 0; i < j->n_stop; i++) {
+        size_t n = strlen(j->stop[i]);
+        for (size_t k = SW_MIN(n ? n - 1 : 0, j->text.n); k > most; k--)
+            if (!memcmp(j->text.at + j->text.n - k, j->stop[i], k))
+                most = k;
+    }
+    return most;
+}
+
+static void show(infer_job *j, size_t upto)
+{
+    if (j->on_text && upto > j->shown)
+        j->on_text(j->text.at + j->shown, upto - j->shown);
+    j->shown = SW_MAX(j->shown, upto);
+}
+
+/* Cuts the text before the first stop string that begins at or after `from`. */
+static bool cut(infer_job *j, size_t from)
+{
+    const char *first = NULL;
+    for (size_t i = 0; i < j->n_stop; i++) {
+        size_t n = strlen(j->stop[i]), start = from > n ? from - n : 0;
+        const char *hit = n && j->text.n ? memmem(j->text.at + start, j->text.n - start, j->stop[i], n) : NULL;
+        if (hit && (!first || hit < first))
+            first = hit;
+    }
+    if (!first)
+        return false;
+    j->text.n = (size_t)(first - j->text.at);
+    j->text.at[j->text.n] = 0;
+    return true;
+}
+
+static int on_token(sw_sequence *q, int32_t id)
+{
+    infer_job *j = (infer_job *)q;
+    size_t before = j->text.n;
+    if (sw_stream_decode(&j->decoder, j->session->tokenizer, id, j->session->settings->skip_special, &j->text))
+        return 1;
+    if (cut(j, before)) {
+        show(j, j->text.n);
+        return 1;
+    }
+    show(j, j->text.n - held_back(j));
+    return 0;
+}
+
+void infer_job_begin(infer_job *j, const infer_session *s)
+{
+    j->session = s;
+    j->sequence.prompt = j->prompt.at;
+    j->sequence.n_prompt = j->prompt.n;
+    j->sequence.stop = s->stop.at;
+    j->sequence.n_stop = s->stop.n;
+    j->sequence.on_token = on_token;
+    j->sequence.want_logprobs = s->settings->logprobs;
+}
+
+int infer_job_finish(infer_job *j)
+{
+    int rc = 0;
+    size_t before = j->text.n;
+    if (j->sequence.finish != SW_FINISH_CALLER) {
+        rc = sw_stream_finish(&j->decoder, j->session->tokenizer, j->session->settings->skip_special, &j->text);
+        cut(j, before);
+    }
+    show(j, j->text.n);
+    return rc;
+}
+
+void infer_job_free(infer_job *j)
+{
+    sw_sequence_free(&j->sequence);
+    for (size_t i = 0; i < j->n_stop; i++)
+        free(j->stop[i]);
+    free(j->stop);
+    free(j->prompt.at);
+    free(j->decoder.ids.at);
+    sw_buf_free(&j->text);
+}
+
+const char *infer_finish_name(const sw_sequence *q)
+{
+    switch (q->finish) {
+    case SW_FINISH_LENGTH: return "length";
+    case SW_FINISH_NONE: return "interrupted";
+    default: return "stop";
+    }
+}

@@ -21,6 +21,7 @@ static const sw_program *current;
 static sw_strings given;
 static char *command_line;
 static cJSON *config_tree; /* strings from it stay in use for the life of the program */
+static sw_strings printed; /* numbers from it, as the text that options are parsed from */
 
 static bool has_value(const sw_opt *o) { return o->kind != SW_OPT_FLAG; }
 
@@ -311,7 +312,8 @@ static int config_value(const sw_opt *o, const cJSON *v)
     if (cJSON_IsNumber(v)) {
         sw_buf b = {0};
         sw_json_number(&b, v->valuedouble);
-        return assign(o, sw_buf_take(&b), false);
+        SW_PUSH(printed, sw_buf_take(&b));
+        return assign(o, printed.at[printed.n - 1], false);
     }
     return sw_fail("\"%s\": a %s is needed, not %s", o->name,
                    o->kind == SW_OPT_I64 || o->kind == SW_OPT_F64 ? "number" : "string", sw_json_kind(v));
@@ -511,6 +513,10 @@ static int finish(int status, bool complained)
     sw_common_opts.config = NULL;
     cJSON_Delete(config_tree);
     config_tree = NULL;
+    for (size_t i = 0; i < printed.n; i++)
+        free((char *)(uintptr_t)printed.at[i]);
+    free(printed.at);
+    printed = (sw_strings){0};
     free(command_line);
     command_line = NULL;
     free(given.at);

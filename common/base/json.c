@@ -9,11 +9,53 @@
 
 enum { MAX_DEPTH = 500 };
 
+/* Numbers whose spelling says more than their double does, by their place among all numbers of the text. */
+typedef struct spellings {
+    struct {
+        size_t number, at, n;
+    } *at;
+    size_t n, cap;
+} spellings;
+
+/* Length of the number at s; *telling: it is written with a point or exponent though whole, or has too many digits. */
+static size_t scan_number(const char *s, size_t n, bool *telling)
+{
+    size_t end = 0, digits = 0;
+    bool real = false;
+    for (; end < n && (strchr("+-.eE", s[end]) || (s[end] >= '0' && s[end] <= '9')) && s[end]; end++) {
+        digits += s[end] >= '0' && s[end] <= '9';
+        real |= s[end] == '.' || s[end] == 'e' || s[end] == 'E';
+    }
+    *telling = real || digits > 15;
+    return end;
+}
+
+/* Gives the numbers under v that are listed their spelling, in the order of the text. */
+static void keep_spellings(cJSON *v, const char *s, const spellings *kept, size_t *number, size_t *next)
+{
+    for (; v; v = v->next) {
+        if (cJSON_IsNumber(v)) {
+            if (*next < kept->n && kept->at[*next].number == *number) {
+                v->valuestring = cJSON_malloc(kept->at[*next].n + 1);
+                if (v->valuestring) {
+                    memcpy(v->valuestring, s + kept->at[*next].at, kept->at[*next].n);
+                    v->valuestring[kept->at[*next].n] = 0;
+                }
+                ++*next;
+            }
+            ++*number;
+        } else if (v->child) {
+            keep_spellings(v->child, s, kept, number, next);
+        }
+    }
+}
+
 /* One pass before cJSON: bounds the nesting, and writes what cJSON cannot read in a form it can. A JSON
  * escape of U+0000 would end its C string: it becomes C0 80, which valid UTF-8 never holds. The bare words of
  * Python become numbers that strtod reads back (1e999 is infinity; NaN becomes null). */
-static int rewrite(const char *s, size_t n, sw_buf *out, bool *changed)
+static int rewrite(const char *s, size_t n, sw_buf *out, bool *changed, spellings *kept)
 {
+    size_t numbers = 0;
     int depth = 0;
     bool in_string = false;
     size_t plain = 0;
@@ -38,9 +80,20 @@ static int rewrite(const char *s, size_t n, sw_buf *out, bool *changed)
         } else if (s[i] == ']' || s[i] == '}') {
             depth--;
         } else if (s[i] == 'I' && n - i >= 8 && !memcmp(s + i, "Infinity", 8)) {
-            with = "1e999", take = 8;
+            with = "1e999", take = 8, numbers++;
         } else if (s[i] == 'N' && n - i >= 3 && !memcmp(s + i, "NaN", 3)) {
             with = "null", take = 3;
+        } else if ((s[i] >= '0' && s[i] <= '9') || (s[i] == '-' && i + 1 < n && s[i + 1] != 'I')) {
+            bool telling;
+            size_t len = scan_number(s + i, n - i, &telling);
+            if (telling) {
+                SW_RESERVE(*kept, kept->n + 1);
+                kept->at[kept->n].number = numbers;
+                kept->at[kept->n].at = i;
+                kept->at[kept->n++].n = len;
+            }
+            numbers++;
+            i += len - 1;
         } else if (!s[i]) {
             return sw_fail("JSON at byte %zu: a NUL byte outside a string", i);
         }
@@ -63,9 +116,11 @@ cJSON *sw_json_parse(const char *text, size_t n)
     if (good < n)
         return sw_fail_null("JSON at byte %zu: invalid UTF-8 (byte 0x%02x)", good, (unsigned char)text[good]);
     sw_buf b = {0};
+    spellings kept = {0};
     bool changed;
-    if (rewrite(text, n, &b, &changed)) {
+    if (rewrite(text, n, &b, &changed, &kept)) {
         sw_buf_free(&b);
+        free(kept.at);
         return NULL;
     }
     const char *s = changed ? b.at : text, *end = NULL;
@@ -88,6 +143,9 @@ cJSON *sw_json_parse(const char *text, size_t n)
         else
             sw_fail("JSON at byte %zu: unexpected '%.*s'", at, (int)SW_MIN(len - at, 12), s + at);
     }
+    if (v && kept.n)
+        keep_spellings(v, text, &kept, &(size_t){0}, &(size_t){0});
+    free(kept.at);
     sw_buf_free(&b);
     return v;
 }
@@ -103,6 +161,8 @@ cJSON *sw_json_load(const char *path)
     sw_buf_free(&b);
     return v;
 }
+
+const char *sw_json_number_text(const cJSON *v) { return cJSON_IsNumber(v) ? v->valuestring : NULL; }
 
 sw_span sw_json_text(const cJSON *v, sw_buf *buf)
 {

@@ -21,6 +21,10 @@ cJSON *sw_json_load(const char *path) SW_MUST_CHECK;
  * cJSON keeps U+0000 as the bytes C0 80; this is the only place that knows. */
 sw_span sw_json_text(const cJSON *v, sw_buf *buf);
 
+/* How a number was spelt, where sw_json_parse met a point, an exponent or more than 15 digits: 1.0 is not 1 to everybody,
+ * and large whole numbers are no doubles. NULL otherwise. */
+const char *sw_json_number_text(const cJSON *v);
+
 /* Typed members of an object. Missing or null gives the default; a wrong kind or a number out of range sets
  * an error that names the key and returns -1. `o` may be NULL (then every member is missing). */
 int sw_json_i64(const cJSON *o, const char *key, int64_t min, int64_t max, int64_t missing, int64_t *out) SW_MUST_CHECK;

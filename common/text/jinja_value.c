@@ -499,6 +499,21 @@ static int from_text(jrun *r, const char *s, jv *out)
     return 0;
 }
 
+/* 1 is an int and 1.0 a float. A number without its spelling was made by a program: whole ones are ints. */
+static jv from_number(const cJSON *j)
+{
+    double d = j->valuedouble;
+    const char *text = sw_json_number_text(j);
+    if (!text)
+        return fabs(d) < 0x1p63 && d == floor(d) ? jint((int64_t)d) : jfloat(d);
+    bool negative = *text == '-';
+    __int128 i = 0;
+    for (const char *c = text + negative; *c; c++)
+        if (*c < '0' || *c > '9' || __builtin_mul_overflow(i, 10, &i) || __builtin_add_overflow(i, *c - '0', &i))
+            return jfloat(d);
+    return jinja_from_int(negative ? -i : i);
+}
+
 int jinja_from_json(jrun *r, const cJSON *j, jv *out)
 {
     *out = J_NONE_V;
@@ -507,11 +522,7 @@ int jinja_from_json(jrun *r, const cJSON *j, jv *out)
     case cJSON_True: *out = jbool(true); return 0;
     case cJSON_False: *out = jbool(false); return 0;
     case cJSON_String: return from_text(r, j->valuestring, out);
-    case cJSON_Number: {
-        double d = j->valuedouble;
-        *out = fabs(d) < 0x1p63 && d == floor(d) ? jint((int64_t)d) : jfloat(d);
-        return 0;
-    }
+    case cJSON_Number: *out = from_number(j); return 0;
     case cJSON_Array: {
         for (const cJSON *c = j->child; c; c = c->next)
             n++;

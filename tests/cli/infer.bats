@@ -1,0 +1,105 @@
+#!/usr/bin/env bats
+# swift-infer and swift-merge as a user runs them, on the tiny checkpoints of the golden tests.
+
+setup() {
+    cd "$BATS_TEST_TMPDIR"
+    T=$BATS_TEST_DIRNAME/../golden
+    mkdir model
+    cp "$T/llm/llama/config.json" "$T/llm/llama/model.safetensors" model/
+    # A tokenizer of the model's size: byte-level BPE over 96 printable bytes.
+    awk 'BEGIN {
+        printf "{\"version\":\"1.0\",\"added_tokens\":[{\"id\":0,\"content\":\"<pad>\",\"special\":true},{\"id\":1,\"content\":\"<s>\",\"special\":true},{\"id\":2,\"content\":\"</s>\",\"special\":true}],"
+        printf "\"normalizer\":null,\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":true},\"post_processor\":null,\"decoder\":{\"type\":\"ByteLevel\"},\"model\":{\"type\":\"BPE\",\"vocab\":{"
+        for (i = 33; i < 126; i++) { c = sprintf("%c", i); if (c == "\"" || c == "\\") c = "\\" c; printf "%s\"%s\":%d", (i > 33 ? "," : ""), c, i - 30 }
+        printf "},\"merges\":[]}}\n" }' > model/tokenizer.json
+    printf '{"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}' > model/tokenizer_config.json
+}
+
+@test "a prompt is continued, unknown fields come through" {
+    run bash -c "echo '{\"id\": 7, \"prompt\": \"abc\", \"max_tokens\": 5}' | swift-infer -m model --dtype f32 -q"
+    [ "$status" = 0 ]
+    [[ $output == '{"id": 7, "text": '* ]]
+    [[ $output == *'"prompt_tokens": 3, "completion_tokens": 5, "finish_reason": "length"}' ]]
+}
+
+@test "a batch gives the same answers as one at a time, whatever the threads" {
+    for i in 1 2 3 4 5 6 7; do printf '{"id": %d, "prompt": "%s", "max_tokens": %d, "temperature": 0.8, "seed": %d}\n' $i "$(printf 'xy%.0s' $(seq $i))" $((i + 2)) $i; done > in.jsonl
+    swift-infer -m model --dtype f32 -b 1 -j 1 -q in.jsonl > one
+    swift-infer -m model --dtype f32 -b 4 -j 2 -q in.jsonl > four
+    cmp one four
+    [ "$(wc -l < one)" = 7 ]
+}
+
+@test "several samples differ and are numbered" {
+    run bash -c "echo '{\"prompt\": \"abc\", \"max_tokens\": 12, \"temperature\": 2, \"n\": 2}' | swift-infer -m model --dtype f32 -q"
+    [ "$status" = 0 ]
+    [[ ${lines[0]} == *'"sample": 0'* && ${lines[1]} == *'"sample": 1'* ]]
+    [ "$(sed 's/.*"text"/"text"/' <<< "${lines[0]}")" != "$(sed 's/.*"text"/"text"/' <<< "${lines[1]}")" ]
+}
+
+@test "the score of the greedy answer says so, and matches its log-probabilities" {
+    text=$(echo '{"prompt": "abc", "max_tokens": 3}' | swift-infer -m model --dtype f32 -q --logprobs | tee out | python3 -c 'import json,sys; print(json.load(sys.stdin)["text"])')
+    echo "{}" | python3 -c "
+import json,sys
+print(json.dumps({'prompt': 'abc', 'continuations': [$(printf %s "$text" | python3 -c 'import json,sys; print(json.dumps(sys.stdin.read()))'), 'zz']}))" | swift-infer -m model --dtype f32 -q > scored
+    python3 - <<'P'
+import json
+o, s = json.load(open("out")), json.load(open("scored"))["scores"]
+assert s[0]["greedy"] and not s[1]["greedy"], s
+assert s[0]["tokens"] == 3 and s[1]["tokens"] == 2
+assert abs(sum(t["logprob"] for t in o["logprobs"]) - s[0]["logprob"]) < 1e-4
+P
+}
+
+@test "a bad line is named, what came before is answered" {
+    printf '{"prompt": "ab", "max_tokens": 2}\n{"prompt": "cd", "max_tokens": 2}\n{"prompt": 5}\n' > in.jsonl
+    run swift-infer -m model --dtype f32 -q in.jsonl
+    [ "$status" = 1 ]
+    [[ $output == *'in.jsonl: line 3'* ]]
+    [ "$(grep -c '"text"' <<< "$output")" = 2 ]
+    run swift-infer -m model --dtype f32 -q --skip-bad 1 in.jsonl
+    [ "$status" = 0 ]
+}
+
+@test "options out of range, unknown options and missing models" {
+    run swift-infer -m model --top-p 2
+    [ "$status" = 2 ]
+    [[ $output == *'--top-p: 2 is not between'* ]]
+    run swift-infer --nonsense
+    [ "$status" = 2 ]
+    run swift-infer -m nowhere/model
+    [ "$status" = 1 ]
+    [[ $output == *'nowhere/model'*'hub cache'* ]]
+    run swift-infer -m model --device cuda
+    [ "$status" = 1 ]
+    [[ $output == *'no CUDA'* ]]
+}
+
+@test "a model whose tensors do not fit its configuration" {
+    sed -i 's/"intermediate_size": 40/"intermediate_size": 48/' model/config.json
+    run bash -c "echo '{\"prompt\": \"a\"}' | swift-infer -m model"
+    [ "$status" = 1 ]
+    [[ $output == *'model.layers.0.mlp.gate_proj.weight is [40, 32], the configuration asks for [48, 32]'* ]]
+    sed -i 's/"architectures"/"x"/; s/"model_type": "llama"/"model_type": "lama"/' model/config.json
+    run bash -c "echo '{\"prompt\": \"a\"}' | swift-infer -m model"
+    [ "$status" = 1 ]
+    [[ $output == *"'lama'"*'nearest is Llama'* ]]
+}
+
+@test "files cut at several places" {
+    for n in 0 4 8 100 2000 60000; do
+        head -c $n "$T/llm/llama/model.safetensors" > model/model.safetensors
+        run bash -c "echo '{\"prompt\": \"a\"}' | swift-infer -m model"
+        [ "$status" = 1 ]
+        [[ $output == *model.safetensors* ]]
+    done
+}
+
+@test "merging without an adapter keeps every byte of the weights" {
+    swift-merge -m model -o merged -q
+    cmp <(tail -c 100000 model/model.safetensors) <(tail -c 100000 merged/model.safetensors)
+    [ -f merged/tokenizer.json ]
+    run swift-merge -m model -a nothing -o merged2
+    [ "$status" = 1 ]
+    [ ! -e merged2 ]
+}

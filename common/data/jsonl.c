@@ -366,10 +366,8 @@ static int begin(sw_rows *r)
     return 0;
 }
 
-int sw_rows_next(sw_rows *r, sw_row *row)
+static int next(sw_rows *r, sw_row *row)
 {
-    if (!r->started && begin(r))
-        return -1;
     switch (r->kind) {
     case SW_ROWS_JSON: return next_value(r, row);
     case SW_ROWS_CSV: return next_csv(r, row);
@@ -379,6 +377,18 @@ int sw_rows_next(sw_rows *r, sw_row *row)
                                               : whole_file(r, row);
     default: return next_line(r, row);
     }
+}
+
+int sw_rows_next(sw_rows *r, sw_row *row)
+{
+    if (!r->started && begin(r))
+        return -1;
+    int rc = next(r, row);
+    if (!rc) { /* the reader stays for sw_row_json, its memory need not */
+        sw_buf_free(&r->buf);
+        r->at = 0;
+    }
+    return rc;
 }
 
 static cJSON *text_json(const char *at, size_t n)

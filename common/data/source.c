@@ -54,15 +54,24 @@ sw_source *sw_source_open(const char *path)
     return s;
 }
 
+/* Gives back what only reading needs: a run may have more inputs than a process may have open files. */
+static void release(sw_source *s)
+{
+    if (s->fd > STDIN_FILENO)
+        close(s->fd);
+    s->fd = -1;
+    ZSTD_freeDCtx(s->zstd);
+    s->zstd = NULL;
+    free(s->block);
+    s->block = NULL;
+}
+
 void sw_source_close(sw_source *s)
 {
     if (!s)
         return;
-    if (s->fd > STDIN_FILENO)
-        close(s->fd);
+    release(s);
     XXH3_freeState(s->digest);
-    ZSTD_freeDCtx(s->zstd);
-    free(s->block);
     free(s->name);
     free(s);
 }
@@ -163,8 +172,12 @@ int sw_source_read(sw_source *s, sw_buf *b)
     size_t before = b->n;
     if (!s->started && start(s, b))
         return -1;
-    if (s->zstd)
-        return unpack(s, b);
+    if (s->zstd) {
+        int rc = unpack(s, b);
+        if (!rc)
+            release(s);
+        return rc;
+    }
     if (!s->ended) {
         sw_buf_reserve(b, BLOCK);
         ssize_t got = take(s, b->at + b->n, BLOCK);
@@ -173,5 +186,7 @@ int sw_source_read(sw_source *s, sw_buf *b)
         b->n += (size_t)got;
         s->ended = !got;
     }
+    if (s->ended)
+        release(s);
     return b->n > before;
 }

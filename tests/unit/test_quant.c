@@ -1,0 +1,162 @@
+/* Quantised types: exact bytes are the golden suite's; here what holds for any values. */
+#include "store/quant.h"
+
+#include "base/memory.h"
+#include "base/philox.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+enum { N = 1024 };
+
+static const sw_dtype blocks[] = {SW_Q4_0, SW_Q4_1, SW_Q5_0, SW_Q5_1, SW_Q8_0, SW_Q2_K, SW_Q3_K, SW_Q4_K, SW_Q5_K, SW_Q6_K};
+/* Root mean square errors that a normal distribution leaves, with a fifth to spare. */
+static const double normal_error[] = {0.106, 0.089, 0.053, 0.044, 0.0068, 0.33, 0.18, 0.083, 0.043, 0.022};
+
+static void normal(float *x, int64_t n, double scale, uint32_t site)
+{
+    sw_rng r = {.seed = 1, .site = site};
+    for (int64_t i = 0; i < n; i++)
+        x[i] = (float)(scale * sw_rng_normal(&r, (uint64_t)i));
+}
+
+static double error(const float *x, const float *w, sw_dtype t, int64_t n, const float *importance)
+{
+    uint8_t *b = sw_malloc(sw_dtype_bytes(t, n));
+    float *y = SW_NEW_ARRAY(float, (size_t)n);
+    double e = 0, sum = 0;
+    assert_int_equal(sw_quantise(b, t, x, n, importance), 0);
+    assert_int_equal(sw_dequantise(y, b, t, n), 0);
+    for (int64_t i = 0; i < n; i++) {
+        double d = (double)x[i] - y[i];
+        e += (w ? w[i] : 1) * d * d;
+        sum += w ? w[i] : 1;
+    }
+    free(b);
+    free(y);
+    return sqrt(e / sum);
+}
+
+static void errors_of_normal_values(void **state)
+{
+    (void)state;
+    float x[N];
+    const double scales[] = {1, 1e-3, 1000};
+    for (size_t s = 0; s < SW_COUNT(scales); s++) {
+        normal(x, N, scales[s], 1);
+        for (size_t i = 0; i < SW_COUNT(blocks); i++) {
+            double e = error(x, NULL, blocks[i], N, NULL) / scales[s];
+            if (!(e < normal_error[i] && e > 0.5 * normal_error[i]))
+                fail_msg("%s at %g: error %.5f", sw_dtypes[blocks[i]].name, scales[s], e);
+        }
+    }
+}
+
+/* What is quantised already comes back as it is: at least its values, to rounding. */
+static void quantising_again(void **state)
+{
+    (void)state;
+    float x[N], y[N], z[N];
+    uint8_t b[N * 2];
+    normal(x, N, 1, 2);
+    for (size_t i = 0; i < SW_COUNT(blocks); i++) {
+        assert_int_equal(sw_quantise(b, blocks[i], x, N, NULL), 0);
+        assert_int_equal(sw_dequantise(y, b, blocks[i], N), 0);
+        assert_int_equal(sw_quantise(b, blocks[i], y, N, NULL), 0);
+        assert_int_equal(sw_dequantise(z, b, blocks[i], N), 0);
+        double e = 0;
+        for (int j = 0; j < N; j++)
+            e += (y[j] - z[j]) * (y[j] - z[j]);
+        if (sqrt(e / N) > 0.2 * normal_error[i])
+            fail_msg("%s: %g", sw_dtypes[blocks[i]].name, sqrt(e / N));
+    }
+}
+
+static void extreme_values(void **state)
+{
+    (void)state;
+    uint8_t b[N * 4];
+    float x[N], y[N];
+    const float values[] = {0, 1, -1, 1e-30f, -1e-40f, 6e-8f, 60000};
+    for (size_t i = 0; i < SW_COUNT(blocks); i++) {
+        for (size_t v = 0; v < SW_COUNT(values); v++) { /* constant blocks */
+            for (int j = 0; j < N; j++)
+                x[j] = values[v];
+            assert_int_equal(sw_quantise(b, blocks[i], x, N, NULL), 0);
+            assert_int_equal(sw_dequantise(y, b, blocks[i], N), 0);
+            for (int j = 0; j < N; j++)
+                if (!(fabsf(y[j] - x[j]) <= fabsf(x[j]) * 0.01f + 1e-6f))
+                    fail_msg("%s: %g became %g", sw_dtypes[blocks[i]].name, x[j], y[j]);
+        }
+        const float bad[] = {NAN, INFINITY, -INFINITY, 3e38f, 1e20f};
+        for (size_t v = 0; v < SW_COUNT(bad); v++) {
+            memset(x, 0, sizeof x);
+            x[N - 1] = bad[v];
+            x[N - 2] = -bad[v];
+            assert_int_equal(sw_quantise(b, blocks[i], x, N, NULL), -1);
+        }
+    }
+    x[0] = NAN, x[1] = INFINITY, x[2] = -0.0f;
+    for (int t = SW_F32; t <= SW_BF16; t++) {
+        assert_int_equal(sw_quantise(b, (sw_dtype)t, x, 3, NULL), 0);
+        assert_int_equal(sw_dequantise(y, b, (sw_dtype)t, 3), 0);
+        assert_true(isnan(y[0]) && isinf(y[1]) && y[2] == 0 && signbit(y[2]));
+    }
+}
+
+/* Importance moves the error to where it does not count. */
+static void importance_counts(void **state)
+{
+    (void)state;
+    float x[N], w[N];
+    normal(x, N, 1, 3);
+    for (int i = 0; i < N; i++)
+        w[i] = i % 4 ? 0.01f : 1;
+    for (size_t i = 0; i < SW_COUNT(blocks); i++) {
+        double with = error(x, w, blocks[i], N, w), without = error(x, w, blocks[i], N, NULL);
+        if (!(with < without))
+            fail_msg("%s: %.5f with importance, %.5f without", sw_dtypes[blocks[i]].name, with, without);
+    }
+    uint8_t b[N * 2];
+    memset(w, 0, sizeof w);
+    for (size_t i = 0; i < SW_COUNT(blocks); i++) { /* columns that nothing was seen of are rounded all the same */
+        if (!(error(x, NULL, blocks[i], N, w) < normal_error[i] * 1.1))
+            fail_msg("%s", sw_dtypes[blocks[i]].name);
+        const float bad[] = {-1, NAN, INFINITY};
+        for (size_t v = 0; v < 3; v++) {
+            w[N - 1] = bad[v];
+            assert_int_equal(sw_quantise(b, blocks[i], x, N, w), -1);
+        }
+        w[N - 1] = 0;
+    }
+}
+
+static void sizes(void **state)
+{
+    (void)state;
+    float x[300] = {0};
+    uint8_t b[600];
+    for (size_t i = 0; i < SW_COUNT(blocks); i++) {
+        assert_int_equal(sw_quantise(b, blocks[i], x, 33, NULL), -1);
+        assert_int_equal(sw_dequantise(x, b, blocks[i], 31), -1);
+        assert_int_equal(sw_dequantise(x, b, blocks[i], -32), -1);
+        assert_int_equal(sw_quantise(NULL, blocks[i], NULL, 0, NULL), 0);
+    }
+    assert_int_equal(sw_quantise(b, SW_I8, x, 1, NULL), -1);
+    assert_int_equal(sw_dtype_by_name("Q4_k"), SW_Q4_K);
+    assert_int_equal(sw_dtype_by_name("iq4"), SW_DTYPE_COUNT);
+    assert_int_equal(sw_dtype_by_gguf(12), SW_Q4_K);
+    assert_int_equal(sw_dtype_by_gguf(-1), SW_DTYPE_COUNT);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(errors_of_normal_values), cmocka_unit_test(quantising_again),
+                                       cmocka_unit_test(extreme_values), cmocka_unit_test(importance_counts), cmocka_unit_test(sizes)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -282,6 +282,34 @@ static void every_flip_is_an_error(void **state)
     sw_buf_free(&b);
 }
 
+/* Frames are whole and their checksums right, but they are not those that were written. */
+static void frames_cannot_be_taken_out_or_swapped(void **state)
+{
+    (void)state;
+    enum { N = 100, LONGEST = 5000 };
+    write_shard(path, N, LONGEST);
+    sw_buf b = {0}, other = {0};
+    assert_int_equal(sw_read_file(path, &b), 0);
+    size_t first = SHARD_HEADER_BYTES + shard_get32(b.at + 12) + SHARD_SUM_BYTES;
+    size_t n = SHARD_FRAME_BYTES + shard_get32(b.at + first + 8) + SHARD_SUM_BYTES, second = first + n;
+    assert_memory_equal(b.at + second, "FRAM", 4);
+    size_t m = SHARD_FRAME_BYTES + shard_get32(b.at + second + 8) + SHARD_SUM_BYTES, third = second + m;
+    assert_memory_equal(b.at + third, "FRAM", 4);
+    for (int swap = 0; swap < 2; swap++)
+        for (int through_pipe = 0; through_pipe < 2; through_pipe++) {
+            bool wrong = false;
+            sw_buf_clear(&other);
+            sw_buf_add(&other, b.at, first);
+            sw_buf_add(&other, b.at + second, m);
+            if (swap)
+                sw_buf_add(&other, b.at + first, n);
+            sw_buf_add(&other, b.at + third, b.n - third);
+            assert_true(read_bytes(other.at, other.n, through_pipe, &wrong, LONGEST) < 0);
+        }
+    sw_buf_free(&b);
+    sw_buf_free(&other);
+}
+
 static void writer_refuses_bad_records(void **state)
 {
     (void)state;
@@ -341,9 +369,12 @@ static int teardown(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(round_trip), cmocka_unit_test(empty_shard), cmocka_unit_test(every_cut_is_an_error),
-        cmocka_unit_test(every_flip_is_an_error), cmocka_unit_test(writer_refuses_bad_records)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(round_trip),
+                                       cmocka_unit_test(empty_shard),
+                                       cmocka_unit_test(every_cut_is_an_error),
+                                       cmocka_unit_test(every_flip_is_an_error),
+                                       cmocka_unit_test(frames_cannot_be_taken_out_or_swapped),
+                                       cmocka_unit_test(writer_refuses_bad_records)};
     signal(SIGPIPE, SIG_IGN);
     return cmocka_run_group_tests(tests, setup, teardown);
 }

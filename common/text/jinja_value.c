@@ -342,8 +342,8 @@ int jinja_iterate(jrun *r, jv v, const jv **items, size_t *n)
         *n = v.n;
         return 0;
     case J_ITER:
-        *items = v.u.iter->at + v.u.iter->pos;
         *n = v.u.iter->n - v.u.iter->pos;
+        *items = *n ? v.u.iter->at + v.u.iter->pos : NULL;
         v.u.iter->pos = v.u.iter->n;
         return 0;
     case J_DICT: {

@@ -33,6 +33,29 @@ int golden_each_line(const char *dir, int (*one)(const cJSON *line, void *state)
     return bad ? sw_fail("%zu of %zu differ; first: %s", bad, number, first) : number ? 0 : sw_fail("cases.jsonl is empty");
 }
 
+int golden_slurp(const char *dir, const char *name, sw_buf *out)
+{
+    char *plain = sw_path_join(dir, name), *packed = sw_strfmt("%s.xz", plain);
+    int bad = -1;
+    if (sw_is_file(plain) || !sw_is_file(packed)) {
+        bad = sw_read_file(plain, out);
+    } else if (strchr(packed, '\'')) {
+        sw_fail("%s: a quote in the name", packed);
+    } else {
+        char *command = sw_strfmt("xz -dc '%s'", packed);
+        FILE *f = popen(command, "r");
+        free(command);
+        for (size_t n = 1; f && n; out->n += n) {
+            sw_buf_reserve(out, 65536);
+            n = fread(out->at + out->n, 1, 65536, f);
+        }
+        bad = !f || pclose(f) ? sw_fail("%s: xz failed", packed) : 0;
+    }
+    free(plain);
+    free(packed);
+    return bad;
+}
+
 static int check_ranges(const cJSON *line, const sw_buf *out, const sw_ranges *ranges, const char *name)
 {
     const cJSON *wanted = sw_json_get(line, "generation"), *w = wanted ? wanted->child : NULL;

@@ -14,6 +14,8 @@
 int golden_is_lines(const char *dir); /* holds cases.jsonl */
 /* Calls one(line, folder's state) for every line; it returns 0, or -1 with the reason. Fails with "k of n differ; first: ...". */
 int golden_each_line(const char *dir, int (*one)(const cJSON *line, void *state), void *state);
+/* Appends a file of a folder, unpacked with xz(1) where only NAME.xz is there. */
+int golden_slurp(const char *dir, const char *name, sw_buf *out);
 /* Renders and compares with the line's rendered, generation, or error. */
 int golden_check_rendering(const sw_jinja *j, const cJSON *vars, const cJSON *line, const char *name);
 

@@ -1,0 +1,120 @@
+# swift-quant as its user runs it.
+
+setup() {
+    cd "$BATS_TEST_TMPDIR"
+    cp -r "$BATS_TEST_DIRNAME/../golden/llm/llama" M
+    chmod -R u+w M
+    cat > M/tokenizer.json <<'END'
+{"added_tokens": [{"id": 3, "content": "</s>", "special": true}, {"id": 4, "content": "<u>", "special": false}],
+ "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+ "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": [["a", "b"]]}}
+END
+    echo '{"eos_token": "</s>", "chat_template": "{{ messages }}"}' > M/tokenizer_config.json
+}
+
+# "name from to" of every tensor
+types() { sed 's/{"tensor":"\([^"]*\)".*"from":"\([^"]*\)","to":"\([^"]*\)".*/\1 \2 \3/' "$@"; }
+type_of() { types report | awk -v n="$1" '$1 == n {print $3}'; }
+# the last line of standard error of a command that must fail with a status
+fails() {
+    status=$1; shift
+    got=0; "$@" > /dev/null 2> told || got=$?
+    [ "$got" = "$status" ] || { echo "status $got, not $status"; cat told; return 1; }
+}
+left_alone() { [ "$(ls | tr '\n' ' ')" = "$1" ] || { ls; return 1; }; }
+
+@test "a folder becomes GGUF, every value kept in f32" {
+    swift-quant -q -m M -t f32 -o m.gguf --report report
+    [ "$(wc -l < report)" = 21 ]
+    ! grep -v '"relative_rmse":0}' report
+    [ "$(head -c 4 m.gguf)" = GGUF ]
+    grep -aq 'tokenizer.ggml.pre' m.gguf
+    grep -aq '{{ messages }}' m.gguf
+}
+
+@test "a GGUF file written again in its own types is the same tensors" {
+    swift-quant -q -m M -t q8_0 -o a.gguf
+    swift-quant -q -m a.gguf -t q8_0 -o b.gguf --report report
+    ! grep -v '"relative_rmse":0}' report
+    n=$(awk -F'[:,]' '/bytes_after/ {for (i = 1; i < NF; i++) if ($i == "\"bytes_after\"") s += int(($(i + 1) + 31) / 32) * 32} END {print s}' report)
+    [ "$n" -gt 10000 ]
+    tail -c "$n" a.gguf > a; tail -c "$n" b.gguf > b
+    cmp a b
+}
+
+@test "norms stay f32, the head gets more bits, rows that fit no block get the next type" {
+    swift-quant -q -m M -t q4_k_m -o m.gguf --report report
+    [ "$(type_of blk.0.attn_norm.weight)" = f32 ]
+    [ "$(type_of output_norm.weight)" = f32 ]
+    [ "$(type_of output.weight)" = q8_0 ]
+    [ "$(type_of token_embd.weight)" = q5_0 ]
+    [ "$(type_of blk.0.ffn_down.weight)" = f16 ]
+    swift-quant -q -m M -t q4_1 -o m.gguf --report report
+    [ "$(type_of blk.1.attn_q.weight)" = q4_1 ]
+}
+
+@test "--keep wins, the first pattern first" {
+    swift-quant -q -m M -t q4_0 -k 'blk.1.attn_*=q8_0' -k 'blk.*.attn_?.weight=f16' -o m.gguf --report report
+    [ "$(type_of blk.0.attn_v.weight)" = f16 ]
+    [ "$(type_of blk.1.attn_norm.weight)" = q8_0 ]
+    [ "$(type_of blk.0.ffn_up.weight)" = q4_0 ]
+    fails 1 swift-quant -m M -k 'blk.0.ffn_down.weight=q4_0' -o n.gguf
+    grep -q 'blk.0.ffn_down.weight has rows of 40' told
+}
+
+@test "the number of threads changes nothing" {
+    OMP_NUM_THREADS=1 swift-quant -q -m M -t q5_1 -o m.gguf
+    mv m.gguf one
+    OMP_NUM_THREADS=3 swift-quant -q -m M -t q5_1 -o m.gguf
+    cmp one m.gguf
+}
+
+@test "standard output takes the file, and nothing else" {
+    swift-quant -m M -t q8_0 -o - > m.gguf 2> told
+    swift-quant -q -m m.gguf -t f16 -o n.gguf
+    grep -q '21 tensors' told
+}
+
+@test "wrong usage is status 2 and writes nothing" {
+    fails 2 swift-quant -o m.gguf
+    fails 2 swift-quant -m M
+    fails 2 swift-quant -m M -o m.gguf -t q9
+    fails 2 swift-quant -m M -o m.gguf extra
+    fails 2 swift-quant -m M -o m.gguf -k output.weight
+    fails 2 swift-quant -m M -o m.gguf -k output.weight=i32
+    grep -q 'q4_k' told
+    left_alone 'M told '
+}
+
+@test "a file cut short is refused, and the old output stays" {
+    swift-quant -q -m M -t f16 -o m.gguf
+    head -c 20000 m.gguf > cut.gguf
+    echo old > out.gguf
+    fails 1 swift-quant -m cut.gguf -o out.gguf
+    grep -q 'cut.gguf.*cut short' told
+    [ "$(cat out.gguf)" = old ]
+    left_alone 'M cut.gguf m.gguf out.gguf told '
+}
+
+@test "what a folder lacks is named" {
+    fails 1 swift-quant -m nowhere -o m.gguf
+    grep -q nowhere told
+    mv M/tokenizer.json .
+    fails 1 swift-quant -m M -o m.gguf
+    grep -q tokenizer.json told
+    sed 's/ByteLevel/Whitespace/' tokenizer.json > M/tokenizer.json
+    fails 1 swift-quant -m M -o m.gguf
+    grep -q pre_tokenizer told
+    sed 's/"id": 4/"id": 96/' tokenizer.json > M/tokenizer.json
+    fails 1 swift-quant -m M -o m.gguf
+    grep -q '<u>' told
+    cp tokenizer.json M/
+    cp M/config.json .
+    sed 's/"num_hidden_layers": 2/"num_hidden_layers": 3/' config.json > M/config.json
+    fails 1 swift-quant -m M -o m.gguf
+    grep -q 'model.layers.2.*missing' told
+    sed '1s/{/{"quantization_config": {"quant_method": "gptq"},/' config.json > M/config.json
+    fails 1 swift-quant -m M -o m.gguf
+    grep -q 'quantised already (gptq)' told
+    [ ! -e m.gguf ]
+}

@@ -1,6 +1,7 @@
 #include "quant_gguf.h"
 
 #include "base/json.h"
+#include "base/log.h"
 #include "base/memory.h"
 #include "model/gguf_export.h"
 
@@ -69,6 +70,9 @@ int quant_from_folder(quant_job *j, const sw_checkpoint *c, sw_gguf_writer *w)
     }
     if (sw_spec_from_config(&s, c->config, c->path))
         return -1;
+    if (s.window && s.window < s.max_position)
+        sw_warn("%s: programs that run GGUF files attend to the whole text: beyond the sliding window of %" PRId64
+                " tokens the answers will differ", c->path, s.window);
     const char *slash = strrchr(c->path, '/'), *name = slash && slash[1] ? slash + 1 : c->path;
     j->model.layers = s.layers;
     int rc = sw_gguf_put_spec(w, &s);

@@ -1,0 +1,252 @@
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include "base/json.h"
+#include "text/template.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const specials[] = {"<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|eot_id|>", "<|start_header_id|>",
+                                       "<|end_header_id|>", "<end_of_turn>", "<|end|>", "<think>", "</think>"};
+static sw_tokenizer *tokenizer;
+static sw_encoder *encoder;
+
+/* A byte-level tokenizer without merges: one token a byte, and the special tokens. */
+static int make_tokenizer(void **state)
+{
+    (void)state;
+    sw_buf b = {0}, name = {0};
+    int other = 0;
+    sw_buf_puts(&b, "{\"version\":\"1.0\",\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":false,"
+                    "\"use_regex\":false},\"decoder\":{\"type\":\"ByteLevel\"},\"model\":{\"type\":\"BPE\",\"vocab\":{");
+    for (int i = 0; i < 256; i++) {
+        char c[4];
+        bool plain = (i >= 33 && i <= 126) || (i >= 161 && i <= 172) || i >= 174;
+        sw_buf_clear(&name);
+        sw_buf_add(&name, c, (size_t)sw_utf8_encode(plain ? (uint32_t)i : (uint32_t)(256 + other++), c));
+        sw_buf_puts(&b, i ? "," : "");
+        sw_buf_json(&b, name.at, name.n);
+        sw_buf_printf(&b, ":%d", i);
+    }
+    sw_buf_puts(&b, "},\"merges\":[]},\"added_tokens\":[");
+    for (size_t i = 0; i < sizeof specials / sizeof *specials; i++)
+        sw_buf_printf(&b, "%s{\"id\":%zu,\"content\":\"%s\",\"special\":%s,\"normalized\":false,\"single_word\":false,\"lstrip\":false,"
+                          "\"rstrip\":false}", i ? "," : "", 256 + i, specials[i], strstr(specials[i], "think") ? "false" : "true");
+    sw_buf_puts(&b, "]}");
+    const char *config = "{\"bos_token\":\"<s>\",\"eos_token\":\"</s>\"}";
+    tokenizer = sw_tokenizer_from_json(b.at, b.n, config, strlen(config));
+    if (!tokenizer)
+        print_error("%s\n", sw_error());
+    else
+        encoder = sw_encoder_new(tokenizer);
+    sw_buf_free(&b);
+    sw_buf_free(&name);
+    return tokenizer ? 0 : -1;
+}
+
+static int free_tokenizer(void **state)
+{
+    (void)state;
+    sw_encoder_free(encoder);
+    sw_tokenizer_free(tokenizer);
+    return 0;
+}
+
+static sw_template *load(const char *source, bool text)
+{
+    sw_template *m = text ? sw_template_from_text(tokenizer, "test", source, strlen(source)) : sw_template_load(tokenizer, source);
+    if (!m)
+        fail_msg("%s", sw_error());
+    return m;
+}
+
+/* The labelled parts of the conversation, each in [ ]; or "! message". */
+static char *labelled(const sw_template *m, const char *messages, sw_train_on train_on)
+{
+    cJSON *v = sw_json_parse(messages, strlen(messages));
+    assert_non_null(v);
+    sw_ids ids = {0};
+    sw_weights w = {0};
+    sw_buf out = {0};
+    if (sw_template_encode(m, encoder, v, NULL, NULL, train_on, &ids, &w)) {
+        sw_buf_printf(&out, "! %s", sw_error());
+        assert_int_equal(ids.n, 0);
+        assert_int_equal(w.n, 0);
+    } else {
+        assert_int_equal(ids.n, w.n);
+    }
+    for (size_t i = 0; i < ids.n; i++) {
+        if (w.at[i] != 0 && (!i || w.at[i - 1] == 0))
+            sw_buf_putc(&out, '[');
+        if (w.at[i] != 0 && sw_decode(tokenizer, &ids.at[i], 1, false, &out))
+            fail_msg("%s", sw_error());
+        if (w.at[i] != 0 && (i + 1 == ids.n || w.at[i + 1] == 0))
+            sw_buf_putc(&out, ']');
+    }
+    sw_buf_putc(&out, 0);
+    cJSON_Delete(v);
+    free(ids.at);
+    free(w.at);
+    return sw_buf_take(&out);
+}
+
+static void expect(const sw_template *m, const char *messages, sw_train_on train_on, const char *due)
+{
+    char *got = labelled(m, messages, train_on);
+    assert_string_equal(got, due);
+    free(got);
+}
+
+#define U(text) "{\"role\":\"user\",\"content\":\"" text "\"}"
+#define A(text) "{\"role\":\"assistant\",\"content\":\"" text "\"}"
+#define S(text) "{\"role\":\"system\",\"content\":\"" text "\"}"
+
+static void end_tokens(void **state)
+{
+    (void)state;
+    static const char *const due[][2] = {{"chatml", "<|im_end|>"}, {"llama3", "<|eot_id|>"}, {"llama2", "</s>"}, {"mistral", "</s>"},
+                                         {"gemma", "<end_of_turn>"}, {"phi3", "<|end|>"}, {"zephyr", "</s>"}, {"plain", "</s>"}};
+    size_t n = 0;
+    for (const char *const *name = sw_template_builtin_names(); *name; name++, n++) {
+        sw_template *m = load(*name, false);
+        size_t i = 0;
+        while (i < sizeof due / sizeof *due && strcmp(due[i][0], *name))
+            i++;
+        assert_true(i < sizeof due / sizeof *due);
+        assert_int_equal(sw_template_end_token(m), sw_token_id(tokenizer, due[i][1], strlen(due[i][1])));
+        char text[64];
+        snprintf(text, sizeof text, "[%s]", due[i][1]);
+        char *got = labelled(m, "[" U("q") "," A("a") "," U("r") "," A("b") "]", SW_TRAIN_ASSISTANT);
+        assert_non_null(strstr(got, due[i][1])); /* each answer carries its end */
+        char *first = strstr(got, "a"), *second = strstr(got, "b");
+        assert_true(first && second && !strncmp(strchr(first, '<'), due[i][1], strlen(due[i][1])));
+        assert_true(!strncmp(strchr(second, '<'), due[i][1], strlen(due[i][1])));
+        assert_null(strstr(got, "q"));
+        assert_null(strstr(got, "r<"));
+        free(got);
+        sw_template_free(m);
+    }
+    assert_int_equal(n, sizeof due / sizeof *due);
+    sw_template *none = load("{% for m in messages %}{{ m.content }}\n{% endfor %}", true);
+    assert_int_equal(sw_template_end_token(none), -1);
+    expect(none, "[" U("q") "," A("ab") "]", SW_TRAIN_ASSISTANT, "[ab\n]");
+    sw_template_free(none);
+}
+
+static void labels(void **state)
+{
+    (void)state;
+    sw_template *m = load("chatml", false);
+    expect(m, "[" S("s") "," U("q") "," A("one") "," U("r") "," A("two\\n") "]", SW_TRAIN_ASSISTANT, "[one<|im_end|>][two\n<|im_end|>]");
+    expect(m, "[" U("q") "," A("one") "," U("r") "," A("two") "]", SW_TRAIN_LAST, "[two<|im_end|>]");
+    expect(m, "[" U("q") "," A("") "]", SW_TRAIN_ASSISTANT, "[<|im_end|>]");
+    expect(m, "[" U("q") "]", SW_TRAIN_ASSISTANT, "");
+    expect(m, "[" A("first") "," U("q") "]", SW_TRAIN_ASSISTANT, "[first<|im_end|>]");
+    expect(m, "[" U("q") ",{\"role\":\"assistant\",\"content\":\"x\",\"loss\":false}," U("r") "," A("y") "]", SW_TRAIN_ASSISTANT,
+           "[y<|im_end|>]");
+    expect(m, "[" U("q") ",{\"role\":\"assistant\",\"content\":[{\"type\":\"text\",\"text\":\"p\"},{\"type\":\"text\",\"text\":\"q\"}]}]",
+           SW_TRAIN_ASSISTANT, "[pq<|im_end|>]");
+    expect(m, "[" U("q") "," A("a") "]", SW_TRAIN_ALL,
+           "[user\nq<|im_end|>\n<|im_start|>assistant\na<|im_end|>\n]");
+    char *got = labelled(m, "[" U("q") ",{\"role\":\"assistant\",\"content\":\"x\",\"loss_scale\":-1}]", SW_TRAIN_ASSISTANT);
+    assert_non_null(strstr(got, "message 2: loss_scale"));
+    free(got);
+    sw_template_free(m);
+}
+
+static void scaled(void **state)
+{
+    (void)state;
+    sw_template *m = load("chatml", false);
+    const char *text = "[" U("q") ",{\"role\":\"assistant\",\"content\":\"x\",\"loss_scale\":0.25}," U("r") "," A("y") "]";
+    cJSON *v = sw_json_parse(text, strlen(text));
+    sw_ids ids = {0};
+    sw_weights w = {0};
+    float sum = 0;
+    assert_int_equal(sw_template_encode(m, encoder, v, NULL, NULL, SW_TRAIN_ASSISTANT, &ids, &w), 0);
+    for (size_t i = 0; i < w.n; i++)
+        sum += w.at[i];
+    assert_true(sum == 2 * 0.25f + 2);
+    cJSON_Delete(v);
+    free(ids.at);
+    free(w.at);
+    sw_template_free(m);
+}
+
+/* Generation blocks say themselves what is trained on. */
+static void blocks(void **state)
+{
+    (void)state;
+    sw_template *m = load("{% for m in messages %}{% if m.role == 'assistant' %}A:{% generation %}{{ m.content }}</s>{% endgeneration %}\n"
+                          "{% else %}U:{{ m.content }}\n{% endif %}{% endfor %}", true);
+    expect(m, "[" U("q") "," A("one") "," U("r") "," A("two") "]", SW_TRAIN_ASSISTANT, "[one</s>][two</s>]");
+    expect(m, "[" U("q") "," A("one") "," U("r") "," A("two") "]", SW_TRAIN_LAST, "[two</s>]");
+    expect(m, "[" U("q") ",{\"role\":\"assistant\",\"content\":\"x\",\"loss\":false}," A("y") "]", SW_TRAIN_ASSISTANT, "[y</s>]");
+    sw_template_free(m);
+}
+
+/* Prompts that end in <think>, and thoughts that earlier turns lose. */
+static void thinking(void **state)
+{
+    (void)state;
+    sw_template *m = load("{% for m in messages %}<|im_start|>{{ m.role }}\n"
+                          "{% if m.role == 'assistant' and loop.last %}<think>\n\n</think>\n\n{% endif %}"
+                          "{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}",
+                          true);
+    expect(m, "[" U("q") "," A("one") "," U("r") "," A("<b>two") "]", SW_TRAIN_ASSISTANT,
+           "[one<|im_end|>][\n</think>\n\n<b>two<|im_end|>]");
+    expect(m, "[" U("q") "," A("<two") "," U("r") "]", SW_TRAIN_ASSISTANT, "[<two<|im_end|>]");
+    sw_template_free(m);
+}
+
+static void refusals(void **state)
+{
+    (void)state;
+    sw_template *m = load("{{ messages|length }}{% for m in messages %}{{ m.content }}</s>{% endfor %}", true);
+    char *got = labelled(m, "[" U("q") "," A("a") "," U("r") "]", SW_TRAIN_ASSISTANT);
+    assert_non_null(strstr(got, "message 2: "));
+    free(got);
+    sw_template_free(m);
+    m = load("mistral", false);
+    got = labelled(m, "[" U("q") ",{\"role\":\"tool\",\"content\":\"x\"}]", SW_TRAIN_ASSISTANT);
+    assert_non_null(strstr(got, "no role tool"));
+    free(got);
+    sw_template_free(m);
+    assert_null(sw_template_load(tokenizer, "no-such-template"));
+    assert_non_null(strstr(sw_error(), "chatml"));
+    assert_null(sw_template_load(tokenizer, NULL));
+    assert_null(sw_template_from_text(tokenizer, "mine", "{% if %}", 8));
+    assert_non_null(strstr(sw_error(), "chat template mine: line 1"));
+}
+
+static void prompt(void **state)
+{
+    (void)state;
+    sw_template *m = load("llama3", false);
+    cJSON *v = sw_json_parse("[" U(" q ") "]", strlen("[" U(" q ") "]"));
+    sw_ids ids = {0};
+    sw_buf text = {0};
+    assert_int_equal(sw_template_encode_prompt(m, encoder, v, NULL, NULL, &ids), 0);
+    assert_int_equal(sw_decode(tokenizer, ids.at, ids.n, false, &text), 0);
+    assert_string_equal(text.at, "<s><|start_header_id|>user<|end_header_id|>\n\nq<|eot_id|>"
+                                 "<|start_header_id|>assistant<|end_header_id|>\n\n");
+    assert_int_equal(ids.at[0], sw_tokenizer_bos(tokenizer)); /* written by the template, and not twice */
+    assert_int_not_equal(ids.at[1], ids.at[0]);
+    cJSON_Delete(v);
+    free(ids.at);
+    sw_buf_free(&text);
+    sw_template_free(m);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(end_tokens), cmocka_unit_test(labels), cmocka_unit_test(scaled), cmocka_unit_test(blocks),
+        cmocka_unit_test(thinking), cmocka_unit_test(refusals), cmocka_unit_test(prompt),
+    };
+    return cmocka_run_group_tests(tests, make_tokenizer, free_tokenizer);
+}

@@ -134,8 +134,8 @@ static void levels(const float *x, int n, float inverse_scale, float min, int lo
     float flo = (float)lo, fhi = (float)hi;
     for (int i = 0; i < n; i++) {
         float v = (x[i] + min) * inverse_scale;
-        v = v < flo ? flo : v;
-        v = v > fhi ? fhi : v;
+        v = v > flo ? v : flo; /* NaN, of a scale out of range, too */
+        v = v < fhi ? v : fhi;
         q[i] = (int)(v + 128.5f) - 128; /* truncation of a positive number: this loop has no branch */
     }
 }

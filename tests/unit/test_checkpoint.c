@@ -40,7 +40,7 @@ static void write_folder(const char *name, size_t limit)
     sw_checkpoint_writer *w = sw_checkpoint_writer_new(out.temporary, limit);
     int64_t ten = 10;
     float f[10];
-    char tensor[8];
+    char tensor[16];
     for (int i = 0; i < 5; i++) {
         snprintf(tensor, sizeof tensor, "t%d", i);
         sw_checkpoint_declare(w, tensor, SW_F32, 1, &ten, NULL);
@@ -150,7 +150,7 @@ static void gguf(void **state)
     sw_gguf_writer *w = sw_gguf_writer_new();
     int64_t ten = 10;
     float f[10];
-    char name[8];
+    char name[16];
     for (int i = 0; i < 5; i++) {
         snprintf(name, sizeof name, "t%d", i);
         sw_gguf_declare(w, name, SW_F32, 1, &ten);

@@ -1,0 +1,243 @@
+/* Hugging Face models in the words of GGUF: names, rotary divisors, metadata, tokenizer. */
+#include "model/gguf_export.h"
+
+#include "base/json.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+static char dir[] = "/tmp/swift-export-XXXXXX";
+
+#define SIZES "\"vocab_size\":12,\"hidden_size\":64,\"num_hidden_layers\":2,\"num_attention_heads\":4,\"num_key_value_heads\":2," \
+              "\"intermediate_size\":96,\"max_position_embeddings\":131072,\"rope_theta\":500000,\"eos_token_id\":[7,8]"
+#define LLAMA "{\"architectures\":[\"LlamaForCausalLM\"]," SIZES
+#define LLAMA3 LLAMA ",\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1,\"high_freq_factor\":4," \
+                     "\"original_max_position_embeddings\":8192}}"
+
+static void spec_of(sw_spec *s, const char *text)
+{
+    *s = (sw_spec){0};
+    cJSON *config = sw_json_parse(text, strlen(text));
+    assert_non_null(config);
+    if (sw_spec_from_config(s, config, "test"))
+        fail_msg("%s", sw_error());
+    cJSON_Delete(config);
+}
+
+static void name_is(const sw_spec *s, const char *name, const char *want, int64_t want_heads)
+{
+    char out[128];
+    int64_t heads = -1;
+    const char *got = sw_gguf_tensor_name(s, name, out, &heads);
+    if (!want) {
+        assert_null(got);
+        return;
+    }
+    assert_non_null(got);
+    assert_string_equal(got, want);
+    assert_int_equal(heads, want_heads);
+}
+
+static void names(void **state)
+{
+    (void)state;
+    sw_spec s;
+    spec_of(&s, LLAMA "}");
+    name_is(&s, "model.embed_tokens.weight", "token_embd.weight", 0);
+    name_is(&s, "lm_head.weight", "output.weight", 0);
+    name_is(&s, "model.norm.weight", "output_norm.weight", 0);
+    name_is(&s, "model.layers.1.self_attn.q_proj.weight", "blk.1.attn_q.weight", 4);
+    name_is(&s, "model.layers.1.self_attn.k_proj.bias", "blk.1.attn_k.bias", 2);
+    name_is(&s, "model.layers.0.self_attn.v_proj.weight", "blk.0.attn_v.weight", 0);
+    name_is(&s, "model.layers.0.post_attention_layernorm.weight", "blk.0.ffn_norm.weight", 0);
+    name_is(&s, "model.layers.2.self_attn.q_proj.weight", NULL, 0);
+    name_is(&s, "model.layers.99999999999999999999.self_attn.q_proj.weight", NULL, 0);
+    name_is(&s, "model.layers.0.self_attn.q_proj.lora_A.weight", NULL, 0);
+    name_is(&s, "model.layers.0.self_attn.q_proj", NULL, 0);
+    name_is(&s, "", NULL, 0);
+    sw_spec_free(&s);
+    spec_of(&s, "{\"architectures\":[\"Qwen2ForCausalLM\"]," SIZES "}");
+    name_is(&s, "model.layers.1.self_attn.q_proj.weight", "blk.1.attn_q.weight", 0); /* pairs stay half a head apart */
+    sw_spec_free(&s);
+}
+
+/* Llama 3: wavelengths up to 8192 / 4 stay, from 8192 / 1 on they grow eightfold, between there is a slope. */
+static void divisors(void **state)
+{
+    (void)state;
+    sw_spec s;
+    float d[8];
+    spec_of(&s, LLAMA "}");
+    assert_false(sw_gguf_rope_divisors(&s, d));
+    sw_spec_free(&s);
+    spec_of(&s, LLAMA3);
+    assert_int_equal(sw_rope_pairs(&s), 8);
+    assert_true(sw_gguf_rope_divisors(&s, d));
+    for (int i = 0; i < 8; i++) {
+        double wavelength = 2 * M_PI * pow(500000, i / 8.0), smooth = (8192 / wavelength - 1) / 3;
+        double want = wavelength < 2048 ? 1 : wavelength > 8192 ? 8 : 1 / ((1 - smooth) / 8 + smooth);
+        assert_true(fabs(d[i] / want - 1) < 1e-5);
+    }
+    sw_spec_free(&s);
+}
+
+static char *in(const char *name)
+{
+    static char path[256];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    return path;
+}
+
+static void put(const char *name, const char *text) { assert_int_equal(sw_write_file(in(name), text, strlen(text)), 0); }
+
+/* Spec and tokenizer written to a file without tensors, opened again; NULL with the reason. */
+static sw_gguf *exported(const char *config, const char *tokenizer, const char *tokenizer_config)
+{
+    sw_spec s;
+    spec_of(&s, config);
+    put("tokenizer.json", tokenizer);
+    put("tokenizer_config.json", tokenizer_config);
+    sw_gguf_writer *w = sw_gguf_writer_new();
+    int rc = sw_gguf_put_spec(w, &s) || sw_gguf_put_tokenizer(w, dir, &s, 12) || sw_gguf_writer_open(w, in("m.gguf"));
+    sw_spec_free(&s);
+    if (rc) {
+        sw_gguf_writer_abort(w);
+        return NULL;
+    }
+    assert_int_equal(sw_gguf_writer_commit(w), 0);
+    return sw_gguf_open(in("m.gguf"));
+}
+
+static void string_is(const sw_gguf *g, const char *key, const char *want)
+{
+    sw_span s = sw_gguf_str(g, key);
+    assert_int_equal(s.n, strlen(want));
+    assert_memory_equal(s.at, want, s.n);
+}
+
+static void number_is(const sw_gguf *g, const char *key, int64_t want)
+{
+    int64_t n;
+    assert_int_equal(sw_gguf_i64(g, key, INT64_MIN, INT64_MAX, -77, &n), 0);
+    assert_int_equal(n, want);
+}
+
+static void list_is(const sw_gguf *g, const char *key, const char *want) /* items with commas */
+{
+    sw_buf b = {0};
+    sw_gguf_iter it = sw_gguf_items(sw_gguf_find(g, key));
+    sw_span s;
+    double f;
+    while (sw_gguf_next_str(&it, &s))
+        sw_buf_printf(&b, "%.*s,", (int)s.n, s.at);
+    while (sw_gguf_next_f64(&it, &f))
+        sw_buf_printf(&b, "%g,", f);
+    assert_string_equal(b.at ? b.at : "", want);
+    sw_buf_free(&b);
+}
+
+#define BYTE_LEVEL "{\"added_tokens\":[{\"id\":7,\"content\":\"</s>\",\"special\":true},{\"id\":8,\"content\":\"<u>\",\"special\":false}]," \
+                   "\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\",\"individual_digits\":true}," \
+                   "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":true}]},\"model\":{\"type\":\"BPE\"," \
+                   "\"vocab\":{\"a\":0,\"b\":1,\"ab\":2,\"abb\":3},\"merges\":[[\"a\",\"b\"],\"ab b\"]}}"
+
+static void byte_level(void **state)
+{
+    (void)state;
+    sw_gguf *g = exported(LLAMA3, BYTE_LEVEL, "{\"bos_token\":{\"content\":\"<u>\"},\"eos_token\":\"</s>\",\"add_bos_token\":true,\"chat_template\":\"t\"}");
+    if (!g)
+        fail_msg("%s", sw_error());
+    string_is(g, "general.architecture", "llama");
+    number_is(g, "llama.block_count", 2);
+    number_is(g, "llama.attention.head_count_kv", 2);
+    number_is(g, "llama.rope.dimension_count", 16);
+    number_is(g, "llama.context_length", 131072);
+    assert_null(sw_gguf_find(g, "llama.rope.scaling.type")); /* that one is a tensor */
+    string_is(g, "tokenizer.ggml.model", "gpt2");
+    string_is(g, "tokenizer.ggml.pre", "smollm");
+    string_is(g, "tokenizer.chat_template", "t");
+    list_is(g, "tokenizer.ggml.tokens", "a,b,ab,abb,[PAD4],[PAD5],[PAD6],</s>,<u>,[PAD9],[PAD10],[PAD11],");
+    list_is(g, "tokenizer.ggml.token_type", "1,1,1,1,5,5,5,3,4,5,5,5,");
+    list_is(g, "tokenizer.ggml.merges", "a b,ab b,");
+    number_is(g, "tokenizer.ggml.bos_token_id", 8);
+    number_is(g, "tokenizer.ggml.eos_token_id", 7);
+    number_is(g, "tokenizer.ggml.padding_token_id", -77);
+    sw_gguf_close(g);
+}
+
+static void sentencepiece(void **state)
+{
+    (void)state;
+    sw_gguf *g = exported(LLAMA "}",
+                          "{\"added_tokens\":[{\"id\":0,\"content\":\"<unk>\",\"special\":true},{\"id\":1,\"content\":\"<s>\",\"special\":true}],"
+                          "\"normalizer\":{\"type\":\"Prepend\",\"prepend\":\"_\"},\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":"
+                          "[{\"SpecialToken\":{\"id\":\"<s>\"}},{\"Sequence\":{\"id\":\"A\"}}]},\"model\":{\"type\":\"BPE\",\"byte_fallback\":true,"
+                          "\"unk_token\":\"<unk>\",\"vocab\":{\"<unk>\":0,\"<s>\":1,\"<0x0A>\":2,\"a\":3,\"b\":4,\"ab\":5,\"abb\":6},"
+                          "\"merges\":[\"a b\",\"ab b\",\"a bb\"]}}", "{}");
+    if (!g)
+        fail_msg("%s", sw_error());
+    string_is(g, "tokenizer.ggml.model", "llama");
+    list_is(g, "tokenizer.ggml.token_type", "2,3,6,1,1,1,1,5,5,5,5,5,");
+    list_is(g, "tokenizer.ggml.scores", "-1000,-1000,0,-1e+09,-1e+09,0,-1,-1000,-1000,-1000,-1000,-1000,");
+    bool yes;
+    assert_int_equal(sw_gguf_bool(g, "tokenizer.ggml.add_bos_token", false, &yes), 0);
+    assert_true(yes);
+    assert_int_equal(sw_gguf_bool(g, "tokenizer.ggml.add_eos_token", true, &yes), 0);
+    assert_false(yes);
+    assert_int_equal(sw_gguf_bool(g, "tokenizer.ggml.add_space_prefix", false, &yes), 0);
+    assert_true(yes);
+    number_is(g, "tokenizer.ggml.unknown_token_id", 0);
+    number_is(g, "tokenizer.ggml.eos_token_id", 7); /* config.json's */
+    sw_gguf_close(g);
+}
+
+static void refused(const char *config, const char *tokenizer, const char *why)
+{
+    sw_gguf *g = exported(config, tokenizer, "{}");
+    if (g || !strstr(sw_error(), why))
+        fail_msg("%s: '%s' does not say '%s'", g ? "accepted" : "refused", sw_error(), why);
+}
+
+static void what_has_no_words(void **state)
+{
+    (void)state;
+    refused(LLAMA ",\"hidden_act\":\"gelu\"}", BYTE_LEVEL, "silu");
+    refused(LLAMA ",\"rope_scaling\":{\"rope_type\":\"dynamic\",\"factor\":2}}", BYTE_LEVEL, "length of the text");
+    refused("{\"architectures\":[\"LlamaForSequenceClassification\"]," SIZES "}", BYTE_LEVEL, "classification");
+    refused(LLAMA "}", "{\"model\":{\"type\":\"Unigram\"}}", "no BPE");
+    refused(LLAMA "}", "{\"model\":{\"type\":\"BPE\"},\"pre_tokenizer\":{\"type\":\"Whitespace\"}}", "pre_tokenizer");
+    const char *bytes = "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},\"model\":{\"type\":\"BPE\",\"vocab\":";
+    const char *rest[][2] = {{"[]}}", "model.vocab"}, {"{\"a\":12},\"merges\":[]}}", "'a'"}, {"{\"a\":-1},\"merges\":[]}}", "'a'"},
+                             {"{\"a\":0.5},\"merges\":[]}}", "'a'"}, {"{\"a\":0},\"merges\":[\"a\"]}}", "item 0"},
+                             {"{\"a\":0},\"merges\":[[\"a\"]]}}", "item 0"}, {"{\"a\":0},\"merges\":{}}}", "model.merges"}};
+    for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) {
+        char text[512];
+        snprintf(text, sizeof text, "{%s%s", bytes, rest[i][0]);
+        refused(LLAMA "}", text, rest[i][1]);
+    }
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    return mkdtemp(dir) ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    return sw_remove_tree(dir);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(names), cmocka_unit_test(divisors), cmocka_unit_test(byte_level),
+                                       cmocka_unit_test(sentencepiece), cmocka_unit_test(what_has_no_words)};
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

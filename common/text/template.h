@@ -51,8 +51,8 @@ int sw_template_render(const sw_template *m, const cJSON *messages, const cJSON 
 
 /* The conversation as ids (appended) with one loss weight a token (appended; 0 where no loss). Where an assistant
  * turn begins and ends comes from generation blocks if the template has them, otherwise from rendering prefixes of
- * the conversation, so the mask is right for any template whose rendering of a turn does not change what came
- * before it; where it does, an error says so. A message may have "loss": false or "loss_scale": x. */
+ * the conversation and, where a turn changes what came before it, from what changes with the answer's text; where
+ * neither tells, an error names the message. A message may have "loss": false or "loss_scale": x (assistant's only). */
 int sw_template_encode(const sw_template *m, sw_encoder *e, const cJSON *messages, const cJSON *tools,
                        const cJSON *extra, sw_train_on train_on, sw_ids *ids, sw_weights *weights) SW_MUST_CHECK;
 

@@ -3,7 +3,8 @@
  * The whole text is tokenised once and character ranges are mapped to tokens by their offsets, so that the ids are those
  * of inference. The range of an assistant's turn is a generation block of the template, if it has them. Otherwise the
  * conversation up to the turn and through it is rendered, and the turn is what the second adds to the first; its label
- * ends with its end-of-turn token, not with the white space after it. */
+ * ends with its end-of-turn token, not with the white space after it. Where a template writes a turn otherwise once more
+ * follow, the answer begins where the rendering changes with it, and ends with the first end-of-turn token after it. */
 #include "text/template_internal.h"
 
 #include "base/json.h"
@@ -133,66 +134,105 @@ static int no_prefix(int i)
                    "cannot be told; a template with generation blocks can say it", i + 1);
 }
 
-/* Where the text of message i begins in the rendering, after `from`: white space around it may have been trimmed. */
-static const char *find_content(const labeller *l, const cJSON *message, size_t from, size_t *n)
+/* The message's text without the white space around it, which many templates trim; empty where it is no plain text. */
+static sw_span bare_content(const cJSON *message, sw_buf *scratch)
 {
-    sw_buf scratch = {0};
-    sw_span s = sw_json_text(sw_json_get(message, "content"), &scratch);
+    sw_span s = sw_json_text(sw_json_get(message, "content"), scratch);
     while (s.n && strchr(" \t\r\n", *s.at) && *s.at) {
         s.at++;
         s.n--;
     }
     while (s.n && strchr(" \t\r\n", s.at[s.n - 1]) && s.at[s.n - 1])
         s.n--;
-    *n = s.n;
-    const char *hit = s.at && from <= l->text.n ? memmem(l->text.at + from, l->text.n - from, s.at, s.n) : NULL;
+    return s;
+}
+
+/* Where the text of message i begins: where the rendering changes when the message says something else. For what the
+ * prefixes do not tell; only for messages that are text alone, since other parts may stand before it. */
+static int find_changed(labeller *l, int i, const cJSON *message, size_t *start)
+{
+    static const char *const others[] = {"reasoning_content", "thinking", "reasoning", "tool_calls"};
+    sw_buf scratch = {0};
+    sw_span bare = bare_content(message, &scratch);
+    char probe[] = "Zq7";
+    if (bare.n && *bare.at == 'Z')
+        probe[0] = 'Q';
+    bool plain = bare.n > 0;
+    for (size_t k = 0; k < SW_COUNT(others); k++)
+        plain &= !sw_json_get(message, others[k]);
+    int bad = -1;
+    if (plain) {
+        const cJSON *m = cJSON_GetObjectItemCaseSensitive(l->vars, "messages")->child;
+        for (int k = 0; k < i; k++)
+            m = m->next;
+        cJSON *content = cJSON_GetObjectItemCaseSensitive(m, "content");
+        char *own = content->valuestring;
+        content->valuestring = probe;
+        template_set_prompt(l->vars, false);
+        sw_buf_clear(&l->before);
+        bad = template_render(l->m, l->vars, &l->before, NULL);
+        content->valuestring = own;
+        *start = bad ? 0 : common_prefix(&l->before, &l->text);
+        for (size_t at = *start; at < l->text.n && strchr(" \t\r\n", l->text.at[at]) && l->text.at[at]; at++)
+            if (l->text.n - at > bare.n && !memcmp(l->text.at + at + 1, bare.at, bare.n))
+                *start = at + 1;
+        if (!bad && (l->text.n - *start < bare.n || memcmp(l->text.at + *start, bare.at, bare.n)))
+            bad = -1;
+    }
     sw_buf_free(&scratch);
-    return hit;
+    return bad ? no_prefix(i) : 0;
 }
 
 static int find_start(labeller *l, int i, const cJSON *message, size_t *start)
 {
-    if (!i) { /* nothing before it: many templates refuse an empty conversation */
-        size_t n;
-        const char *hit = find_content(l, message, 0, &n);
-        *start = hit ? (size_t)(hit - l->text.at) : 0;
-        return hit ? 0 : sw_fail("message 1: an assistant's message stands first, and its text is not in the rendering");
-    }
     if (render_prefix(l, i, true, &l->before))
-        return -1;
+        return find_changed(l, i, message, start); /* many templates refuse an empty conversation */
     *start = l->before.n;
     if (is_prefix(&l->before, &l->text))
         return 0;
     /* a prompt that ends with more than the template writes in front of an answer that is there, such as <think> */
     *start = common_prefix(&l->before, &l->text);
-    if (render_prefix(l, i, false, &l->before))
-        return -1;
-    if (!is_prefix(&l->before, &l->text) || *start < l->before.n)
-        return no_prefix(i);
-    for (size_t k = *start; k > l->before.n && l->text.at[k - 1] != '>'; k--)
+    if (render_prefix(l, i, false, &l->before) || !is_prefix(&l->before, &l->text) || *start < l->before.n)
+        return find_changed(l, i, message, start);
+    size_t before = l->before.n;
+    for (size_t k = *start; k > before && l->text.at[k - 1] != '>'; k--)
         if (l->text.at[k - 1] == '<') { /* two tags that begin alike: the answer's is whole */
             *start = k - 1;
             break;
         }
+    if (*start == before && find_changed(l, i, message, start)) { /* the prompt and the answer share no header */
+        sw_error_clear();
+        *start = before;
+    }
     return 0;
 }
 
 static int find_end(labeller *l, int i, const cJSON *message, size_t start, size_t *end)
 {
-    if (render_prefix(l, i + 1, false, &l->through))
-        return -1;
-    *end = l->through.n;
-    if (is_prefix(&l->through, &l->text) && *end >= start)
+    if (!render_prefix(l, i + 1, false, &l->through) && is_prefix(&l->through, &l->text) && l->through.n >= start) {
+        *end = l->through.n;
         return 0;
-    /* the turn is written otherwise when it is the last: its text and the end-of-turn token after it tell */
-    size_t n;
-    const char *hit = find_content(l, message, start, &n);
-    if (!hit)
-        return no_prefix(i);
-    size_t token = token_after(l, (size_t)(hit - l->text.at) + n);
-    while (token < l->n && !ends_turn(l, token))
+    }
+    /* the turn is written otherwise when it is the last: its end-of-turn token, after its text, tells */
+    sw_buf scratch = {0};
+    sw_span own = bare_content(message, &scratch), next = {0};
+    const char *text = l->text.at, *hit = own.n ? memmem(text + start, l->text.n - start, own.at, own.n) : text + start;
+    bool found = hit != NULL; /* a template may drop an earlier turn's thoughts that stood in its text */
+    size_t from = hit ? (size_t)(hit - text) + own.n : start, limit = l->text.n;
+    sw_buf_clear(&scratch);
+    if (message->next)
+        next = bare_content(message->next, &scratch);
+    hit = next.n ? memmem(text + from, l->text.n - from, next.at, next.n) : NULL;
+    if (hit)
+        limit = (size_t)(hit - text);
+    sw_buf_free(&scratch);
+    size_t first = token_after(l, from), token = first;
+    while (token < l->n && token_start(l, token) < limit && l->ids[token] != l->m->end_token)
         token++;
-    if (token == l->n)
+    if (found && (token == l->n || token_start(l, token) >= limit)) /* some templates end earlier turns with another one */
+        for (token = first; token < l->n && token_start(l, token) < limit && !ends_turn(l, token);)
+            token++;
+    if (token == l->n || token_start(l, token) >= limit)
         return no_prefix(i);
     *end = token_end(l, token);
     return 0;

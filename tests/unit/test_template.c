@@ -207,7 +207,8 @@ static void refusals(void **state)
 {
     (void)state;
     sw_template *m = load("{{ messages|length }}{% for m in messages %}{{ m.content }}</s>{% endfor %}", true);
-    char *got = labelled(m, "[" U("q") "," A("a") "," U("r") "]", SW_TRAIN_ASSISTANT);
+    expect(m, "[" U("q") "," A("a") "," U("r") "]", SW_TRAIN_ASSISTANT, "[a</s>]"); /* told by changing the answer */
+    char *got = labelled(m, "[" U("q") "," A("") "," U("r") "]", SW_TRAIN_ASSISTANT);
     assert_non_null(strstr(got, "message 2: "));
     free(got);
     sw_template_free(m);

@@ -157,7 +157,7 @@ static int read_merges(vocabulary *v, const cJSON *merges, bool sentencepiece, s
             memmove(space, space + 1, line.n - (size_t)(space + 1 - line.at));
             int64_t id = sw_map_get(&v->ids, line.at, line.n - 1, -1);
             if (id >= 0 && v->scores[id] == -1e9f)
-                v->scores[id] = 0 - (float)n;
+                v->scores[id] = (float)-(int64_t)n;
         }
     }
     sw_buf_free(&line);

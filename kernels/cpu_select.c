@@ -1,8 +1,51 @@
-#include "kernels/kernels.h"
+/* Which of the levels that were built this processor runs. */
+#include "kernels/cpu_select.h"
 
-/* The processor's own kernels are not in this build: the reference loops stand in. */
+#include <stdlib.h>
+#include <string.h>
+
+extern const sw_kernels sw_cpu_table_base;
+#if defined(__x86_64__)
+extern const sw_kernels sw_cpu_table_avx2, sw_cpu_table_avx512;
+
+static bool has_avx2(void)
+{
+    /* f16c is older than avx2 (and clang 14 cannot ask for it) */
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+}
+static bool has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") &&
+           __builtin_cpu_supports("avx512bf16");
+}
+#endif
+
+static const struct {
+    const char *name;
+    const sw_kernels *table;
+    bool (*has)(void);
+} levels[] = { /* best first */
+#if defined(__x86_64__)
+    {"avx512", &sw_cpu_table_avx512, has_avx512},
+    {"avx2", &sw_cpu_table_avx2, has_avx2},
+#endif
+    {"base", &sw_cpu_table_base, NULL}};
+
+const sw_kernels *sw_kernels_cpu_level(const char *name)
+{
+    for (size_t i = 0; i < sizeof levels / sizeof *levels; i++)
+        if (!strcmp(levels[i].name, name))
+            return !levels[i].has || levels[i].has() ? levels[i].table : NULL;
+    return NULL;
+}
+
 const sw_kernels *sw_kernels_cpu(const char **level)
 {
-    *level = "plain loops";
-    return &sw_kernels_reference;
+    const char *forced = getenv("SWIFT_ISA");
+    const sw_kernels *table = forced ? sw_kernels_cpu_level(forced) : NULL;
+    *level = forced;
+    for (size_t i = 0; !table; i++) /* base, the last, is always there */
+        table = sw_kernels_cpu_level(*level = levels[i].name);
+    return table;
 }

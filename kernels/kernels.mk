@@ -1,5 +1,5 @@
 # The kernels, and the instruction-set levels for which the CPU ones are built. Each file of kernels/cpu is compiled
-# once a level, with SW_ISA naming the level; kernels/cpu.c picks at start by what the processor has.
+# once a level, with SW_ISA naming the level; kernels/cpu_select.c picks by what the processor has.
 KERNEL_SRC := $(sort $(wildcard kernels/*.c kernels/reference/*.c))
 CPU_SRC    := $(sort $(wildcard kernels/cpu/*.c))
 ifeq ($(shell uname -m),x86_64)
@@ -10,9 +10,8 @@ endif
 ISA_base   :=
 ISA_avx2   := -mavx2 -mfma -mf16c -mbmi2
 ISA_avx512 := -mavx2 -mfma -mf16c -mbmi2 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512bf16 -mprefer-vector-width=512
-# Sums may be reordered by the compiler inside a loop (it is the same for every thread count); NaN, infinities and
-# signed zeros keep their meaning.
-CPU_MATH   := -O3 -fno-math-errno -fno-trapping-math -fassociative-math -fno-signed-zeros -freciprocal-math
+# The order of sums is written out in the sources, so results don't depend on the compiler's choice.
+CPU_MATH   := -O3 -fno-math-errno -fno-trapping-math
 
 KERNEL_OBJ = $(KERNEL_SRC:%.c=$(O)/obj/%.o) $(foreach i,$(ISA_LEVELS),$(CPU_SRC:%.c=$(O)/obj/%.$i.o))
 

@@ -241,7 +241,7 @@ static int filter_sum(jrun *r, const jargs *a, jv *out)
 /* The items of what map and select walk: anything false is empty to them. */
 static int walk(jrun *r, jv of, const jv **items, size_t *n)
 {
-    *items = NULL;
+    *items = jinja_no_items;
     *n = 0;
     return jinja_truth(of) ? jinja_iterate(r, of, items, n) : 0;
 }

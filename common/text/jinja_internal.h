@@ -274,7 +274,11 @@ static inline jv jint(int64_t i) { return (jv){.kind = J_INT, .n = (size_t)(i >>
 static inline jv jfloat(double f) { return (jv){.kind = J_FLOAT, .u.f = f}; }
 static inline jv jspan(const char *s, size_t n) { return (jv){.kind = J_STR, .n = n, .u.s = s}; }
 #define JSTR(literal) jspan(literal, sizeof(literal) - 1)
-static inline jv jlist(jkind kind, const jv *items, size_t n) { return (jv){.kind = (uint8_t)kind, .n = n, .u.items = items}; }
+extern const jv jinja_no_items[1]; /* what an empty sequence points at: never NULL */
+static inline jv jlist(jkind kind, const jv *items, size_t n)
+{
+    return (jv){.kind = (uint8_t)kind, .n = n, .u.items = items ? items : jinja_no_items};
+}
 static inline bool jis_int(jv v) { return v.kind == J_INT || v.kind == J_BOOL; }
 static inline bool jis_number(jv v) { return jis_int(v) || v.kind == J_FLOAT; }
 static inline bool jis_text(jv v, const char *s, size_t n) { return v.kind == J_STR && v.n == n && !__builtin_memcmp(v.u.s, s, n); }

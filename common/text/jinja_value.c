@@ -328,9 +328,11 @@ bool jinja_iterable(jv v)
     return v.kind == J_UNDEFINED || v.kind == J_LOOP || (v.kind >= J_STR && v.kind <= J_DICT);
 }
 
+const jv jinja_no_items[1];
+
 int jinja_iterate(jrun *r, jv v, const jv **items, size_t *n)
 {
-    *items = NULL;
+    *items = jinja_no_items;
     *n = 0;
     switch ((jkind)v.kind) {
     case J_UNDEFINED:
@@ -343,7 +345,7 @@ int jinja_iterate(jrun *r, jv v, const jv **items, size_t *n)
         return 0;
     case J_ITER:
         *n = v.u.iter->n - v.u.iter->pos;
-        *items = *n ? v.u.iter->at + v.u.iter->pos : NULL;
+        *items = *n ? v.u.iter->at + v.u.iter->pos : jinja_no_items;
         v.u.iter->pos = v.u.iter->n;
         return 0;
     case J_DICT: {

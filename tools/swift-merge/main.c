@@ -40,8 +40,8 @@ static int body(int n, char **operands)
         return sw_usage("'%s' is one word too many", operands[0]);
     if (!model || !out)
         return sw_usage("--%s is needed", model ? "out" : "model");
-    merge_request r = {model, out, adapters.at, adapters.n, types[dtype], (size_t)max_shard};
-    merge_report report;
+    merge_request r = {model, out, adapters.at, adapters.n, {types[dtype], (size_t)max_shard}};
+    sw_save_report report;
     if (merge_run(&r, &report))
         return -1;
     char bytes[32];

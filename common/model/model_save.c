@@ -1,0 +1,217 @@
+#include "model/model_save.h"
+
+#include "base/fileio.h"
+#include "base/json.h"
+#include "store/checkpoint.h"
+#include "store/quant.h"
+#include "text/tokenizer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A tensor of the result. */
+typedef struct item {
+    const char *name;
+    const sw_param *param;   /* values, or NULL: `raw` as it stands in the file (a buffer that no model reads) */
+    const sw_linear *linear; /* with adapters to merge, or NULL */
+    const sw_entry *raw;
+    const char *shard;       /* file it came from, or NULL */
+    sw_dtype dtype;
+    int ndim;
+    int64_t shape[SW_MAX_DIMS];
+} item;
+
+typedef struct items {
+    item *at;
+    size_t n, cap;
+} items;
+
+static sw_dtype result_type(const sw_save_options *o, sw_dtype have)
+{
+    if (o->dtype != SW_DTYPE_COUNT)
+        return o->dtype;
+    return sw_is_float(have) ? have : SW_BF16;
+}
+
+static const sw_module *module_of(const sw_modules *m, const char *name)
+{
+    size_t n = strlen(name) - strlen(".weight");
+    for (size_t i = 0; sw_ends_with(name, ".weight") && i < m->n; i++)
+        if (strlen(m->at[i].path) == n && !memcmp(m->at[i].path, name, n))
+            return &m->at[i];
+    return NULL;
+}
+
+static void add(items *list, const sw_save_options *o, const sw_modules *modules, const char *name, const sw_param *p, const sw_entry *raw,
+                const char *shard)
+{
+    const sw_module *m = p ? module_of(modules, name) : NULL;
+    item it = {.name = name, .raw = raw, .shard = shard};
+    if (m)
+        p = *m->w; /* a module trained whole has values of its own */
+    it.param = p;
+    it.linear = m && m->linear && m->linear->adapter ? m->linear : NULL;
+    const sw_tensor *t = p ? &p->v.t : &raw->t;
+    /* The type that the file has decides, not that of values in memory. */
+    it.dtype = p ? result_type(o, raw ? raw->t.dtype : t->dtype) : raw->t.dtype;
+    it.ndim = t->ndim;
+    memcpy(it.shape, t->shape, sizeof it.shape);
+    SW_PUSH(*list, it);
+}
+
+static bool unties(const sw_model *m) { return m->spec.tied && (m->head.w != m->embed.w || m->head.adapter || m->embed.adapter); }
+
+/* A folder's tensors in its own order, names and files; a GGUF file's under the names of the hub. */
+static void collect(items *list, const sw_save_options *o, const sw_model *m, const sw_modules *modules)
+{
+    const sw_checkpoint *ck = m->checkpoint;
+    bool head = false;
+    if (ck->gguf) {
+        for (size_t i = 0; i < m->params.n; i++)
+            add(list, o, modules, m->params.at[i]->name, m->params.at[i], NULL, NULL);
+    } else {
+        for (size_t i = 0; i < sw_checkpoint_count(ck); i++) {
+            const sw_entry *e = sw_checkpoint_at(ck, i);
+            add(list, o, modules, e->name, sw_param_find(&m->params, e->name), e, ck->shard_names[sw_checkpoint_shard_of(ck, i)]);
+        }
+    }
+    for (size_t i = 0; i < list->n; i++)
+        head |= !strcmp(list->at[i].name, "lm_head.weight");
+    if (unties(m) && !head) {
+        const char *last = list->at[list->n - 1].shard;
+        add(list, o, modules, "lm_head.weight", m->head.w, sw_checkpoint_find(ck, m->embed.w->name), last);
+    }
+}
+
+static int merge_chain(const sw_linear *l, const sw_adapter *a, sw_device *d, float *w)
+{
+    if (!a)
+        return 0;
+    return merge_chain(l, a->next, d, w) || a->ops->merge(l, a, d, w) ? -1 : 0;
+}
+
+/* The bytes of a tensor on the host: itself on a host device, else a copy to be freed through *copy. */
+static const void *on_host(sw_device *d, const sw_tensor *t, void **copy)
+{
+    *copy = NULL;
+    if (d->host)
+        return t->data;
+    *copy = sw_malloc(sw_tensor_bytes(t));
+    return d->get(d, *copy, t->data, sw_tensor_bytes(t)) ? NULL : *copy;
+}
+
+static int write_param(const item *it, sw_device *d, sw_checkpoint_writer *w, size_t bytes)
+{
+    const sw_tensor *from = it->param->master.data ? &it->param->master : &it->param->v.t;
+    void *copy;
+    const void *have = on_host(d, from, &copy);
+    int rc = have ? 0 : -1;
+    if (!rc && !it->linear && from->dtype == it->dtype) {
+        rc = sw_checkpoint_write(w, have, bytes);
+    } else if (!rc) {
+        int64_t n = sw_numel(from);
+        float *values = sw_malloc((size_t)n * sizeof *values);
+        void *out = it->dtype == SW_F32 ? values : sw_malloc(bytes);
+        rc = sw_dequantise(values, have, from->dtype, n);
+        if (!rc && it->linear)
+            rc = merge_chain(it->linear, it->linear->adapter, d, values);
+        if (!rc && it->dtype != SW_F32)
+            rc = sw_quantise(out, it->dtype, values, n, NULL);
+        if (!rc)
+            rc = sw_checkpoint_write(w, out, bytes);
+        if (out != values)
+            free(out);
+        free(values);
+    }
+    free(copy);
+    return rc ? sw_fail_in("%s", it->name) : 0;
+}
+
+static int write_item(const item *it, sw_device *d, sw_checkpoint_writer *w, sw_save_report *report)
+{
+    int64_t n = 1;
+    for (int i = 0; i < it->ndim; i++)
+        n *= it->shape[i];
+    size_t bytes = sw_dtype_bytes(it->dtype, n);
+    report->tensors++;
+    report->bytes += bytes;
+    report->changed += it->linear != NULL;
+    return it->param ? write_param(it, d, w, bytes) : sw_checkpoint_write(w, it->raw->t.data, bytes);
+}
+
+int sw_save_json(const char *dir, const char *name, const cJSON *o)
+{
+    sw_buf b = {0};
+    sw_json_print_pretty(&b, o);
+    char *path = sw_path_join(dir, name);
+    int rc = sw_write_file(path, b.at, b.n);
+    free(path);
+    sw_buf_free(&b);
+    return rc;
+}
+
+static const char *type_name(sw_dtype t) { return t == SW_BF16 ? "bfloat16" : t == SW_F16 ? "float16" : "float32"; }
+
+static int write_config(const sw_save_options *options, const sw_model *m, const char *dir)
+{
+    const sw_entry *embed = sw_checkpoint_find(m->checkpoint, m->embed.w->name);
+    cJSON *o = m->checkpoint->config ? cJSON_Duplicate(m->checkpoint->config, true) : sw_spec_to_config(&m->spec);
+    sw_dtype t = result_type(options, embed ? embed->t.dtype : m->embed.w->v.t.dtype);
+    cJSON_DeleteItemFromObjectCaseSensitive(o, "dtype");
+    cJSON_DeleteItemFromObjectCaseSensitive(o, "torch_dtype");
+    cJSON_AddStringToObject(o, "torch_dtype", type_name(t));
+    if (unties(m)) {
+        cJSON_DeleteItemFromObjectCaseSensitive(o, "tie_word_embeddings");
+        cJSON_AddBoolToObject(o, "tie_word_embeddings", false);
+    }
+    int rc = sw_save_json(dir, "config.json", o);
+    cJSON_Delete(o);
+    return rc;
+}
+
+/* A GGUF base brings its tokenizer and chat template as metadata: they become the files of a folder. */
+static int write_tokenizer(const sw_model *m, const char *dir)
+{
+    sw_tokenizer *t = sw_tokenizer_from_gguf(m->checkpoint->gguf);
+    if (!t)
+        return -1;
+    sw_buf json = {0}, config = {0};
+    char *a = sw_path_join(dir, "tokenizer.json"), *b = sw_path_join(dir, "tokenizer_config.json");
+    int rc = sw_tokenizer_to_json(t, &json, &config) || sw_write_file(a, json.at, json.n) || sw_write_file(b, config.at, config.n) ? -1 : 0;
+    free(a);
+    free(b);
+    sw_buf_free(&json);
+    sw_buf_free(&config);
+    if (!rc) {
+        cJSON *o = cJSON_CreateObject();
+        if (m->spec.bos >= 0)
+            cJSON_AddNumberToObject(o, "bos_token_id", m->spec.bos);
+        if (m->spec.eos[0] >= 0)
+            cJSON_AddNumberToObject(o, "eos_token_id", m->spec.eos[0]);
+        rc = sw_save_json(dir, "generation_config.json", o);
+        cJSON_Delete(o);
+    }
+    sw_tokenizer_free(t);
+    return rc;
+}
+
+int sw_model_save(const sw_model *m, const sw_modules *modules, const char *dir, const sw_save_options *o, sw_save_report *report)
+{
+    *report = (sw_save_report){0};
+    items list = {0};
+    collect(&list, o, m, modules);
+    sw_checkpoint_writer *w = sw_checkpoint_writer_new(dir, o->max_shard);
+    for (size_t i = 0; i < list.n; i++)
+        sw_checkpoint_declare(w, list.at[i].name, list.at[i].dtype, list.at[i].ndim, list.at[i].shape, list.at[i].shard);
+    int rc = 0;
+    for (size_t i = 0; i < list.n && !rc; i++)
+        rc = write_item(&list.at[i], m->device, w, report);
+    free(list.at);
+    if (rc)
+        sw_checkpoint_writer_abort(w);
+    else
+        rc = sw_checkpoint_writer_finish(w);
+    if (rc || write_config(o, m, dir))
+        return -1;
+    return m->checkpoint->gguf ? write_tokenizer(m, dir) : sw_checkpoint_copy_companions(m->checkpoint->path, dir, false);
+}

@@ -62,7 +62,7 @@ typedef struct sw_value {
 } sw_value;
 
 /* A record as read; everything points into the reader and holds until its next call. */
-typedef struct sw_record {
+typedef struct sw_shard_record {
     int64_t number; /* in its shard, from 0 */
     const int32_t *ids;
     const float *weights; /* n; label i is learnt from ids 0..i-1 of its segment */
@@ -70,7 +70,7 @@ typedef struct sw_record {
     const uint32_t *segments; /* ends; one entry, n, where the shard has no such column */
     size_t n_segments;
     const sw_value *values; /* one a column, in the header's order */
-} sw_record;
+} sw_shard_record;
 
 /* ---- reading */
 
@@ -84,12 +84,12 @@ const sw_shard_info *sw_shard_info_of(const sw_shard *s);
 /* Index of a column, or -1. */
 int sw_shard_column(const sw_shard *s, const char *name);
 /* Next record from front to back: 1 a record, 0 the end (the end record was there and its counts were right), -1. */
-int sw_shard_next(sw_shard *s, sw_record *r) SW_MUST_CHECK;
+int sw_shard_next(sw_shard *s, sw_shard_record *r) SW_MUST_CHECK;
 
 /* Whether records can be read in any order (a regular file). The rest needs that, and fails on a pipe. */
 bool sw_shard_seekable(const sw_shard *s);
 int64_t sw_shard_count(const sw_shard *s); /* -1: a pipe, not known */
-int sw_shard_read(sw_shard *s, int64_t i, sw_record *r) SW_MUST_CHECK;
+int sw_shard_read(sw_shard *s, int64_t i, sw_shard_record *r) SW_MUST_CHECK;
 /* Makes record i the one that sw_shard_next gives next; on a pipe it reads and drops what comes before. */
 int sw_shard_seek(sw_shard *s, int64_t i) SW_MUST_CHECK;
 /* NULL before a pipe has been read to its end. */

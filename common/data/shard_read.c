@@ -177,13 +177,13 @@ static int read_columns_of(sw_shard *s, const char *at, size_t n)
     return shard_check_record(&s->info, &s->layout, s->values);
 }
 
-static int decode(sw_shard *s, const shard_frame *f, int64_t number, sw_record *r)
+static int decode(sw_shard *s, const shard_frame *f, int64_t number, sw_shard_record *r)
 {
     const char *at = f->raw.at + f->records.at[number - f->first];
     if (read_columns_of(s, at + 4, shard_get32(at)))
         return sw_fail_in("%s: record %lld", s->name, (long long)number);
     const shard_layout *l = &s->layout;
-    *r = (sw_record){.number = number, .values = s->values};
+    *r = (sw_shard_record){.number = number, .values = s->values};
     r->ids = s->values[l->ids].at;
     r->n = s->values[l->ids].n;
     r->weights = s->values[l->weights].at;
@@ -198,7 +198,7 @@ static int decode(sw_shard *s, const shard_frame *f, int64_t number, sw_record *
     return 0;
 }
 
-int sw_shard_next(sw_shard *s, sw_record *r)
+int sw_shard_next(sw_shard *s, sw_shard_record *r)
 {
     const shard_frame *f = &s->frames[0];
     if (s->seekable) {
@@ -222,7 +222,7 @@ int sw_shard_next(sw_shard *s, sw_record *r)
     return 1;
 }
 
-int sw_shard_read(sw_shard *s, int64_t i, sw_record *r)
+int sw_shard_read(sw_shard *s, int64_t i, sw_shard_record *r)
 {
     if (!s->seekable)
         return sw_fail("%s: a pipe is read from front to back; records in any order need a file", s->name);
@@ -244,7 +244,7 @@ int sw_shard_seek(sw_shard *s, int64_t i)
     if (i < s->next)
         return sw_fail("%s: a pipe cannot go back from record %lld to %lld; use a file", s->name, (long long)s->next,
                        (long long)i);
-    sw_record r;
+    sw_shard_record r;
     while (s->next < i) {
         int rc = sw_shard_next(s, &r);
         if (rc < 0)

@@ -10,7 +10,7 @@ enum { PIPE_BYTES = 1 << 20 };
 
 static void read_all(sw_shard *s)
 {
-    sw_record r;
+    sw_shard_record r;
     volatile double sum = 0; /* every byte that a record shows is there */
     while (s && sw_shard_next(s, &r) > 0) {
         for (size_t i = 0; i < r.n; i++)

@@ -106,7 +106,7 @@ static void write_shard(const char *to, int64_t n, size_t longest)
     cJSON_Delete(report);
 }
 
-static bool is_record(const sw_record *r, int64_t i, size_t longest)
+static bool is_record(const sw_shard_record *r, int64_t i, size_t longest)
 {
     made *m = SW_NEW(made);
     make(m, i, longest);
@@ -161,7 +161,7 @@ static int64_t read_bytes(const char *at, size_t n, bool through_pipe, bool *wro
     }
     int64_t count = 0;
     int rc = s ? 1 : -1;
-    sw_record r;
+    sw_shard_record r;
     while (s && (rc = sw_shard_next(s, &r)) > 0) {
         if (!is_record(&r, count, longest))
             *wrong = true;
@@ -197,7 +197,7 @@ static void round_trip(void **state)
     assert_true(sw_shard_totals_of(s)->frames > 10); /* or the test does not test frames */
     assert_int_equal(cJSON_GetObjectItem(sw_shard_report(s), "dropped")->valueint, 5);
 
-    sw_record r;
+    sw_shard_record r;
     for (int64_t i = 0; i < N; i++) {
         if (sw_shard_next(s, &r) != 1)
             fail_msg("record %lld: %s", (long long)i, sw_error());

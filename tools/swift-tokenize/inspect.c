@@ -64,7 +64,7 @@ static size_t labelled(const float *w, size_t n)
     return sum;
 }
 
-static int print_record(const sw_shard *s, const sw_tokenizer *t, const sw_record *r, bool colour, sw_buf *b)
+static int print_record(const sw_shard *s, const sw_tokenizer *t, const sw_shard_record *r, bool colour, sw_buf *b)
 {
     const sw_shard_info *h = sw_shard_info_of(s);
     sw_buf_printf(b, "record %lld: %zu tokens, %zu labelled", (long long)r->number, r->n, labelled(r->weights, r->n));
@@ -101,7 +101,7 @@ static int inspect_one(const tokenize_options *o, const sw_tokenizer *t, const c
     if (t)
         d = sw_tokenizer_vocab_digest(t);
     sw_buf b = {0};
-    sw_record r;
+    sw_shard_record r;
     bool colour = isatty(STDOUT_FILENO);
     int rc = t ? sw_shard_check_vocab(s, d.hex) : 0, more = 1;
     if (!rc) {

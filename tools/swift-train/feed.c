@@ -1,0 +1,262 @@
+#include "feed.h"
+
+#include "base/json.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/philox.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct train_feed {
+    feed_options o;
+    sw_shard **shards;
+    int64_t *ends; /* running count of records after each shard */
+    int n;
+    int64_t count; /* of an epoch; -1: a pipe that is read once */
+    feed_place place;
+    uint64_t *order; /* of the epoch, when files are shuffled */
+    int64_t order_of;
+    struct {
+        train_sample **at;
+        size_t n, cap;
+    } waiting; /* of a pipe */
+    bool drained, over;
+};
+
+static bool is_stdin(const char *path) { return !strcmp(path, "-"); }
+
+/* Standard input as a file without a name. */
+static sw_shard *open_spooled(const char *folder)
+{
+    const char *base = getenv("TMPDIR") && *getenv("TMPDIR") ? getenv("TMPDIR") : folder;
+    char *path = sw_strfmt("%s/swift-spool-XXXXXX", base), *block = sw_malloc(1 << 16);
+    int fd = mkstemp(path);
+    int rc = fd < 0 ? sw_fail_errno("%s: a file for the data from the pipe", path) : 0;
+    for (ssize_t got = 1; !rc && got;) {
+        got = read(STDIN_FILENO, block, 1 << 16);
+        if (got < 0 && errno != EINTR)
+            rc = sw_fail_errno("standard input");
+        for (ssize_t done = 0; !rc && done < got;) {
+            ssize_t put = write(fd, block + done, (size_t)(got - done));
+            if (put < 0 && errno != EINTR)
+                rc = sw_fail_errno("%s: the data from the pipe cannot be kept (TMPDIR names another place)", path);
+            done += put > 0 ? put : 0;
+        }
+    }
+    sw_shard *s = rc ? NULL : sw_shard_open(path);
+    if (!rc && !s)
+        sw_fail_in("standard input");
+    if (fd >= 0) {
+        close(fd);
+        unlink(path);
+    }
+    free(path);
+    free(block);
+    return s;
+}
+
+static int check_shard(const train_feed *f, const sw_shard *s, const char *name)
+{
+    const sw_shard_info *info = sw_shard_info_of(s);
+    if (f->o.vocab_digest && sw_shard_check_vocab(s, f->o.vocab_digest))
+        return -1;
+    if (info->vocab_size > f->o.vocab)
+        return sw_fail("%s: its tokenizer has %lld ids, the model's vocabulary %lld", name, (long long)info->vocab_size, (long long)f->o.vocab);
+    const sw_shard_info *first = sw_shard_info_of(f->shards[0]);
+    if (first->template_digest && info->template_digest && strcmp(first->template_digest, info->template_digest))
+        sw_warn("%s: made with another chat template (%s) than the first shard (%s)", name, info->template_name, first->template_name);
+    return 0;
+}
+
+train_feed *feed_open(char **paths, int n, const feed_options *o)
+{
+    static char *stdin_only[] = {"-"};
+    if (!n) {
+        paths = stdin_only;
+        n = 1;
+    }
+    train_feed *f = SW_NEW(train_feed);
+    f->o = *o;
+    f->shards = SW_NEW_ARRAY(sw_shard *, (size_t)n);
+    f->ends = SW_NEW_ARRAY(int64_t, (size_t)n);
+    f->order_of = -1;
+    int rc = 0;
+    for (int i = 0; i < n && !rc; i++) {
+        if (is_stdin(paths[i]) && n > 1)
+            rc = sw_fail("standard input cannot be one of several shards");
+        bool spool = is_stdin(paths[i]) && o->again;
+        if (!rc)
+            f->shards[i] = spool ? open_spooled(o->spool) : sw_shard_open(paths[i]);
+        if (f->shards[i] && o->again && !sw_shard_seekable(f->shards[i]))
+            rc = sw_fail("%s: is a pipe, which is read once; give it as standard input, or a file", paths[i]);
+        f->n += f->shards[i] != NULL;
+        rc = rc || !f->shards[i] || check_shard(f, f->shards[i], is_stdin(paths[i]) ? "standard input" : paths[i]) ? -1 : 0;
+        if (rc)
+            break;
+        int64_t records = sw_shard_count(f->shards[i]);
+        if (records < 0 && n > 1)
+            rc = sw_fail("%s: is a pipe, which cannot be one of several shards", paths[i]);
+        f->count = records < 0 ? -1 : f->count + records;
+        f->ends[i] = f->count;
+    }
+    if (!rc && !f->count)
+        rc = sw_fail("%s: holds no records", is_stdin(paths[0]) ? "standard input" : paths[0]);
+    if (rc) {
+        feed_close(f);
+        return NULL;
+    }
+    return f;
+}
+
+void feed_close(train_feed *f)
+{
+    if (!f)
+        return;
+    for (int i = 0; i < f->n; i++)
+        sw_shard_close(f->shards[i]);
+    for (size_t i = 0; i < f->waiting.n; i++)
+        free(f->waiting.at[i]);
+    free(f->waiting.at);
+    free(f->shards);
+    free(f->ends);
+    free(f->order);
+    free(f);
+}
+
+const sw_shard_info *feed_info(const train_feed *f) { return sw_shard_info_of(f->shards[0]); }
+
+bool feed_totals(const train_feed *f, sw_shard_totals *t)
+{
+    *t = (sw_shard_totals){0};
+    for (int i = 0; i < f->n; i++) {
+        const sw_shard_totals *one = sw_shard_totals_of(f->shards[i]);
+        if (!one || f->count < 0)
+            return false;
+        t->frames += one->frames;
+        t->records += one->records;
+        t->tokens += one->tokens;
+        t->labelled += one->labelled;
+        t->segments += one->segments;
+        t->longest = SW_MAX(t->longest, one->longest);
+    }
+    return true;
+}
+
+sw_digest feed_digest(const train_feed *f)
+{
+    sw_buf b = {0};
+    for (int i = 0; i < f->n; i++) {
+        const sw_shard_info *info = sw_shard_info_of(f->shards[i]);
+        const sw_shard_totals *t = f->count < 0 ? NULL : sw_shard_totals_of(f->shards[i]);
+        sw_buf_printf(&b, "%s %s %s %lld %d\n", info->tokenizer_digest, info->template_digest ? info->template_digest : "-", info->train_on,
+                      (long long)info->max_length, info->packing);
+        if (t)
+            sw_buf_printf(&b, "%lld %lld %lld %lld\n", (long long)t->records, (long long)t->tokens, (long long)t->labelled, (long long)t->longest);
+        if (t && sw_shard_report(f->shards[i]))
+            sw_json_print(&b, sw_shard_report(f->shards[i]));
+    }
+    sw_digest d = sw_digest_bytes(b.at, b.n);
+    sw_buf_free(&b);
+    return d;
+}
+
+static train_sample *copy_of(const sw_shard_record *r)
+{
+    size_t ids = r->n * sizeof *r->ids, weights = r->n * sizeof *r->weights, segments = r->n_segments * sizeof *r->segments;
+    train_sample *s = sw_malloc(sizeof *s + ids + weights + segments);
+    *s = (train_sample){.n = (int64_t)r->n, .n_segments = (int64_t)r->n_segments};
+    s->ids = (int32_t *)(s + 1);
+    s->weights = (float *)((char *)s->ids + ids);
+    s->segments = (uint32_t *)((char *)s->weights + weights);
+    if (r->n) {
+        memcpy(s->ids, r->ids, ids);
+        memcpy(s->weights, r->weights, weights);
+    }
+    memcpy(s->segments, r->segments, segments);
+    return s;
+}
+
+/* ---- files: any record at once */
+
+static int next_of_files(train_feed *f, train_sample **s)
+{
+    if (f->place.taken == f->count) {
+        f->place = (feed_place){f->place.epoch + 1, 0};
+        return 0;
+    }
+    if (f->o.shuffle && f->order_of != f->place.epoch) {
+        if (!f->order)
+            f->order = SW_NEW_ARRAY(uint64_t, (size_t)f->count);
+        sw_rng rng = {f->o.seed, (uint32_t)f->place.epoch, sw_rng_site("shuffle")};
+        sw_rng_permutation(&rng, (uint64_t)f->count, f->order);
+        f->order_of = f->place.epoch;
+    }
+    int64_t i = f->o.shuffle ? (int64_t)f->order[f->place.taken] : f->place.taken;
+    int which = 0;
+    while (i >= f->ends[which])
+        which++;
+    sw_shard_record r;
+    if (sw_shard_read(f->shards[which], i - (which ? f->ends[which - 1] : 0), &r))
+        return -1;
+    *s = copy_of(&r);
+    f->place.taken++;
+    return 1;
+}
+
+/* ---- a pipe: a draw from the records that wait, each replaced by the next that comes */
+
+static int next_of_pipe(train_feed *f, train_sample **s)
+{
+    size_t most = f->o.shuffle ? (size_t)f->o.buffer : 1;
+    while (!f->drained && f->waiting.n < most) {
+        sw_shard_record r;
+        int rc = sw_shard_next(f->shards[0], &r);
+        if (rc < 0)
+            return -1;
+        f->drained = !rc;
+        if (rc)
+            SW_PUSH(f->waiting, copy_of(&r));
+    }
+    if (!f->waiting.n) {
+        f->place.epoch += !f->over;
+        f->place.taken = 0;
+        f->over = true;
+        return 0;
+    }
+    sw_rng rng = {f->o.seed, 0, sw_rng_site("shuffle")};
+    size_t i = f->waiting.n > 1 ? (size_t)sw_rng_below(&rng, (uint64_t)f->place.taken, f->waiting.n) : 0;
+    *s = f->waiting.at[i];
+    f->waiting.at[i] = f->waiting.at[--f->waiting.n];
+    f->place.taken++;
+    return 1;
+}
+
+int feed_next(train_feed *f, train_sample **s)
+{
+    *s = NULL;
+    return f->count < 0 ? next_of_pipe(f, s) : next_of_files(f, s);
+}
+
+feed_place feed_tell(const train_feed *f) { return f->place; }
+
+int feed_seek(train_feed *f, feed_place to)
+{
+    if (f->count >= 0) {
+        if (to.epoch < 0 || to.taken < 0 || to.taken > f->count)
+            return sw_fail("record %lld of epoch %lld is asked for, an epoch has %lld", (long long)to.taken, (long long)to.epoch,
+                           (long long)f->count);
+        f->place = to;
+        return 0;
+    }
+    while (f->place.epoch < to.epoch || (f->place.epoch == to.epoch && f->place.taken < to.taken)) {
+        train_sample *s;
+        int rc = feed_next(f, &s);
+        free(s);
+        if (rc < 0 || (!rc && f->place.epoch != to.epoch))
+            return rc < 0 ? -1 : sw_fail("standard input: ends before the record at which the run is to go on; pipe the same data again");
+    }
+    return 0;
+}

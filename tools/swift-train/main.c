@@ -1,0 +1,150 @@
+/* swift-train: shards in, an adapter or a model out. */
+#include "base/fileio.h"
+#include "base/interrupt.h"
+#include "base/log.h"
+#include "train.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { AUTO = -1 };
+
+static train_options o = {
+    .tuner = "lora", .schedule = "cosine", .optimizer = "adamw", .lora_r = 8, .lora_alpha = 32, .batch = 4, .accumulate = 1,
+    .epochs = 1, .lr = AUTO, .warmup = 0.03, .weight_decay = 0.1, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1,
+    .keep = 2, .shuffle_buffer = 10000, .log_steps = 1, .shuffle = true,
+};
+
+static const char *const dtypes[] = {"auto", "f32", "bf16", NULL};
+static const char *const save_dtypes[] = {"auto", "f32", "bf16", "f16", NULL};
+
+static const sw_opt options[] = {
+    SW_GROUP("Model"),
+    SW_STR('m', "model", &o.model, "MODEL", "the base: a folder in Hugging Face layout, a GGUF file, or a hub id in the local cache"),
+    SW_CHOICE(0, "dtype", &o.dtype, dtypes, "type of activations and products; auto is bf16 where the device is faster with it, else f32"),
+    SW_FLAG(0, "dequantise", &o.dequantise, "keep a quantised base in --dtype in memory: faster, and more memory"),
+    SW_FLAG(0, "recompute", &o.recompute, "run each block again in the backward pass instead of keeping its activations"),
+    SW_SIZE(0, "max-memory", &o.max_memory, "BYTES", "fail rather than use more for weights, states and activations; 0 is no limit"),
+    SW_GROUP("Tuner"),
+    SW_STR('t', "tuner", &o.tuner, "NAME", "what is trained: lora, or full (every weight)"),
+    SW_I64(0, "lora-r", &o.lora_r, 1, 65536, "N", "rank of the LoRA matrices"),
+    SW_F64(0, "lora-alpha", &o.lora_alpha, 1e-6, 1e6, "X", "LoRA's scale: its effect is multiplied by alpha / r"),
+    SW_F64(0, "lora-dropout", &o.lora_dropout, 0, 0.999, "P", "dropout of LoRA's input"),
+    SW_FLAG(0, "rslora", &o.rslora, "scale by alpha / sqrt(r) instead"),
+    SW_LIST(0, "target-modules", &o.target_modules, "NAME",
+            "module to tune by the end of its name (q_proj), or all-linear, or re:EXPRESSION for whole paths; may be repeated; "
+            "without it, all-linear"),
+    SW_LIST(0, "modules-to-save", &o.modules_to_save, "NAME", "module to train whole beside the adapter (embed_tokens, lm_head); may be repeated"),
+    SW_STR('a', "adapter", &o.adapter, "DIR", "start from this PEFT folder; its configuration replaces the options above"),
+    SW_GROUP("Batches"),
+    SW_I64('b', "batch", &o.batch, 1, 1000000, "N", "records that are run at once"),
+    SW_I64(0, "accumulate", &o.accumulate, 1, 1000000, "N", "batches to an update. The split of the same records does not change the result"),
+    SW_F64('e', "epochs", &o.epochs, 0, 1e9, "N", "passes over the data; may be a fraction"),
+    SW_I64(0, "max-steps", &o.max_steps, 0, 1e15, "N", "end after N updates, over as many epochs as that takes unless --epochs is given; 0 is no limit"),
+    SW_FLAG(0, "shuffle", &o.shuffle, "take the records of each epoch in random order, by --seed"),
+    SW_I64(0, "shuffle-buffer", &o.shuffle_buffer, 1, 1e9, "N", "records among which a pipe that is read once is shuffled"),
+    SW_GROUP("Optimiser"),
+    SW_STR(0, "optimizer", &o.optimizer, "NAME", "adamw"),
+    SW_F64(0, "lr", &o.lr, AUTO, 1e6, "X", "learning rate; -1 is 1e-4 for adapters and 1e-5 for whole models"),
+    SW_STR(0, "schedule", &o.schedule, "NAME", "course of the learning rate: linear, cosine or constant"),
+    SW_F64(0, "warmup", &o.warmup, 0, 1e15, "N", "updates over which the rate rises from 0; below 1, a share of all updates"),
+    SW_F64(0, "weight-decay", &o.weight_decay, 0, 1e6, "X", "decoupled weight decay of matrices"),
+    SW_FLAG(0, "decay-all", &o.decay_all, "decay norms and biases too"),
+    SW_F64(0, "beta1", &o.beta1, 0, 1, "X", "decay of the first moment"),
+    SW_F64(0, "beta2", &o.beta2, 0, 1, "X", "decay of the second moment"),
+    SW_F64(0, "eps", &o.eps, 0, 1, "X", "added to the root of the second moment"),
+    SW_F64(0, "clip", &o.clip, 0, 1e30, "X", "largest norm of the gradient; 0 does not clip"),
+    SW_F64(0, "label-smoothing", &o.label_smoothing, 0, 0.999, "X", "share of each label that is spread over the vocabulary"),
+    SW_GROUP("Evaluation"),
+    SW_LIST(0, "val", &o.val, "SHARD", "validation shard; may be repeated"),
+    SW_I64(0, "eval-steps", &o.eval_steps, 0, 1e15, "N", "evaluate every N updates; 0 is at the end of each epoch"),
+    SW_FLAG(0, "eval-first", &o.eval_first, "evaluate before the first update too"),
+    SW_I64(0, "early-stop", &o.early_stop, 0, 1e9, "N",
+           "stop after N evaluations without a lower loss; the result is then the best step's. 0 does not stop"),
+    SW_GROUP("Output"),
+    SW_STR('o', "out", &o.out, "DIR", "folder for the result, its checkpoints, metrics and plot"),
+    SW_CHOICE(0, "save-dtype", &o.save_dtype, save_dtypes, "type of the weights written; auto is f32 for adapters and the base's type for whole models"),
+    SW_I64(0, "save-steps", &o.save_steps, 0, 1e15, "N", "write a checkpoint every N updates; 0 is at the end of each epoch"),
+    SW_F64(0, "save-minutes", &o.save_minutes, 0, 1e9, "N", "and after N minutes without one; 0 does not"),
+    SW_I64(0, "keep", &o.keep, 0, 1e9, "N", "checkpoints to keep, the newest; 0 keeps all"),
+    SW_FLAG(0, "resume", &o.resume, "go on from the newest checkpoint of --out, to the same bits as without a stop; begins where there is none"),
+    SW_FLAG(0, "overwrite", &o.overwrite, "remove the checkpoints of an earlier run from --out and begin anew"),
+    SW_STR(0, "metrics", &o.metrics, "FILE", "write the metrics here too; - is standard output. DIR/metrics.jsonl always has them"),
+    SW_I64(0, "log-steps", &o.log_steps, 1, 1e9, "N", "a record of metrics every N updates"),
+    SW_STR(0, "plot", &o.plot, "FILE", "plot of the metrics, .svg or .png, drawn at the end and on SIGUSR1; none draws none; without it, DIR/plot.svg"),
+    SW_FLAG(0, "estimate", &o.estimate, "train nothing: print parameters, memory and time that the run would take"),
+    SW_DEVICE_OPT,
+    SW_COMMON_OPTS,
+    SW_OPT_END,
+};
+
+static const sw_example examples[] = {
+    {"Tune a LoRA on a stream of records", "swift-tokenize --model M train.jsonl | swift-train --model M --out out"},
+    {"From shards, with validation and early stop",
+     "swift-train --model M --epochs 3 --val val.shard --eval-steps 100 --early-stop 3 --out out train.shard"},
+    {"Train every weight of a small model in f32", "swift-train --model M --tuner full --dtype f32 --lr 2e-5 --out out train.shard"},
+    {"Go on after a stop or a kill", "swift-train --model M --resume --out out train.shard"},
+    {"See what it would take", "swift-train --model M --estimate train.shard"},
+    {0},
+};
+
+const sw_program swift_train = {
+    .name = "swift-train",
+    .summary = "fine-tune a language model on token shards",
+    .operands = "[SHARD...]",
+    .opts = options,
+    .examples = examples,
+};
+
+static int check_usage(void)
+{
+    if (!o.model)
+        return sw_usage("--model is needed");
+    if (!o.out && !o.estimate)
+        return sw_usage("--out is needed: a folder for the result");
+    if (o.resume && o.overwrite)
+        return sw_usage("--resume and --overwrite exclude each other");
+    if (strcmp(o.tuner, "lora") && strcmp(o.tuner, "full"))
+        return sw_usage("--tuner '%s' is not known; known are lora and full", o.tuner);
+    if (o.adapter && !strcmp(o.tuner, "full"))
+        return sw_usage("--adapter and --tuner full exclude each other; merge the adapter first (swift-merge)");
+    if (o.lr != AUTO && !(o.lr >= 0))
+        return sw_usage("--lr %g is negative", o.lr);
+    if (o.beta1 >= 1 || o.beta2 >= 1)
+        return sw_usage("--beta1 and --beta2 must be below 1");
+    if (o.max_steps && !sw_option_given("epochs"))
+        o.epochs = INFINITY;
+    if (!o.max_steps && !(o.epochs > 0))
+        return sw_usage("--epochs must be more than 0");
+    if ((o.early_stop || o.eval_steps || o.eval_first) && !o.val.n)
+        return sw_usage("--early-stop, --eval-steps and --eval-first need --val");
+    if (o.plot && strcmp(o.plot, "none") && !sw_ends_with(o.plot, ".svg") && !sw_ends_with(o.plot, ".png"))
+        return sw_usage("--plot %s: the name must end in .svg or .png", o.plot);
+    if (o.lr == AUTO)
+        o.lr = strcmp(o.tuner, "full") ? 1e-4 : 1e-5;
+    if (!sw_schedule_find(o.schedule) || !sw_optimizer_find(o.optimizer))
+        return sw_usage("%s", sw_error());
+    return 0;
+}
+
+static int body(int n, char **shards)
+{
+    int status = check_usage();
+    if (status)
+        return status;
+    if (!o.estimate) {
+        if (!o.resume && !o.overwrite && snapshot_any(o.out))
+            return sw_fail("%s: holds checkpoints of an earlier run; --resume goes on with it, --overwrite begins anew", o.out);
+        if (sw_mkdirs(o.out) || (o.overwrite && snapshot_remove_all(o.out)))
+            return -1;
+    }
+    sw_interrupt_install();
+    train_run r;
+    int rc = train_open(&r, &o, n, shards);
+    if (!rc)
+        rc = o.estimate ? train_estimate(&r) : train_loop(&r);
+    train_close(&r);
+    return rc;
+}
+
+int main(int argc, char **argv) { return sw_main(&swift_train, argc, argv, body); }

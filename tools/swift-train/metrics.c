@@ -1,0 +1,74 @@
+#include "metrics.h"
+
+#include "base/fileio.h"
+#include "base/json.h"
+#include "base/memory.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct sw_metrics {
+    FILE *f;
+    char *path;
+};
+
+/* Records of an earlier run up to a step. A last line without an end is one that a kill cut. */
+static int keep_records(const char *path, int64_t last)
+{
+    sw_buf all = {0}, kept = {0};
+    int rc = sw_is_file(path) ? sw_read_file(path, &all) : 0;
+    for (size_t at = 0; !rc && at < all.n;) {
+        const char *end = memchr(all.at + at, '\n', all.n - at);
+        if (!end)
+            break;
+        size_t n = (size_t)(end - (all.at + at)) + 1;
+        cJSON *o = sw_json_parse(all.at + at, n);
+        int64_t step = -1;
+        if (o && !sw_json_i64(o, "step", 0, INT64_MAX / 2, 0, &step) && step <= last)
+            sw_buf_add(&kept, all.at + at, n);
+        cJSON_Delete(o);
+        at += n;
+    }
+    rc = rc ? rc : sw_write_file(path, kept.at ? kept.at : "", kept.n);
+    sw_buf_free(&all);
+    sw_buf_free(&kept);
+    return rc;
+}
+
+sw_metrics *sw_metrics_open(const char *path, int64_t keep)
+{
+    bool out = !strcmp(path, "-");
+    if (!out && keep >= 0 && sw_is_file(path) && keep_records(path, keep))
+        return NULL;
+    FILE *f = out ? stdout : fopen(path, keep >= 0 ? "ab" : "wb");
+    if (!f)
+        return sw_fail_errno("%s", path), NULL;
+    sw_metrics *m = SW_NEW(sw_metrics);
+    *m = (sw_metrics){f, sw_strdup(path)};
+    return m;
+}
+
+int sw_metrics_write(sw_metrics *m, const cJSON *record)
+{
+    sw_buf b = {0};
+    sw_json_print(&b, record);
+    sw_buf_putc(&b, '\n');
+    int rc = fwrite(b.at, 1, b.n, m->f) != b.n || fflush(m->f) ? sw_fail_errno("%s: write", m->path) : 0;
+    sw_buf_free(&b);
+    return rc;
+}
+
+int sw_metrics_close(sw_metrics *m)
+{
+    if (!m)
+        return 0;
+    int rc = ferror(m->f) ? sw_fail("%s: not all could be written", m->path) : 0;
+    if (m->f != stdout && fclose(m->f) && !rc)
+        rc = sw_fail_errno("%s: write", m->path);
+    free(m->path);
+    free(m);
+    return rc;
+}
+int sw_metrics_plot(const char *metrics, const char *out, const char *title) { (void)metrics,(void)out,(void)title; return sw_fail("not yet"); }

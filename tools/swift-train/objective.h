@@ -1,0 +1,41 @@
+/* Objectives: what is minimised, from per-token log-probabilities. An objective is one file and one row in objective.c. */
+#ifndef SWIFT_TRAIN_OBJECTIVE_H
+#define SWIFT_TRAIN_OBJECTIVE_H
+
+#include "model/model.h"
+
+/* Part of a batch that is run at once: sequences one after the other, without padding. */
+typedef struct sw_micro_batch {
+    int64_t n, n_seqs;
+    const int32_t *ids;     /* host [n] */
+    const int64_t *lengths; /* host [n_seqs] */
+    /* Host [n]: what position i is to predict (the next token of its sequence), -1 nothing; and the loss weight of that
+     * prediction, not 0 where there is a target. */
+    const int32_t *targets;
+    const float *weights;
+} sw_micro_batch;
+
+typedef struct sw_objective_options {
+    double label_smoothing;
+} sw_objective_options;
+
+/* Sums, so that parts of a batch add up in any split. */
+typedef struct sw_loss {
+    double loss;    /* sum of weighted token losses, over the divisor */
+    double weight;  /* sum of the weights of the labelled tokens */
+    double correct; /* labelled tokens whose most likely token is the target */
+    double labelled;
+} sw_loss;
+
+typedef struct sw_objective {
+    const char *name; /* --objective */
+    /* Runs forward, and with `backward` adds to the gradients of the trained parameters. divisor: what the sum of the
+     * batch's token losses is divided by (labelled tokens of the whole optimiser step), so that the split does not
+     * matter. Adds to *sum. Resets the context. */
+    int (*run)(sw_ctx *c, sw_model *m, const sw_micro_batch *b, const sw_objective_options *o, double divisor, bool backward,
+               bool recompute, sw_loss *sum);
+} sw_objective;
+
+extern const sw_objective sw_objective_sft;
+
+#endif

@@ -1,0 +1,180 @@
+#include "train.h"
+
+#include "base/fileio.h"
+#include "base/json.h"
+#include "base/memory.h"
+#include "store/checkpoint.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Name of the file that makes a folder loadable: put in place last. */
+static const char *config_name(const train_run *r) { return r->tuned ? "adapter_config.json" : "config.json"; }
+
+static void add_id(cJSON *list, int32_t id)
+{
+    for (const cJSON *have = list->child; have; have = have->next)
+        if (have->valuedouble == id)
+            return;
+    if (id >= 0)
+        cJSON_AddItemToArray(list, cJSON_CreateNumber(id));
+}
+
+/* The base's generation settings, with the end token of the template that was trained among those that end. */
+static int write_generation_config(const train_run *r, const char *dir)
+{
+    const sw_checkpoint *ck = r->model->checkpoint;
+    char *path = sw_path_join(ck->path, "generation_config.json");
+    cJSON *o = !ck->gguf && sw_is_file(path) ? sw_json_load(path) : cJSON_CreateObject();
+    free(path);
+    if (!o)
+        return -1;
+    cJSON *list = cJSON_CreateArray();
+    add_id(list, r->end_token);
+    const cJSON *had = sw_json_get(o, "eos_token_id");
+    for (const cJSON *v = cJSON_IsArray(had) ? had->child : had; v; v = cJSON_IsArray(had) ? v->next : NULL)
+        if (cJSON_IsNumber(v))
+            add_id(list, (int32_t)v->valuedouble);
+    for (size_t i = 0; i < SW_COUNT(r->model->spec.eos) && r->model->spec.eos[i] >= 0; i++)
+        add_id(list, r->model->spec.eos[i]);
+    cJSON_DeleteItemFromObjectCaseSensitive(o, "eos_token_id");
+    if (cJSON_GetArraySize(list) > 1) {
+        cJSON_AddItemToObject(o, "eos_token_id", list);
+    } else {
+        if (list->child)
+            cJSON_AddNumberToObject(o, "eos_token_id", list->child->valuedouble);
+        cJSON_Delete(list);
+    }
+    if (r->model->spec.bos >= 0 && !sw_json_get(o, "bos_token_id"))
+        cJSON_AddNumberToObject(o, "bos_token_id", r->model->spec.bos);
+    int rc = sw_save_json(dir, "generation_config.json", o);
+    cJSON_Delete(o);
+    return rc;
+}
+
+/* A whole model brings its tokenizer: its end token becomes the template's, and so does the template. */
+static int write_tokenizer_config(const train_run *r, const char *dir)
+{
+    char *path = sw_path_join(dir, "tokenizer_config.json");
+    cJSON *o = sw_is_file(path) ? sw_json_load(path) : cJSON_CreateObject();
+    free(path);
+    if (!o)
+        return -1;
+    sw_span piece = sw_token_piece(r->tokenizer, r->end_token);
+    char *text = sw_strndup(piece.at, piece.n);
+    cJSON_DeleteItemFromObjectCaseSensitive(o, "eos_token");
+    cJSON_AddStringToObject(o, "eos_token", text);
+    cJSON_DeleteItemFromObjectCaseSensitive(o, "chat_template");
+    cJSON_AddStringToObject(o, "chat_template", feed_info(r->feed)->template_text);
+    free(text);
+    int rc = sw_save_json(dir, "tokenizer_config.json", o);
+    cJSON_Delete(o);
+    return rc;
+}
+
+static int write_template(const train_run *r, const char *dir)
+{
+    const char *text = feed_info(r->feed)->template_text;
+    char *path = sw_path_join(dir, "chat_template.jinja");
+    int rc = text ? sw_write_file(path, text, strlen(text)) : 0;
+    free(path);
+    return rc || (text && !r->tuned && r->end_token >= 0 && write_tokenizer_config(r, dir)) || write_generation_config(r, dir) ? -1 : 0;
+}
+
+/* How the folder was made. */
+static int write_history(const train_run *r, const char *dir)
+{
+    const sw_shard_info *info = feed_info(r->feed);
+    cJSON *o = cJSON_CreateObject(), *data = cJSON_CreateObject();
+    cJSON_AddStringToObject(o, "program", "swift-train " SW_VERSION);
+    cJSON_AddStringToObject(o, "command", sw_command_line());
+    cJSON_AddItemToObject(o, "options", sw_options_json(&swift_train));
+    cJSON_AddStringToObject(o, "device", r->device->description);
+    cJSON_AddNumberToObject(o, "step", (double)r->state.step);
+    cJSON_AddNumberToObject(o, "tokens", r->state.tokens);
+    cJSON_AddStringToObject(data, "digest", feed_digest(r->feed).hex);
+    cJSON_AddStringToObject(data, "tokenizer", info->tokenizer_digest);
+    cJSON_AddStringToObject(data, "command", info->command_line);
+    cJSON_AddItemToObject(o, "data", data);
+    int rc = sw_save_json(dir, "swift-train.json", o);
+    cJSON_Delete(o);
+    return rc;
+}
+
+int result_write(const train_run *r, const char *dir)
+{
+    static const sw_dtype types[] = {SW_DTYPE_COUNT, SW_F32, SW_BF16, SW_F16};
+    sw_dtype type = types[r->o->save_dtype];
+    sw_save_report report;
+    if (r->tuned ? sw_tuned_save(r->tuned, dir, type == SW_DTYPE_COUNT ? SW_F32 : type)
+                 : sw_model_save(r->model, &r->modules, dir, &(sw_save_options){.dtype = type, .max_shard = (size_t)5 << 30}, &report))
+        return -1;
+    return write_template(r, dir) || write_history(r, dir) ? -1 : 0;
+}
+
+static int write_folder(const train_run *r, const char *path)
+{
+    sw_outdir dir;
+    if (sw_outdir_begin(&dir, path))
+        return -1;
+    if (result_write(r, dir.temporary)) {
+        sw_outdir_abort(&dir);
+        return -1;
+    }
+    return sw_outdir_commit(&dir);
+}
+
+int result_save_best(const train_run *r)
+{
+    char *path = sw_path_join(r->o->out, "best");
+    int rc = write_folder(r, path);
+    free(path);
+    return rc;
+}
+
+/* Moves the files of a finished folder into --out; the configuration goes away first and comes last, so that nothing
+ * loads a mixture. link: leave them in the folder too. */
+static int move_files(const train_run *r, const char *from, bool keep)
+{
+    char *last = sw_path_join(r->o->out, config_name(r));
+    int rc = unlink(last) && sw_is_file(last) ? sw_fail_errno("%s: cannot be replaced", last) : 0;
+    for (int round = 0; round < 2 && !rc; round++) {
+        DIR *d = opendir(from);
+        if (!d)
+            rc = sw_fail_errno("%s", from);
+        for (struct dirent *e; !rc && (e = readdir(d));) {
+            if (e->d_name[0] == '.' || (strcmp(e->d_name, config_name(r)) == 0) != (round == 1))
+                continue;
+            char *a = sw_path_join(from, e->d_name), *b = sw_path_join(r->o->out, e->d_name);
+            char *step = sw_strfmt("%s.tmp.%ld", b, (long)getpid());
+            if (keep) { /* a second name of the same file, or a copy where the file system has none */
+                unlink(step);
+                if (link(a, step)) {
+                    sw_mapping m = {0};
+                    rc = sw_map_file(a, &m) || sw_write_file(step, m.at, m.n) ? -1 : 0;
+                    sw_unmap_file(&m);
+                }
+            }
+            if (!rc && rename(keep ? step : a, b))
+                rc = sw_fail_errno("%s: cannot be put in place", b);
+            free(a);
+            free(b);
+            free(step);
+        }
+        if (d)
+            closedir(d);
+    }
+    free(last);
+    return rc ? rc : sw_sync_dir(r->o->out);
+}
+
+int result_finish(const train_run *r, bool best)
+{
+    char *from = sw_path_join(r->o->out, best ? "best" : ".result");
+    int rc = (best ? 0 : write_folder(r, from)) || move_files(r, from, best) || (best ? 0 : sw_remove_tree(from)) ? -1 : 0;
+    free(from);
+    return rc;
+}

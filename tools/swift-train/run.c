@@ -1,0 +1,270 @@
+#include "train.h"
+
+#include "base/fileio.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "store/checkpoint.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- the model and what trains */
+
+/* The last parts of the paths of all Linears, as PEFT saves all-linear. */
+static void add_all_linear(cJSON *list, const sw_modules *modules)
+{
+    for (size_t i = 0; i < modules->n; i++) {
+        if (modules->at[i].kind != SW_MODULE_LINEAR)
+            continue;
+        const char *dot = strrchr(modules->at[i].path, '.'), *name = dot ? dot + 1 : modules->at[i].path;
+        bool known = false;
+        for (const cJSON *have = list->child; have; have = have->next)
+            known |= !strcmp(have->valuestring, name);
+        if (!known)
+            cJSON_AddItemToArray(list, cJSON_CreateString(name));
+    }
+}
+
+static int target_modules(const train_run *r, cJSON *config)
+{
+    const sw_strings *names = &r->o->target_modules;
+    if (names->n == 1 && sw_starts_with(names->at[0], "re:")) {
+        cJSON_AddStringToObject(config, "target_modules", names->at[0] + 3);
+        return 0;
+    }
+    cJSON *list = cJSON_AddArrayToObject(config, "target_modules");
+    if (!names->n)
+        add_all_linear(list, &r->modules);
+    for (size_t i = 0; i < names->n; i++) {
+        if (sw_starts_with(names->at[i], "re:"))
+            return sw_fail("--target-modules: an expression (re:) stands alone; put the alternatives into it");
+        if (!strcmp(names->at[i], "all-linear"))
+            add_all_linear(list, &r->modules);
+        else
+            cJSON_AddItemToArray(list, cJSON_CreateString(names->at[i]));
+    }
+    return 0;
+}
+
+static sw_tuned *attach_lora(train_run *r)
+{
+    const train_options *o = r->o;
+    cJSON *c = cJSON_CreateObject();
+    cJSON_AddStringToObject(c, "peft_type", "LORA");
+    cJSON_AddStringToObject(c, "task_type", "CAUSAL_LM");
+    cJSON_AddStringToObject(c, "base_model_name_or_path", o->model);
+    cJSON_AddNumberToObject(c, "r", (double)o->lora_r);
+    cJSON_AddNumberToObject(c, "lora_alpha", o->lora_alpha);
+    cJSON_AddNumberToObject(c, "lora_dropout", o->lora_dropout);
+    cJSON_AddBoolToObject(c, "use_rslora", o->rslora);
+    cJSON_AddStringToObject(c, "bias", "none");
+    cJSON_AddBoolToObject(c, "fan_in_fan_out", false);
+    cJSON_AddBoolToObject(c, "inference_mode", true);
+    int rc = target_modules(r, c);
+    if (o->modules_to_save.n) {
+        cJSON *list = cJSON_AddArrayToObject(c, "modules_to_save");
+        for (size_t i = 0; i < o->modules_to_save.n; i++)
+            cJSON_AddItemToArray(list, cJSON_CreateString(o->modules_to_save.at[i]));
+    } else {
+        cJSON_AddNullToObject(c, "modules_to_save");
+    }
+    sw_tuned *t = rc ? NULL : sw_tuner_attach(&r->modules, c, (uint64_t)sw_common_opts.seed);
+    cJSON_Delete(c);
+    return t;
+}
+
+static int open_model(train_run *r)
+{
+    const train_options *o = r->o;
+    r->device = sw_device_open(sw_common_opts.device);
+    if (!r->device)
+        return -1;
+    r->compute = o->dtype == 1 ? SW_F32 : o->dtype == 2 ? SW_BF16 : r->device->low_precision ? SW_BF16 : SW_F32;
+    bool full = !strcmp(o->tuner, "full") && !o->adapter;
+    /* Values that train keep the file's precision in their f32 masters. */
+    r->model = sw_model_load(o->model, r->device, &(sw_load_options){.dtype = full ? SW_DTYPE_COUNT : r->compute, .dequantise = o->dequantise});
+    if (!r->model)
+        return -1;
+    if (r->model->spec.task != SW_TASK_LM)
+        return sw_fail("%s: is a classifier or reward model; this objective needs a language model", o->model);
+    r->modules = sw_model_modules(r->model);
+    sw_params list = r->model->params;
+    if (!full) {
+        r->tuned = o->adapter ? sw_tuner_attach_folder(&r->modules, o->adapter) : attach_lora(r);
+        if (!r->tuned)
+            return -1;
+        list = sw_tuned_trainable(r->tuned);
+    }
+    for (size_t i = 0; i < list.n; i++) {
+        list.at[i]->trainable = true;
+        list.at[i]->decay = o->decay_all || list.at[i]->v.t.ndim >= 2;
+    }
+    int rc = sw_flat_build(&r->flat, &list, r->device, r->compute);
+    if (!full)
+        free(list.at);
+    return rc;
+}
+
+static int open_optimizer(train_run *r)
+{
+    const train_options *o = r->o;
+    sw_optimizer_options options = {o->weight_decay, o->beta1, o->beta2, o->eps};
+    if (sw_optimizer_init(&r->optimizer, sw_optimizer_find(o->optimizer), &options, &r->flat) ||
+        sw_ctx_init(&r->ctx, r->device, r->compute))
+        return -1;
+    r->ctx_ready = true;
+    size_t states = 0;
+    while (states < SW_OPTIMIZER_STATES && r->optimizer.state[states].data)
+        states++;
+    r->fixed_bytes = (size_t)r->flat.n * ((2 + states) * sizeof(float)) + (r->flat.low.data ? sw_tensor_bytes(&r->flat.low) : 0);
+    for (size_t i = 0; i < r->model->params.n; i++)
+        if (!r->model->params.at[i]->trainable)
+            r->fixed_bytes += sw_tensor_bytes(&r->model->params.at[i]->v.t);
+    if (o->max_memory) {
+        char have[32], limit[32];
+        if (r->fixed_bytes >= (size_t)o->max_memory)
+            return sw_fail("--max-memory %s: weights, gradients and optimiser states alone take %s", sw_human_bytes((double)o->max_memory, limit),
+                           sw_human_bytes((double)r->fixed_bytes, have));
+        sw_ctx_limit(&r->ctx, (size_t)o->max_memory - r->fixed_bytes);
+    }
+    r->schedule = sw_schedule_find(o->schedule);
+    r->objective = &sw_objective_sft;
+    r->objective_options = (sw_objective_options){o->label_smoothing};
+    r->lr = o->lr;
+    return 0;
+}
+
+/* ---- the data */
+
+static int open_tokenizer(train_run *r)
+{
+    const sw_checkpoint *ck = r->model->checkpoint;
+    char *file = sw_path_join(ck->path, "tokenizer.json");
+    bool none = !ck->gguf && !sw_is_file(file);
+    free(file);
+    if (none) {
+        sw_warn("%s: has no tokenizer.json, so it cannot be checked that the data was made with its tokenizer", ck->path);
+        return 0;
+    }
+    r->tokenizer = ck->gguf ? sw_tokenizer_from_gguf(ck->gguf) : sw_tokenizer_load(ck->path);
+    return r->tokenizer ? 0 : -1;
+}
+
+static int open_data(train_run *r, int n, char **shards)
+{
+    const train_options *o = r->o;
+    sw_digest vocab = {""};
+    if (r->tokenizer)
+        vocab = sw_tokenizer_vocab_digest(r->tokenizer);
+    bool counted = !o->max_steps && (strcmp(r->schedule->name, "constant") || (o->warmup > 0 && o->warmup < 1));
+    feed_options f = {.shuffle = o->shuffle, .seed = (uint64_t)sw_common_opts.seed, .buffer = o->shuffle_buffer, .vocab = r->model->spec.vocab,
+                      .again = counted || o->estimate || (isfinite(o->epochs) && o->epochs > 1), .spool = o->out ? o->out : "/tmp",
+                      .vocab_digest = r->tokenizer ? vocab.hex : NULL};
+    r->feed = feed_open(shards, n, &f);
+    if (!r->feed)
+        return -1;
+    for (size_t i = 0; i < o->val.n; i++)
+        if (!strcmp(o->val.at[i], "-"))
+            return sw_fail("--val -: a validation shard is read again and again, so it must be a file");
+    f.shuffle = false;
+    f.again = true;
+    if (o->val.n && !(r->val = feed_open((char **)o->val.at, (int)o->val.n, &f)))
+        return sw_fail_in("--val");
+    return 0;
+}
+
+/* Conversations that never end in training never end in use: the end token must be among the labels. Looks at the first
+ * records of files. */
+static int check_end_token(train_run *r)
+{
+    const sw_shard_info *info = feed_info(r->feed);
+    r->end_token = -1;
+    if (!info->template_text || !r->tokenizer)
+        return 0;
+    sw_template *t = sw_template_from_text(r->tokenizer, info->template_name, info->template_text, strlen(info->template_text));
+    if (!t)
+        return -1;
+    r->end_token = sw_template_end_token(t);
+    sw_template_free(t);
+    sw_shard_totals totals;
+    if (r->end_token < 0 || !feed_totals(r->feed, &totals))
+        return 0;
+    bool seen = false;
+    int64_t looked = 0;
+    for (train_sample *s; !seen && looked < SW_MIN(totals.records, 1000); looked++) {
+        int rc = feed_next(r->feed, &s);
+        if (rc < 1)
+            return rc;
+        for (int64_t i = 1; i < s->n && !seen; i++)
+            seen = s->ids[i] == r->end_token && s->weights[i] != 0;
+        free(s);
+    }
+    if (!seen) {
+        sw_span piece = sw_token_piece(r->tokenizer, r->end_token);
+        sw_warn("none of the first %lld records trains the template's end token %.*s: the tuned model may never stop (see --train-on of "
+                "swift-tokenize)", (long long)looked, (int)piece.n, piece.at);
+    }
+    return feed_seek(r->feed, (feed_place){0, 0});
+}
+
+static void plan_steps(train_run *r)
+{
+    const train_options *o = r->o;
+    int64_t per_step = o->batch * o->accumulate;
+    sw_shard_totals t;
+    if (feed_totals(r->feed, &t)) {
+        r->epoch_steps = (t.records + per_step - 1) / per_step;
+        double all = ceil(o->epochs * (double)r->epoch_steps - 1e-9);
+        r->steps = o->max_steps && (double)o->max_steps < all ? o->max_steps : (int64_t)all;
+    } else {
+        r->steps = o->max_steps;
+    }
+    r->warmup = (int64_t)(o->warmup < 1 ? ceil(o->warmup * (double)r->steps - 1e-9) : o->warmup);
+}
+
+static int check_lengths(const train_run *r)
+{
+    sw_shard_totals t;
+    int64_t most = r->model->spec.max_position;
+    if (feed_totals(r->feed, &t) && t.segments == t.records && most > 0 && t.longest > most)
+        sw_warn("the longest record has %lld tokens, the model was made for %lld (see --max-length of swift-tokenize)", (long long)t.longest,
+                (long long)most);
+    return 0;
+}
+
+int train_open(train_run *r, const train_options *o, int n, char **shards)
+{
+    *r = (train_run){.o = o, .end_token = -1};
+    r->state.best_step = r->state.last_eval = -1;
+    r->state.best_loss = INFINITY;
+    if (open_model(r) || open_optimizer(r) || open_tokenizer(r) || open_data(r, n, shards) || check_end_token(r) || check_lengths(r))
+        return -1;
+    plan_steps(r);
+    if (o->out) {
+        r->metrics_path = sw_path_join(o->out, "metrics.jsonl");
+        if (!o->plot || strcmp(o->plot, "none"))
+            r->plot_path = o->plot ? sw_strdup(o->plot) : sw_path_join(o->out, "plot.svg");
+    }
+    return 0;
+}
+
+void train_close(train_run *r)
+{
+    feed_close(r->feed);
+    feed_close(r->val);
+    sw_tokenizer_free(r->tokenizer);
+    if (r->ctx_ready)
+        sw_ctx_free(&r->ctx);
+    sw_optimizer_free(&r->optimizer);
+    if (r->flat.device)
+        sw_flat_free(&r->flat);
+    free(r->modules.at);
+    sw_model_free(r->model);
+    sw_tuned_free(r->tuned);
+    if (r->device)
+        r->device->close(r->device);
+    free(r->metrics_path);
+    free(r->plot_path);
+}

@@ -1,0 +1,305 @@
+/* Checkpoints: OUT/checkpoint-STEP is a result that others load, with state.safetensors (master values and moments, f32,
+ * by parameter) and trainer_state.json (counters, place in the data, the settings that must not change) beside it. */
+#include "train.h"
+
+#include "base/fileio.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "store/safetensors.h"
+
+#include <dirent.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char prefix[] = "checkpoint-";
+
+/* ---- finding them */
+
+typedef struct steps {
+    int64_t *at;
+    size_t n, cap;
+} steps;
+
+static int by_step(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* The steps of whole checkpoints, ascending; names that are being built or removed do not match. */
+static steps list_steps(const char *out)
+{
+    steps s = {0};
+    DIR *d = opendir(out);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        const char *digits = e->d_name + strlen(prefix);
+        if (!sw_starts_with(e->d_name, prefix) || !*digits || strspn(digits, "0123456789") != strlen(digits) || strlen(digits) > 18)
+            continue;
+        SW_PUSH(s, strtoll(digits, NULL, 10));
+    }
+    if (d)
+        closedir(d);
+    if (s.n)
+        qsort(s.at, s.n, sizeof *s.at, by_step);
+    return s;
+}
+
+static char *step_path(const char *out, int64_t step) { return sw_strfmt("%s/%s%lld", out, prefix, (long long)step); }
+
+bool snapshot_any(const char *out)
+{
+    steps s = list_steps(out);
+    free(s.at);
+    return s.n > 0;
+}
+
+static int remove_first(const char *out, const steps *s, size_t n)
+{
+    int rc = 0;
+    for (size_t i = 0; i < n && !rc; i++) {
+        char *path = step_path(out, s->at[i]);
+        rc = sw_remove_tree(path);
+        free(path);
+    }
+    return rc;
+}
+
+int snapshot_remove_all(const char *out)
+{
+    steps s = list_steps(out);
+    int rc = remove_first(out, &s, s.n);
+    free(s.at);
+    return rc;
+}
+
+/* ---- the settings that a run keeps when it resumes */
+
+static cJSON *settings_of(const train_run *r)
+{
+    const sw_spec *s = &r->model->spec;
+    cJSON *o = cJSON_CreateObject();
+    sw_buf tuner = {0};
+    if (r->tuned) {
+        cJSON *config = cJSON_Duplicate(r->tuned->config, true);
+        cJSON_DeleteItemFromObjectCaseSensitive(config, "base_model_name_or_path");
+        sw_json_print(&tuner, config);
+        cJSON_Delete(config);
+    }
+    char *model = sw_strfmt("%s, %lld layers of %lld, vocabulary %lld, %lld parameters", s->family, (long long)s->layers, (long long)s->hidden,
+                            (long long)s->vocab, (long long)sw_model_parameter_count(r->model, false));
+    cJSON_AddStringToObject(o, "model", model);
+    cJSON_AddStringToObject(o, "tuner", r->tuned ? tuner.at : "full");
+    cJSON_AddStringToObject(o, "data", feed_digest(r->feed).hex);
+    cJSON_AddStringToObject(o, "optimizer", r->o->optimizer);
+    cJSON_AddStringToObject(o, "dtype", r->compute == SW_F32 ? "f32" : "bf16");
+    cJSON_AddNumberToObject(o, "seed", (double)sw_common_opts.seed);
+    cJSON_AddNumberToObject(o, "records of an update", (double)(r->o->batch * r->o->accumulate));
+    cJSON_AddBoolToObject(o, "shuffle", r->o->shuffle);
+    free(model);
+    sw_buf_free(&tuner);
+    return o;
+}
+
+static int same_settings(const cJSON *then, const cJSON *now)
+{
+    for (const cJSON *n = now->child; n; n = n->next) {
+        const cJSON *t = sw_json_get(then, n->string);
+        if (t && cJSON_Compare(t, n, true))
+            continue;
+        sw_buf a = {0}, b = {0};
+        sw_json_print(&a, t ? t : n);
+        sw_json_print(&b, n);
+        int rc = sw_fail("%s was %.200s and is %.200s now; a run that resumes keeps it (--overwrite begins anew)", n->string, t ? a.at : "not noted", b.at);
+        sw_buf_free(&a);
+        sw_buf_free(&b);
+        return rc;
+    }
+    return 0;
+}
+
+/* ---- counters */
+
+typedef struct field {
+    const char *name;
+    double *number;
+    int64_t *whole;
+} field;
+
+enum { FIELDS = 18 };
+
+static void fields_of(train_state *s, field f[FIELDS])
+{
+    train_window *w = &s->window;
+    const field all[FIELDS] = {
+        {"step", NULL, &s->step}, {"epoch", NULL, &s->place.epoch}, {"taken", NULL, &s->place.taken}, {"tokens", &s->tokens, NULL},
+        {"elapsed", &s->elapsed, NULL}, {"best_loss", &s->best_loss, NULL}, {"best_step", NULL, &s->best_step},
+        {"bad_evals", NULL, &s->bad_evals}, {"last_eval", NULL, &s->last_eval}, {"window_updates", NULL, &w->updates}, {"window_loss", &w->loss, NULL},
+        {"window_norm", &w->norm, NULL}, {"window_tokens", &w->tokens, NULL}, {"window_seconds", &w->seconds, NULL},
+        {"window_sum_loss", &w->sum.loss, NULL}, {"window_sum_weight", &w->sum.weight, NULL}, {"window_correct", &w->sum.correct, NULL},
+        {"window_labelled", &w->sum.labelled, NULL},
+    };
+    memcpy(f, all, sizeof all);
+}
+
+static int write_counters(train_run *r, const char *dir)
+{
+    field f[FIELDS];
+    fields_of(&r->state, f);
+    cJSON *o = cJSON_CreateObject();
+    for (int i = 0; i < FIELDS; i++)
+        cJSON_AddNumberToObject(o, f[i].name, f[i].number ? *f[i].number : (double)*f[i].whole); /* infinity becomes null */
+    cJSON_AddNumberToObject(o, "optimizer_steps", (double)r->optimizer.steps);
+    cJSON_AddItemToObject(o, "settings", settings_of(r));
+    int rc = sw_save_json(dir, "trainer_state.json", o);
+    cJSON_Delete(o);
+    return rc;
+}
+
+static int read_counters(train_run *r, const char *dir)
+{
+    char *path = sw_path_join(dir, "trainer_state.json");
+    cJSON *o = sw_json_load(path), *now = settings_of(r);
+    train_state s = {0};
+    field f[FIELDS];
+    fields_of(&s, f);
+    int rc = o ? 0 : -1;
+    for (int i = 0; i < FIELDS && !rc; i++) {
+        bool must = f[i].whole || strcmp(f[i].name, "best_loss");
+        if (must && !sw_json_get(o, f[i].name))
+            rc = sw_fail("\"%s\" is missing", f[i].name);
+        else
+            rc = f[i].whole ? sw_json_i64(o, f[i].name, -1, INT64_MAX / 2, -1, f[i].whole) : sw_json_f64(o, f[i].name, INFINITY, f[i].number);
+    }
+    rc = rc || sw_json_i64(o, "optimizer_steps", 0, INT64_MAX / 2, 0, &r->optimizer.steps) || same_settings(sw_json_get(o, "settings"), now) ? -1 : 0;
+    if (rc && o)
+        sw_fail_in("%s", path);
+    else if (!rc)
+        r->state = s;
+    cJSON_Delete(o);
+    cJSON_Delete(now);
+    free(path);
+    return rc;
+}
+
+/* ---- tensors */
+
+static size_t n_buffers(const train_run *r)
+{
+    size_t n = 1;
+    while (n <= SW_OPTIMIZER_STATES && r->optimizer.kind->states[n - 1])
+        n++;
+    return n;
+}
+
+/* Buffer 0 is the master values, the others are the optimiser's. */
+static const sw_tensor *buffer(const train_run *r, size_t k, const char **name)
+{
+    *name = k ? r->optimizer.kind->states[k - 1] : "master";
+    return k ? &r->optimizer.state[k - 1] : &r->flat.master;
+}
+
+static char *part_name(const char *name, const sw_param *p) { return sw_strfmt("%s/%s", name, p->name); }
+static void *part_at(const sw_tensor *flat, const sw_param *p) { return (float *)flat->data + p->offset; }
+
+static int write_tensors(const train_run *r, const char *dir)
+{
+    char *path = sw_path_join(dir, "state.safetensors");
+    sw_st_writer *w = sw_st_writer_new();
+    size_t most = 0;
+    for (size_t k = 0; k < n_buffers(r); k++)
+        for (size_t i = 0; i < r->flat.n_params; i++) {
+            const sw_param *p = r->flat.params[i];
+            const char *name;
+            buffer(r, k, &name);
+            char *part = part_name(name, p);
+            sw_st_declare(w, part, SW_F32, p->v.t.ndim, p->v.t.shape);
+            most = SW_MAX(most, (size_t)sw_numel(&p->v.t) * sizeof(float));
+            free(part);
+        }
+    void *host = r->device->host ? NULL : sw_malloc(most);
+    int rc = sw_st_writer_open(w, path);
+    for (size_t k = 0; k < n_buffers(r); k++)
+        for (size_t i = 0; i < r->flat.n_params && !rc; i++) {
+            const sw_param *p = r->flat.params[i];
+            const char *name;
+            const sw_tensor *from = buffer(r, k, &name);
+            size_t bytes = (size_t)sw_numel(&p->v.t) * sizeof(float);
+            if (host)
+                rc = r->device->get(r->device, host, part_at(from, p), bytes);
+            rc = rc ? rc : sw_st_write(w, host ? host : part_at(from, p), bytes);
+        }
+    free(host);
+    if (rc)
+        sw_st_writer_abort(w);
+    else
+        rc = sw_st_writer_commit(w);
+    free(path);
+    return rc;
+}
+
+static int read_tensors(train_run *r, const char *dir)
+{
+    char *path = sw_path_join(dir, "state.safetensors");
+    sw_safetensors *s = sw_st_open(path);
+    int rc = s ? 0 : -1;
+    for (size_t k = 0; k < n_buffers(r); k++)
+        for (size_t i = 0; i < r->flat.n_params && !rc; i++) {
+            const sw_param *p = r->flat.params[i];
+            const char *name;
+            const sw_tensor *to = buffer(r, k, &name);
+            char *part = part_name(name, p);
+            const sw_entry *e = sw_st_find(s, part);
+            size_t bytes = (size_t)sw_numel(&p->v.t) * sizeof(float);
+            if (!e || e->t.dtype != SW_F32 || sw_numel(&e->t) != sw_numel(&p->v.t))
+                rc = sw_fail("%s: %s %s", path, part, e ? "has another type or shape" : "is missing");
+            else
+                rc = r->device->put(r->device, part_at(to, p), e->t.data, bytes);
+            free(part);
+        }
+    if (s)
+        sw_st_close(s);
+    free(path);
+    return rc ? rc : sw_flat_refresh(&r->flat);
+}
+
+/* ---- the whole */
+
+int snapshot_save(train_run *r)
+{
+    char *path = step_path(r->o->out, r->state.step);
+    sw_outdir dir;
+    int rc = sw_outdir_begin(&dir, path);
+    if (!rc) {
+        rc = result_write(r, dir.temporary) || write_tensors(r, dir.temporary) || write_counters(r, dir.temporary) ? -1 : 0;
+        if (rc)
+            sw_outdir_abort(&dir);
+        else
+            rc = sw_outdir_commit(&dir);
+    }
+    if (rc)
+        sw_fail_in("checkpoint");
+    steps s = list_steps(r->o->out);
+    if (!rc && r->o->keep && s.n > (size_t)r->o->keep)
+        rc = remove_first(r->o->out, &s, s.n - (size_t)r->o->keep);
+    free(s.at);
+    free(path);
+    return rc;
+}
+
+int snapshot_resume(train_run *r)
+{
+    steps s = list_steps(r->o->out);
+    if (!s.n)
+        return 0;
+    char *dir = step_path(r->o->out, s.at[s.n - 1]);
+    free(s.at);
+    int rc = read_counters(r, dir) || read_tensors(r, dir) || feed_seek(r->feed, r->state.place) ? -1 : 1;
+    if (rc > 0)
+        sw_info("going on from %s", dir);
+    else
+        sw_fail_in("--resume");
+    free(dir);
+    return rc;
+}

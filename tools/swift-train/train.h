@@ -1,0 +1,113 @@
+/* What the parts of swift-train share: the options, and a run. */
+#ifndef SWIFT_TRAIN_TRAIN_H
+#define SWIFT_TRAIN_TRAIN_H
+
+#include "base/option.h"
+#include "feed.h"
+#include "metrics.h"
+#include "model/model_save.h"
+#include "objective.h"
+#include "optimizer.h"
+#include "schedule.h"
+#include "text/template.h"
+
+typedef struct train_options {
+    const char *model, *out, *adapter, *metrics, *plot;
+    const char *tuner, *schedule, *optimizer;
+    sw_strings val, target_modules, modules_to_save;
+    int dtype, save_dtype;
+    int64_t lora_r, batch, accumulate, max_steps, eval_steps, early_stop, save_steps, keep, shuffle_buffer, log_steps, max_memory;
+    double lora_alpha, lora_dropout, epochs, lr, warmup, weight_decay, beta1, beta2, eps, clip, label_smoothing, save_minutes;
+    bool rslora, decay_all, recompute, dequantise, resume, overwrite, estimate, shuffle, eval_first;
+} train_options;
+
+extern const sw_program swift_train;
+
+/* Sums over the updates since the last record of metrics. */
+typedef struct train_window {
+    sw_loss sum;
+    double loss, norm, tokens, seconds; /* loss and norm: summed over updates */
+    int64_t updates;
+} train_window;
+
+/* What a checkpoint holds beside tensors. */
+typedef struct train_state {
+    int64_t step; /* updates done */
+    feed_place place;
+    double tokens, elapsed; /* tokens seen; seconds of training, earlier parts of a resumed run included */
+    double best_loss;       /* lowest evaluation loss */
+    int64_t best_step;      /* -1: none yet */
+    int64_t bad_evals;      /* evaluations since it */
+    int64_t last_eval;      /* step of the newest evaluation; -1: none yet */
+    train_window window;
+} train_state;
+
+typedef struct train_run {
+    const train_options *o;
+    sw_device *device;
+    sw_dtype compute;
+    sw_model *model;
+    sw_modules modules;
+    sw_tuned *tuned; /* NULL: full */
+    sw_flat flat;
+    sw_ctx ctx;
+    bool ctx_ready;
+    sw_optimizer optimizer;
+    const sw_schedule *schedule;
+    const sw_objective *objective;
+    sw_objective_options objective_options;
+    sw_tokenizer *tokenizer;
+    int32_t end_token; /* of the chat template that the data was made with, or -1 */
+    train_feed *feed, *val;
+    sw_metrics *metrics, *more_metrics;
+    char *metrics_path, *plot_path;
+    int64_t steps;       /* updates in all; 0: as many as a pipe gives */
+    int64_t epoch_steps; /* updates of an epoch; 0: not known */
+    int64_t warmup;
+    double lr;
+    size_t fixed_bytes; /* weights, gradients and optimiser states */
+    train_state state;
+} train_run;
+
+/* The samples of an update. */
+typedef struct train_step_data {
+    train_sample **at;
+    size_t n, cap;
+} train_step_data;
+void train_step_free(train_step_data *d);
+
+/* run.c: opens everything that training needs. */
+int train_open(train_run *r, const train_options *o, int n, char **shards) SW_MUST_CHECK;
+void train_close(train_run *r);
+
+/* batch.c: samples as sequences one after the other; arrays from the context, until it is reset. */
+int train_batch(sw_ctx *c, train_sample *const *samples, size_t n, sw_micro_batch *b) SW_MUST_CHECK;
+/* Labelled tokens of samples. */
+double train_labelled(train_sample *const *samples, size_t n);
+
+/* trainer.c: until done, stopped or interrupted. Returns an exit status or -1. */
+int train_loop(train_run *r) SW_MUST_CHECK;
+
+/* evaluate.c: over the validation shards. */
+int train_evaluate(train_run *r, sw_loss *sum) SW_MUST_CHECK;
+
+/* snapshot.c */
+/* Writes OUT/checkpoint-STEP, whole or not at all, and removes what --keep does not keep. */
+int snapshot_save(train_run *r) SW_MUST_CHECK;
+/* Goes to the newest checkpoint of --out: 1, or 0 where there is none. */
+int snapshot_resume(train_run *r) SW_MUST_CHECK;
+/* Whether --out holds checkpoints. */
+bool snapshot_any(const char *out);
+int snapshot_remove_all(const char *out) SW_MUST_CHECK;
+
+/* result.c */
+/* What others load: a PEFT adapter or a whole model, with the chat template and the tokens that end generation. */
+int result_write(const train_run *r, const char *dir) SW_MUST_CHECK;
+/* OUT/best, replacing an earlier one. */
+int result_save_best(const train_run *r) SW_MUST_CHECK;
+/* The result into --out itself: present values, or those of OUT/best. */
+int result_finish(const train_run *r, bool best) SW_MUST_CHECK;
+
+/* estimate.c: prints what a run would need. */
+int train_estimate(train_run *r) SW_MUST_CHECK;
+#endif

@@ -1,0 +1,409 @@
+/* The loop: updates, and after each what is due (metrics, evaluation, checkpoint, plot). */
+#include "train.h"
+
+#include "base/fileio.h"
+#include "base/interrupt.h"
+#include "base/log.h"
+#include "base/memory.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct loop {
+    train_run *r;
+    sw_progress progress;
+    double begun, saved_at; /* sw_now() */
+    int64_t first, saved;   /* steps: at the start of this process; of the newest checkpoint */
+    train_step_data data;
+    const char *reason;     /* why the run ended, or NULL */
+    bool ended;             /* the data has */
+} loop;
+
+/* ---- metrics */
+
+static int record(train_run *r, cJSON *o)
+{
+    int rc = sw_metrics_write(r->metrics, o) || (r->more_metrics && sw_metrics_write(r->more_metrics, o)) ? -1 : 0;
+    cJSON_Delete(o);
+    return rc;
+}
+
+static cJSON *new_record(const train_run *r, const char *kind)
+{
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddStringToObject(o, "kind", kind);
+    cJSON_AddNumberToObject(o, "step", (double)r->state.step);
+    return o;
+}
+
+static double memory_used(const train_run *r)
+{
+    return r->device->host ? (double)sw_current_rss() : (double)(r->fixed_bytes + sw_ctx_bytes(&r->ctx));
+}
+
+static double epoch_of(const train_run *r)
+{
+    return r->epoch_steps ? (double)r->state.step / (double)r->epoch_steps : (double)r->state.place.epoch;
+}
+
+static int record_start(train_run *r)
+{
+    cJSON *o = new_record(r, "start");
+    cJSON_AddStringToObject(o, "command", sw_command_line());
+    cJSON_AddStringToObject(o, "device", r->device->description);
+    cJSON_AddNumberToObject(o, "parameters", (double)sw_model_parameter_count(r->model, false));
+    int64_t trained = 0;
+    for (size_t i = 0; i < r->flat.n_params; i++)
+        trained += sw_numel(&r->flat.params[i]->v.t);
+    cJSON_AddNumberToObject(o, "trainable", (double)trained);
+    if (r->steps)
+        cJSON_AddNumberToObject(o, "steps", (double)r->steps);
+    return record(r, o);
+}
+
+static int record_train(loop *l, double lr)
+{
+    train_run *r = l->r;
+    train_window *w = &r->state.window;
+    double n = (double)w->updates, here = (double)(r->state.step - l->first);
+    cJSON *o = new_record(r, "train");
+    cJSON_AddNumberToObject(o, "epoch", epoch_of(r));
+    cJSON_AddNumberToObject(o, "loss", w->loss / n);
+    cJSON_AddNumberToObject(o, "token_accuracy", w->sum.labelled > 0 ? w->sum.correct / w->sum.labelled : 0);
+    cJSON_AddNumberToObject(o, "grad_norm", w->norm / n);
+    cJSON_AddNumberToObject(o, "lr", lr);
+    cJSON_AddNumberToObject(o, "tokens", r->state.tokens);
+    cJSON_AddNumberToObject(o, "tokens_per_second", w->seconds > 0 ? w->tokens / w->seconds : 0);
+    cJSON_AddNumberToObject(o, "memory", memory_used(r));
+    cJSON_AddNumberToObject(o, "elapsed", r->state.elapsed);
+    if (r->steps)
+        cJSON_AddNumberToObject(o, "time_left", here > 0 ? (sw_now() - l->begun) / here * (double)(r->steps - r->state.step) : 0);
+    *w = (train_window){0};
+    return record(r, o);
+}
+
+static void plot(const train_run *r, bool asked)
+{
+    if (r->plot_path && sw_metrics_plot(r->metrics_path, r->plot_path, r->o->out)) {
+        if (asked || r->o->plot)
+            sw_warn("no plot: %s", sw_error());
+        else
+            sw_info("no plot: %s", sw_error());
+    }
+}
+
+/* ---- one update */
+
+/* Samples of the next update: 1, 0 the data has ended, -1. */
+static int gather(loop *l)
+{
+    train_run *r = l->r;
+    size_t want = (size_t)(r->o->batch * r->o->accumulate);
+    train_step_free(&l->data);
+    while (l->data.n < want) {
+        train_sample *s;
+        int rc = feed_next(r->feed, &s);
+        if (rc < 0)
+            return -1;
+        if (rc)
+            SW_PUSH(l->data, s);
+        else if (l->data.n || r->epoch_steps == 0)
+            break; /* an epoch's last update takes what is left */
+    }
+    return l->data.n > 0;
+}
+
+/* Forward and backward of micro-batch i; leaves gradients summed up. */
+static int run_part(train_run *r, const train_step_data *d, size_t i, double divisor, sw_loss *sum)
+{
+    size_t at = i * (size_t)r->o->batch, n = SW_MIN((size_t)r->o->batch, d->n - at);
+    sw_micro_batch b;
+    if (train_batch(&r->ctx, d->at + at, n, &b))
+        return -1;
+    /* Each part draws its own random numbers. */
+    r->ctx.rng = (sw_rng){(uint64_t)sw_common_opts.seed + 0x9E3779B97F4A7C15u * i, (uint32_t)r->state.step, 0};
+    return r->objective->run(&r->ctx, r->model, &b, &r->objective_options, divisor, true, r->o->recompute, sum);
+}
+
+/* Goes through the update again with every op's result checked, to say where the first NaN or infinity comes from. */
+static int find_nan(train_run *r, const train_step_data *d, double divisor, const char *what)
+{
+    sw_loss sum = {0};
+    int rc = sw_flat_zero_grad(&r->flat);
+    r->ctx.check = true;
+    for (size_t i = 0; !rc && i * (size_t)r->o->batch < d->n; i++)
+        rc = run_part(r, d, i, divisor, &sum);
+    r->ctx.check = false;
+    sw_ctx_reset(&r->ctx);
+    char *where = rc ? sw_strdup(sw_error()) : sw_strdup("no single op makes it: sums overflow");
+    sw_fail("update %lld: the %s is not a number: %s. Nothing was changed by it; a lower --lr or --dtype f32 may help",
+            (long long)r->state.step + 1, what, where);
+    free(where);
+    return -1;
+}
+
+/* 1 done, 0 interrupted before the end (nothing changed), -1. */
+static int update(loop *l, double *lr)
+{
+    train_run *r = l->r;
+    const train_step_data *d = &l->data;
+    double divisor = train_labelled(d->at, d->n), begun = sw_now(), norm, tokens = 0;
+    sw_loss sum = {0};
+    *lr = r->lr * sw_schedule_at(r->schedule, r->state.step, r->warmup, r->steps);
+    if (divisor > 0) {
+        for (size_t i = 0; i * (size_t)r->o->batch < d->n; i++) {
+            if (sw_interrupted())
+                return 0;
+            if (run_part(r, d, i, divisor, &sum))
+                return sw_fail_in("update %lld", (long long)r->state.step + 1);
+        }
+        if (!isfinite(sum.loss))
+            return find_nan(r, d, divisor, "loss");
+        if (sw_grad_norm(&r->flat, &norm))
+            return -1;
+        if (!isfinite(norm))
+            return find_nan(r, d, divisor, "gradient");
+        if (sw_optimizer_step(&r->optimizer, *lr, sw_clip_scale(norm, r->o->clip)) || sw_flat_zero_grad(&r->flat))
+            return -1;
+    } else {
+        norm = 0;
+        sw_warn("update %lld: its %zu records hold no labelled tokens; nothing to learn from them", (long long)r->state.step + 1, d->n);
+    }
+    for (size_t i = 0; i < d->n; i++)
+        tokens += (double)d->at[i]->n;
+    train_window *w = &r->state.window;
+    double seconds = sw_now() - begun;
+    r->state.step++;
+    r->state.tokens += tokens;
+    r->state.elapsed += seconds;
+    w->updates++;
+    w->loss += sum.loss;
+    w->norm += norm;
+    w->tokens += tokens;
+    w->seconds += seconds;
+    w->sum.correct += sum.correct;
+    w->sum.labelled += sum.labelled;
+    w->sum.weight += sum.weight;
+    return 1;
+}
+
+/* After the first update: whether the longest batch will fit too. Activations grow with tokens. */
+static int check_longest(const loop *l)
+{
+    const train_run *r = l->r;
+    sw_shard_totals t;
+    if (!feed_totals(r->feed, &t))
+        return 0;
+    double first = 0, longest = (double)(t.longest * r->o->batch);
+    for (size_t i = 0, at = 0; at < l->data.n; at += (size_t)r->o->batch, i++) {
+        double n = 0;
+        for (size_t k = at; k < SW_MIN(at + (size_t)r->o->batch, l->data.n); k++)
+            n += (double)l->data.at[k]->n;
+        first = fmax(first, n);
+    }
+    double need = (double)r->fixed_bytes + (double)sw_ctx_peak(&r->ctx) * longest / fmax(first, 1);
+    double limit = r->o->max_memory ? (double)r->o->max_memory : (double)(r->device->host ? sw_physical_memory() : 0);
+    if (!limit || need <= limit)
+        return 0;
+    char a[32], b[32];
+    sw_human_bytes(need, a);
+    sw_human_bytes(limit, b);
+    if (r->o->max_memory)
+        return sw_fail("--max-memory %s: a batch of %lld records of the longest length (%lld tokens) will take about %s; use a smaller --batch "
+                       "with more --accumulate, --recompute, or a shorter --max-length", b, (long long)r->o->batch, (long long)t.longest, a);
+    sw_warn("a batch of %lld records of the longest length (%lld tokens) will take about %s, this machine has %s; a smaller --batch with more "
+            "--accumulate, --recompute, or a shorter --max-length takes less", (long long)r->o->batch, (long long)t.longest, a, b);
+    return 0;
+}
+
+/* ---- what is due after an update */
+
+static int save(loop *l)
+{
+    train_run *r = l->r;
+    if (l->saved == r->state.step)
+        return 0;
+    if (snapshot_save(r))
+        return -1;
+    l->saved = r->state.step;
+    l->saved_at = sw_now();
+    cJSON *o = new_record(r, "save");
+    char *path = sw_strfmt("%s/checkpoint-%lld", r->o->out, (long long)r->state.step);
+    cJSON_AddStringToObject(o, "path", path);
+    free(path);
+    return record(r, o);
+}
+
+static int evaluate(loop *l)
+{
+    train_run *r = l->r;
+    train_state *s = &r->state;
+    sw_loss sum;
+    if (train_evaluate(r, &sum))
+        return -1;
+    if (sw_interrupted()) /* the run that resumes does it again */
+        return 0;
+    double loss = sum.loss / sum.labelled;
+    bool best = loss < s->best_loss;
+    s->last_eval = s->step;
+    s->bad_evals = best ? 0 : s->bad_evals + 1;
+    if (best) {
+        s->best_loss = loss;
+        s->best_step = s->step;
+        if (result_save_best(r))
+            return -1;
+    }
+    cJSON *o = new_record(r, "eval");
+    cJSON_AddNumberToObject(o, "epoch", epoch_of(r));
+    cJSON_AddNumberToObject(o, "loss", loss);
+    cJSON_AddNumberToObject(o, "perplexity", exp(loss));
+    cJSON_AddNumberToObject(o, "token_accuracy", sum.correct / sum.labelled);
+    cJSON_AddNumberToObject(o, "tokens", sum.labelled);
+    cJSON_AddBoolToObject(o, "best", best);
+    sw_info("step %lld: evaluation loss %.4f%s", (long long)s->step, loss, best ? " (best)" : "");
+    if (r->o->early_stop && s->bad_evals >= r->o->early_stop)
+        l->reason = "early-stop";
+    return record(r, o);
+}
+
+static bool due(const train_run *r, int64_t every)
+{
+    return every ? r->state.step % every == 0 : r->state.place.taken == 0;
+}
+
+/* Also at the start of a run that resumes: a stop may have come between an update and what was due after it. */
+static int after_update(loop *l)
+{
+    train_run *r = l->r;
+    if (sw_usr1_taken())
+        plot(r, true);
+    if (r->val && r->state.last_eval != r->state.step && due(r, r->o->eval_steps) && evaluate(l))
+        return -1;
+    if (!r->state.step || sw_interrupted())
+        return 0;
+    bool late = r->o->save_minutes > 0 && sw_now() - l->saved_at > 60 * r->o->save_minutes;
+    return (late || due(r, r->o->save_steps)) ? save(l) : 0;
+}
+
+/* ---- the whole */
+
+static int begin(loop *l)
+{
+    train_run *r = l->r;
+    int resumed = r->o->resume ? snapshot_resume(r) : 0;
+    if (resumed < 0)
+        return -1;
+    r->metrics = sw_metrics_open(r->metrics_path, resumed ? r->state.step : -1);
+    if (!r->metrics || (r->o->metrics && !(r->more_metrics = sw_metrics_open(r->o->metrics, resumed ? r->state.step : -1))))
+        return -1;
+    l->first = l->saved = resumed ? r->state.step : -1;
+    l->first = SW_MAX(l->first, 0);
+    l->begun = l->saved_at = sw_now();
+    if (record_start(r) || sw_flat_zero_grad(&r->flat))
+        return -1;
+    if (!resumed && !r->o->eval_first)
+        return 0;
+    return after_update(l);
+}
+
+static int finish(loop *l)
+{
+    train_run *r = l->r;
+    if (r->val && r->state.last_eval != r->state.step && evaluate(l))
+        return -1;
+    if (sw_interrupted() || save(l))
+        return sw_interrupted() ? 0 : -1;
+    bool best = r->o->early_stop && r->state.best_step >= 0 && r->state.best_step != r->state.step;
+    if (result_finish(r, best))
+        return -1;
+    if (best)
+        sw_info("the result is that of step %lld, of evaluation loss %.4f", (long long)r->state.best_step, r->state.best_loss);
+    cJSON *o = new_record(r, "end");
+    cJSON_AddStringToObject(o, "reason", l->reason);
+    cJSON_AddNumberToObject(o, "elapsed", r->state.elapsed);
+    cJSON_AddNumberToObject(o, "peak_memory", r->device->host ? (double)sw_peak_rss() : (double)(r->fixed_bytes + sw_ctx_peak(&r->ctx)));
+    return record(r, o);
+}
+
+/* Interrupted: what was learnt is kept. */
+static int stop(loop *l)
+{
+    train_run *r = l->r;
+    if (!r->state.step)
+        return sw_fail("interrupted before the first update");
+    if (save(l))
+        return -1;
+    cJSON *o = new_record(r, "end");
+    cJSON_AddStringToObject(o, "reason", "interrupted");
+    cJSON_AddNumberToObject(o, "elapsed", r->state.elapsed);
+    return record(r, o) ? -1 : sw_fail("interrupted after update %lld; --resume goes on from there", (long long)r->state.step);
+}
+
+static int step(loop *l)
+{
+    train_run *r = l->r;
+    int got = gather(l);
+    if (got < 0) { /* bad data does not cost what was learnt before it */
+        char *why = sw_strdup(sw_error());
+        int rc = r->state.step && save(l) ? -1 : 0;
+        if (!rc)
+            sw_fail("%s", why);
+        free(why);
+        return -1;
+    }
+    if (!got) {
+        l->reason = "done";
+        return 0;
+    }
+    /* Files say at once that the epoch is over. */
+    sw_shard_totals t;
+    double lr;
+    int rc = update(l, &lr);
+    if (rc < 1)
+        return rc;
+    r->state.place = feed_tell(r->feed);
+    if (feed_totals(r->feed, &t) && r->state.place.taken == t.records)
+        r->state.place = (feed_place){r->state.place.epoch + 1, 0};
+    char extra[48];
+    snprintf(extra, sizeof extra, "loss %.4f", r->state.window.updates ? r->state.window.loss / (double)r->state.window.updates : 0);
+    bool last = r->steps && r->state.step >= r->steps;
+    if ((r->state.step % r->o->log_steps == 0 || last) && record_train(l, lr))
+        return -1;
+    sw_progress_update(&l->progress, (double)r->state.step, extra);
+    if (r->state.step == l->first + 1 && check_longest(l))
+        return -1;
+    if (last)
+        l->reason = r->o->max_steps && r->state.step >= r->o->max_steps ? "max-steps" : "done";
+    return last ? 0 : after_update(l);
+}
+
+int train_loop(train_run *r)
+{
+    loop l = {.r = r};
+    int rc = begin(&l);
+    if (!rc) {
+        sw_progress_begin(&l.progress, "training", "updates", (double)r->steps);
+        sw_progress_update(&l.progress, (double)r->state.step, NULL);
+        if (r->steps && r->state.step >= r->steps && !l.reason)
+            l.reason = "done";
+        while (!rc && !l.reason && !sw_interrupted())
+            rc = step(&l);
+        if (!rc && !sw_interrupted())
+            rc = finish(&l);
+        sw_progress_end(&l.progress);
+        if (!rc && sw_interrupted())
+            rc = stop(&l);
+    }
+    train_step_free(&l.data);
+    free(l.data.at);
+    char *why = rc ? sw_strdup(sw_error()) : NULL;
+    int closed = sw_metrics_close(r->metrics) || sw_metrics_close(r->more_metrics) ? -1 : 0;
+    if (rc)
+        sw_fail("%s", why);
+    free(why);
+    rc = rc ? rc : closed;
+    if (!rc)
+        plot(r, false);
+    return rc;
+}

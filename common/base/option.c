@@ -131,55 +131,80 @@ static void mdoc_text(sw_buf *out, const char *s)
     }
 }
 
-static void print_man(const sw_program *p)
+/* Groups are subsections, or below one where these are the options of a subcommand. */
+static void man_options(const sw_program *p, bool subcommand, sw_buf *out)
 {
-    sw_buf out = {0}, tmp = {0};
-    sw_buf_puts(&out, ".Bl -tag -width Ds\n");
+    sw_buf tmp = {0};
+    size_t start = out->n;
+    sw_buf_puts(out, ".Bl -tag -width Ds\n");
     for (const sw_opt *o = p->opts; o->kind; o++) {
         if (o->kind == SW_OPT_GROUP) {
-            sw_buf_printf(&out, ".El\n.Ss %s\n.Bl -tag -width Ds\n", o->name);
+            sw_buf_printf(out, ".El\n%s %s\n.Bl -tag -width Ds\n", !subcommand ? ".Ss" : o == p->opts ? ".Sy" : ".Pp\n.Sy", o->name);
             continue;
         }
-        sw_buf_puts(&out, ".It ");
+        sw_buf_puts(out, ".It ");
         if (o->letter)
-            sw_buf_printf(&out, "Fl %c , ", o->letter);
-        sw_buf_puts(&out, "Fl \\-");
-        mdoc_text(&out, o->name);
+            sw_buf_printf(out, "Fl %c , ", o->letter);
+        sw_buf_puts(out, "Fl \\-");
+        mdoc_text(out, o->name);
         if (has_value(o)) {
-            sw_buf_puts(&out, " Ns = Ns Ar ");
-            mdoc_text(&out, metavar(o, &tmp));
+            sw_buf_puts(out, " Ns = Ns Ar ");
+            mdoc_text(out, metavar(o, &tmp));
         }
-        sw_buf_putc(&out, '\n');
-        mdoc_text(&out, o->help);
+        sw_buf_putc(out, '\n');
+        mdoc_text(out, o->help);
+        if (out->at[out->n - 1] != '.')
+            sw_buf_putc(out, '.');
         default_text(o, &tmp);
         if (tmp.n) {
-            sw_buf_puts(&out, "\nThe default is\n.Ql ");
-            mdoc_text(&out, tmp.at);
-            sw_buf_puts(&out, " .");
-        } else if (out.at[out.n - 1] != '.') {
-            sw_buf_putc(&out, '.');
+            sw_buf_puts(out, "\nThe default is\n.Ql ");
+            mdoc_text(out, tmp.at);
+            sw_buf_puts(out, " .");
         }
-        sw_buf_putc(&out, '\n');
+        sw_buf_putc(out, '\n');
     }
-    sw_buf_puts(&out, ".It Fl \\-help\nPrint a summary of the options.\n.It Fl \\-version\nPrint the version.\n.El\n");
+    sw_buf_puts(out, ".It Fl \\-help\nPrint a summary of the options.\n.It Fl \\-version\nPrint the version.\n.El\n");
     /* A group right after the start leaves an empty list that mandoc would warn of. */
     static const char empty[] = ".Bl -tag -width Ds\n.El\n";
-    char *hit = strstr(out.at, empty);
-    if (hit == out.at)
-        memmove(hit, hit + sizeof empty - 1, out.n - sizeof empty + 2), out.n -= sizeof empty - 1;
-    if (p->examples && p->examples->command) {
+    char *hit = out->at + start;
+    if (!strncmp(hit, empty, sizeof empty - 1)) {
+        memmove(hit, hit + sizeof empty - 1, out->n - start - sizeof empty + 2);
+        out->n -= sizeof empty - 1;
+    }
+    sw_buf_free(&tmp);
+}
+
+static void man_examples(const sw_program *p, sw_buf *out)
+{
+    for (const sw_example *e = p->examples; e && e->command; e++) {
+        mdoc_text(out, e->what);
+        sw_buf_puts(out, ":\n.Bd -literal -offset indent\n");
+        mdoc_text(out, e->command);
+        sw_buf_puts(out, "\n.Ed\n.Pp\n");
+    }
+}
+
+/* One program's options and examples, or those of all subcommands, each under its own title. */
+static void print_man(const sw_program *p, const sw_subprogram *subs)
+{
+    sw_buf out = {0}, examples = {0};
+    if (p) {
+        man_options(p, false, &out);
+        man_examples(p, &examples);
+    }
+    for (; subs && subs->program; subs++) {
+        sw_buf_printf(&out, ".Ss %s\n", subs->program->name);
+        man_options(subs->program, true, &out);
+        man_examples(subs->program, &examples);
+    }
+    if (examples.n) {
+        examples.n -= 4; /* no .Pp before the next section */
         sw_buf_puts(&out, ".Sh EXAMPLES\n");
-        for (const sw_example *e = p->examples; e->command; e++) {
-            mdoc_text(&out, e->what);
-            sw_buf_puts(&out, ":\n.Bd -literal -offset indent\n");
-            mdoc_text(&out, e->command);
-            sw_buf_puts(&out, "\n.Ed\n.Pp\n");
-        }
-        out.n -= 4; /* no .Pp before the next section */
+        sw_buf_add(&out, examples.at, examples.n);
     }
     fwrite(out.at, 1, out.n, stdout);
     sw_buf_free(&out);
-    sw_buf_free(&tmp);
+    sw_buf_free(&examples);
 }
 
 static void print_words(const sw_program *p)
@@ -439,7 +464,7 @@ int sw_options(const sw_program *p, int argc, char **argv, char ***operands, int
         if (!strcmp(argv[i], "--help"))
             return print_help(p), 100;
         if (!strcmp(argv[i], "--help=man"))
-            return print_man(p), 100;
+            return print_man(p, NULL), 100;
         if (!strcmp(argv[i], "--help=completion"))
             return print_completion(p->name, p, NULL), 100;
         if (!strcmp(argv[i], "--version"))
@@ -550,10 +575,7 @@ int sw_main_sub(const char *name, const char *summary, const sw_subprogram *subs
     } else if (!strcmp(word, "--help=completion")) {
         print_completion(name, NULL, subs);
     } else if (!strcmp(word, "--help=man")) {
-        for (const sw_subprogram *s = subs; s->program; s++) {
-            printf(".Ss %s %s\n%s.\n", s->program->name, s->program->operands, s->program->summary);
-            print_man(s->program);
-        }
+        print_man(NULL, subs);
     } else if (help) {
         printf("%s - %s\n\nUsage: %s COMMAND [OPTION...]\n\n", name, summary, name);
         for (const sw_subprogram *s = subs; s->program; s++)

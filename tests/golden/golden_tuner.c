@@ -1,5 +1,6 @@
 /* Kind tuner: logits, gradients, twenty steps of training and merged weights of tuners (shared INDEX.md "tuner/"). */
 #include "golden.h"
+#include "golden_rows.h"
 
 #include "adapter/tuner.h"
 #include "base/fileio.h"
@@ -7,6 +8,7 @@
 #include "base/strbuf.h"
 #include "model/model.h"
 #include "store/safetensors.h"
+#include "tools/swift-train/optimizer.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -23,9 +25,8 @@ typedef struct trial {
     sw_ctx ctx;
     cJSON *info;
     sw_safetensors *expect, *final, *merged, *data;
-    int32_t *ids, *targets;
-    int64_t n, rows, width, lengths[64], *place;
-    double labelled, loss;
+    golden_rows rows;
+    double loss;
     double *worst;
 } trial;
 
@@ -36,65 +37,18 @@ static int check(trial *t, double difference, double tolerance, const char *what
     return difference <= tolerance ? 0 : sw_fail("%s differs by %.3g, %.2g is allowed", what, difference, tolerance);
 }
 
-/* Batch i of the data without its padding. */
-static int read_batch(trial *t, int64_t i)
-{
-    const sw_entry *ids = sw_st_find(t->data, "input_ids"), *mask = sw_st_find(t->data, "attention_mask"), *labels = sw_st_find(t->data, "labels");
-    if (!ids || !mask || !labels || ids->t.ndim != 3 || ids->t.shape[1] > 64)
-        return sw_fail("the training data has another form");
-    int64_t rows = ids->t.shape[1], width = ids->t.shape[2], all = rows * width, base = (i % ids->t.shape[0]) * all;
-    free(t->ids);
-    free(t->targets);
-    free(t->place);
-    t->ids = SW_NEW_ARRAY(int32_t, (size_t)all);
-    t->targets = SW_NEW_ARRAY(int32_t, (size_t)all);
-    t->place = SW_NEW_ARRAY(int64_t, (size_t)all);
-    t->rows = rows;
-    t->width = width;
-    t->n = 0;
-    t->labelled = 0;
-    for (int64_t r = 0; r < rows; r++) {
-        t->lengths[r] = 0;
-        for (int64_t k = 0; k < width; k++) {
-            int64_t at = base + r * width + k;
-            if (!sw_scalar_get(mask->t.data, mask->t.dtype, at))
-                continue;
-            int32_t target = k + 1 < width ? (int32_t)sw_scalar_get(labels->t.data, labels->t.dtype, at + 1) : -1;
-            t->ids[t->n] = (int32_t)sw_scalar_get(ids->t.data, ids->t.dtype, at);
-            t->targets[t->n] = target < 0 ? -1 : target;
-            t->labelled += target >= 0;
-            t->place[t->n++] = r * width + k;
-            t->lengths[r]++;
-        }
-    }
-    return 0;
-}
-
 static sw_var *hidden(trial *t)
 {
-    return sw_model_forward(&t->ctx, t->model, &(sw_batch){.n = t->n, .n_seqs = t->rows, .ids = t->ids, .lengths = t->lengths}, false);
+    const sw_micro_batch *b = &t->rows.b;
+    return sw_model_forward(&t->ctx, t->model, &(sw_batch){.n = b->n, .n_seqs = b->n_seqs, .ids = b->ids, .lengths = b->lengths}, false);
 }
 
-/* Loss of the batch in t->loss, and its gradient when wanted. */
-static int step_loss(trial *t, bool backward)
+/* Loss of the batch in t->loss, and its gradient. */
+static int step_loss(trial *t)
 {
-    sw_ctx *c = &t->ctx;
-    sw_head head = sw_model_head(t->model);
-    c->recording = c->training = backward;
-    sw_var *h = hidden(t);
-    float *seed = sw_ctx_alloc(c, (size_t)t->n * sizeof *seed), *logp = sw_ctx_alloc(c, (size_t)t->n * sizeof *logp);
-    for (int64_t i = 0; i < t->n; i++)
-        seed[i] = t->targets[i] >= 0 ? (float)(-1 / t->labelled) : 0;
-    sw_logprobs out;
-    if (!h || sw_token_logprobs(c, h, &head, &(sw_logprob_request){.targets = t->targets, .dlogp = backward ? seed : NULL}, &out) ||
-        sw_to_host(c, out.logp, logp))
-        return -1;
-    t->loss = 0;
-    for (int64_t i = 0; i < t->n; i++)
-        t->loss -= (double)logp[i] / t->labelled;
-    sw_var *g = sw_from_host(c, SW_F32, 1, &t->n, seed);
-    int rc = !g || (backward && sw_backward(c, out.logp, &g->t)) ? -1 : 0;
-    sw_ctx_reset(c);
+    sw_loss sum = {0};
+    int rc = sw_objective_sft.run(&t->ctx, t->model, &t->rows.b, &(sw_objective_options){0}, t->rows.labelled, true, false, &sum);
+    t->loss = sum.loss;
     return rc;
 }
 
@@ -134,7 +88,7 @@ static int check_start(trial *t)
     const sw_entry *e = sw_st_find(t->expect, "logits");
     sw_ctx *c = &t->ctx;
     sw_head head = sw_model_head(t->model);
-    if (!e || read_batch(t, 0))
+    if (!e || golden_rows_read(&t->rows, t->data, 0, NULL))
         return e ? -1 : sw_fail("expect.safetensors: logits are missing");
     c->recording = c->training = false;
     sw_var *h = hidden(t), *y = h ? sw_logits(c, h, &head) : NULL;
@@ -142,11 +96,11 @@ static int check_start(trial *t)
         return -1;
     int64_t v = y->t.shape[1];
     double d = 0;
-    for (int64_t i = 0; i < t->n && t->place[i] < e->t.shape[0] * t->width; i++)
-        d = fmax(d, golden_max_diff((const float *)y->t.data + i * v, (const float *)e->t.data + t->place[i] * v, (size_t)v));
+    for (int64_t i = 0; i < t->rows.b.n && t->rows.place[i] < e->t.shape[0] * t->rows.width; i++)
+        d = fmax(d, golden_max_diff((const float *)y->t.data + i * v, (const float *)e->t.data + t->rows.place[i] * v, (size_t)v));
     sw_ctx_reset(c);
     double want;
-    if (check(t, d, 1e-4, "logits") || step_loss(t, true) || sw_json_f64(t->info, "loss_batch0", NAN, &want) ||
+    if (check(t, d, 1e-4, "logits") || step_loss(t) || sw_json_f64(t->info, "loss_batch0", NAN, &want) ||
         check(t, fabs(t->loss / want - 1), 1e-5, "loss"))
         return -1;
     size_t seen = 0;
@@ -164,26 +118,22 @@ static int check_start(trial *t)
 
 static int check_training(trial *t)
 {
-    const sw_kernels *k = t->device->k;
     double lr, drift, norm;
     if (sw_json_f64(t->info, "lr", 0, &lr) || sw_json_f64(t->info, "final_weight_max_abs_diff_f64", 0, &drift))
         return -1;
-    float *m = SW_NEW_ARRAY(float, (size_t)t->flat.n), *v = SW_NEW_ARRAY(float, (size_t)t->flat.n);
-    sw_tensor tm = sw_tensor_of(m, SW_F32, 1, &t->flat.n), tv = sw_tensor_of(v, SW_F32, 1, &t->flat.n);
-    double squares;
-    sw_tensor sum = sw_tensor_of(&squares, SW_F64, 1, &(int64_t){1});
+    for (size_t i = 0; i < t->flat.n_params; i++)
+        t->flat.params[i]->decay = true;
+    sw_optimizer o;
+    if (sw_optimizer_init(&o, sw_optimizer_find("adamw"), &(sw_optimizer_options){0.01, 0.9, 0.999, 1e-8}, &t->flat))
+        return -1;
     const cJSON *loss = sw_json_get(t->info, "losses")->child, *want_norm = sw_json_get(t->info, "grad_norms")->child;
     int rc = 0;
-    for (int64_t step = 0; loss && want_norm && !rc; step++, loss = loss->next, want_norm = want_norm->next) {
-        rc = read_batch(t, step) || sw_flat_zero_grad(&t->flat) || step_loss(t, true) || k->sum_squares(NULL, &sum, &t->flat.grad);
-        norm = sqrt(squares);
-        rc = rc || check(t, fabs(t->loss / loss->valuedouble - 1), 1e-4, "a loss on the way") ||
+    for (int64_t step = 0; loss && want_norm && !rc; step++, loss = loss->next, want_norm = want_norm->next)
+        rc = golden_rows_read(&t->rows, t->data, step, NULL) || sw_flat_zero_grad(&t->flat) || step_loss(t) || sw_grad_norm(&t->flat, &norm) ||
+             check(t, fabs(t->loss / loss->valuedouble - 1), 1e-4, "a loss on the way") ||
              check(t, fabs(norm / want_norm->valuedouble - 1), 1e-3, "a gradient's norm on the way") ||
-             k->adamw(NULL, &t->flat.master, NULL, &t->flat.grad, &tm, &tv,
-                      &(sw_adamw){lr, 0.9, 0.999, 1e-8, 0.01, fmin(1, 1 / (norm + 1e-6)), step + 1});
-    }
-    free(m);
-    free(v);
+             sw_optimizer_step(&o, lr, sw_clip_scale(norm, 1));
+    sw_optimizer_free(&o);
     for (size_t i = 0; !rc && i < sw_st_count(t->final); i++) {
         const sw_entry *e = sw_st_at(t->final, i);
         const sw_param *p = by_name(t, e->name);
@@ -286,9 +236,7 @@ static int run(const char *dir, double *worst)
         if (all[i])
             sw_st_close(all[i]);
     cJSON_Delete(t.info);
-    free(t.ids);
-    free(t.targets);
-    free(t.place);
+    golden_rows_free(&t.rows);
     if (t.device)
         t.device->close(t.device);
     return rc;

@@ -88,7 +88,7 @@ static const sw_example examples[] = {
     {0},
 };
 
-const sw_program swift_train = {
+static const sw_program program = {
     .name = "swift-train",
     .summary = "fine-tune a language model on token shards",
     .operands = "[SHARD...]",
@@ -138,6 +138,7 @@ static int body(int n, char **shards)
         if (sw_mkdirs(o.out) || (o.overwrite && snapshot_remove_all(o.out)))
             return -1;
     }
+    o.program = &program;
     sw_interrupt_install();
     train_run r;
     int rc = train_open(&r, &o, n, shards);
@@ -147,4 +148,4 @@ static int body(int n, char **shards)
     return rc;
 }
 
-int main(int argc, char **argv) { return sw_main(&swift_train, argc, argv, body); }
+int main(int argc, char **argv) { return sw_main(&program, argc, argv, body); }

@@ -71,4 +71,3 @@ int sw_metrics_close(sw_metrics *m)
     free(m);
     return rc;
 }
-int sw_metrics_plot(const char *metrics, const char *out, const char *title) { (void)metrics,(void)out,(void)title; return sw_fail("not yet"); }

@@ -91,7 +91,7 @@ static int write_history(const train_run *r, const char *dir)
     cJSON *o = cJSON_CreateObject(), *data = cJSON_CreateObject();
     cJSON_AddStringToObject(o, "program", "swift-train " SW_VERSION);
     cJSON_AddStringToObject(o, "command", sw_command_line());
-    cJSON_AddItemToObject(o, "options", sw_options_json(&swift_train));
+    cJSON_AddItemToObject(o, "options", sw_options_json(r->o->program));
     cJSON_AddStringToObject(o, "device", r->device->description);
     cJSON_AddNumberToObject(o, "step", (double)r->state.step);
     cJSON_AddNumberToObject(o, "tokens", r->state.tokens);

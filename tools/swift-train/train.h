@@ -12,6 +12,7 @@
 #include "text/template.h"
 
 typedef struct train_options {
+    const sw_program *program; /* whose options these are, to be noted in what is written */
     const char *model, *out, *adapter, *metrics, *plot;
     const char *tuner, *schedule, *optimizer;
     sw_strings val, target_modules, modules_to_save;
@@ -20,8 +21,6 @@ typedef struct train_options {
     double lora_alpha, lora_dropout, epochs, lr, warmup, weight_decay, beta1, beta2, eps, clip, label_smoothing, save_minutes;
     bool rslora, decay_all, recompute, dequantise, resume, overwrite, estimate, shuffle, eval_first;
 } train_options;
-
-extern const sw_program swift_train;
 
 /* Sums over the updates since the last record of metrics. */
 typedef struct train_window {

@@ -3,7 +3,13 @@ UNIT    := $(patsubst tests/unit/%.c,$(O)/tests/%,$(wildcard tests/unit/test_*.c
 FUZZ    := $(patsubst tests/fuzz/%.c,build/fuzz/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 GOLDEN  := $(O)/tests/golden
 
-$(O)/tests/test_%: $(O)/obj/tests/unit/test_%.o $(LIB)
+# What programs are made of, without their main: an archive, so that a test takes only what it calls.
+TOOLS_SRC := $(filter-out %/main.c,$(sort $(wildcard tools/*/*.c)))
+$(O)/libtools.a: $(TOOLS_SRC:%.c=$(O)/obj/%.o)
+	@rm -f $@
+	$(Q)ar rcs $@ $^
+
+$(O)/tests/test_%: $(O)/obj/tests/unit/test_%.o $(O)/libtools.a $(LIB)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LDLIBS) -lcmocka
 

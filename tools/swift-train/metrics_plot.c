@@ -12,7 +12,7 @@
 
 typedef struct series {
     sw_buf rows; /* "step value ..." lines of a here-document */
-    size_t n;
+    size_t n, finite[6]; /* rows; numbers in each column, the step is the first */
 } series;
 
 typedef struct plots {
@@ -35,6 +35,7 @@ static void put(series *s, const double *values, size_t n)
             sw_buf_printf(&s->rows, "%.9g ", values[i]);
         else
             sw_buf_puts(&s->rows, "NaN ");
+        s->finite[i] += isfinite(values[i]);
     }
     sw_buf_putc(&s->rows, '\n');
     s->n++;
@@ -53,7 +54,7 @@ static void take(plots *p, const cJSON *o)
         }
         put(&p->train, (double[]){step, loss, p->average / p->share, number(o, "token_accuracy"), number(o, "lr"), number(o, "grad_norm")}, 6);
     } else if (!strcmp(kind->valuestring, "eval")) {
-        if (loss < p->best || !p->eval.n) {
+        if (loss < p->best || !p->eval.finite[1]) {
             p->best = loss;
             p->best_step = step;
         }
@@ -94,10 +95,25 @@ static void data(sw_buf *script, const char *name, const series *s)
     sw_buf_puts(script, "END\n");
 }
 
-static void panel(sw_buf *script, const char *title, const char *plot)
+/* Adds a curve over the steps when its column holds anything. */
+static void curve(sw_buf *plot, const char *data, const series *s, int column, const char *style, const char *title)
 {
-    sw_buf_printf(script, "set title '%s'\nplot %s\n", title, plot);
+    if (s->finite[column])
+        sw_buf_printf(plot, "%s$%s using 1:%d with %s title '%s'", plot->n ? ", " : "", data, column + 1, style, title);
 }
+
+/* A panel of the curves in plot; an empty one keeps its place. */
+static void panel(sw_buf *script, const char *title, const char *key, sw_buf *plot)
+{
+    if (plot->n)
+        sw_buf_printf(script, "%s\nset title '%s'\nplot %s\n", key, title, plot->at);
+    else
+        sw_buf_puts(script, "set multiplot next\n");
+    sw_buf_clear(plot);
+}
+
+#define BLUE "lc rgb '#1f4e9e'"
+#define RED "linespoints pt 7 ps 0.7 lc rgb '#c0504d'"
 
 static void write_script(sw_buf *script, const plots *p, const char *title)
 {
@@ -105,39 +121,24 @@ static void write_script(sw_buf *script, const plots *p, const char *title)
     data(script, "eval", &p->eval);
     sw_buf_puts(script, "set multiplot layout 2,2 title ");
     sw_gnuplot_text(script, title);
-    sw_buf_puts(script, "\nset grid lc rgb '#dddddd'\nset key top right\nset xlabel 'updates'\nset tics nomirror\nset border 3\n");
-    /* One update is a point, not a line. */
-    const char *style = p->train.n > 1 ? "lines" : "points pt 7";
+    sw_buf_puts(script, "\nset grid lc rgb '#dddddd'\nset xlabel 'updates'\nset tics nomirror\nset border 3\n");
+    bool one = p->train.n == 1; /* one update is a point, not a line */
+    const char *line = one ? "points pt 7 " BLUE : "lines " BLUE;
     sw_buf plot = {0};
-    const char *comma = "";
-    if (p->train.n) {
-        sw_buf_printf(&plot, "$train using 1:2 with %s lc rgb '#b8cce4' title 'training', $train using 1:3 with %s lw 2 lc rgb '#1f4e9e' "
-                             "title 'moving average'", style, style);
-        comma = ", ";
-    }
-    if (p->eval.n) {
-        sw_buf_printf(&plot, "%s$eval using 1:2 with linespoints pt 7 ps 0.7 lc rgb '#c0504d' title 'evaluation'", comma);
-        if (isfinite(p->best))
-            sw_buf_printf(&plot, ", '+' using (%.9g):(%.9g) every ::0::0 with points pt 6 ps 2 lw 2 lc rgb '#c0504d' title 'best: %.4g'", p->best_step,
-                          p->best, p->best);
-    }
-    panel(script, "loss", plot.at);
-    sw_buf_clear(&plot);
-    if (p->train.n)
-        sw_buf_printf(&plot, "$train using 1:4 with %s lc rgb '#1f4e9e' title 'training'", style);
-    if (p->eval.n)
-        sw_buf_printf(&plot, "%s$eval using 1:3 with linespoints pt 7 ps 0.7 lc rgb '#c0504d' title 'evaluation'", comma);
-    sw_buf_puts(script, "set key bottom right\n");
-    panel(script, "token accuracy", plot.at);
-    sw_buf_puts(script, "unset key\n");
-    if (p->train.n) {
-        sw_buf_clear(&plot);
-        sw_buf_printf(&plot, "$train using 1:5 with %s lc rgb '#1f4e9e'", style);
-        panel(script, "learning rate", plot.at);
-        sw_buf_clear(&plot);
-        sw_buf_printf(&plot, "$train using 1:6 with %s lc rgb '#1f4e9e'", style);
-        panel(script, "gradient norm", plot.at);
-    }
+    curve(&plot, "train", &p->train, 1, one ? "points pt 7 lc rgb '#b8cce4'" : "lines lc rgb '#b8cce4'", "training");
+    curve(&plot, "train", &p->train, 2, one ? "points pt 7 " BLUE : "lines lw 2 " BLUE, "moving average");
+    curve(&plot, "eval", &p->eval, 1, RED, "evaluation");
+    if (p->eval.finite[1])
+        sw_buf_printf(&plot, ", '+' using (%.9g):(%.9g) every ::0::0 with points pt 6 ps 2 lw 2 lc rgb '#c0504d' title 'best: %.4g'", p->best_step,
+                      p->best, p->best);
+    panel(script, "loss", "set key top right", &plot);
+    curve(&plot, "train", &p->train, 3, line, "training");
+    curve(&plot, "eval", &p->eval, 2, RED, "evaluation");
+    panel(script, "token accuracy", "set key bottom right", &plot);
+    curve(&plot, "train", &p->train, 4, line, "");
+    panel(script, "learning rate", "unset key", &plot);
+    curve(&plot, "train", &p->train, 5, line, "");
+    panel(script, "gradient norm", "unset key", &plot);
     sw_buf_puts(script, "unset multiplot\n");
     sw_buf_free(&plot);
 }
@@ -147,7 +148,7 @@ int sw_metrics_plot(const char *metrics, const char *out, const char *title)
     plots p = {0};
     sw_buf script = {0};
     int rc = read_all(&p, metrics);
-    if (!rc && !p.train.n && !p.eval.n)
+    if (!rc && !p.train.finite[1] && !p.eval.finite[1])
         rc = sw_fail("%s: no record of an update or an evaluation to draw", metrics);
     if (!rc) {
         write_script(&script, &p, title);

@@ -79,7 +79,7 @@ void train_step_free(train_step_data *d);
 int train_open(train_run *r, const train_options *o, int n, char **shards) SW_MUST_CHECK;
 void train_close(train_run *r);
 
-/* batch.c: samples as sequences one after the other; arrays from the context, until it is reset. */
+/* train_batch.c: samples as sequences one after the other; arrays from the context, until it is reset. */
 int train_batch(sw_ctx *c, train_sample *const *samples, size_t n, sw_micro_batch *b) SW_MUST_CHECK;
 /* Labelled tokens of samples. */
 double train_labelled(train_sample *const *samples, size_t n);

@@ -142,12 +142,8 @@ static int write_details(scoring *s, const cJSON *result, const eval_amount *amo
         cJSON_AddNumberToObject(scores, s->task->metrics[i].name, amounts[i].sum / amounts[i].weight);
     for (size_t i = 0; i < SW_COUNT(kept); i++) {
         const cJSON *v = sw_json_get(result, kept[i]);
-        if (!v)
-            continue;
-        cJSON *copy = cJSON_Duplicate(v, true);
-        copy->string = (char *)cJSON_malloc(strlen(kept[i]) + 1);
-        strcpy(copy->string, kept[i]);
-        cJSON_InsertItemInArray(details, 0, copy);
+        if (v)
+            cJSON_InsertItemInArray(details, 0, cJSON_Duplicate(v, true)); /* with its name */
     }
     sw_buf b = {0};
     sw_json_print(&b, details);

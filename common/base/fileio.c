@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <signal.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -263,26 +264,54 @@ static int sync_tree(const char *path)
     return rc ? rc : sw_sync_dir(path);
 }
 
-/* rename cannot replace a folder that is not empty, so the old one steps aside first; a crash between the two
- * renames leaves "<path>.old.<pid>" and the complete new folder, never a mixture. */
+/* rename cannot replace a folder that is not empty, so the two change names at once and the old one goes under the temporary
+ * name. Where a file system cannot do that the old one steps aside first; a crash between those two renames leaves
+ * "<path>.old.<pid>" and the complete new folder, never a mixture. */
+static int replace_dir(sw_outdir *o)
+{
+    if (!renameat2(AT_FDCWD, o->temporary, AT_FDCWD, o->path, RENAME_EXCHANGE))
+        return sync_parent(o->path) || sw_remove_tree(o->temporary) ? -1 : 0;
+    char *old = sw_strfmt("%s.old.%ld", o->path, (long)getpid());
+    int rc = rename(o->path, old) ? sw_fail_errno("%s: the old folder cannot be moved aside", o->path) : 0;
+    if (!rc && rename(o->temporary, o->path)) {
+        rc = sw_fail_errno("%s: cannot be put in place", o->path);
+        if (rename(old, o->path))
+            rc = sw_fail_in("the old folder is left as %s", old);
+    }
+    rc = rc || sync_parent(o->path) || sw_remove_tree(old) ? -1 : 0;
+    free(old);
+    return rc;
+}
+
 int sw_outdir_commit(sw_outdir *o)
 {
     int rc = sync_tree(o->temporary);
-    char *old = sw_strfmt("%s.old.%ld", o->path, (long)getpid());
-    bool replaced = !rc && sw_is_dir(o->path);
-    if (replaced && rename(o->path, old))
-        rc = sw_fail_errno("%s: the old folder cannot be moved aside", o->path);
-    if (!rc && rename(o->temporary, o->path)) {
-        rc = sw_fail_errno("%s: cannot be put in place", o->path);
-        if (replaced && rename(old, o->path))
-            rc = sw_fail_in("the old folder is left as %s", old);
-    }
-    if (!rc)
-        rc = sync_parent(o->path);
-    if (!rc && replaced)
-        rc = sw_remove_tree(old);
-    free(old);
+    if (!rc && sw_is_dir(o->path))
+        rc = replace_dir(o);
+    else if (!rc)
+        rc = rename(o->temporary, o->path) ? sw_fail_errno("%s: cannot be put in place", o->path) : sync_parent(o->path);
     sw_outdir_abort(o);
+    return rc;
+}
+
+int sw_sweep_temporaries(const char *dir)
+{
+    DIR *d = opendir(dir);
+    int rc = d ? 0 : sw_fail_errno("%s", dir);
+    for (struct dirent *e; !rc && d && (e = readdir(d));) {
+        const char *mark = NULL;
+        for (const char *at = e->d_name; (at = strstr(at, ".tmp.")); at++)
+            mark = at + strlen(".tmp.");
+        if (!mark || !*mark || strspn(mark, "0123456789") != strlen(mark) || strlen(mark) > 9)
+            continue;
+        if (!kill((pid_t)atol(mark), 0) || errno != ESRCH)
+            continue; /* its process lives */
+        char *path = sw_path_join(dir, e->d_name);
+        rc = sw_remove_tree(path);
+        free(path);
+    }
+    if (d)
+        closedir(d);
     return rc;
 }
 

@@ -44,13 +44,15 @@ void sw_out_abort(sw_outfile *o);
 int sw_write_file(const char *path, const void *bytes, size_t n) SW_MUST_CHECK;
 
 /* A folder built under a temporary name beside its final one. begin creates it and gives the name to write in;
- * commit flushes every file and renames, replacing an older folder of that name; abort removes it. */
+ * commit flushes every file and puts it in place of an older folder of that name, if any, at once; abort removes it. */
 typedef struct sw_outdir {
     char *path, *temporary;
 } sw_outdir;
 int sw_outdir_begin(sw_outdir *o, const char *path) SW_MUST_CHECK;
 int sw_outdir_commit(sw_outdir *o) SW_MUST_CHECK;
 void sw_outdir_abort(sw_outdir *o);
+/* Removes from a folder what killed processes of this machine left half written in it ("<name>.tmp.<pid>"). */
+int sw_sweep_temporaries(const char *dir) SW_MUST_CHECK;
 
 /* 128-bit content digest (XXH3) of a file's or buffer's bytes as 32 hex digits. For identity, not security. */
 typedef struct sw_digest {

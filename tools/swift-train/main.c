@@ -135,7 +135,7 @@ static int body(int n, char **shards)
     if (!o.estimate) {
         if (!o.resume && !o.overwrite && snapshot_any(o.out))
             return sw_fail("%s: holds checkpoints of an earlier run; --resume goes on with it, --overwrite begins anew", o.out);
-        if (sw_mkdirs(o.out) || (o.overwrite && snapshot_remove_all(o.out)))
+        if (sw_mkdirs(o.out) || sw_sweep_temporaries(o.out) || (o.overwrite && snapshot_remove_all(o.out)))
             return -1;
     }
     o.program = &program;

@@ -173,8 +173,13 @@ static int move_files(const train_run *r, const char *from, bool keep)
 
 int result_finish(const train_run *r, bool best)
 {
-    char *from = sw_path_join(r->o->out, best ? "best" : ".result");
-    int rc = (best ? 0 : write_folder(r, from)) || move_files(r, from, best) || (best ? 0 : sw_remove_tree(from)) ? -1 : 0;
+    char *from = sw_path_join(r->o->out, best ? "best" : "result");
+    sw_outdir dir = {0};
+    int rc = best ? move_files(r, from, true) : sw_outdir_begin(&dir, from);
+    if (!best && !rc) {
+        rc = result_write(r, dir.temporary) || move_files(r, dir.temporary, false) ? -1 : 0;
+        sw_outdir_abort(&dir);
+    }
     free(from);
     return rc;
 }

@@ -97,8 +97,9 @@ $(O)/man/man1/%.1: man/man1/%.1.in $(BIN)/%
 	@mkdir -p $(@D)
 	$(Q)$(BIN)/$* --help=man > $@.opts && sed -e '/@OPTIONS@/{r $@.opts' -e 'd}' $< > $@ && rm -f $@.opts
 
-demo: all
-	$(MAKE) -C examples/demo
+demo: deps
+	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory -C examples/demo
 
 bench: all
 	tests/bench/run

@@ -80,6 +80,9 @@ lint() {
         one "lint-$(basename "$t" .sh)" sh "$t"
     done
 }
+demo() { # the whole pipeline on a real model, which it downloads
+    one demo $MAKE --no-print-directory -s demo DEMO=short
+}
 
 for part in ${@:-lint unit golden cli fuzz}; do $part; done
 echo "$passed passed, $failed failed"

@@ -27,10 +27,10 @@ build/fuzz/tests/fuzz_%: build/fuzz/obj/tests/fuzz/fuzz_%.o build/fuzz/libswift.
 	@mkdir -p $(@D)
 	$(Q)clang -fopenmp -fsanitize=fuzzer,address,undefined -g -o $@ $^ $(LDLIBS)
 
-.PHONY: tests fuzzers check-unit check-golden check-cli check-fuzz check-lint
+.PHONY: tests fuzzers check-unit check-golden check-cli check-fuzz check-lint check-demo
 tests: $(UNIT) $(GOLDEN)
 fuzzers: $(FUZZ)
 check:
-	@Q=@ MAKE=$(MAKE) sh tests/check.sh
-check-unit check-golden check-cli check-fuzz check-lint:
+	@Q=@ MAKE=$(MAKE) sh tests/check.sh lint unit golden cli fuzz $(if $(DEMO),demo)
+check-unit check-golden check-cli check-fuzz check-lint check-demo:
 	@Q=@ MAKE=$(MAKE) sh tests/check.sh $(@:check-%=%)

@@ -101,8 +101,11 @@ demo: deps
 	@$(MAKE) --no-print-directory all
 	@$(MAKE) --no-print-directory -C examples/demo
 
-bench: all
-	tests/bench/run
+bench: all $(O)/bench/machine
+	@tests/bench/run
+$(O)/bench/machine: $(O)/obj/tests/bench/machine.o $(LIB)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 clean:
 	rm -rf build

@@ -352,7 +352,9 @@ int infer_batch(infer_session *s, char **files, int n_files)
             sw_fail("%s", why);
         free(why);
     } else {
+        size_t n = w.n;
         rc = run_window(s, &w);
+        sw_progress_update(&progress, progress.done + (double)n, NULL);
     }
     free(w.at);
     sw_progress_end(&progress);

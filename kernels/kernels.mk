@@ -14,10 +14,12 @@ ISA_avx512 := -mavx2 -mfma -mf16c -mbmi2 -mavx512f -mavx512bw -mavx512vl -mavx51
 CPU_MATH   := -O3 -fno-math-errno -fno-trapping-math
 
 KERNEL_OBJ = $(KERNEL_SRC:%.c=$(O)/obj/%.o) $(foreach i,$(ISA_LEVELS),$(CPU_SRC:%.c=$(O)/obj/%.$i.o))
+# Stored values are defined by separately rounded operations.
+EXTRA_kernels/cpu/cpu_blocks := -ffp-contract=off
 
 define isa_rule
 $$(O)/obj/kernels/cpu/%.$1.o: kernels/cpu/%.c
 	@mkdir -p $$(@D)
-	$$(Q)$$(CC) $$(CPPFLAGS) $$(ALL_CFLAGS) $$(CPU_MATH) $$(ISA_$1) -DSW_ISA=$1 -MMD -MP -c $$< -o $$@
+	$$(Q)$$(CC) $$(CPPFLAGS) $$(ALL_CFLAGS) $$(CPU_MATH) $$(ISA_$1) $$(EXTRA_$$(basename $$<)) -DSW_ISA=$1 -MMD -MP -c $$< -o $$@
 endef
 $(foreach i,$(ISA_LEVELS),$(eval $(call isa_rule,$i)))

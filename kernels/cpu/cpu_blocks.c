@@ -1,5 +1,4 @@
-/* Values out of quantised blocks, as kernels/blocks.c defines them bit for bit, in loops that the compiler turns into vector
- * instructions. Built without contraction (kernels.mk): a fused multiply-add would round once where the definition rounds twice. */
+/* Values out of quantised blocks, as kernels/blocks.c defines them bit for bit, in vectors. Built without contraction (kernels.mk): a fused multiply-add would round once where the definition rounds twice. */
 #include "cpu_linear.h"
 #include "kernels/blocks.h"
 
@@ -20,62 +19,84 @@ static inline float half_at(const byte *p)
 #endif
 }
 
-/* y = level * d + min, or without min (adding 0 would make -0 a 0). */
-static inline void scaled(float *restrict y, const int8_t *restrict q, int n, float d)
+/* Sixteen levels at a time. */
+typedef int8_t levels __attribute__((vector_size(16), aligned(1), may_alias));
+typedef uint8_t bytes __attribute__((vector_size(16), aligned(1), may_alias));
+
+static inline bytes load(const byte *p) { return *(const bytes *)p; }
+
+/* y = levels as f32. Compilers take the plain conversion apart into single values. */
+static inline void widen(float *y, levels q)
 {
-    for (int i = 0; i < n; i++)
-        y[i] = (float)q[i] * d;
-}
-static inline void shifted(float *restrict y, const int8_t *restrict q, int n, float d, float min)
-{
-    for (int i = 0; i < n; i++)
-        y[i] = (float)q[i] * d + min;
+#if defined(__AVX512F__)
+    _mm512_storeu_ps(y, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32((__m128i)q)));
+#elif defined(__AVX2__)
+    _mm256_storeu_ps(y, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32((__m128i)q)));
+    _mm256_storeu_ps(y + 8, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_unpackhi_epi64((__m128i)q, (__m128i)q))));
+#else
+    for (int i = 0; i < 16; i++)
+        y[i] = (float)q[i];
+#endif
 }
 
-static inline void nibbles(int8_t *restrict q, const byte *restrict qs, int zero)
+/* y = level * d, or level * d + min. */
+static inline void scaled(float *y, levels q, float d)
 {
+    float v[16];
+    widen(v, q);
     for (int i = 0; i < 16; i++)
-        q[i] = (int8_t)((qs[i] & 15) - zero);
+        y[i] = v[i] * d;
+}
+static inline void shifted(float *y, levels q, float d, float min)
+{
+    float v[16];
+    widen(v, q);
     for (int i = 0; i < 16; i++)
-        q[i + 16] = (int8_t)((qs[i] >> 4) - zero);
+        y[i] = v[i] * d + min;
 }
 
-static inline void fives(int8_t *restrict q, const byte *restrict qh, const byte *restrict qs, int zero)
+/* Bits i of h, eight bytes alike and then the next eight, as 16 where set: the fifth bits of 16 levels. */
+static inline bytes fifth(const byte *h)
 {
-    byte high[32];
-    for (int i = 0; i < 32; i++)
-        high[i] = (byte)((qh[i / 8] >> i % 8 & 1) << 4);
-    for (int i = 0; i < 16; i++)
-        q[i] = (int8_t)(((qs[i] & 15) | high[i]) - zero);
-    for (int i = 0; i < 16; i++)
-        q[i + 16] = (int8_t)((qs[i] >> 4 | high[i + 16]) - zero);
+    static const bytes bit = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+    bytes at = {h[0], h[0], h[0], h[0], h[0], h[0], h[0], h[0], h[1], h[1], h[1], h[1], h[1], h[1], h[1], h[1]};
+    return (bytes)((at & bit) != 0) & 16;
 }
 
-static inline void q4_0(float *restrict y, const byte *b)
+static inline void q4_0(float *y, const byte *b)
 {
-    int8_t q[32];
-    nibbles(q, b + 2, 8);
-    scaled(y, q, 32, half_at(b));
+    bytes q = load(b + 2);
+    float d = half_at(b);
+    scaled(y, (levels)(q & 15) - 8, d);
+    scaled(y + 16, (levels)(q >> 4) - 8, d);
 }
-static inline void q4_1(float *restrict y, const byte *b)
+static inline void q4_1(float *y, const byte *b)
 {
-    int8_t q[32];
-    nibbles(q, b + 4, 0);
-    shifted(y, q, 32, half_at(b), half_at(b + 2));
+    bytes q = load(b + 4);
+    float d = half_at(b), min = half_at(b + 2);
+    shifted(y, (levels)(q & 15), d, min);
+    shifted(y + 16, (levels)(q >> 4), d, min);
 }
-static inline void q5_0(float *restrict y, const byte *b)
+static inline void q5_0(float *y, const byte *b)
 {
-    int8_t q[32];
-    fives(q, b + 2, b + 6, 16);
-    scaled(y, q, 32, half_at(b));
+    bytes q = load(b + 6);
+    float d = half_at(b);
+    scaled(y, (levels)((q & 15) | fifth(b + 2)) - 16, d);
+    scaled(y + 16, (levels)((q >> 4) | fifth(b + 4)) - 16, d);
 }
-static inline void q5_1(float *restrict y, const byte *b)
+static inline void q5_1(float *y, const byte *b)
 {
-    int8_t q[32];
-    fives(q, b + 4, b + 8, 0);
-    shifted(y, q, 32, half_at(b), half_at(b + 2));
+    bytes q = load(b + 8);
+    float d = half_at(b), min = half_at(b + 2);
+    shifted(y, (levels)((q & 15) | fifth(b + 4)), d, min);
+    shifted(y + 16, (levels)((q >> 4) | fifth(b + 6)), d, min);
 }
-static inline void q8_0(float *restrict y, const byte *b) { scaled(y, (const int8_t *)b + 2, 32, half_at(b)); }
+static inline void q8_0(float *y, const byte *b)
+{
+    float d = half_at(b);
+    scaled(y, (levels)load(b + 2), d);
+    scaled(y + 16, (levels)load(b + 18), d);
+}
 
 /* Six-bit scales and minima of the eight groups of Q4_K and Q5_K. */
 static inline void scales_min(const byte *s, float d, float dmin, float scale[8], float min[8])
@@ -88,38 +109,33 @@ static inline void scales_min(const byte *s, float d, float dmin, float scale[8]
     }
 }
 
-static inline void q45_k(float *restrict y, const byte *b, bool five)
+__attribute__((always_inline)) static inline void q45_k(float *y, const byte *b, bool five)
 {
     const byte *high = b + 16, *qs = five ? b + 48 : b + 16;
     float scale[8], min[8];
     scales_min(b + 4, half_at(b), half_at(b + 2), scale, min);
-    for (int g = 0; g < 8; g++) {
-        int8_t q[32];
-        const byte *from = qs + g / 2 * 32;
-        int right = g % 2 * 4;
-        for (int i = 0; i < 32; i++)
-            q[i] = (int8_t)(from[i] >> right & 15);
-        if (five)
-            for (int i = 0; i < 32; i++)
-                q[i] = (int8_t)(q[i] | (high[i] >> g & 1) << 4);
-        shifted(y + g * 32, q, 32, scale[g], -min[g]);
-    }
+    for (int g = 0; g < 8; g++)
+        for (int half = 0; half < 32; half += 16) {
+            bytes q = load(qs + g / 2 * 32 + half);
+            q = g % 2 ? (bytes)(q >> 4) : (bytes)(q & 15);
+            if (five)
+                q |= (load(high + half) >> (byte)g & 1) << 4;
+            shifted(y + g * 32 + half, (levels)q, scale[g], -min[g]);
+        }
 }
-static inline void q4_k(float *restrict y, const byte *b) { q45_k(y, b, false); }
-static inline void q5_k(float *restrict y, const byte *b) { q45_k(y, b, true); }
+static inline void q4_k(float *y, const byte *b) { q45_k(y, b, false); }
+static inline void q5_k(float *y, const byte *b) { q45_k(y, b, true); }
 
-static inline void q6_k(float *restrict y, const byte *b)
+static inline void q6_k(float *y, const byte *b)
 {
     const int8_t *scales = (const int8_t *)b + 192;
     float d = half_at(b + 208);
-    for (int run = 0; run < 8; run++) {
-        const byte *low = b + run / 4 * 64 + run % 2 * 32, *high = b + 128 + run / 4 * 32;
-        int right = run / 2 % 2 * 4, shift = run % 4 * 2;
-        int8_t q[32];
-        for (int i = 0; i < 32; i++)
-            q[i] = (int8_t)(((low[i] >> right & 15) | (high[i] >> shift & 3) << 4) - 32);
-        scaled(y + run * 32, q, 16, d * (float)scales[run * 2]);
-        scaled(y + run * 32 + 16, q + 16, 16, d * (float)scales[run * 2 + 1]);
+    for (int group = 0; group < 16; group++) {
+        int run = group / 2, half = group % 2 * 16;
+        bytes low = load(b + run / 4 * 64 + run % 2 * 32 + half), high = load(b + 128 + run / 4 * 32 + half);
+        low = run / 2 % 2 ? (bytes)(low >> 4) : (bytes)(low & 15);
+        high = (high >> (byte)(run % 4 * 2) & 3) << 4;
+        scaled(y + group * 16, (levels)(low | high) - 32, d * (float)scales[group]);
     }
 }
 

@@ -16,14 +16,26 @@ static inline float sw_power_of_two(int32_t n) /* -126 <= n <= 127 */
     return f;
 }
 
+/* a where yes, else b: by its bits, since compilers turn a choice between numbers into jumps, and then loops over it stay
+ * scalar (GCC knows what follows from a constant, and gives it a path of its own). */
+static inline float sw_choose(bool yes, float a, float b)
+{
+    uint32_t mask = 0u - (uint32_t)yes, u, v;
+    memcpy(&u, &a, 4);
+    memcpy(&v, &b, 4);
+    u = (u & mask) | (v & ~mask);
+    memcpy(&a, &u, 4);
+    return a;
+}
+
 /* e^x = 2^n e^r, |r| <= ln 2 / 2; ln 2 in two parts (Cody and Waite). 2^n is multiplied in two halves, so that results
  * below the normal range come out right. */
 static inline float sw_exp(float x)
 {
-    float c = x < -110.0f ? -110.0f : x;
-    c = c > 89.0f ? 89.0f : c;
+    float c = sw_choose(x < -110.0f, -110.0f, x);
+    c = sw_choose(c > 89.0f, 89.0f, c);
     float t = c * 1.44269504f;
-    int32_t n = (int32_t)(t + (t < 0 ? -0.5f : 0.5f));
+    int32_t n = (int32_t)(t + copysignf(0.5f, t));
     float nf = (float)n, r = (c - nf * 0.693359375f) + nf * 2.12194440e-4f;
     float p = 1.9875691500e-4f;
     p = p * r + 1.3981999507e-3f;
@@ -48,7 +60,7 @@ static inline float sw_tanh(float x)
     p = p * z + 1.33314422036e-1f;
     p = p * z - 3.33332819422e-1f;
     float near = x + x * z * p, far = copysignf(1.0f - 2.0f / (sw_exp(2.0f * a) + 1.0f), x);
-    return a < 0.625f ? near : far;
+    return sw_choose(a < 0.625f, near, far);
 }
 
 /* The standard normal density and distribution. The tail is e^(-x^2/2) times a polynomial in 1/(1 + z/2), z = |x|/sqrt 2,
@@ -58,7 +70,7 @@ static inline float sw_phi(float x) { return 0.398942280f * sw_normal_kernel(x);
 static inline float sw_Phi(float x)
 {
     float z = fabsf(x) * 0.707106781f;
-    float c = z > 10.0f ? 10.0f : z;
+    float c = sw_choose(z > 10.0f, 10.0f, z);
     float t = 1.0f / (1.0f + 0.5f * c), u = 2.4f * t - 1.4f;
     float p = 5.7193242355424445e-06f;
     p = p * u - 1.7708349332679063e-05f;
@@ -72,7 +84,7 @@ static inline float sw_Phi(float x)
     p = p * u + 0.42863479256629944f;
     p = p * u + 0.3336736559867859f;
     float tail = 0.5f * p * sw_normal_kernel(x);
-    return x < 0 ? tail : 1.0f - tail;
+    return sw_choose(x < 0, tail, 1.0f - tail);
 }
 
 static inline float sw_act_value(float x, int kind)

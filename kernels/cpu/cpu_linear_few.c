@@ -1,4 +1,6 @@
-/* Products of few rows with any weights: each row of w is read once, as it is stored, and used for every row of x. */
+/* Products of few rows with any weights: each row of w is read once, as it is stored, and used for every row of x. Outputs
+ * are made SW_LANES at a time, so that their lanes are added up together. A row's sums are taken in the same order
+ * however many rows there are. */
 #include "cpu_linear.h"
 
 #include "base/memory.h"
@@ -7,60 +9,107 @@ enum { ROWS = 4, LINES = 4 }; /* rows of x that share a load of w; vectors summe
 
 #define AT(p) (*(const sw_vec *)(const void *)(p))
 
-/* sum[r] += x[r] . w for `rows` rows of x (f32, `line` apart). A row's sum is added up in the same order however many there are. */
-__attribute__((always_inline)) static inline void dots(float *sum, int rows, const float *x, int64_t line, const float *w, int64_t n)
+#if defined(__AVX512F__)
+#define EVENS 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define ODDS 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+#elif defined(__AVX__)
+#define EVENS 0, 2, 4, 6, 8, 10, 12, 14
+#define ODDS 1, 3, 5, 7, 9, 11, 13, 15
+#else
+#define EVENS 0, 2, 4, 6
+#define ODDS 1, 3, 5, 7
+#endif
+
+/* Value i of the result: the lanes of v[i] added up. v is overwritten. */
+static inline sw_vec lanes_sums(sw_vec v[SW_LANES])
 {
-    sw_vec lane[ROWS][LINES] = {{{0}}};
+    for (int n = SW_LANES; n > 1; n /= 2)
+        for (int i = 0; i < n; i += 2)
+            v[i / 2] = __builtin_shufflevector(v[i], v[i + 1], EVENS) + __builtin_shufflevector(v[i], v[i + 1], ODDS);
+    return v[0];
+}
+
+/* lane[r * SW_LANES]: a vector whose lanes add up to x[r] . w, for `rows` rows of x (f32, `line` apart), on top of what it has. */
+__attribute__((always_inline)) static inline void dots(sw_vec *lane, int rows, const float *x, int64_t line, const float *w, int64_t n)
+{
+    sw_vec sum[ROWS][LINES] = {{{0}}};
     int64_t i = 0;
     for (; i + LINES * SW_LANES <= n; i += LINES * SW_LANES)
         for (int l = 0; l < LINES; l++) {
             sw_vec v = AT(w + i + l * SW_LANES);
             for (int r = 0; r < rows; r++)
-                lane[r][l] += v * AT(x + r * line + i + l * SW_LANES);
+                sum[r][l] += v * AT(x + r * line + i + l * SW_LANES);
         }
     for (int r = 0; r < rows; r++) {
-        float rest = 0;
+        sw_vec rest = {0};
         for (int64_t j = i; j < n; j++)
-            rest += w[j] * x[r * line + j];
-        sum[r] += rest + sw_lanes_sum((lane[r][0] + lane[r][1]) + (lane[r][2] + lane[r][3]));
+            rest[0] += w[j] * x[r * line + j];
+        lane[r * SW_LANES] += rest + ((sum[r][0] + sum[r][1]) + (sum[r][2] + sum[r][3]));
     }
 }
 
-static void all_dots(float *sum, int64_t rows, const float *x, int64_t line, const float *w, int64_t n)
+/* A row of w as f32, run by run. */
+static void row_dots(sw_vec *lane, int64_t rows, const float *x, int64_t line, const void *w, sw_dtype type, int64_t n)
 {
-    int64_t r = 0;
-    for (; r + ROWS <= rows; r += ROWS)
-        dots(sum + r, ROWS, x + r * line, line, w, n);
-    for (; r < rows; r++)
-        dots(sum + r, 1, x + r * line, line, w, n);
+    float buf[SW_RUN];
+    for (int64_t c = 0; c < n; c += SW_RUN) {
+        int64_t m = SW_MIN(SW_RUN, n - c), r = 0;
+        const float *run = sw_load_any((const char *)w + sw_dtype_bytes(type, c), type, m, buf);
+        for (; r + ROWS <= rows; r += ROWS)
+            dots(lane + r * SW_LANES, ROWS, x + r * line + c, line, run, m);
+        for (; r < rows; r++)
+            dots(lane + r * SW_LANES, 1, x + r * line + c, line, run, m);
+    }
+}
+
+/* x as f32, rows `line` apart. */
+static void copy_rows(float *dst, int64_t line, const sw_tensor *x)
+{
+    for (int64_t r = 0; r < x->shape[0]; r++) {
+        const float *from = sw_load(sw_at(x, r * x->stride[0]), x->dtype, x->shape[1], dst + r * line);
+        if (from != dst + r * line)
+            memcpy(dst + r * line, from, (size_t)x->shape[1] * sizeof *dst);
+    }
 }
 
 int SW_CPU(linear_few)(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias, float alpha,
                        float beta)
 {
     int64_t rows = x->shape[0], in = x->shape[1], out = w->shape[0], line = (in + 31) & ~(int64_t)15;
-    float *xs = sw_stream_scratch(s, (size_t)(line * rows) * sizeof *xs);
+    size_t pairs = SW_CPU(pair_bytes)(x, w->dtype);
+    sw_pair_rows pair = {0};
+    float *xs = sw_stream_scratch(s, pairs ? pairs : (size_t)(line * rows) * sizeof *xs);
     if (!xs)
         return -1;
-    for (int64_t r = 0; r < rows; r++) {
-        const float *from = sw_load(sw_at(x, r * x->stride[0]), x->dtype, in, xs + r * line);
-        if (from != xs + r * line)
-            memcpy(xs + r * line, from, (size_t)in * sizeof *xs);
-    }
+    if (pairs)
+        pair = SW_CPU(pair_rows)(xs, x);
+    else
+        copy_rows(xs, line, x);
 #pragma omp parallel for schedule(static) if (in * out >= SW_PARALLEL * 4)
-    for (int64_t o = 0; o < out; o++) {
-        float sum[SW_FEW_ROWS] = {0}, buf[SW_RUN];
-        for (int64_t c = 0; c < in; c += SW_RUN) {
-            int64_t n = SW_MIN(SW_RUN, in - c);
-            all_dots(sum, rows, xs + c, line, sw_load_any(sw_at(w, o * w->stride[0] + c), w->dtype, n, buf), n);
+    for (int64_t first = 0; first < out; first += SW_LANES) {
+        sw_vec lane[SW_FEW_ROWS][SW_LANES];
+        float buf[SW_LANES], add[SW_LANES] = {0};
+        int64_t n = SW_MIN(SW_LANES, out - first);
+        memset(lane, 0, (size_t)rows * sizeof lane[0]);
+        for (int64_t o = 0; o < n; o++) {
+            const void *row = sw_at(w, (first + o) * w->stride[0]);
+            if (pairs)
+                SW_CPU(pair_dots)(&lane[0][o], rows, &pair, row, w->dtype, in);
+            else
+                row_dots(&lane[0][o], rows, xs, line, row, w->dtype, in);
         }
-        float add = bias ? *sw_load(sw_at(bias, o), bias->dtype, 1, buf) : 0;
+        if (bias)
+            memcpy(add, sw_load(sw_at(bias, first), bias->dtype, n, buf), (size_t)n * sizeof *add);
         for (int64_t r = 0; r < rows; r++) {
-            void *at = sw_at(y, r * y->stride[0] + o);
-            float v = alpha * sum[r] + add;
-            if (beta != 0)
-                v += beta * *sw_load(at, y->dtype, 1, buf);
-            sw_store(at, y->dtype, 1, &v);
+            void *at = sw_at(y, r * y->stride[0] + first);
+            sw_vec sum = lanes_sums(lane[r]) * alpha + AT(add);
+            if (beta != 0) {
+                float old[SW_LANES] = {0};
+                memcpy(old, sw_load(at, y->dtype, n, buf), (size_t)n * sizeof *old);
+                sum += beta * AT(old);
+            }
+            memcpy(buf, &sum, sizeof buf);
+            sw_store(at, y->dtype, n, buf);
         }
     }
     return 0;

@@ -28,11 +28,6 @@ int64_t sw_numel(const sw_tensor *t)
     return n;
 }
 
-size_t sw_dtype_bytes(sw_dtype dtype, int64_t values)
-{
-    return (size_t)(values / sw_dtypes[dtype].block) * (size_t)sw_dtypes[dtype].bytes;
-}
-
 size_t sw_tensor_bytes(const sw_tensor *t) { return sw_dtype_bytes(t->dtype, sw_numel(t)); }
 
 bool sw_is_dense(const sw_tensor *t)

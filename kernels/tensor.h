@@ -66,7 +66,11 @@ sw_tensor sw_tensor_of(void *data, sw_dtype dtype, int ndim, const int64_t *shap
 /* Number of values; bytes of a dense tensor of that shape. */
 int64_t sw_numel(const sw_tensor *t);
 size_t sw_tensor_bytes(const sw_tensor *t);
-size_t sw_dtype_bytes(sw_dtype dtype, int64_t values); /* values: a multiple of the block size */
+static inline size_t sw_dtype_bytes(sw_dtype dtype, int64_t values) /* values: a multiple of the block size */
+{
+    const sw_dtype_info *t = &sw_dtypes[dtype];
+    return (size_t)(t->block == 1 ? values : values / t->block) * (size_t)t->bytes;
+}
 bool sw_is_dense(const sw_tensor *t);
 /* Views. rows: [start, start+count) of the first dimension. */
 sw_tensor sw_row_view(const sw_tensor *t, int64_t start, int64_t count);

@@ -141,7 +141,15 @@ static int forward_many(sw_stream *s, const call *c, const sw_tensor *seqs)
 
 /* ---- few queries */
 
-enum { FEW = 4, KEYS = 256 }; /* queries a sequence at most; keys a task */
+enum { FEW = 4, KEYS = 256, AHEAD = 12 }; /* queries a sequence at most; keys a task; rows asked for before their turn */
+
+/* A head's row in a cache is a short piece of a long row: memory is asked for it early, since nothing foresees the stride. */
+static inline void ask_for(const sw_tensor *t, int64_t row, int64_t head)
+{
+    const char *at = sw_at(t, row * t->stride[0] + head * t->stride[1]);
+    for (size_t i = 0, n = sw_dtype_bytes(t->dtype, t->shape[2]); i < n; i += 64)
+        __builtin_prefetch(at + i);
+}
 
 /* What a run of keys gives one (query, head): maximum, sum, weighted values (in `line` floats). */
 static void forward_run(const call *c, const sw_seq *p, int64_t key_head, int64_t from, float *part, int64_t line, float *space)
@@ -157,7 +165,11 @@ static void forward_run(const call *c, const sw_seq *p, int64_t key_head, int64_
         memset(queries + r * c->padded + width, 0, (size_t)(c->padded - width) * sizeof *at);
     }
     memset(row, 0, (size_t)SW_MAX(c->padded, c->value_padded) * sizeof *row);
+    for (int64_t j = from; j < SW_MIN(from + AHEAD, to); j++)
+        ask_for(c->k, p->k0 + j, key_head);
     for (int64_t j = from; j < to; j++) {
+        ask_for(c->k, p->k0 + SW_MIN(j + AHEAD, to - 1), key_head);
+        ask_for(c->v, p->k0 + j, key_head);
         const float *key = sw_load(sw_at(c->k, (p->k0 + j) * c->k->stride[0] + key_head * c->k->stride[1]), c->k->dtype, width, row);
         if (key != row)
             memcpy(row, key, (size_t)width * sizeof *row);

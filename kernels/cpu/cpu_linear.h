@@ -5,7 +5,7 @@
 #include "cpu_isa.h"
 
 /* Up to so many rows of x, reading the weights sets the time. */
-enum { SW_FEW_ROWS = 16 };
+enum { SW_FEW_ROWS = 8 };
 
 /* y = alpha x w^T + bias + beta y for N <= SW_FEW_ROWS. */
 int SW_CPU(linear_few)(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias, float alpha,

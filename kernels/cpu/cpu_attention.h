@@ -89,4 +89,22 @@ static inline bool sw_pairs_for(const sw_tensor *a, const sw_tensor *b, const sw
     return SW_HAS_BF16_DOT && a->dtype == SW_BF16 && b->dtype == SW_BF16 && c->dtype == SW_BF16;
 }
 
+/* A forward pass. */
+typedef struct sw_attention_call {
+    const sw_tensor *out, *lse, *q, *k, *v;
+    const sw_attention *a;
+    int64_t heads, group, width, value_width, padded, value_padded; /* padded: to whole vectors of every level */
+    bool pairs;
+} sw_attention_call;
+
+static inline void sw_write_lse(const sw_attention_call *c, int64_t row, int64_t head, float top, float sum)
+{
+    if (c->lse)
+        ((float *)c->lse->data)[row * c->lse->stride[0] + head * c->lse->stride[1]] = sum > 0 ? top + logf(sum) : -INFINITY;
+}
+
+/* Where no sequence has more queries than these. */
+enum { SW_FEW_QUERIES = 4 };
+int SW_CPU(attention_few)(sw_stream *s, const sw_attention_call *c, const sw_tensor *seqs);
+
 #endif

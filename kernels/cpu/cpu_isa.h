@@ -49,6 +49,26 @@ static inline float sw_lanes_sum(sw_vec v)
     return s[0];
 }
 
+#if defined(__AVX512F__)
+#define SW_EVENS 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define SW_ODDS 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+#elif defined(__AVX__)
+#define SW_EVENS 0, 2, 4, 6, 8, 10, 12, 14
+#define SW_ODDS 1, 3, 5, 7, 9, 11, 13, 15
+#else
+#define SW_EVENS 0, 2, 4, 6
+#define SW_ODDS 1, 3, 5, 7
+#endif
+
+/* Value i of the result: the lanes of v[i] added up. v is overwritten. */
+static inline sw_vec sw_lanes_sums(sw_vec v[SW_LANES])
+{
+    for (int n = SW_LANES; n > 1; n /= 2)
+        for (int i = 0; i < n; i += 2)
+            v[i / 2] = __builtin_shufflevector(v[i], v[i + 1], SW_EVENS) + __builtin_shufflevector(v[i], v[i + 1], SW_ODDS);
+    return v[0];
+}
+
 /* ---- runs of values */
 
 enum {

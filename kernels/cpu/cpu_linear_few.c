@@ -9,26 +9,6 @@ enum { ROWS = 4, LINES = 4 }; /* rows of x that share a load of w; vectors summe
 
 #define AT(p) (*(const sw_vec *)(const void *)(p))
 
-#if defined(__AVX512F__)
-#define EVENS 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
-#define ODDS 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
-#elif defined(__AVX__)
-#define EVENS 0, 2, 4, 6, 8, 10, 12, 14
-#define ODDS 1, 3, 5, 7, 9, 11, 13, 15
-#else
-#define EVENS 0, 2, 4, 6
-#define ODDS 1, 3, 5, 7
-#endif
-
-/* Value i of the result: the lanes of v[i] added up. v is overwritten. */
-static inline sw_vec lanes_sums(sw_vec v[SW_LANES])
-{
-    for (int n = SW_LANES; n > 1; n /= 2)
-        for (int i = 0; i < n; i += 2)
-            v[i / 2] = __builtin_shufflevector(v[i], v[i + 1], EVENS) + __builtin_shufflevector(v[i], v[i + 1], ODDS);
-    return v[0];
-}
-
 /* lane[r * SW_LANES]: a vector whose lanes add up to x[r] . w, for `rows` rows of x (f32, `line` apart), on top of what it has. */
 __attribute__((always_inline)) static inline void dots(sw_vec *lane, int rows, const float *x, int64_t line, const float *w, int64_t n)
 {
@@ -78,6 +58,7 @@ int SW_CPU(linear_few)(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_
     int64_t rows = x->shape[0], in = x->shape[1], out = w->shape[0], line = (in + 31) & ~(int64_t)15;
     size_t pairs = SW_CPU(pair_bytes)(x, w->dtype);
     sw_pair_rows pair = {0};
+    size_t w_line = sw_dtype_bytes(w->dtype, w->stride[0]);
     float *xs = sw_stream_scratch(s, pairs ? pairs : (size_t)(line * rows) * sizeof *xs);
     if (!xs)
         return -1;
@@ -90,19 +71,21 @@ int SW_CPU(linear_few)(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_
         sw_vec lane[SW_FEW_ROWS][SW_LANES];
         float buf[SW_LANES], add[SW_LANES] = {0};
         int64_t n = SW_MIN(SW_LANES, out - first);
-        memset(lane, 0, (size_t)rows * sizeof lane[0]);
-        for (int64_t o = 0; o < n; o++) {
-            const void *row = sw_at(w, (first + o) * w->stride[0]);
+        const void *at = sw_at(w, first * w->stride[0]);
+        if (pairs && n == SW_LANES) {
+            SW_CPU(pair_dots)(lane[0], rows, &pair, at, w_line, n, w->dtype, in);
+        } else {
+            memset(lane, 0, (size_t)rows * sizeof lane[0]);
             if (pairs)
-                SW_CPU(pair_dots)(&lane[0][o], rows, &pair, row, w->dtype, in);
-            else
-                row_dots(&lane[0][o], rows, xs, line, row, w->dtype, in);
+                SW_CPU(pair_dots)(lane[0], rows, &pair, at, w_line, n, w->dtype, in);
+            for (int64_t o = 0; !pairs && o < n; o++)
+                row_dots(&lane[0][o], rows, xs, line, (const char *)at + (size_t)o * w_line, w->dtype, in);
         }
         if (bias)
             memcpy(add, sw_load(sw_at(bias, first), bias->dtype, n, buf), (size_t)n * sizeof *add);
         for (int64_t r = 0; r < rows; r++) {
             void *at = sw_at(y, r * y->stride[0] + first);
-            sw_vec sum = lanes_sums(lane[r]) * alpha + AT(add);
+            sw_vec sum = sw_lanes_sums(lane[r]) * alpha + AT(add);
             if (beta != 0) {
                 float old[SW_LANES] = {0};
                 memcpy(old, sw_load(at, y->dtype, n, buf), (size_t)n * sizeof *old);

@@ -254,12 +254,16 @@ __attribute__((always_inline)) static inline void some_rows(sw_vec *lane, int ro
         for (int64_t c = 0; c < n; c += SW_RUN)
             run_dots(sum, rows, x, c, (const byte *)w + c / layout_of(t).values * layout_of(t).bytes, t, SW_MIN(SW_RUN, n - c));
     for (int r = 0; r < rows; r++)
-        lane[r * SW_LANES] += (sw_vec)((sum[r][0] + sum[r][1]) + (sum[r][2] + sum[r][3]));
+        lane[r * SW_LANES] = (sw_vec)((sum[r][0] + sum[r][1]) + (sum[r][2] + sum[r][3]));
 }
 
 __attribute__((always_inline)) static inline void all_rows(sw_vec *lane, int64_t rows, const sw_pair_rows *x, const void *w, sw_dtype t,
                                                            int64_t n)
 {
+    if (rows == 1) {
+        some_rows(lane, 1, x, w, t, n);
+        return;
+    }
     sw_pair_rows rest = *x;
     for (; rows >= ROWS; rows -= ROWS, lane += ROWS * SW_LANES) {
         some_rows(lane, ROWS, &rest, w, t, n);
@@ -276,12 +280,14 @@ __attribute__((always_inline)) static inline void all_rows(sw_vec *lane, int64_t
         some_rows(lane, 1, &rest, w, t, n);
 }
 
-void SW_CPU(pair_dots)(sw_vec *lane, int64_t rows, const sw_pair_rows *x, const void *w, sw_dtype type, int64_t n)
+void SW_CPU(pair_dots)(sw_vec *lane, int64_t rows, const sw_pair_rows *x, const void *w, size_t w_line, int64_t count, sw_dtype type,
+                       int64_t n)
 {
     switch (type) {
 #define CASE(t)                                                                                                        \
     case t:                                                                                                            \
-        all_rows(lane, rows, x, w, t, n);                                                                              \
+        for (int64_t o = 0; o < count; o++)                                                                            \
+            all_rows(lane + o, rows, x, (const byte *)w + (size_t)o * w_line, t, n);                                   \
         return;
         CASE(SW_BF16)
         CASE(SW_Q4_0)
@@ -302,9 +308,10 @@ void SW_CPU(pair_dots)(sw_vec *lane, int64_t rows, const sw_pair_rows *x, const 
 
 size_t SW_CPU(pair_bytes)(const sw_tensor *x, sw_dtype w) { return (void)x, (void)w, 0; }
 sw_pair_rows SW_CPU(pair_rows)(void *space, const sw_tensor *x) { return (void)space, (void)x, (sw_pair_rows){0}; }
-void SW_CPU(pair_dots)(sw_vec *lane, int64_t rows, const sw_pair_rows *x, const void *w, sw_dtype type, int64_t n)
+void SW_CPU(pair_dots)(sw_vec *lane, int64_t rows, const sw_pair_rows *x, const void *w, size_t w_line, int64_t count, sw_dtype type,
+                       int64_t n)
 {
-    (void)lane, (void)rows, (void)x, (void)w, (void)type, (void)n;
+    (void)lane, (void)rows, (void)x, (void)w, (void)w_line, (void)count, (void)type, (void)n;
 }
 
 #endif

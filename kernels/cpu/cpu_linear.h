@@ -11,7 +11,7 @@ enum { SW_FEW_ROWS = 8 };
 int SW_CPU(linear_few)(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias, float alpha,
                        float beta);
 
-/* Rows of bf16 laid out for products of pairs: padded with zeros to `line` values (a multiple of SW_RUN), and the sums of
+/* Rows of bf16 laid out for products of pairs with weights of one type: padded with zeros to `line` values (a multiple of SW_RUN), and the sums of
  * every 32 of them, `sums_line` (line / 32) a row, which the minima of blocks are multiplied with. */
 typedef struct sw_pair_rows {
     const uint16_t *x;
@@ -21,7 +21,7 @@ typedef struct sw_pair_rows {
 
 /* Space that pair_rows fills, or 0 where x and weights of type w cannot be multiplied so (wrong types, or no SW_HAS_BF16_DOT). */
 size_t SW_CPU(pair_bytes)(const sw_tensor *x, sw_dtype w);
-sw_pair_rows SW_CPU(pair_rows)(void *space, const sw_tensor *x);
+sw_pair_rows SW_CPU(pair_rows)(void *space, const sw_tensor *x, sw_dtype w);
 /* lane[r * SW_LANES + o]: a vector whose lanes add up to x[r] . w[o], for `count` (SW_LANES at most) rows of w, w_line bytes apart,
  * each n values of bf16 or a quantised type. Levels are multiplied as they are (they are whole numbers of at most 8 bits:
  * exact in bf16) and scaled a block at a time. */

@@ -63,7 +63,7 @@ int SW_CPU(linear_few)(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_
     if (!xs)
         return -1;
     if (pairs)
-        pair = SW_CPU(pair_rows)(xs, x);
+        pair = SW_CPU(pair_rows)(xs, x, w->dtype);
     else
         copy_rows(xs, line, x);
 #pragma omp parallel for schedule(static) if (in * out >= SW_PARALLEL * 4)

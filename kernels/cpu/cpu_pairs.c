@@ -6,6 +6,7 @@
 #if defined(__AVX512BF16__) && defined(__AVX512BW__)
 
 typedef uint8_t byte;
+typedef short short_at __attribute__((aligned(1), may_alias));
 
 enum { ROWS = 4, LINES = 4, PER = 32, RUNS = SW_RUN / PER }; /* rows at a time, vectors summed apart in each, values of a product */
 
@@ -38,7 +39,10 @@ size_t SW_CPU(pair_bytes)(const sw_tensor *x, sw_dtype w)
     return (size_t)(x->shape[0] * line) * sizeof(uint16_t) + (size_t)(x->shape[0] * line / PER) * sizeof(float);
 }
 
-sw_pair_rows SW_CPU(pair_rows)(void *space, const sw_tensor *x)
+/* Blocks whose bytes hold values i and i + 16: two of them are taken at a time. */
+static inline bool has_halves(sw_dtype t) { return t == SW_Q4_0 || t == SW_Q4_1 || t == SW_Q5_0 || t == SW_Q5_1; }
+
+sw_pair_rows SW_CPU(pair_rows)(void *space, const sw_tensor *x, sw_dtype w)
 {
     int64_t rows = x->shape[0], in = x->shape[1], line = line_of(x);
     float *sums = space;
@@ -53,6 +57,12 @@ sw_pair_rows SW_CPU(pair_rows)(void *space, const sw_tensor *x)
                    high = _mm512_castsi512_ps(_mm512_and_si512(v, _mm512_set1_epi32((int)0xffff0000)));
             sums[(r * line + i) / PER] = _mm512_reduce_add_ps(_mm512_add_ps(low, high));
         }
+        if (has_halves(w)) /* first halves of two blocks side by side, then second halves */
+            for (int64_t i = 0; i + 2 * PER <= in; i += 2 * PER) {
+                __m256i *at = (__m256i *)(void *)(to + i), second = _mm256_loadu_si256(at + 1), third = _mm256_loadu_si256(at + 2);
+                _mm256_storeu_si256(at + 1, third);
+                _mm256_storeu_si256(at + 2, second);
+            }
     }
     return (sw_pair_rows){copy, sums, line, line / PER};
 }
@@ -185,6 +195,30 @@ __attribute__((always_inline)) static inline __m512bh run_of(const levels *v, sw
     return (__m512bh)_mm512_permutexvar_epi16(level, v->table);
 }
 
+/* The levels of two blocks that have halves, as bf16: first halves, then second halves. *d what scales the lanes of their
+ * products, min[0] and min[1] what is added to each value. */
+__attribute__((always_inline)) static inline void two_blocks(__m512bh q[2], const levels *v, sw_dtype t, const byte *b, __m512 *d, float *min)
+{
+    const int bytes = layout_of(t).bytes;
+    const byte *low = b + bytes - 16, *other = b + bytes;
+    __m256i both = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)low)),
+                                           _mm_loadu_si128((const __m128i *)(const void *)(low + bytes)), 1);
+    __m512i first = _mm512_cvtepu8_epi16(both), second = _mm512_srli_epi16(first, 4);
+    if (t == SW_Q5_0 || t == SW_Q5_1) {
+        __mmask32 m = mask_at(low - 4), n = mask_at(low - 4 + bytes);
+        first = with_fifth(first, (m & 0xffff) | n << 16);
+        second = with_fifth(second, m >> 16 | (n & 0xffff0000));
+    }
+    q[0] = (__m512bh)_mm512_permutexvar_epi16(first, v->table);
+    q[1] = (__m512bh)_mm512_permutexvar_epi16(second, v->table);
+    __m128i scales = _mm_insert_epi16(_mm_loadu_si16(b), *(const short_at *)(const void *)other, 1);
+    *d = _mm512_permutexvar_ps(_mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0), _mm512_castps128_ps512(_mm_cvtph_ps(scales)));
+    if (has_min(t)) {
+        min[0] = half_of(b + 2);
+        min[1] = half_of(other + 2);
+    }
+}
+
 /* n values of a row of w against those of x at `at`, for `rows` rows: sum[row][i], i taking turns. */
 __attribute__((always_inline)) static inline void run_dots(__m512 sum[ROWS][LINES], int rows, const sw_pair_rows *x, int64_t at,
                                                            const byte *b, sw_dtype t, int64_t n)
@@ -207,7 +241,24 @@ __attribute__((always_inline)) static inline void run_dots(__m512 sum[ROWS][LINE
             sum[r][turn] = _mm512_fmadd_ps(d, p, sum[r][turn]);                                                        \
         }                                                                                                              \
     } while (0)
-        if (i + span <= n) {
+        if (has_halves(t)) {
+#pragma GCC unroll 2
+            for (int g = 0; g < span / PER; g += 2) {
+                if (i + (g + 2) * PER > n) {
+                    if (i + g * PER < n)
+                        ADD(g, 0);
+                    break;
+                }
+                __m512bh q[2];
+                __m512 d;
+                two_blocks(q, &v, t, block + g * is.bytes, &d, &min[i / PER + g]);
+                for (int r = 0; r < rows; r++) {
+                    const uint16_t *from = x->x + r * x->line + at + i + g * PER;
+                    __m512 p = _mm512_dpbf16_ps(_mm512_setzero_ps(), q[0], pairs_at(from));
+                    sum[r][g % LINES] = _mm512_fmadd_ps(d, _mm512_dpbf16_ps(p, q[1], pairs_at(from + PER)), sum[r][g % LINES]);
+                }
+            }
+        } else if (i + span <= n) {
 #pragma GCC unroll 8
             for (int g = 0; g < span / PER; g++)
                 ADD(g, g % LINES);
@@ -307,7 +358,7 @@ void SW_CPU(pair_dots)(sw_vec *lane, int64_t rows, const sw_pair_rows *x, const 
 #else
 
 size_t SW_CPU(pair_bytes)(const sw_tensor *x, sw_dtype w) { return (void)x, (void)w, 0; }
-sw_pair_rows SW_CPU(pair_rows)(void *space, const sw_tensor *x) { return (void)space, (void)x, (sw_pair_rows){0}; }
+sw_pair_rows SW_CPU(pair_rows)(void *space, const sw_tensor *x, sw_dtype w) { return (void)space, (void)x, (void)w, (sw_pair_rows){0}; }
 void SW_CPU(pair_dots)(sw_vec *lane, int64_t rows, const sw_pair_rows *x, const void *w, size_t w_line, int64_t count, sw_dtype type,
                        int64_t n)
 {

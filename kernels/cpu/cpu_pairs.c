@@ -8,7 +8,8 @@
 typedef uint8_t byte;
 typedef short short_at __attribute__((aligned(1), may_alias));
 
-enum { ROWS = 4, LINES = 4, PER = 32, RUNS = SW_RUN / PER }; /* rows at a time, vectors summed apart in each, values of a product */
+/* Rows at a time, vectors summed apart in each, values of a product; bytes of weights asked for before their turn. */
+enum { ROWS = 4, LINES = 4, PER = 32, RUNS = SW_RUN / PER, AHEAD = 4096 };
 
 /* How blocks of a type lie; values 0: not a type that is read here. */
 typedef struct layout {
@@ -235,6 +236,7 @@ __attribute__((always_inline)) static inline void run_dots(__m512 sum[ROWS][LINE
 #define ADD(g, turn)                                                                                                   \
     do {                                                                                                               \
         __m512 d;                                                                                                      \
+        __builtin_prefetch(block + (is.k ? (g)*is.bytes / (256 / PER) : (g)*is.bytes) + AHEAD);                      \
         __m512bh q = run_of(&v, t, is.k ? block : block + (g)*is.bytes, is.k ? (g) : 0, &d, &min[i / PER + (g)]);      \
         for (int r = 0; r < rows; r++) {                                                                               \
             __m512 p = _mm512_dpbf16_ps(_mm512_setzero_ps(), q, pairs_at(x->x + r * x->line + at + i + (g)*PER));      \
@@ -251,6 +253,7 @@ __attribute__((always_inline)) static inline void run_dots(__m512 sum[ROWS][LINE
                 }
                 __m512bh q[2];
                 __m512 d;
+                __builtin_prefetch(block + g * is.bytes + AHEAD);
                 two_blocks(q, &v, t, block + g * is.bytes, &d, &min[i / PER + g]);
                 for (int r = 0; r < rows; r++) {
                     const uint16_t *from = x->x + r * x->line + at + i + g * PER;
@@ -281,6 +284,7 @@ __attribute__((always_inline)) static inline void plain_dots(__m512 sum[ROWS][LI
     int64_t i = 0;
     for (; i + LINES * PER <= n; i += LINES * PER)
         for (int l = 0; l < LINES; l++) {
+            __builtin_prefetch((const char *)(w + i + l * PER) + AHEAD);
             __m512bh q = pairs_at(w + i + l * PER);
             for (int r = 0; r < rows; r++)
                 sum[r][l] = _mm512_dpbf16_ps(sum[r][l], q, pairs_at(x->x + r * x->line + i + l * PER));

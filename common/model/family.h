@@ -1,44 +1,70 @@
-/* The families: one row each, one file family_X.c for those that need more than a few lines. A family says which
- * config.json it reads, how, and what its tensors are called. Adding a Llama-like one is a function of a few lines and
- * a row in family.c. */
+/* The families: which config.json a family reads, how it differs from Llama, and what its tensors are called.
+ *
+ * A family is a row in some family_X.c (grouped by kin) and, for a new file, one line in family_list.h. A Llama-like one
+ * is a spec of differences and perhaps a rename table; see CONTRIBUTING.md for a worked example. New mathematics comes as
+ * a mixer, feed-forward or block (block.h) that the row's `layers` puts into the spec's layers. */
 #ifndef SW_MODEL_FAMILY_H
 #define SW_MODEL_FAMILY_H
 
-#include "model/spec.h"
+#include "model/block.h"
 
 struct sw_gguf;
 
-/* Roles of tensors in a decoder, and their names in a checkpoint; %d is the layer. */
-typedef enum sw_role {
-    SW_T_EMBED, SW_T_NORM, SW_T_HEAD, SW_T_SCORE,
-    SW_T_ATTN_NORM, SW_T_Q, SW_T_K, SW_T_V, SW_T_O, SW_T_Q_NORM, SW_T_K_NORM,
-    SW_T_MLP_NORM, SW_T_GATE, SW_T_UP, SW_T_DOWN,
-    SW_ROLE_COUNT
-} sw_role;
+/* What a model has around its blocks beyond embedding and final norm. */
+typedef struct sw_body_ops {
+    size_t size;
+    void (*declare)(sw_builder *b, void *self); /* names are whole: "model.per_layer_projection" */
+    /* After the embedding (x [N, hidden]), before the first block; what blocks share goes to p->body and is kept alive
+     * with sw_pass_keep. NULL: nothing. */
+    sw_var *(*enter)(sw_ctx *c, void *self, sw_pass *p, sw_var *x);
+    sw_var *(*leave)(sw_ctx *c, void *self, const sw_pass *p, sw_var *x); /* before the final norm; NULL: nothing */
+} sw_body_ops;
 
 typedef struct sw_family {
     const char *name;                  /* "qwen2" */
     const char *const *architectures;  /* of config.json, NULL-terminated: "Qwen2ForCausalLM" */
     const char *const *model_types;    /* of config.json, for files without architectures */
-    const char *gguf;                  /* general.architecture, or NULL */
-    /* Sets what differs from Llama. Common fields (sizes, rope, norm eps, tying, act) have been read. */
+    /* What differs from Llama before config.json is read: also what its fields are where they are absent. */
+    sw_spec spec;
+    /* After the fields all families share (sizes, norm eps, act, rope, tying, tokens) have been read. */
     int (*read)(sw_spec *s, const cJSON *config);
-    const char *const *names;          /* [SW_ROLE_COUNT] module paths without ".weight"; NULL row: Llama's */
+    /* After s->layer is filled: what differs from layer to layer. */
+    int (*layers)(sw_spec *s, const cJSON *config);
+    const sw_rename *names;            /* NULL: Llama's */
+    const sw_body_ops *body;
+    const char *gguf;                  /* general.architecture, or NULL */
     bool gguf_permuted;                /* GGUF files hold q and k rows in interleaved rotary order */
 } sw_family;
 
-extern const sw_family sw_families[];
-extern const size_t sw_family_count;
+#define SW_NAMES(...) (const char *const[]){__VA_ARGS__, NULL}
+
+/* Every family in turn: i from 0; NULL after the last. */
+const sw_family *sw_family_at(size_t i);
 
 /* From a config.json tree; the error names the field that decides and the nearest known architectures. */
 int sw_spec_from_config(sw_spec *s, const cJSON *config, const char *where) SW_MUST_CHECK;
 int sw_spec_from_gguf(sw_spec *s, const struct sw_gguf *g) SW_MUST_CHECK;
-const sw_family *sw_family_of(const sw_spec *s);
-/* Module path of a role ("model.layers.3.self_attn.q_proj"); out holds at least 128 bytes. Returns out. */
-char *sw_role_name(const sw_spec *s, sw_role role, int64_t layer, char out[128]);
-/* The same in GGUF's naming ("blk.3.attn_q"). */
-char *sw_role_gguf(sw_role role, int64_t layer, char out[128]);
 /* A config.json for a model that came as GGUF. */
 cJSON *sw_spec_to_config(const sw_spec *s);
+const char *sw_act_name(sw_act act);
+
+enum { SW_NAME_MAX = 192 };
+/* The name in the family's files of what is called `ours` here: relative to the layer, or whole with layer -1. Returns out. */
+char *sw_file_name(const sw_spec *s, int64_t layer, const char *ours, char out[SW_NAME_MAX]);
+/* The same in GGUF's naming ("blk.3.attn_q.weight"); NULL where GGUF has none. */
+char *sw_gguf_name(int64_t layer, const char *ours, char out[SW_NAME_MAX]);
+/* Our names that GGUF knows, in turn (without ".weight"); *in_layer says which kind. NULL after the last. */
+const char *sw_gguf_known(size_t i, bool *in_layer);
+
+/* For `read`s: attention_bias (all four) and mlp_bias. */
+int sw_read_biases(sw_spec *s, const cJSON *config) SW_MUST_CHECK;
+/* sliding_window, unless use_sliding_window is false. */
+int sw_read_window(sw_spec *s, const cJSON *config) SW_MUST_CHECK;
+/* The same only if use_sliding_window is true, from layer max_window_layers on. */
+int sw_read_qwen_window(sw_spec *s, const cJSON *config) SW_MUST_CHECK;
+/* Sliding layers turn by a plain rotation with this base, unless rope_parameters has said how. */
+int sw_local_rope(sw_spec *s, double theta) SW_MUST_CHECK;
+/* A `layers`: only those that slide turn queries and keys. */
+int sw_full_layers_do_not_turn(sw_spec *s, const cJSON *config);
 
 #endif

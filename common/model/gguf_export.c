@@ -12,7 +12,7 @@
 /* Families that lay out q and k as Llama does are Llama to GGUF. */
 static const char *architecture(const sw_spec *s)
 {
-    const sw_family *f = sw_family_of(s);
+    const sw_family *f = s->family;
     return f->gguf ? f->gguf : f->gguf_permuted ? "llama" : NULL;
 }
 
@@ -27,9 +27,9 @@ static int check_words(const sw_spec *s)
         what = "scaled attention, embeddings or logits";
     else if (s->logit_softcap != 0 || s->attention_softcap != 0)
         what = "soft caps";
-    else if (s->rope.kind == SW_ROPE_DYNAMIC || s->rope.kind == SW_ROPE_LONGROPE)
+    else if (s->rope[0].kind == SW_ROPE_DYNAMIC || s->rope[0].kind == SW_ROPE_LONGROPE)
         what = "a rotary scaling that depends on the length of the text";
-    else if (s->rope.partial != 0 && s->rope.partial != 1)
+    else if (s->rope[0].partial != 0 && s->rope[0].partial != 1)
         what = "heads that turn in part";
     return what ? sw_fail("GGUF's %s has no place for %s", architecture(s), what) : 0;
 }
@@ -51,7 +51,7 @@ static void put_f32(sw_gguf_writer *w, const char *arch, const char *key, double
 /* Llama 3's scaling is a tensor (sw_gguf_rope_divisors), these are values. */
 static void put_scaling(sw_gguf_writer *w, const char *arch, const sw_spec *s)
 {
-    const sw_rope_spec *r = &s->rope;
+    const sw_rope_spec *r = &s->rope[0];
     if (r->kind != SW_ROPE_LINEAR && r->kind != SW_ROPE_YARN)
         return;
     char key[128];
@@ -73,7 +73,7 @@ int sw_gguf_put_spec(sw_gguf_writer *w, const sw_spec *s)
 {
     const char *arch = architecture(s);
     if (!arch)
-        return sw_fail("models of the family %s are not written as GGUF", s->family);
+        return sw_fail("models of the family %s are not written as GGUF", s->family->name);
     if (check_words(s))
         return -1;
     sw_gguf_put_str(w, "general.architecture", arch, strlen(arch));
@@ -86,10 +86,10 @@ int sw_gguf_put_spec(sw_gguf_writer *w, const sw_spec *s)
     put_u32(w, arch, "attention.head_count_kv", s->kv_heads);
     put_u32(w, arch, "attention.key_length", s->head_dim);
     put_u32(w, arch, "attention.value_length", s->head_dim);
-    put_u32(w, arch, "rope.dimension_count", 2 * sw_rope_pairs(s));
+    put_u32(w, arch, "rope.dimension_count", 2 * sw_rope_pairs(&s->rope[0]));
     put_u32(w, arch, "vocab_size", s->vocab);
-    put_f32(w, arch, "attention.layer_norm_rms_epsilon", s->norm_eps);
-    put_f32(w, arch, "rope.freq_base", s->rope.theta);
+    put_f32(w, arch, "attention.layer_norm_rms_epsilon", s->norm.eps);
+    put_f32(w, arch, "rope.freq_base", s->rope[0].theta);
     if (s->window)
         put_u32(w, arch, "attention.sliding_window", s->window);
     put_scaling(w, arch, s);
@@ -105,41 +105,35 @@ static int64_t layer_in(const char *name)
     return 0;
 }
 
-char *sw_gguf_tensor_name(const sw_spec *s, const char *name, char out[128], int64_t *heads)
+char *sw_gguf_tensor_name(const sw_spec *s, const char *name, char out[SW_NAME_MAX], int64_t *heads)
 {
     static const char *const suffixes[] = {".weight", ".bias"};
     int64_t layer = layer_in(name);
-    size_t n = strlen(name);
-    char ours[128], theirs[128];
+    char ours[SW_NAME_MAX], theirs[SW_NAME_MAX];
+    const char *known;
+    bool in_layer;
     if (layer < 0 || layer >= s->layers)
         return NULL;
-    for (size_t k = 0; k < SW_COUNT(suffixes); k++) {
-        if (!sw_ends_with(name, suffixes[k]))
-            continue;
-        n -= strlen(suffixes[k]);
-        for (int role = 0; role < SW_ROLE_COUNT; role++) {
-            sw_role_name(s, role, layer, ours);
-            if (strlen(ours) != n || memcmp(ours, name, n))
+    for (size_t i = 0; (known = sw_gguf_known(i, &in_layer)); i++)
+        for (size_t k = 0; k < SW_COUNT(suffixes); k++) {
+            snprintf(ours, sizeof ours, "%s%s", known, suffixes[k]);
+            if (strcmp(sw_file_name(s, in_layer ? layer : -1, ours, theirs), name))
                 continue;
-            sw_role_gguf(role, layer, theirs);
-            snprintf(out, 128, "%.100s%s", theirs, suffixes[k]);
-            bool regrouped = sw_family_of(s)->gguf_permuted && (role == SW_T_Q || role == SW_T_K);
-            *heads = !regrouped ? 0 : role == SW_T_Q ? s->heads : s->kv_heads;
-            return out;
+            bool query = !strcmp(known, "self_attn.q_proj"), key = !strcmp(known, "self_attn.k_proj");
+            *heads = !s->family->gguf_permuted ? 0 : query ? s->heads : key ? s->kv_heads : 0;
+            return sw_gguf_name(in_layer ? layer : -1, ours, out);
         }
-        break;
-    }
     return NULL;
 }
 
 bool sw_gguf_rope_divisors(const sw_spec *s, float *divisors)
 {
-    if (s->rope.kind != SW_ROPE_LLAMA3 && !s->rope.divisors)
+    if (s->rope[0].kind != SW_ROPE_LLAMA3 && !s->rope[0].divisors)
         return false;
-    int64_t pairs = sw_rope_pairs(s);
+    int64_t pairs = sw_rope_pairs(&s->rope[0]);
     double scale;
-    sw_rope_frequencies(s, s->max_position, divisors, &scale);
+    sw_rope_frequencies(&s->rope[0], s->max_position, divisors, &scale);
     for (int64_t i = 0; i < pairs; i++)
-        divisors[i] = (float)(pow(s->rope.theta, -(double)i / (double)pairs) / divisors[i]);
+        divisors[i] = (float)(pow(s->rope[0].theta, -(double)i / (double)pairs) / divisors[i]);
     return true;
 }

@@ -10,7 +10,7 @@
 int sw_gguf_put_spec(sw_gguf_writer *w, const sw_spec *s) SW_MUST_CHECK;
 /* GGUF's name of a tensor, weight or bias, or NULL. *heads: 0, or the heads whose rows GGUF regroups so that a rotary
  * pair, half a head apart on the hub, becomes two neighbours. */
-char *sw_gguf_tensor_name(const sw_spec *s, const char *name, char out[128], int64_t *heads);
+char *sw_gguf_tensor_name(const sw_spec *s, const char *name, char out[SW_NAME_MAX], int64_t *heads);
 /* Rotary divisors [sw_rope_pairs] of a scaling that GGUF keeps as the tensor rope_freqs.weight; false: it has none. */
 bool sw_gguf_rope_divisors(const sw_spec *s, float *divisors);
 /* tokenizer.ggml.* and the chat template, from the folder's tokenizer.json and what lies beside it. rows: of the

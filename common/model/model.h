@@ -6,28 +6,35 @@
 #define SW_MODEL_MODEL_H
 
 #include "adapter/tuner.h"
+#include "model/cache.h"
 #include "model/family.h"
 #include "nn/linear.h"
 #include "nn/logprob.h"
 
 struct sw_checkpoint;
 
-typedef struct sw_block {
-    sw_param *attn_norm, *mlp_norm, *q_norm, *k_norm;
-    sw_linear q, k, v, o, gate, up, down;
-    int64_t window; /* 0: full */
-    int64_t index;
-    char *name;     /* "model.layers.3" */
-} sw_block;
+/* How a tensor of the file lies in a parameter: whole, or as rows of one that several files' tensors make. */
+typedef struct sw_stored {
+    const char *name;     /* in the file */
+    sw_param *p;
+    int64_t index, count; /* part `index` of `count` equal ones along the first dimension */
+    bool transposed;      /* the file has [in, out] */
+} sw_stored;
 
 typedef struct sw_model {
     sw_spec spec;
     sw_device *device;
     sw_params params;          /* base and adapters; names as the checkpoint's */
     sw_linear embed;           /* the table [V, hidden] */
-    sw_param *norm;
+    sw_linear positions;       /* the table of learned positions, or empty */
+    sw_linear project_in, project_out; /* between embed_dim and hidden, or empty */
+    sw_norm embed_norm, norm;
+    sw_linear score_hidden;    /* first of two layers of a score head, or empty */
     sw_linear head;            /* lm_head or score */
     sw_block *blocks;          /* [spec.layers] */
+    void *body;                /* of the family's sw_body_ops */
+    sw_modules modules;        /* everything a tuner may name */
+    struct { sw_stored *at; size_t n, cap; } stored;
     struct sw_checkpoint *checkpoint; /* what borrowed parameters lie in; owned */
     sw_arena arena;
 } sw_model;
@@ -46,21 +53,10 @@ void sw_model_free(sw_model *m);
 /* Everything that a tuner may name; the paths are the model's. Free with free(modules.at). */
 sw_modules sw_model_modules(sw_model *m);
 int64_t sw_model_parameter_count(const sw_model *m, bool trainable_only);
-
-/* Keys and values of sequences that are being generated. */
-typedef struct sw_cache {
-    sw_ctx *ctx;
-    int64_t slots, capacity;   /* sequences, and places of each */
-    int64_t *length;           /* [slots] places filled */
-    sw_tensor *k, *v;          /* [layers]: [slots * capacity, kv_heads, head_dim] */
-    sw_storage *memory;        /* [2 * layers] */
-} sw_cache;
-int sw_cache_init(sw_cache *cache, sw_ctx *c, const sw_model *m, int64_t slots, int64_t capacity) SW_MUST_CHECK;
-/* Grows the places of each slot, keeping what is there. */
-int sw_cache_reserve(sw_cache *cache, const sw_model *m, int64_t capacity) SW_MUST_CHECK;
-/* Makes slot `to` a copy of `from` (several samples of one prompt). */
-int sw_cache_copy_slot(sw_cache *cache, const sw_model *m, int64_t to, int64_t from) SW_MUST_CHECK;
-void sw_cache_free(sw_cache *cache, const sw_model *m);
+/* Where the file's tensor lies, or NULL when no part of the model asked for it. */
+const sw_stored *sw_model_stored(const sw_model *m, const char *name);
+/* The part of a dense tensor (p's value, master or gradient) that a stored tensor is. */
+sw_tensor sw_stored_part(const sw_stored *s, const sw_tensor *whole);
 
 typedef struct sw_batch {
     int64_t n, n_seqs;
@@ -76,5 +72,7 @@ typedef struct sw_batch {
 sw_var *sw_model_forward(sw_ctx *c, sw_model *m, const sw_batch *b, bool recompute) SW_MUST_CHECK;
 /* The head as objectives and samplers want it. */
 sw_head sw_model_head(sw_model *m);
+/* The score head of a classifier over hidden states of the tokens that decide: [rows, hidden] -> [rows, labels]. */
+sw_var *sw_model_score(sw_ctx *c, sw_model *m, sw_var *x) SW_MUST_CHECK;
 
 #endif

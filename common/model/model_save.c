@@ -14,6 +14,7 @@ typedef struct item {
     const char *name;
     const sw_param *param;   /* values, or NULL: `raw` as it stands in the file (a buffer that no model reads) */
     const sw_linear *linear; /* with adapters to merge, or NULL */
+    const sw_stored *stored; /* how it lies in the parameter, or NULL: it is the parameter */
     const sw_entry *raw;
     const char *shard;       /* file it came from, or NULL */
     sw_dtype dtype;
@@ -42,16 +43,16 @@ static const sw_module *module_of(const sw_modules *m, const char *name)
     return NULL;
 }
 
-static void add(items *list, const sw_save_options *o, const sw_modules *modules, const char *name, const sw_param *p, const sw_entry *raw,
-                const char *shard)
+static void add(items *list, const sw_save_options *o, const sw_modules *modules, const char *name, const sw_param *p,
+                const sw_stored *stored, const sw_entry *raw, const char *shard)
 {
-    const sw_module *m = p ? module_of(modules, name) : NULL;
-    item it = {.name = name, .raw = raw, .shard = shard};
+    const sw_module *m = p ? module_of(modules, p->name) : NULL;
+    item it = {.name = name, .stored = stored, .raw = raw, .shard = shard};
     if (m)
         p = *m->w; /* a module trained whole has values of its own */
     it.param = p;
     it.linear = m && m->linear && m->linear->adapter ? m->linear : NULL;
-    const sw_tensor *t = p ? &p->v.t : &raw->t;
+    const sw_tensor *t = raw ? &raw->t : &p->v.t;
     /* The type that the file has decides, not that of values in memory. */
     it.dtype = p ? result_type(o, raw ? raw->t.dtype : t->dtype) : raw->t.dtype;
     it.ndim = t->ndim;
@@ -61,25 +62,34 @@ static void add(items *list, const sw_save_options *o, const sw_modules *modules
 
 static bool unties(const sw_model *m) { return m->spec.tied && (m->head.w != m->embed.w || m->head.adapter || m->embed.adapter); }
 
+static const sw_entry *embedding_entry(const sw_model *m)
+{
+    for (size_t i = 0; !m->checkpoint->gguf && i < m->stored.n; i++)
+        if (!strcmp(m->stored.at[i].p->name, m->embed.w->name))
+            return sw_checkpoint_find(m->checkpoint, m->stored.at[i].name);
+    return NULL;
+}
+
 /* A folder's tensors in its own order, names and files; a GGUF file's under the names of the hub. */
-static void collect(items *list, const sw_save_options *o, const sw_model *m, const sw_modules *modules)
+static void collect(items *list, const sw_save_options *o, const sw_model *m, const sw_modules *modules, const char *head_name)
 {
     const sw_checkpoint *ck = m->checkpoint;
     bool head = false;
     if (ck->gguf) {
         for (size_t i = 0; i < m->params.n; i++)
-            add(list, o, modules, m->params.at[i]->name, m->params.at[i], NULL, NULL);
+            add(list, o, modules, m->params.at[i]->name, m->params.at[i], NULL, NULL, NULL);
     } else {
         for (size_t i = 0; i < sw_checkpoint_count(ck); i++) {
             const sw_entry *e = sw_checkpoint_at(ck, i);
-            add(list, o, modules, e->name, sw_param_find(&m->params, e->name), e, ck->shard_names[sw_checkpoint_shard_of(ck, i)]);
+            const sw_stored *stored = sw_model_stored(m, e->name);
+            add(list, o, modules, e->name, stored ? stored->p : NULL, stored, e, ck->shard_names[sw_checkpoint_shard_of(ck, i)]);
         }
     }
     for (size_t i = 0; i < list->n; i++)
-        head |= !strcmp(list->at[i].name, "lm_head.weight");
+        head |= !strcmp(list->at[i].name, head_name);
     if (unties(m) && !head) {
         const char *last = list->at[list->n - 1].shard;
-        add(list, o, modules, "lm_head.weight", m->head.w, sw_checkpoint_find(ck, m->embed.w->name), last);
+        add(list, o, modules, head_name, m->head.w, NULL, embedding_entry(m), last);
     }
 }
 
@@ -100,13 +110,27 @@ static const void *on_host(sw_device *d, const sw_tensor *t, void **copy)
     return d->get(d, *copy, t->data, sw_tensor_bytes(t)) ? NULL : *copy;
 }
 
+/* [rows, columns] to [columns, rows], in place. */
+static void turn(float *x, int64_t rows, int64_t columns)
+{
+    float *t = sw_malloc((size_t)(rows * columns) * sizeof *t);
+    memcpy(t, x, (size_t)(rows * columns) * sizeof *t);
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t k = 0; k < columns; k++)
+            x[k * rows + i] = t[i * columns + k];
+    free(t);
+}
+
 static int write_param(const item *it, sw_device *d, sw_checkpoint_writer *w, size_t bytes)
 {
-    const sw_tensor *from = it->param->master.data ? &it->param->master : &it->param->v.t;
+    const sw_tensor *whole = it->param->master.data ? &it->param->master : &it->param->v.t;
+    sw_tensor part = it->stored ? sw_stored_part(it->stored, whole) : *whole;
+    const sw_tensor *from = &part;
+    bool turned = it->stored && it->stored->transposed;
     void *copy;
     const void *have = on_host(d, from, &copy);
     int rc = have ? 0 : -1;
-    if (!rc && !it->linear && from->dtype == it->dtype) {
+    if (!rc && !it->linear && !turned && from->dtype == it->dtype) {
         rc = sw_checkpoint_write(w, have, bytes);
     } else if (!rc) {
         int64_t n = sw_numel(from);
@@ -115,6 +139,8 @@ static int write_param(const item *it, sw_device *d, sw_checkpoint_writer *w, si
         rc = sw_dequantise(values, have, from->dtype, n);
         if (!rc && it->linear)
             rc = merge_chain(it->linear, it->linear->adapter, d, values);
+        if (!rc && turned)
+            turn(values, from->shape[0], from->shape[1]);
         if (!rc && it->dtype != SW_F32)
             rc = sw_quantise(out, it->dtype, values, n, NULL);
         if (!rc)
@@ -154,7 +180,7 @@ static const char *type_name(sw_dtype t) { return t == SW_BF16 ? "bfloat16" : t 
 
 static int write_config(const sw_save_options *options, const sw_model *m, const char *dir)
 {
-    const sw_entry *embed = sw_checkpoint_find(m->checkpoint, m->embed.w->name);
+    const sw_entry *embed = embedding_entry(m);
     cJSON *o = m->checkpoint->config ? cJSON_Duplicate(m->checkpoint->config, true) : sw_spec_to_config(&m->spec);
     sw_dtype t = result_type(options, embed ? embed->t.dtype : m->embed.w->v.t.dtype);
     cJSON_DeleteItemFromObjectCaseSensitive(o, "dtype");
@@ -199,7 +225,8 @@ int sw_model_save(const sw_model *m, const sw_modules *modules, const char *dir,
 {
     *report = (sw_save_report){0};
     items list = {0};
-    collect(&list, o, m, modules);
+    char *head_name = sw_strfmt("%s.weight", m->head.name);
+    collect(&list, o, m, modules, head_name);
     sw_checkpoint_writer *w = sw_checkpoint_writer_new(dir, o->max_shard);
     for (size_t i = 0; i < list.n; i++)
         sw_checkpoint_declare(w, list.at[i].name, list.at[i].dtype, list.at[i].ndim, list.at[i].shape, list.at[i].shard);
@@ -207,6 +234,7 @@ int sw_model_save(const sw_model *m, const sw_modules *modules, const char *dir,
     for (size_t i = 0; i < list.n && !rc; i++)
         rc = write_item(&list.at[i], m->device, w, report);
     free(list.at);
+    free(head_name);
     if (rc)
         sw_checkpoint_writer_abort(w);
     else

@@ -1,4 +1,4 @@
-#include "model/spec.h"
+#include "model/family.h"
 
 #include "base/json.h"
 
@@ -7,181 +7,124 @@
 
 void sw_spec_free(sw_spec *s) { sw_arena_free(&s->arena); }
 
-static const struct {
-    const char *name;
-    sw_rope_kind kind;
-} rope_kinds[] = {{"default", SW_ROPE_DEFAULT}, {"linear", SW_ROPE_LINEAR}, {"dynamic", SW_ROPE_DYNAMIC},
-                  {"yarn", SW_ROPE_YARN},       {"llama3", SW_ROPE_LLAMA3}, {"longrope", SW_ROPE_LONGROPE},
-                  {"su", SW_ROPE_LONGROPE}}; /* su: the name that early Phi-3 files use */
-
-int64_t sw_rope_pairs(const sw_spec *s)
+int sw_spec_read_rope(sw_spec *s, const cJSON *config)
 {
-    double share = s->rope.partial > 0 ? s->rope.partial : 1;
-    return (int64_t)((double)s->head_dim * share) / 2;
+    /* transformers 5 writes rope_parameters, with theta inside; published files write rope_scaling and rope_theta. */
+    const cJSON *o = sw_json_get(config, "rope_parameters"), *full = sw_json_get(o, "full_attention"),
+                *sliding = sw_json_get(o, "sliding_attention");
+    if (!o)
+        o = sw_json_get(config, "rope_scaling");
+    for (int i = 0; i < SW_MOST_ROPES; i++) {
+        s->rope[i].dim = s->head_dim;
+        s->rope[i].max_position = (double)s->max_position;
+    }
+    if (!full && !sliding)
+        return sw_rope_read(&s->rope[0], o, config, &s->arena);
+    return sw_rope_read(&s->rope[0], full, config, &s->arena) || sw_rope_read(&s->rope[1], sliding, config, &s->arena) ? -1 : 0;
 }
 
-static int read_factors(sw_spec *s, const cJSON *o, const char *key, double **out)
+void sw_spec_alibi(sw_spec *s, double max_bias, double scale)
 {
-    const cJSON *list = sw_json_get(o, key);
-    int64_t n = sw_rope_pairs(s), i = 0;
-    if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) != n)
-        return sw_fail("\"%s\": a list of %lld numbers is needed", key, (long long)n);
-    *out = sw_arena_zalloc(&s->arena, (size_t)n * sizeof **out);
-    for (const cJSON *v = list->child; v; v = v->next) {
-        if (!cJSON_IsNumber(v) || !(v->valuedouble > 0))
-            return sw_fail("\"%s\": item %lld is no positive number", key, (long long)i);
-        (*out)[i++] = v->valuedouble;
+    int64_t power = 1;
+    while (power * 2 <= s->heads)
+        power *= 2;
+    s->positions = SW_POSITIONS_ALIBI;
+    s->alibi = sw_arena_zalloc(&s->arena, (size_t)s->heads * sizeof *s->alibi);
+    for (int64_t i = 0; i < s->heads; i++) {
+        double place = i < power ? (double)(i + 1) / (double)power : (double)(2 * (i - power) + 1) / (double)(2 * power);
+        s->alibi[i] = (float)(scale * pow(2, -max_bias * place));
+    }
+}
+
+/* layer_types says per layer whether it slides. Other names belong to families that read them in their own `layers`. */
+static int read_layer_types(sw_spec *s, const cJSON *config)
+{
+    const cJSON *types = sw_json_get(config, "layer_types");
+    if (!types)
+        return 0;
+    if (!cJSON_IsArray(types) || cJSON_GetArraySize(types) != s->layers)
+        return sw_fail("\"layer_types\": a list of %lld names is needed, one a layer", (long long)s->layers);
+    sw_layer *l = s->layer;
+    for (const cJSON *t = types->child; t; t = t->next, l++) {
+        if (!cJSON_IsString(t))
+            return sw_fail("\"layer_types\": layer %lld is no name", (long long)(l - s->layer));
+        if (!strcmp(t->valuestring, "sliding_attention"))
+            l->window = s->window;
+        else if (!strcmp(t->valuestring, "full_attention"))
+            l->window = 0;
+        else if (!s->family->layers)
+            return sw_fail("\"layer_types\": layer %lld is neither sliding_attention nor full_attention", (long long)(l - s->layer));
     }
     return 0;
 }
 
-int sw_spec_read_rope(sw_spec *s, const cJSON *config)
+typedef struct range {
+    const char *name;
+    int64_t value, max;
+} range;
+
+static int check_ranges(const range *r, size_t n)
 {
-    /* transformers 5 writes rope_parameters, with theta inside; published files write rope_scaling and rope_theta. */
-    const cJSON *o = sw_json_get(config, "rope_parameters");
-    if (!o)
-        o = sw_json_get(config, "rope_scaling");
-    if (o && !cJSON_IsObject(o))
-        return sw_fail("\"rope_scaling\": an object is needed, not %s", sw_json_kind(o));
-    const char *type;
-    sw_rope_spec *r = &s->rope;
-    double theta, partial;
-    if (sw_json_str(o, "type", "default", &type) || sw_json_str(o, "rope_type", type, &type) ||
-        sw_json_f64(config, "rope_theta", 10000, &theta) || sw_json_f64(o, "rope_theta", theta, &r->theta) ||
-        sw_json_f64(config, "partial_rotary_factor", 0, &partial) || sw_json_f64(o, "partial_rotary_factor", partial, &r->partial) ||
-        sw_json_f64(o, "factor", 1, &r->factor) || sw_json_f64(o, "low_freq_factor", 1, &r->low_freq_factor) ||
-        sw_json_f64(o, "high_freq_factor", 4, &r->high_freq_factor) || sw_json_f64(o, "beta_fast", 32, &r->beta_fast) ||
-        sw_json_f64(o, "beta_slow", 1, &r->beta_slow) || sw_json_f64(o, "attention_factor", 0, &r->attention_factor) ||
-        sw_json_f64(o, "mscale", 0, &r->mscale) || sw_json_f64(o, "mscale_all_dim", 0, &r->mscale_all_dim) ||
-        sw_json_bool(o, "truncate", true, &r->truncate))
-        return -1;
-    double original;
-    if (sw_json_f64(config, "original_max_position_embeddings", 0, &original) ||
-        sw_json_f64(o, "original_max_position_embeddings", original, &r->original_length))
-        return -1;
-    size_t i = 0;
-    while (i < SW_COUNT(rope_kinds) && strcmp(rope_kinds[i].name, type))
-        i++;
-    if (i == SW_COUNT(rope_kinds))
-        return sw_fail("\"rope_type\": '%s' is not known; known are default, linear, dynamic, yarn, llama3, longrope", type);
-    r->kind = rope_kinds[i].kind;
-    if (!(r->theta > 0) || !(r->factor > 0) || r->partial < 0 || r->partial > 1 || r->original_length < 0)
-        return sw_fail("rope: theta %g, factor %g, partial_rotary_factor %g: theta and factor must be positive, the last in (0, 1]",
-                       r->theta, r->factor, r->partial);
-    if (r->kind == SW_ROPE_LLAMA3 && !(r->high_freq_factor > r->low_freq_factor && r->low_freq_factor > 0))
-        return sw_fail("rope: high_freq_factor %g must be above low_freq_factor %g", r->high_freq_factor, r->low_freq_factor);
-    if (r->kind == SW_ROPE_LONGROPE && (read_factors(s, o, "short_factor", &r->short_factor) || read_factors(s, o, "long_factor", &r->long_factor)))
-        return -1;
+    for (size_t i = 0; i < n; i++)
+        if (r[i].value < 1 || r[i].value > r[i].max)
+            return sw_fail("\"%s\": %lld is not between 1 and %lld", r[i].name, (long long)r[i].value, (long long)r[i].max);
     return 0;
+}
+
+int sw_spec_fill_layers(sw_spec *s, const cJSON *config)
+{
+    const range sizes[] = {{"vocab_size", s->vocab, 1 << 28}, {"hidden_size", s->hidden, 1 << 20}, {"num_hidden_layers", s->layers, 4096}};
+    if (check_ranges(sizes, SW_COUNT(sizes)))
+        return -1;
+    if (!s->value_dim)
+        s->value_dim = s->head_dim;
+    if (!s->qk.eps)
+        s->qk = (sw_norm_spec){s->norm.kind, s->norm.plain, false, s->norm.eps, s->norm.offset};
+    s->layer = sw_arena_zalloc(&s->arena, (size_t)s->layers * sizeof *s->layer);
+    for (int64_t i = 0; i < s->layers; i++) {
+        bool slides = i >= s->window_from && !(s->full_every && (i + 1) % s->full_every == 0);
+        s->layer[i] = (sw_layer){
+            .mixer = &sw_mixer_attention, .ffn = &sw_ffn_dense, .block = &sw_block_standard,
+            .heads = s->heads, .kv_heads = s->kv_heads, .head_dim = s->head_dim, .value_dim = s->value_dim, .mlp = s->mlp,
+            .window = slides ? s->window : 0, .rope = s->positions == SW_POSITIONS_ROPE ? 0 : -1,
+            .attention_scale = s->attention_scale > 0 ? s->attention_scale : 1 / sqrt((double)s->head_dim)};
+    }
+    if (read_layer_types(s, config))
+        return -1;
+    for (int64_t i = 0; i < s->layers; i++)
+        if (s->layer[i].rope == 0 && s->layer[i].window && s->rope[1].theta > 0)
+            s->layer[i].rope = 1;
+    return 0;
+}
+
+static int check_layer(const sw_spec *s, const sw_layer *l)
+{
+    const range sizes[] = {{"num_attention_heads", l->heads, 1 << 16}, {"num_key_value_heads", l->kv_heads, 1 << 16},
+                           {"head_dim", l->head_dim, 1 << 16}, {"v_head_dim", l->value_dim, 1 << 16}};
+    if (l->mixer == &sw_mixer_attention) {
+        if (check_ranges(sizes, SW_COUNT(sizes)))
+            return -1;
+        if (l->heads % l->kv_heads)
+            return sw_fail("\"num_attention_heads\": %lld is no multiple of \"num_key_value_heads\", %lld", (long long)l->heads,
+                           (long long)l->kv_heads);
+        if (l->rope >= 0 && sw_rope_pairs(&s->rope[l->rope]) * 2 > l->head_dim)
+            return sw_fail("\"head_dim\": %lld values a head, but %lld turn", (long long)l->head_dim,
+                           (long long)sw_rope_pairs(&s->rope[l->rope]) * 2);
+        if (l->rope >= 0 && l->head_dim % 2)
+            return sw_fail("\"head_dim\": %lld is odd, the rotary embedding needs pairs", (long long)l->head_dim);
+        if (s->packed && s->packed_groups && (l->heads % s->packed_groups || l->kv_heads % s->packed_groups))
+            return sw_fail("\"num_attention_heads\": %lld and %lld key heads do not come in %lld packed groups", (long long)l->heads,
+                           (long long)l->kv_heads, (long long)s->packed_groups);
+    }
+    return l->ffn == &sw_ffn_dense ? check_ranges(&(range){"intermediate_size", l->mlp, 1 << 24}, 1) : 0;
 }
 
 int sw_spec_check(const sw_spec *s)
 {
-    const struct {
-        const char *name;
-        int64_t value, max;
-    } sizes[] = {{"vocab_size", s->vocab, 1 << 28},       {"hidden_size", s->hidden, 1 << 20},
-                 {"num_hidden_layers", s->layers, 4096},  {"num_attention_heads", s->heads, 1 << 16},
-                 {"num_key_value_heads", s->kv_heads, 1 << 16}, {"head_dim", s->head_dim, 1 << 16},
-                 {"intermediate_size", s->mlp, 1 << 24}};
-    for (size_t i = 0; i < SW_COUNT(sizes); i++)
-        if (sizes[i].value < 1 || sizes[i].value > sizes[i].max)
-            return sw_fail("\"%s\": %lld is not between 1 and %lld", sizes[i].name, (long long)sizes[i].value, (long long)sizes[i].max);
-    if (s->heads % s->kv_heads)
-        return sw_fail("\"num_attention_heads\": %lld is no multiple of \"num_key_value_heads\", %lld", (long long)s->heads,
-                       (long long)s->kv_heads);
-    if (s->head_dim % 2)
-        return sw_fail("\"head_dim\": %lld is odd, the rotary embedding needs pairs", (long long)s->head_dim);
-    if (!(s->norm_eps >= 0 && s->norm_eps < 1))
-        return sw_fail("\"rms_norm_eps\": %g is not between 0 and 1", s->norm_eps);
+    for (int64_t i = 0; i < s->layers; i++)
+        if (check_layer(s, &s->layer[i]))
+            return sw_fail_in("layer %lld", (long long)i);
+    if (!(s->norm.eps >= 0 && s->norm.eps < 1))
+        return sw_fail("\"%s\": %g is not between 0 and 1", s->norm.kind == SW_NORM_RMS ? "rms_norm_eps" : "layer_norm_eps", s->norm.eps);
     return 0;
-}
-
-/* ---- frequencies, after transformers' modeling_rope_utils and the papers it names */
-
-static double yarn_dim(const sw_spec *s, double rotations, int64_t dim, double length)
-{
-    return (double)dim * log(length / (rotations * 2 * M_PI)) / (2 * log(s->rope.theta));
-}
-
-static double yarn_mscale(double scale, double m) { return scale <= 1 ? 1 : 0.1 * m * log(scale) + 1; }
-
-static void yarn(const sw_spec *s, int64_t dim, float *f, double *scale)
-{
-    const sw_rope_spec *r = &s->rope;
-    double length = r->original_length > 0 ? r->original_length : (double)s->max_position;
-    double low = yarn_dim(s, r->beta_fast, dim, length), high = yarn_dim(s, r->beta_slow, dim, length);
-    if (r->truncate) {
-        low = floor(low);
-        high = ceil(high);
-    }
-    low = fmax(low, 0);
-    high = fmin(high, (double)dim - 1);
-    if (low == high)
-        high += 0.001;
-    for (int64_t i = 0; i < dim / 2; i++) {
-        double plain = 1 / pow(r->theta, 2.0 * (double)i / (double)dim);
-        double ramp = fmin(fmax(((double)i - low) / (high - low), 0), 1);
-        f[i] = (float)(plain / r->factor * ramp + plain * (1 - ramp));
-    }
-    if (r->attention_factor > 0)
-        *scale = r->attention_factor;
-    else if (r->mscale > 0 && r->mscale_all_dim > 0)
-        *scale = yarn_mscale(r->factor, r->mscale) / yarn_mscale(r->factor, r->mscale_all_dim);
-    else
-        *scale = yarn_mscale(r->factor, 1);
-}
-
-static void llama3(const sw_spec *s, int64_t dim, float *f)
-{
-    const sw_rope_spec *r = &s->rope;
-    double length = r->original_length > 0 ? r->original_length : 8192;
-    for (int64_t i = 0; i < dim / 2; i++) {
-        double plain = 1 / pow(r->theta, 2.0 * (double)i / (double)dim), wave = 2 * M_PI / plain;
-        if (wave > length / r->low_freq_factor)
-            plain /= r->factor;
-        else if (wave >= length / r->high_freq_factor) {
-            double smooth = (length / wave - r->low_freq_factor) / (r->high_freq_factor - r->low_freq_factor);
-            plain = (1 - smooth) * plain / r->factor + smooth * plain;
-        }
-        f[i] = (float)plain;
-    }
-}
-
-static void longrope(const sw_spec *s, int64_t dim, int64_t length, float *f, double *scale)
-{
-    const sw_rope_spec *r = &s->rope;
-    double original = r->original_length > 0 ? r->original_length : (double)s->max_position;
-    const double *factor = (double)length > original ? r->long_factor : r->short_factor;
-    for (int64_t i = 0; i < dim / 2; i++)
-        f[i] = (float)(1 / (factor[i] * pow(r->theta, 2.0 * (double)i / (double)dim)));
-    double ratio = r->original_length > 0 ? (double)s->max_position / original : r->factor;
-    if (r->attention_factor > 0)
-        *scale = r->attention_factor;
-    else
-        *scale = ratio <= 1 ? 1 : sqrt(1 + log(ratio) / log(original));
-}
-
-void sw_rope_frequencies(const sw_spec *s, int64_t length, float *f, double *scale)
-{
-    const sw_rope_spec *r = &s->rope;
-    int64_t dim = sw_rope_pairs(s) * 2;
-    double theta = r->theta, divide = 1;
-    *scale = 1;
-    switch (r->kind) {
-    case SW_ROPE_YARN: yarn(s, dim, f, scale); return;
-    case SW_ROPE_LLAMA3: llama3(s, dim, f); return;
-    case SW_ROPE_LONGROPE: longrope(s, dim, length, f, scale); return;
-    case SW_ROPE_LINEAR: divide = r->factor; break;
-    case SW_ROPE_DYNAMIC: {
-        /* NTK-aware: the base grows with the longest sequence beyond the trained length. */
-        double trained = r->original_length > 0 ? r->original_length : (double)s->max_position;
-        double len = fmax((double)length, trained);
-        theta *= pow(r->factor * len / trained - (r->factor - 1), (double)dim / ((double)dim - 2));
-        break;
-    }
-    case SW_ROPE_DEFAULT: break;
-    }
-    for (int64_t i = 0; i < dim / 2; i++)
-        f[i] = (float)(1 / pow(theta, 2.0 * (double)i / (double)dim) / divide / (r->divisors ? r->divisors[i] : 1));
 }

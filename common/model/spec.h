@@ -1,74 +1,139 @@
-/* What a decoder computes, as data. The zero value of every field is plain Llama; a family is a function that reads its
- * config.json into a spec and a map of its tensor names (family.h). One generic decoder (decoder.c) builds from it. */
+/* What a decoder computes, as data. The zero value of every field is plain Llama; a family (family.h) is a spec of what
+ * differs, a few lines that read its config.json, and its tensor names. One generic decoder builds from it (block.h).
+ *
+ * A field here serves two families or more. What only one family has is a mixer, feed-forward, block or body of its own,
+ * whose options are a struct of its own (sw_layer's mixer_options and ffn_options). */
 #ifndef SW_MODEL_SPEC_H
 #define SW_MODEL_SPEC_H
 
-#include "base/error.h"
-#include "kernels/kernels.h"
+#include "model/rope.h"
 
-#include "base/memory.h"
-
-#include <cjson/cJSON.h>
-
-typedef enum sw_rope_kind {
-    SW_ROPE_DEFAULT,
-    SW_ROPE_LINEAR,
-    SW_ROPE_DYNAMIC, /* NTK by the longest sequence of the batch */
-    SW_ROPE_YARN,
-    SW_ROPE_LLAMA3,
-    SW_ROPE_LONGROPE,
-} sw_rope_kind;
-
-typedef struct sw_rope_spec {
-    sw_rope_kind kind;
-    sw_rope_mode mode;
-    double theta;
-    double partial;            /* share of the head that turns; 0 is all */
-    double factor;
-    double original_length;    /* original_max_position_embeddings; 0: max_position */
-    double low_freq_factor, high_freq_factor; /* llama3 */
-    double beta_fast, beta_slow;              /* yarn */
-    double attention_factor;                  /* of cos and sin; 0: from the kind's own formula */
-    double mscale, mscale_all_dim;            /* yarn as DeepSeek has it; 0: not given */
-    bool truncate;                            /* yarn rounds its correction range */
-    double *short_factor, *long_factor;       /* longrope, dim / 2 each; owned by the spec's arena */
-    double *divisors;          /* GGUF's rope_freqs: each plain frequency is divided by its own; dim / 2, or NULL */
-} sw_rope_spec;
+struct sw_family;
+struct sw_mixer_ops;
+struct sw_ffn_ops;
+struct sw_block_ops;
 
 typedef enum sw_task {
     SW_TASK_LM,
-    SW_TASK_CLASSIFY, /* score head at the last token; num_labels 1 is a reward or value */
+    SW_TASK_CLASSIFY, /* score head at the last token; labels 1 is a reward or value */
 } sw_task;
 
+typedef enum sw_norm_kind { SW_NORM_RMS, SW_NORM_LAYER } sw_norm_kind;
+typedef struct sw_norm_spec {
+    sw_norm_kind kind;
+    bool plain;    /* no weight */
+    bool bias;     /* LayerNorm only */
+    double eps;
+    double offset; /* 1: the weight is stored as its distance from one */
+} sw_norm_spec;
+
+typedef enum sw_norm_place {
+    SW_PRE_NORM,      /* x + f(norm(x)) */
+    SW_POST_NORM,     /* x + norm(f(x)) */
+    SW_SANDWICH_NORM, /* x + norm(f(norm(x))) */
+    SW_RESIDUAL_NORM, /* norm(x + f(x)), as the first transformers */
+} sw_norm_place;
+
+typedef enum sw_parallel {
+    SW_SEQUENTIAL,
+    SW_PARALLEL,        /* x + mixer(norm(x)) + ffn(norm'(x)) */
+    SW_PARALLEL_SHARED, /* both behind the first norm */
+} sw_parallel;
+
+typedef enum sw_qk_norm {
+    SW_QK_NONE,
+    SW_QK_HEAD, /* of each head, one weight for all: [head_dim] */
+    SW_QK_EACH, /* of each head, every head with a weight of its own: [heads, head_dim] */
+    SW_QK_FULL, /* over the whole projection: [heads * head_dim] */
+} sw_qk_norm;
+
+typedef enum sw_positions {
+    SW_POSITIONS_ROPE,
+    SW_POSITIONS_LEARNED,    /* a table, added to the embedding */
+    SW_POSITIONS_SINUSOIDAL, /* halves of sines and cosines, added to the embedding */
+    SW_POSITIONS_ALIBI,
+    SW_POSITIONS_NONE,
+} sw_positions;
+
+/* One layer. Filled from the fields of sw_spec of the same name; then a family's `layers` may change it. */
+typedef struct sw_layer {
+    const struct sw_mixer_ops *mixer; /* sw_mixer_attention by default */
+    const void *mixer_options;        /* of that mixer; in the spec's arena or static */
+    const struct sw_ffn_ops *ffn;     /* sw_ffn_dense by default; NULL: the layer has none */
+    const void *ffn_options;
+    const struct sw_block_ops *block; /* sw_block_standard by default */
+    int64_t heads, kv_heads, head_dim, value_dim, mlp;
+    int64_t window;         /* sliding window of the attention; 0: none */
+    int rope;               /* index into sw_spec.rope; -1: queries and keys do not turn */
+    double attention_scale; /* of the scores */
+    bool sinks;             /* one learned score a head that takes part in the softmax and has no value */
+} sw_layer;
+
+/* A tensor's name in a family's files where it differs: from our name (block.h) to the family's. A pair whose names end
+ * with "." replaces the beginning of longer names. Ends with {0}. */
+typedef struct sw_rename {
+    const char *ours, *theirs;
+} sw_rename;
+
+enum { SW_MOST_ROPES = 3 };
 typedef struct sw_spec {
-    const char *family;        /* row of the family table */
+    const struct sw_family *family;
+    const sw_rename *names;    /* the family's, unless its read chose others */
     sw_task task;
-    int64_t vocab, hidden, layers, heads, kv_heads, head_dim, mlp, max_position, labels;
-    double norm_eps;
-    sw_act act;
-    sw_rope_spec rope;
+    int64_t vocab, hidden, layers, heads, kv_heads, head_dim, value_dim, mlp, max_position, labels;
+    int64_t embed_dim;         /* width of the embedding where projections lead to and from hidden; 0: hidden */
+    /* norms */
+    sw_norm_spec norm;
+    sw_norm_place norm_place;
+    sw_parallel parallel;
+    bool embed_norm;           /* a norm after the embedding */
+    bool no_final_norm;
+    sw_qk_norm qk_norm;
+    sw_norm_spec qk;           /* of q and k; where it is all zero, as norm */
+    bool qk_norm_after_rope;
+    /* positions */
+    sw_positions positions;
+    int64_t position_offset;   /* of the table of learned or sinusoidal positions: rows before position 0 */
+    sw_rope_spec rope[SW_MOST_ROPES]; /* [0] unless layers choose others; [1] is the sliding layers' where they differ */
+    float *alibi;              /* [heads] slopes */
+    /* attention */
     double attention_scale;    /* 0: 1/sqrt(head_dim) */
     int64_t window;            /* sliding window; 0: none */
     int64_t full_every;        /* layer i is full attention where (i + 1) % full_every == 0; 0: the window is everywhere */
     int64_t window_from;       /* the window holds from this layer on */
-    bool *sliding;             /* [layers] by layer_types, or NULL; wins over the two above */
-    bool q_bias, k_bias, v_bias, o_bias, mlp_bias;
-    bool qk_norm;              /* RMS norm of every head of q and k, before the rotation */
+    bool q_bias, k_bias, v_bias, o_bias;
+    const char *packed;        /* parts of one projection in the order of its rows ("qkv", "kv"); NULL: each its own */
+    int64_t packed_groups;     /* how often that order repeats: 1, or the heads, or the key heads; 0 is 1 */
+    double clip_qkv;           /* > 0: q, k and v are cut to [-clip, clip] */
+    double attention_softcap;  /* > 0 */
+    double query_growth, query_growth_length; /* q times 1 + growth * log(1 + floor(position / length)); 0: none */
+    /* feed-forward */
+    sw_act act;
+    bool plain_mlp;            /* down(act(up(x))), no gate */
+    bool packed_mlp;           /* gate and up are one projection, gate first */
+    bool mlp_bias, down_bias;  /* of gate and up; of down */
+    /* the rest */
+    bool conv1d;               /* matrices of layers are stored [in, out] */
     bool tied;                 /* lm_head is the embedding */
+    bool head_bias;
+    double embedding_scale, residual_scale, logit_scale, logit_softcap; /* 0: none */
+    sw_act score_act;          /* SW_TASK_CLASSIFY with score_hidden: the head is Linear, act, Linear */
+    bool score_hidden;
     int32_t bos, eos[8], pad;  /* -1: none; eos ends with -1 */
-    double embedding_scale, logit_scale, logit_softcap, attention_softcap; /* 0: none */
+    sw_layer *layer;           /* [layers] */
     sw_arena arena;            /* of the arrays above */
 } sw_spec;
 
 void sw_spec_free(sw_spec *s);
-/* Reads rope_parameters / rope_scaling / rope_theta of config.json in either spelling. head_dim and max_position of s
- * must be set. */
+/* Reads rope_parameters / rope_scaling / rope_theta of config.json in either spelling into s->rope; by layer type where
+ * rope_parameters has full_attention and sliding_attention. head_dim and max_position of s must be set. */
 int sw_spec_read_rope(sw_spec *s, const cJSON *config) SW_MUST_CHECK;
+/* Slopes of ALiBi (Press et al. 2021, arXiv 2108.12409): 2^(-max_bias i / heads), times scale; for a number of heads that
+ * is no power of two, those of the next smaller one and every second of the next larger. */
+void sw_spec_alibi(sw_spec *s, double max_bias, double scale);
+/* Makes s->layer from the fields above; layer_types of config (NULL: none) says which layers slide. */
+int sw_spec_fill_layers(sw_spec *s, const cJSON *config) SW_MUST_CHECK;
 /* Checks what every decoder needs (positive sizes, heads a multiple of kv_heads, ...); errors name the field. */
 int sw_spec_check(const sw_spec *s) SW_MUST_CHECK;
-/* Number of angles R that turn (half the rotated width). */
-int64_t sw_rope_pairs(const sw_spec *s);
-/* inv_freq f32 [R] for a batch whose longest sequence has `length` places, and the scale of cos and sin. */
-void sw_rope_frequencies(const sw_spec *s, int64_t length, float *inv_freq, double *scale);
 
 #endif

@@ -31,7 +31,8 @@ sw_var *sw_rope(sw_ctx *c, sw_var *x, sw_var *cos, sw_var *sin, sw_rope_mode mod
 static int attend_back(sw_ctx *c, sw_node *n)
 {
     const sw_kernels *k = sw_k(c);
-    const sw_attention *a = n->data;
+    sw_attention *a = n->data;
+    a->dsinks = n->in[3] && n->in[3]->needs_grad ? n->in[3]->grad->t.data : NULL;
     int acc[3];
     sw_tensor *g[3], into[3];
     for (int i = 0; i < 3; i++) {
@@ -56,16 +57,23 @@ static int attend_back(sw_ctx *c, sw_node *n)
     return 0;
 }
 
-sw_var *sw_attend(sw_ctx *c, sw_var *q, sw_var *k, sw_var *v, sw_var *seqs, const sw_attention *a)
+/* Values of a parameter in f32, whatever it computes in. */
+static const float *f32_values(const sw_param *p) { return p->master.data ? p->master.data : p->v.t.data; }
+
+sw_var *sw_attend(sw_ctx *c, sw_var *q, sw_var *k, sw_var *v, sw_var *seqs, const sw_attention *a, sw_var *alibi, sw_param *sinks)
 {
     int64_t n = q->t.shape[0], heads = q->t.shape[1];
-    bool wants = sw_wants(c, (sw_var *[]){q, k, v}, 3);
+    sw_var *sink = sinks ? &sinks->v : NULL;
+    bool wants = sw_wants(c, (sw_var *[]){q, k, v, sink}, 4);
     sw_var *out = sw_tmp3(c, q->t.dtype, n, heads, v->t.shape[2]), *lse = wants ? sw_tmp2(c, SW_F32, n, heads) : NULL;
-    if (!out || (wants && !lse) ||
-        sw_k(c)->attention_fwd(sw_s(c), &out->t, lse ? &lse->t : NULL, &q->t, &k->t, &v->t, &seqs->t, a))
-        return NULL;
     sw_attention *copy = sw_ctx_alloc(c, sizeof *copy);
     *copy = *a;
-    return sw_record(c, (sw_node){.op = "attention", .back = attend_back, .in = {q, k, v}, .out = {out},
-                                  .saved = {q, k, v, seqs, wants ? out : NULL, lse}, .data = copy});
+    copy->sinks = sinks ? f32_values(sinks) : NULL;
+    copy->dsinks = NULL;
+    copy->alibi = alibi ? alibi->t.data : NULL;
+    if (!out || (wants && !lse) ||
+        sw_k(c)->attention_fwd(sw_s(c), &out->t, lse ? &lse->t : NULL, &q->t, &k->t, &v->t, &seqs->t, copy))
+        return NULL;
+    return sw_record(c, (sw_node){.op = "attention", .back = attend_back, .in = {q, k, v, sink}, .out = {out},
+                                  .saved = {q, k, v, seqs, wants ? out : NULL, lse, alibi}, .data = copy});
 }

@@ -221,6 +221,17 @@ sw_var *sw_row_range(sw_ctx *c, sw_var *x, int64_t start, int64_t count)
     return v;
 }
 
+sw_var *sw_part(sw_ctx *c, sw_var *x, int64_t offset, int ndim, const int64_t *shape, const int64_t *stride)
+{
+    assert(sw_is_dense(&x->t) && !x->base);
+    sw_tensor t = sw_tensor_of((char *)x->t.data + sw_dtype_bytes(x->t.dtype, offset), x->t.dtype, ndim, shape);
+    memcpy(t.stride, stride, (size_t)ndim * sizeof *stride);
+    sw_var *v = view(c, x, t);
+    v->first_column = offset;
+    v->own_strides = true;
+    return v;
+}
+
 /* ---- scopes */
 
 sw_scope sw_scope_begin(sw_ctx *c) { return c->temps.n; }
@@ -362,10 +373,11 @@ static sw_tensor *grad_of_view(sw_ctx *c, sw_var *x, int *acc)
     *acc = 1;
     sw_tensor *t = sw_ctx_alloc(c, sizeof *t);
     *t = x->t;
-    for (int i = 0; i < t->ndim; i++)
+    for (int i = 0; i < t->ndim && !x->own_strides; i++)
         t->stride[i] = whole->stride[i];
     t->dtype = whole->dtype;
-    t->data = (char *)whole->data + sw_dtype_bytes(whole->dtype, x->first_row * whole->stride[0] + x->first_column);
+    int64_t rows = x->own_strides ? 0 : x->first_row * whole->stride[0];
+    t->data = (char *)whole->data + sw_dtype_bytes(whole->dtype, rows + x->first_column);
     return t;
 }
 

@@ -26,6 +26,7 @@ typedef struct sw_var {
     sw_storage *storage;  /* NULL: memory of somebody else (weights, inputs) */
     struct sw_var *base;  /* a view: shares base's storage and gradient, from this place on */
     int64_t first_row, first_column;
+    bool own_strides;     /* a view by sw_part: first_column values from base's start, strides as they are */
     struct sw_var *grad;
     bool needs_grad;      /* some parameter below it trains */
     bool leaf;            /* a parameter: its gradient is added to, and outlives the step */
@@ -106,6 +107,9 @@ sw_var *sw_heads(sw_var *x, int64_t heads);                              /* [N, 
 /* Views: a range of columns or rows; the gradient goes to x's. */
 sw_var *sw_columns(sw_ctx *c, sw_var *x, int64_t start, int64_t count) SW_MUST_CHECK;
 sw_var *sw_row_range(sw_ctx *c, sw_var *x, int64_t start, int64_t count) SW_MUST_CHECK;
+/* Values of a dense x (no view) from `offset` on, with a shape and strides (in values) of their own: a part of packed
+ * columns, the same values in another shape. */
+sw_var *sw_part(sw_ctx *c, sw_var *x, int64_t offset, int ndim, const int64_t *shape, const int64_t *stride) SW_MUST_CHECK;
 
 /* Scopes nest. sw_scope_end frees what was made since; keep (may be NULL) goes to the scope around it. */
 typedef size_t sw_scope;

@@ -82,6 +82,49 @@ sw_var *sw_cast(sw_ctx *c, sw_var *x, sw_dtype dtype)
     return sw_record(c, (sw_node){.op = "cast", .back = scale_back, .in = {x}, .out = {y}, .f = {1}});
 }
 
+sw_var *sw_dense(sw_ctx *c, sw_var *x)
+{
+    sw_var *y = sw_like(c, x);
+    if (!y || sw_k(c)->copy(sw_s(c), &y->t, &x->t))
+        return NULL;
+    return sw_record(c, (sw_node){.op = "dense", .back = scale_back, .in = {x}, .out = {y}, .f = {1}});
+}
+
+static sw_tensor rows_of(const sw_tensor *x)
+{
+    int64_t n = x->shape[0];
+    return sw_reshaped(x, 2, (int64_t[]){n, n ? sw_numel(x) / n : 0});
+}
+
+static int scale_columns_back(sw_ctx *c, sw_node *n)
+{
+    sw_param *w = n->data;
+    sw_tensor dy = rows_of(&n->out[0]->grad->t), flat = sw_reshaped(&w->v.t, 1, (int64_t[]){sw_numel(&w->v.t)});
+    if (w->v.needs_grad) {
+        sw_tensor x = rows_of(&n->saved[0]->t), dw = sw_reshaped(&w->v.grad->t, 1, (int64_t[]){sw_numel(&w->v.t)});
+        if (sw_k(c)->sum_rows(sw_s(c), &dw, &dy, &x))
+            return -1;
+    }
+    int acc;
+    sw_tensor *g = sw_grad(c, n->in[0], &acc);
+    if (!g)
+        return acc == -2 ? -1 : 0;
+    sw_tensor dx = rows_of(g);
+    return sw_k(c)->mul(sw_s(c), &dx, &dy, &flat, acc);
+}
+
+sw_var *sw_scale_columns(sw_ctx *c, sw_var *x, sw_param *w)
+{
+    sw_var *y = sw_like(c, x);
+    if (!y)
+        return NULL;
+    sw_tensor from = rows_of(&x->t), to = rows_of(&y->t), flat = sw_reshaped(&w->v.t, 1, (int64_t[]){sw_numel(&w->v.t)});
+    if (sw_k(c)->mul(sw_s(c), &to, &from, &flat, 0))
+        return NULL;
+    return sw_record(c, (sw_node){.op = "scale_columns", .back = scale_columns_back, .in = {x, &w->v}, .out = {y},
+                                  .saved = {w->v.needs_grad ? x : NULL}, .data = w});
+}
+
 static int act_back(sw_ctx *c, sw_node *n)
 {
     int acc;

@@ -21,6 +21,11 @@ sw_var *sw_softcap(sw_ctx *c, sw_var *x, double cap) SW_MUST_CHECK;
 /* Off (x itself) unless the context is training. site: sw_rng_site of the module's name. */
 sw_var *sw_dropout(sw_ctx *c, sw_var *x, double p, uint32_t site) SW_MUST_CHECK;
 sw_var *sw_cast(sw_ctx *c, sw_var *x, sw_dtype dtype) SW_MUST_CHECK;
+sw_var *sw_dense(sw_ctx *c, sw_var *x) SW_MUST_CHECK; /* a copy of a view, in rows of its own */
+/* Cut to [-limit, limit]. (clamp.c) */
+sw_var *sw_clamp(sw_ctx *c, sw_var *x, double limit) SW_MUST_CHECK;
+/* y[n] = x[n] * w, value by value: x [N, ...] dense, w of as many values as a row of x. */
+sw_var *sw_scale_columns(sw_ctx *c, sw_var *x, sw_param *w) SW_MUST_CHECK;
 sw_var *sw_gather(sw_ctx *c, sw_var *x, sw_var *ids) SW_MUST_CHECK; /* rows of x [M, ...] at ids i32 [N] */
 
 /* w [D] may be NULL; offset 1 for zero-centred weights. x [N, D] or [N, H, D], norm over D. (norm.c) */
@@ -33,8 +38,9 @@ sw_var *sw_embedding(sw_ctx *c, sw_param *w, sw_var *ids, double scale) SW_MUST_
 /* x [N, H, D] rotated by the tables f32 [N, R] (sw_kernels rope_table). Takes over x's memory when it can. */
 sw_var *sw_rope(sw_ctx *c, sw_var *x, sw_var *cos, sw_var *sin, sw_rope_mode mode) SW_MUST_CHECK;
 
-/* q [N, Hq, D], k [M, Hk, D], v [M, Hk, Dv], seqs i32 [S, 4] as kernels.def says; returns [N, Hq, Dv]. (attention.c) */
-sw_var *sw_attend(sw_ctx *c, sw_var *q, sw_var *k, sw_var *v, sw_var *seqs, const sw_attention *a) SW_MUST_CHECK;
+/* q [N, Hq, D], k [M, Hk, D], v [M, Hk, Dv], seqs i32 [S, 4] as kernels.def says; returns [N, Hq, Dv].
+ * alibi f32 [Hq] and sinks f32 [Hq], or NULL, stand for a's own pointers. (attention.c) */
+sw_var *sw_attend(sw_ctx *c, sw_var *q, sw_var *k, sw_var *v, sw_var *seqs, const sw_attention *a, sw_var *alibi, sw_param *sinks) SW_MUST_CHECK;
 
 /* y [N, O] = x w^T + bias; w [O, I] any type, bias [O] or NULL; x's dimensions after the first are taken as one.
  * y has the context's product type. (matmul.c) */

@@ -83,7 +83,7 @@ P
     sed -i 's/"architectures"/"x"/; s/"model_type": "llama"/"model_type": "lama"/' model/config.json
     run bash -c "echo '{\"prompt\": \"a\"}' | swift-infer -m model"
     [ "$status" = 1 ]
-    [[ $output == *"'lama'"*'nearest is Llama'* ]]
+    [[ $output == *"'lama'"*'nearest is llama'* ]]
 }
 
 @test "files cut at several places" {

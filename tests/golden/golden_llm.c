@@ -99,21 +99,26 @@ static int check_gradients(sw_model *m, const sw_safetensors *g, double *worst)
         const sw_entry *e = sw_st_at(g, i);
         if (strncmp(e->name, "grad.", 5))
             continue;
-        sw_param *p = sw_param_find(&m->params, e->name + 5);
-        if (!p)
+        const sw_stored *stored = sw_model_stored(m, e->name + 5);
+        if (!stored)
             return sw_fail("no parameter is called %s", e->name + 5);
+        sw_tensor part = sw_stored_part(stored, &stored->p->v.grad->t);
         size_t n = (size_t)sw_numel(&e->t);
-        if (sw_numel(&p->v.t) != (int64_t)n)
+        if (sw_numel(&part) != (int64_t)n)
             return sw_fail("%s has another size", e->name);
         float *got = sw_malloc(n * sizeof *got);
-        double largest = 1;
-        if (m->device->get(m->device, got, p->v.grad->t.data, n * sizeof *got)) {
+        if (m->device->get(m->device, got, part.data, n * sizeof *got)) {
             free(got);
             return -1;
         }
-        for (size_t k = 0; k < n; k++)
-            largest = fmax(largest, fabs(((const float *)e->t.data)[k]));
-        double d = golden_max_diff(got, e->t.data, n);
+        double largest = 1, d = 0;
+        const float *want = e->t.data;
+        int64_t rows = part.ndim ? part.shape[0] : 1, columns = (int64_t)n / SW_MAX(rows, 1);
+        for (size_t k = 0; k < n; k++) {
+            size_t at = stored->transposed ? k % (size_t)columns * (size_t)rows + k / (size_t)columns : k;
+            largest = fmax(largest, fabs(want[at]));
+            d = fmax(d, golden_max_diff(got + k, want + at, 1));
+        }
         free(got);
         if (check(worst, d, 1e-4 * largest, e->name))
             return -1;
@@ -159,7 +164,7 @@ static int classifier(sw_ctx *c, sw_model *m, const sw_safetensors *g, const row
     for (int64_t i = 0, at = 0; i < r->n_rows; i++)
         last[i] = (int32_t)((at += r->lengths[i]) - 1);
     sw_var *h = sw_model_forward(c, m, &b, false), *ids = sw_from_host(c, SW_I32, 1, &r->n_rows, last);
-    sw_var *pooled = h && ids ? sw_gather(c, h, ids) : NULL, *y = pooled ? sw_linear_forward(c, &m->head, pooled) : NULL;
+    sw_var *pooled = h && ids ? sw_gather(c, h, ids) : NULL, *y = pooled ? sw_model_score(c, m, pooled) : NULL;
     if (!y || check_logits(c, y, g, r, worst))
         return -1;
     int64_t n = r->n_rows, k = m->spec.labels;

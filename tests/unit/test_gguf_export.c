@@ -32,7 +32,7 @@ static void spec_of(sw_spec *s, const char *text)
 
 static void name_is(const sw_spec *s, const char *name, const char *want, int64_t want_heads)
 {
-    char out[128];
+    char out[SW_NAME_MAX];
     int64_t heads = -1;
     const char *got = sw_gguf_tensor_name(s, name, out, &heads);
     if (!want) {
@@ -77,7 +77,7 @@ static void divisors(void **state)
     assert_false(sw_gguf_rope_divisors(&s, d));
     sw_spec_free(&s);
     spec_of(&s, LLAMA3);
-    assert_int_equal(sw_rope_pairs(&s), 8);
+    assert_int_equal(sw_rope_pairs(&s.rope[0]), 8);
     assert_true(sw_gguf_rope_divisors(&s, d));
     for (int i = 0; i < 8; i++) {
         double wavelength = 2 * M_PI * pow(500000, i / 8.0), smooth = (8192 / wavelength - 1) / 3;

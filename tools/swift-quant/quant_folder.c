@@ -21,7 +21,7 @@ static int add_tensors(quant_job *j, const sw_checkpoint *c, const sw_spec *s)
     for (size_t i = 0; i < sw_checkpoint_count(c); i++) {
         const sw_entry *e = sw_checkpoint_at(c, i);
         quant_tensor t = {.from = e->t};
-        char name[128];
+        char name[SW_NAME_MAX];
         if (is_buffer(e->name))
             continue;
         if (!sw_gguf_tensor_name(s, e->name, name, &t.heads))
@@ -34,7 +34,7 @@ static int add_tensors(quant_job *j, const sw_checkpoint *c, const sw_spec *s)
         t.name = sw_strdup(name);
         SW_PUSH(j->tensors, t);
     }
-    int64_t pairs = sw_rope_pairs(s);
+    int64_t pairs = sw_rope_pairs(&s->rope[0]);
     j->made = SW_NEW_ARRAY(float, (size_t)pairs);
     if (sw_gguf_rope_divisors(s, j->made)) {
         quant_tensor t = {.name = sw_strdup("rope_freqs.weight"), .from = sw_tensor_of(j->made, SW_F32, 1, &pairs)};
@@ -46,11 +46,12 @@ static int add_tensors(quant_job *j, const sw_checkpoint *c, const sw_spec *s)
 /* Every weight of every layer must be there: what is missing would only show when the file is used. */
 static int check_complete(const sw_checkpoint *c, const sw_spec *s)
 {
-    static const sw_role needed[] = {SW_T_ATTN_NORM, SW_T_Q, SW_T_K, SW_T_V, SW_T_O, SW_T_MLP_NORM, SW_T_GATE, SW_T_UP, SW_T_DOWN};
-    char path[128], name[160];
+    static const char *const needed[] = {"attn_norm", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+                                         "mlp_norm", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"};
+    char path[SW_NAME_MAX], name[SW_NAME_MAX + 8];
     for (int64_t layer = 0; layer < s->layers; layer++)
         for (size_t k = 0; k < SW_COUNT(needed); k++) {
-            snprintf(name, sizeof name, "%s.weight", sw_role_name(s, needed[k], layer, path));
+            snprintf(name, sizeof name, "%s.weight", sw_file_name(s, layer, needed[k], path));
             if (!sw_checkpoint_find(c, name))
                 return sw_fail("%s: the tensor %s is missing", c->path, name);
         }
@@ -81,8 +82,8 @@ int quant_from_folder(quant_job *j, const sw_checkpoint *c, sw_gguf_writer *w)
         rc = add_tensors(j, c, &s) || check_complete(c, &s) ? -1 : 0;
     }
     const sw_entry *embedding = NULL;
-    char path[128], full[160];
-    snprintf(full, sizeof full, "%s.weight", sw_role_name(&s, SW_T_EMBED, 0, path));
+    char path[SW_NAME_MAX], full[SW_NAME_MAX + 8];
+    snprintf(full, sizeof full, "%s.weight", sw_file_name(&s, -1, "model.embed_tokens", path));
     if (!rc && (!(embedding = sw_checkpoint_find(c, full)) || embedding->t.ndim != 2))
         rc = sw_fail("%s: the tensor %s is missing or no matrix", c->path, full);
     if (!rc)

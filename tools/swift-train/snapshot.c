@@ -87,7 +87,7 @@ static cJSON *settings_of(const train_run *r)
         sw_json_print(&tuner, config);
         cJSON_Delete(config);
     }
-    char *model = sw_strfmt("%s, %lld layers of %lld, vocabulary %lld, %lld parameters", s->family, (long long)s->layers, (long long)s->hidden,
+    char *model = sw_strfmt("%s, %lld layers of %lld, vocabulary %lld, %lld parameters", s->family->name, (long long)s->layers, (long long)s->hidden,
                             (long long)s->vocab, (long long)sw_model_parameter_count(r->model, false));
     cJSON_AddStringToObject(o, "model", model);
     cJSON_AddStringToObject(o, "tuner", r->tuned ? tuner.at : "full");

@@ -1,0 +1,147 @@
+/* What blocks are made of, and how a new kind of layer plugs in.
+ *
+ * A decoder is a row of blocks. A block takes hidden states x [N, hidden] and returns them changed; the standard one
+ * (block.c) is norms and residuals around a mixer, which lets tokens see each other, and a feed-forward. A spec chooses
+ * all three for each layer (sw_layer). To add
+ *
+ *   - a mixer (latent attention, a state-space model, a short convolution): a file mixer_X.c with one sw_mixer_ops;
+ *   - a feed-forward (a mixture of experts): a file ffn_X.c with one sw_ffn_ops;
+ *   - a block unlike the standard one (two sub-layers with a shortcut, streams beside the hidden states): a sw_block_ops in
+ *     the family's file;
+ *   - something before the first block or after the last (embeddings of each layer, an encoder): a sw_body_ops (family.h).
+ *
+ * and a family's `layers` sets them: s->layer[i].mixer = &sw_mixer_mamba, with options read from config.json into a struct
+ * of the mixer's own (allocated in s->arena) as s->layer[i].mixer_options. None of them asks which family it is in.
+ *
+ * Tensors are DECLARED: `declare` is called once with a zeroed struct of `size` bytes and asks for each tensor by our name
+ * relative to the layer ("self_attn.q_proj"), with its shape. That one declaration loads it, finds it again under the
+ * file's name and packing when the model is written, and lists it for tuners and parameter counts. Our names are
+ * Llama's module paths, and where Llama has none, those most families use; a family's sw_rename table says what its files
+ * call them. A projection that files hold packed (query_key_value, gate_up_proj) is declared as the ONE Linear that it
+ * is, so that an adapter hangs on the module which PEFT knows; its output is taken apart with sw_part.
+ *
+ * A mixer that remembers earlier tokens says in `states` which tensors that takes. Those `by_token` hold a row a token
+ * of each slot, the others one row a slot (a recurrent state); allocation, growth and copies are the cache's (cache.h).
+ * A sequence that starts afresh has before[i] == 0: what a fixed state's slot holds then is undefined and counts as zeros. */
+#ifndef SW_MODEL_BLOCK_H
+#define SW_MODEL_BLOCK_H
+
+#include "adapter/tuner.h"
+#include "model/spec.h"
+#include "nn/linear.h"
+
+struct sw_model;
+struct sw_cache;
+
+/* ---- declaring tensors */
+
+typedef struct sw_builder sw_builder;
+typedef enum sw_ask_flags {
+    SW_ASK_BIAS = 1,
+    SW_ASK_F32 = 2,       /* kept in f32, whatever the weights are converted to */
+    SW_ASK_TRANSPOSED = 4, /* stored [in, out] */
+} sw_ask_flags;
+
+const sw_spec *sw_builder_spec(const sw_builder *b);
+/* Options and sizes of the layer being built; NULL outside of layers. */
+const sw_layer *sw_builder_layer(const sw_builder *b);
+/* Host memory as long as the model's, zeroed. */
+void *sw_builder_alloc(sw_builder *b, size_t n);
+
+/* A parameter. `name` is ours: relative to the layer inside one, whole outside. What is missing or misshapen is noted and
+ * reported at the end with all the rest, and NULL returned: declare on. */
+sw_param *sw_ask(sw_builder *b, const char *name, int ndim, const int64_t *shape, unsigned flags);
+/* The same, when the file has it; NULL without a complaint otherwise. */
+sw_param *sw_ask_optional(sw_builder *b, const char *name, int ndim, const int64_t *shape, unsigned flags);
+/* One parameter [count, ...shape] that the file holds as `count` tensors; name has one %d. */
+sw_param *sw_ask_stack(sw_builder *b, const char *name, int64_t count, int ndim, const int64_t *shape, unsigned flags);
+/* A Linear: module ".weight" [out, in] and with SW_ASK_BIAS module ".bias". Tuners see it under the file's module path. */
+void sw_ask_linear(sw_builder *b, sw_linear *l, const char *module, int64_t out, int64_t in, unsigned flags);
+
+typedef struct sw_norm {
+    sw_param *w, *b;
+    const sw_norm_spec *spec; /* NULL: no norm here */
+} sw_norm;
+/* module ".weight" and ".bias" as the spec has them, [width]. */
+void sw_ask_norm(sw_builder *b, sw_norm *n, const char *module, int64_t width, const sw_norm_spec *spec);
+/* Over x's last dimension; x itself where there is no norm. */
+sw_var *sw_norm_forward(sw_ctx *c, const sw_norm *n, sw_var *x) SW_MUST_CHECK;
+
+/* ---- running */
+
+/* What a block needs beside the hidden states; made once a batch, alive until its backward pass is over. */
+typedef struct sw_pass {
+    struct sw_model *model;
+    const sw_spec *spec;
+    int64_t n, n_seqs;
+    const int32_t *ids, *positions;               /* host [n] */
+    const int64_t *lengths, *before, *slots;      /* host [n_seqs]: tokens in this batch, tokens in the cache, slot (0 without) */
+    int64_t longest;                              /* largest position + 1 */
+    sw_var *seqs;                                 /* i32 [n_seqs, 4], as sw_attend has it: of the cache when there is one */
+    sw_var *rows;                                 /* i32 [n]: cache row of each token; NULL without a cache */
+    sw_var *cos[SW_MOST_ROPES], *sin[SW_MOST_ROPES]; /* f32 [n, R] of each rope that some layer uses */
+    sw_var *query_scale, *query_zero;             /* f32 [n, head_dim / 2]: tables that scale instead of turn, or NULL */
+    sw_var *alibi;                                /* f32 [heads] or NULL */
+    struct sw_cache *cache;                       /* NULL in training */
+    struct sw_block *block;                       /* the one being run */
+    void *body;                                   /* what the family's sw_body_ops.enter left for its blocks, or NULL */
+    struct { sw_var **at; size_t n, cap; } kept;  /* private */
+} sw_pass;
+/* Keeps a var that `enter` made alive for all blocks and their second runs. Returns x. */
+sw_var *sw_pass_keep(sw_ctx *c, sw_pass *p, sw_var *x);
+
+enum { SW_MOST_STATES = 4 };
+typedef struct sw_state_spec {
+    bool by_token;
+    int ndim;          /* of a row */
+    int64_t shape[3];  /* of a row */
+    sw_dtype dtype;    /* SW_DTYPE_COUNT: the context's compute type */
+} sw_state_spec;
+/* State k of the running block: [slots * capacity, ...] by token, [slots, ...] else. */
+sw_tensor *sw_pass_state(const sw_pass *p, int k);
+
+typedef struct sw_mixer_ops {
+    const char *name;
+    size_t size;
+    void (*declare)(sw_builder *b, void *self);
+    /* x [N, hidden], already normed -> [N, hidden]. Does not write over x. */
+    sw_var *(*forward)(sw_ctx *c, void *self, const sw_pass *p, sw_var *x);
+    int (*states)(const sw_spec *s, const sw_layer *l, sw_state_spec out[SW_MOST_STATES]); /* how many; NULL: none */
+} sw_mixer_ops;
+
+typedef struct sw_ffn_ops {
+    const char *name;
+    size_t size;
+    void (*declare)(sw_builder *b, void *self);
+    sw_var *(*forward)(sw_ctx *c, void *self, const sw_pass *p, sw_var *x); /* as a mixer's */
+} sw_ffn_ops;
+
+typedef struct sw_block {
+    const sw_layer *spec;
+    int64_t index;
+    const char *name; /* "model.layers.3" */
+    void *self, *mixer, *ffn;
+} sw_block;
+
+typedef struct sw_block_ops {
+    size_t size;
+    void (*declare)(sw_builder *b, void *self); /* declares the mixer and the feed-forward too: sw_declare_parts */
+    sw_var *(*forward)(sw_ctx *c, void *self, const sw_pass *p, sw_var *x);
+} sw_block_ops;
+
+void sw_declare_parts(sw_builder *b); /* of the layer being built */
+sw_var *sw_mix(sw_ctx *c, const sw_pass *p, sw_var *x) SW_MUST_CHECK; /* the running block's mixer */
+sw_var *sw_feed(sw_ctx *c, const sw_pass *p, sw_var *x) SW_MUST_CHECK;
+
+extern const sw_block_ops sw_block_standard;
+extern const sw_mixer_ops sw_mixer_attention;
+extern const sw_ffn_ops sw_ffn_dense;
+
+/* ---- parts of attention that other mixers share (mixer_attention.c) */
+
+/* Puts this batch's rows into state k of the cache and returns all that it holds; x itself without a cache. */
+sw_var *sw_pass_remember(sw_ctx *c, const sw_pass *p, int k, sw_var *x) SW_MUST_CHECK;
+/* x [N, H, D] turned as the running layer says; queries also grow with their position where the spec says so. */
+sw_var *sw_pass_rope(sw_ctx *c, const sw_pass *p, sw_var *x, bool query) SW_MUST_CHECK;
+
+#endif

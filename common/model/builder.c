@@ -1,0 +1,347 @@
+#include "model/builder.h"
+
+#include "store/checkpoint.h"
+#include "store/quant.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST_PROBLEMS = 12 };
+
+void sw_builder_problem(sw_builder *b, const char *fmt, ...)
+{
+    va_list ap;
+    char text[512];
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    if (b->n_problems++ < MOST_PROBLEMS)
+        sw_buf_printf(&b->problems, "%s%s", b->problems.n ? "; " : "", text);
+}
+
+void sw_builder_free(sw_builder *b)
+{
+    sw_map_free(&b->used);
+    sw_buf_free(&b->problems);
+}
+
+const sw_spec *sw_builder_spec(const sw_builder *b) { return &b->m->spec; }
+const sw_layer *sw_builder_layer(const sw_builder *b) { return b->layer < 0 ? NULL : &b->m->spec.layer[b->layer]; }
+void *sw_builder_alloc(sw_builder *b, size_t n) { return sw_arena_zalloc(&b->m->arena, n); }
+
+static char *shape_text(int ndim, const int64_t *shape, char out[96])
+{
+    int n = snprintf(out, 96, "[");
+    for (int i = 0; i < ndim && n < 80; i++)
+        n += snprintf(out + n, 96 - (size_t)n, "%s%lld", i ? ", " : "", (long long)shape[i]);
+    snprintf(out + n, 96 - (size_t)n, "]");
+    return out;
+}
+
+/* GGUF files of Llama hold the rows of q and k so that a rotary pair is two neighbours; here, as on the hub, a pair is
+ * half a head apart. Row 2i + j of a head there is row j * half + i here. */
+static void unpermute(void *to, const void *from, size_t row_bytes, int64_t heads, int64_t head_dim)
+{
+    for (int64_t h = 0; h < heads; h++)
+        for (int64_t i = 0; i < head_dim / 2; i++)
+            for (int64_t j = 0; j < 2; j++)
+                memcpy((char *)to + (size_t)(h * head_dim + j * (head_dim / 2) + i) * row_bytes,
+                       (const char *)from + (size_t)(h * head_dim + 2 * i + j) * row_bytes, row_bytes);
+}
+
+/* ---- values */
+
+static sw_dtype wanted(const sw_builder *b, sw_dtype have, unsigned flags)
+{
+    if (flags & SW_ASK_F32)
+        return SW_F32;
+    if (sw_is_quantised(have) && !b->o->dequantise)
+        return have;
+    if (b->o->dtype != SW_DTYPE_COUNT)
+        return b->o->dtype;
+    return sw_is_float(have) ? have : SW_F32;
+}
+
+/* Row r of a matrix stored the other way round, in f32. */
+static void column(float *out, const sw_tensor *t, int64_t r)
+{
+    int64_t wide = t->shape[1];
+    for (int64_t i = 0; i < t->shape[0]; i++)
+        out[i] = (float)sw_scalar_get(t->data, t->dtype, i * wide + r);
+}
+
+/* Writes the values of e to `to` (device memory, rows x width of type `type`), converted, regrouped (heads > 0: rows come in
+ * GGUF's order) or transposed. */
+static int fill(const sw_builder *b, char *to, sw_dtype type, const sw_entry *e, int64_t rows, int64_t width, int64_t heads, bool transposed)
+{
+    sw_device *d = b->m->device;
+    size_t in_row = sw_dtype_bytes(e->t.dtype, width), out_row = sw_dtype_bytes(type, width);
+    void *ordered = heads ? sw_malloc(in_row * (size_t)rows) : NULL;
+    const char *from = heads ? ordered : e->t.data;
+    if (heads)
+        unpermute(ordered, e->t.data, in_row, heads, rows / heads);
+    int rc = 0;
+    if (type == e->t.dtype && !transposed) {
+        rc = d->put(d, to, from, in_row * (size_t)rows);
+    } else {
+        float *row = sw_malloc((size_t)width * sizeof *row);
+        void *converted = sw_malloc(out_row);
+        for (int64_t r = 0; r < rows && !rc; r++) {
+            if (transposed)
+                column(row, &e->t, r);
+            else
+                rc = sw_dequantise(row, from + in_row * (size_t)r, e->t.dtype, width);
+            rc = rc || sw_quantise(converted, type, row, width, NULL) || d->put(d, to + out_row * (size_t)r, converted, out_row) ? -1 : 0;
+        }
+        free(row);
+        free(converted);
+    }
+    free(ordered);
+    return rc;
+}
+
+/* ---- finding */
+
+/* The name in the file of what is called `ours`. */
+static char *name_of(const sw_builder *b, const char *ours, char out[SW_NAME_MAX])
+{
+    char *name = b->m->checkpoint->gguf ? sw_gguf_name(b->layer, ours, out) : NULL;
+    return name ? name : sw_file_name(&b->m->spec, b->layer, ours, out);
+}
+
+/* Files saved from a base model leave out the first part of each name ("transformer."); those of a model that sees and hears
+ * have one more in front. */
+static const sw_entry *find(const sw_builder *b, const char *name)
+{
+    const sw_checkpoint *ck = b->m->checkpoint;
+    const sw_entry *e = sw_checkpoint_find(ck, name);
+    const char *dot = strchr(name, '.');
+    if (!e && dot && dot != strrchr(name, '.'))
+        e = sw_checkpoint_find(ck, dot + 1);
+    char longer[SW_NAME_MAX + 16];
+    snprintf(longer, sizeof longer, "language_model.%s", name);
+    return e ? e : sw_checkpoint_find(ck, longer);
+}
+
+/* Finds a tensor of a shape; notes what is wrong with it. */
+static const sw_entry *seek(sw_builder *b, const char *name, int ndim, const int64_t *shape, bool optional)
+{
+    char want[96], have[96];
+    const sw_entry *e = find(b, name);
+    if (!e) {
+        if (!optional)
+            sw_builder_problem(b, "%s %s is missing", name, shape_text(ndim, shape, want));
+        return NULL;
+    }
+    sw_map_puts(&b->used, e->name, 1);
+    if (e->t.ndim != ndim || memcmp(e->t.shape, shape, (size_t)ndim * sizeof *shape)) {
+        sw_builder_problem(b, "%s is %s, the configuration asks for %s", e->name, shape_text(e->t.ndim, e->t.shape, have),
+                           shape_text(ndim, shape, want));
+        return NULL;
+    }
+    return e;
+}
+
+static void remember(sw_builder *b, const sw_entry *e, sw_param *p, int64_t index, int64_t count, bool transposed)
+{
+    sw_stored s = {e->name, p, index, count, transposed};
+    SW_PUSH(b->m->stored, s);
+}
+
+static sw_param *ask(sw_builder *b, const char *ours, int ndim, const int64_t *shape, unsigned flags, bool optional)
+{
+    sw_model *m = b->m;
+    char path[SW_NAME_MAX], name[SW_NAME_MAX];
+    bool turned = (flags & SW_ASK_TRANSPOSED) && ndim == 2;
+    const sw_entry *e = seek(b, name_of(b, ours, name), ndim, turned ? (int64_t[]){shape[1], shape[0]} : shape, optional);
+    if (!e)
+        return NULL;
+    sw_file_name(&m->spec, b->layer, ours, path);
+    int64_t heads = 0;
+    if (m->checkpoint->gguf && m->spec.family->gguf_permuted && b->layer >= 0)
+        heads = !strncmp(ours, "self_attn.q_proj.", 17) ? m->spec.heads : !strncmp(ours, "self_attn.k_proj.", 17) ? m->spec.kv_heads : 0;
+    sw_dtype to = wanted(b, e->t.dtype, flags);
+    bool aligned = (uintptr_t)e->t.data % (size_t)SW_MIN(sw_dtypes[e->t.dtype].bytes, 4) == 0 || sw_is_quantised(e->t.dtype);
+    sw_param *p;
+    if (to == e->t.dtype && !heads && !turned && m->device->host && aligned) {
+        p = sw_param_borrow(&m->params, path, e->t);
+    } else {
+        int64_t rows = ndim ? shape[0] : 1, width = sw_numel(&e->t) / SW_MAX(rows, 1);
+        p = sw_is_quantised(e->t.dtype) && turned ? NULL : sw_param_new(&m->params, m->device, path, to, ndim, shape);
+        if (!p || fill(b, p->v.t.data, to, e, rows, width, heads, turned)) {
+            b->rc = p ? -1 : sw_fail("a quantised tensor cannot be turned");
+            sw_fail_in("%s", e->name);
+            return NULL;
+        }
+    }
+    p->transposed = turned;
+    remember(b, e, p, 0, 1, turned);
+    return p;
+}
+
+sw_param *sw_ask(sw_builder *b, const char *name, int ndim, const int64_t *shape, unsigned flags)
+{
+    return ask(b, name, ndim, shape, flags, false);
+}
+
+sw_param *sw_ask_optional(sw_builder *b, const char *name, int ndim, const int64_t *shape, unsigned flags)
+{
+    return ask(b, name, ndim, shape, flags, true);
+}
+
+sw_param *sw_ask_stack(sw_builder *b, const char *ours, int64_t count, int ndim, const int64_t *shape, unsigned flags)
+{
+    sw_model *m = b->m;
+    char path[SW_NAME_MAX], name[SW_NAME_MAX], each[SW_NAME_MAX];
+    int64_t whole[SW_MAX_DIMS] = {count}, values = 1;
+    assert(ndim < SW_MAX_DIMS);
+    memcpy(whole + 1, shape, (size_t)ndim * sizeof *shape);
+    for (int i = 0; i < ndim; i++)
+        values *= shape[i];
+    sw_param *p = NULL;
+    for (int64_t i = 0; i < count; i++) {
+        snprintf(each, sizeof each, ours, (int)i);
+        const sw_entry *e = seek(b, name_of(b, each, name), ndim, shape, false);
+        if (!e)
+            return NULL;
+        sw_dtype to = p ? p->v.t.dtype : wanted(b, e->t.dtype, flags);
+        int64_t width = ndim ? shape[ndim - 1] : 1;
+        if (!p && !(p = sw_param_new(&m->params, m->device, sw_file_name(&m->spec, b->layer, each, path), to, ndim + 1, whole))) {
+            b->rc = -1;
+            return NULL;
+        }
+        if (fill(b, (char *)p->v.t.data + sw_dtype_bytes(to, values) * (size_t)i, to, e, values / SW_MAX(width, 1), width, 0, false)) {
+            b->rc = sw_fail_in("%s", e->name);
+            return NULL;
+        }
+        remember(b, e, p, i, count, false);
+    }
+    return p;
+}
+
+/* ---- modules */
+
+static const char *keep_name(sw_builder *b, const char *ours)
+{
+    char path[SW_NAME_MAX];
+    sw_file_name(&b->m->spec, b->layer, ours, path);
+    return sw_arena_strndup(&b->m->arena, path, strlen(path));
+}
+
+void sw_ask_linear(sw_builder *b, sw_linear *l, const char *module, int64_t out, int64_t in, unsigned flags)
+{
+    char name[SW_NAME_MAX];
+    *l = (sw_linear){.name = keep_name(b, module), .in = in, .out = out};
+    if (b->layer >= 0 && b->m->spec.conv1d)
+        flags |= SW_ASK_TRANSPOSED;
+    snprintf(name, sizeof name, "%s.weight", module);
+    l->w = sw_ask(b, name, 2, (int64_t[]){out, in}, flags);
+    snprintf(name, sizeof name, "%s.bias", module);
+    if (flags & SW_ASK_BIAS)
+        l->bias = sw_ask(b, name, 1, &out, flags);
+    bool embedding = l == &b->m->embed || l == &b->m->positions, head = l == &b->m->head;
+    sw_module m = {.kind = embedding ? SW_MODULE_EMBEDDING : head ? SW_MODULE_HEAD : SW_MODULE_LINEAR,
+                   .path = l->name, .linear = l, .w = &l->w, .bias = &l->bias};
+    SW_PUSH(b->m->modules, m);
+}
+
+void sw_ask_norm(sw_builder *b, sw_norm *n, const char *module, int64_t width, const sw_norm_spec *spec)
+{
+    char name[SW_NAME_MAX];
+    *n = (sw_norm){.spec = spec};
+    if (spec->plain)
+        return;
+    snprintf(name, sizeof name, "%s.weight", module);
+    n->w = sw_ask(b, name, 1, &width, 0);
+    snprintf(name, sizeof name, "%s.bias", module);
+    if (spec->bias)
+        n->b = sw_ask(b, name, 1, &width, 0);
+    sw_module m = {.kind = SW_MODULE_NORM, .path = keep_name(b, module), .w = &n->w, .bias = &n->b};
+    SW_PUSH(b->m->modules, m);
+}
+
+void sw_declare_parts(sw_builder *b)
+{
+    sw_block *block = &b->m->blocks[b->layer];
+    if (block->spec->mixer) {
+        block->mixer = sw_builder_alloc(b, block->spec->mixer->size);
+        block->spec->mixer->declare(b, block->mixer);
+    }
+    if (block->spec->ffn) {
+        block->ffn = sw_builder_alloc(b, block->spec->ffn->size);
+        block->spec->ffn->declare(b, block->ffn);
+    }
+}
+
+/* ---- the whole */
+
+static void declare_ends(sw_builder *b)
+{
+    sw_model *m = b->m;
+    const sw_spec *s = &m->spec;
+    int64_t inner = s->embed_dim ? s->embed_dim : s->hidden;
+    if (s->task == SW_TASK_CLASSIFY) {
+        if (s->score_hidden)
+            sw_ask_linear(b, &m->score_hidden, "score.hidden", s->hidden, s->hidden, SW_ASK_BIAS);
+        sw_ask_linear(b, &m->head, "score", s->labels, s->hidden, s->head_bias ? SW_ASK_BIAS : 0);
+    } else if (s->tied) {
+        m->head = (sw_linear){.name = keep_name(b, "lm_head"), .in = inner, .out = s->vocab, .w = m->embed.w};
+        if (s->head_bias)
+            m->head.bias = sw_ask(b, "lm_head.bias", 1, &s->vocab, 0);
+        sw_module module = {.kind = SW_MODULE_HEAD, .path = m->head.name, .linear = &m->head, .w = &m->head.w, .bias = &m->head.bias};
+        SW_PUSH(m->modules, module);
+    } else {
+        sw_ask_linear(b, &m->head, "lm_head", s->vocab, inner, s->head_bias ? SW_ASK_BIAS : 0);
+    }
+}
+
+static void declare_start(sw_builder *b)
+{
+    sw_model *m = b->m;
+    const sw_spec *s = &m->spec;
+    int64_t inner = s->embed_dim ? s->embed_dim : s->hidden;
+    sw_ask_linear(b, &m->embed, "model.embed_tokens", s->vocab, inner, 0);
+    if (s->embed_dim) {
+        sw_ask_linear(b, &m->project_in, "model.project_in", s->hidden, inner, 0);
+        sw_ask_linear(b, &m->project_out, "model.project_out", inner, s->hidden, 0);
+    }
+    if (s->positions == SW_POSITIONS_LEARNED)
+        sw_ask_linear(b, &m->positions, "model.embed_positions", s->max_position + s->position_offset, s->hidden, 0);
+    if (s->embed_norm)
+        sw_ask_norm(b, &m->embed_norm, "model.embed_norm", s->hidden, &s->norm);
+}
+
+static void declare_block(sw_builder *b, int64_t i)
+{
+    sw_model *m = b->m;
+    sw_block *block = &m->blocks[i];
+    char path[SW_NAME_MAX];
+    b->layer = i;
+    sw_file_name(&m->spec, i, "", path);
+    *block = (sw_block){.spec = &m->spec.layer[i], .index = i, .name = sw_arena_strndup(&m->arena, path, strlen(path) - 1)};
+    block->self = sw_builder_alloc(b, block->spec->block->size);
+    block->spec->block->declare(b, block->self);
+    b->layer = -1;
+}
+
+int sw_builder_run(sw_builder *b)
+{
+    sw_model *m = b->m;
+    const sw_spec *s = &m->spec;
+    const sw_body_ops *body = s->family->body;
+    b->layer = -1;
+    declare_start(b);
+    if (body) {
+        m->body = sw_builder_alloc(b, body->size);
+        body->declare(b, m->body);
+    }
+    m->blocks = sw_builder_alloc(b, (size_t)s->layers * sizeof *m->blocks);
+    for (int64_t i = 0; i < s->layers && !b->rc && b->n_problems < 100; i++)
+        declare_block(b, i);
+    if (!s->no_final_norm)
+        sw_ask_norm(b, &m->norm, "model.norm", s->hidden, &s->norm);
+    declare_ends(b);
+    return b->rc;
+}

@@ -1,0 +1,28 @@
+/* What sequences that are being generated remember: for each layer the states that its mixer asks for (block.h). */
+#ifndef SW_MODEL_CACHE_H
+#define SW_MODEL_CACHE_H
+
+#include "model/block.h"
+
+typedef struct sw_layer_states {
+    int n;
+    sw_state_spec spec[SW_MOST_STATES];
+    sw_tensor t[SW_MOST_STATES];
+    void *memory[SW_MOST_STATES];
+} sw_layer_states;
+
+typedef struct sw_cache {
+    sw_ctx *ctx;
+    int64_t slots, capacity;   /* sequences, and places of each */
+    int64_t *length;           /* [slots] places filled; set to 0 to start a slot afresh */
+    sw_layer_states *layer;    /* [layers] */
+} sw_cache;
+
+int sw_cache_init(sw_cache *cache, sw_ctx *c, const struct sw_model *m, int64_t slots, int64_t capacity) SW_MUST_CHECK;
+/* Grows the places of each slot, keeping what is there. */
+int sw_cache_reserve(sw_cache *cache, const struct sw_model *m, int64_t capacity) SW_MUST_CHECK;
+/* Makes slot `to` a copy of `from` (several samples of one prompt). */
+int sw_cache_copy_slot(sw_cache *cache, const struct sw_model *m, int64_t to, int64_t from) SW_MUST_CHECK;
+void sw_cache_free(sw_cache *cache, const struct sw_model *m);
+
+#endif

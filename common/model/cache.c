@@ -17,7 +17,7 @@ static int state_memory(const sw_cache *cache, const sw_model *m, const sw_state
 
 int sw_cache_init(sw_cache *cache, sw_ctx *c, const sw_model *m, int64_t slots, int64_t capacity)
 {
-    *cache = (sw_cache){c, slots, capacity, SW_NEW_ARRAY(int64_t, (size_t)SW_MAX(slots, 1)),
+    *cache = (sw_cache){c, slots, capacity, SW_NEW_ARRAY(int64_t, (size_t)SW_MAX(slots, 1)), NULL,
                         SW_NEW_ARRAY(sw_layer_states, (size_t)m->spec.layers)};
     int rc = slots < 1 || capacity < 1 || slots > INT32_MAX / capacity
                  ? sw_fail("a cache of %lld sequences of %lld tokens is not possible", (long long)slots, (long long)capacity)
@@ -31,6 +31,8 @@ int sw_cache_init(sw_cache *cache, sw_ctx *c, const sw_model *m, int64_t slots, 
     }
     if (rc)
         sw_cache_free(cache, m);
+    else
+        cache->ids = SW_NEW_ARRAY(int32_t, (size_t)(slots * capacity));
     return rc;
 }
 
@@ -68,6 +70,11 @@ int sw_cache_reserve(sw_cache *cache, const sw_model *m, int64_t capacity)
         for (int k = 0; k < cache->layer[i].n; k++)
             if (grow(cache, m, &cache->layer[i], k, capacity))
                 return -1;
+    int32_t *ids = SW_NEW_ARRAY(int32_t, (size_t)(cache->slots * capacity));
+    for (int64_t slot = 0; slot < cache->slots; slot++)
+        memcpy(ids + slot * capacity, cache->ids + slot * cache->capacity, (size_t)cache->length[slot] * sizeof *ids);
+    free(cache->ids);
+    cache->ids = ids;
     cache->capacity = capacity;
     return 0;
 }
@@ -75,6 +82,7 @@ int sw_cache_reserve(sw_cache *cache, const sw_model *m, int64_t capacity)
 int sw_cache_copy_slot(sw_cache *cache, const sw_model *m, int64_t to, int64_t from)
 {
     cache->length[to] = cache->length[from];
+    memmove(cache->ids + to * cache->capacity, cache->ids + from * cache->capacity, (size_t)cache->length[from] * sizeof *cache->ids);
     for (int64_t i = 0; to != from && i < m->spec.layers; i++)
         for (int k = 0; k < cache->layer[i].n; k++) {
             const sw_tensor *t = &cache->layer[i].t[k];
@@ -92,6 +100,7 @@ void sw_cache_free(sw_cache *cache, const sw_model *m)
             if (cache->layer[i].memory[k])
                 m->device->free(m->device, cache->layer[i].memory[k]);
     free(cache->layer);
+    free(cache->ids);
     free(cache->length);
     *cache = (sw_cache){0};
 }

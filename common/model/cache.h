@@ -15,6 +15,7 @@ typedef struct sw_cache {
     sw_ctx *ctx;
     int64_t slots, capacity;   /* sequences, and places of each */
     int64_t *length;           /* [slots] places filled; set to 0 to start a slot afresh */
+    int32_t *ids;              /* [slots * capacity] the tokens themselves, for rotations that change with the length */
     sw_layer_states *layer;    /* [layers] */
 } sw_cache;
 

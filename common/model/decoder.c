@@ -41,6 +41,7 @@ static int lay_out(sw_ctx *c, sw_pass *p, const sw_batch *b)
             first = slots[i] * b->cache->capacity;
             if (before[i] + n > b->cache->capacity)
                 return sw_fail("the cache holds %lld places, %lld are needed", (long long)b->cache->capacity, (long long)(before[i] + n));
+            memcpy(b->cache->ids + first + before[i], b->ids + at, (size_t)n * sizeof *b->ids);
             b->cache->length[slots[i]] += n;
         }
         memcpy(seqs + 4 * i, (int32_t[]){(int32_t)at, (int32_t)n, (int32_t)first, (int32_t)(before[i] + n)}, 4 * sizeof *seqs);
@@ -70,7 +71,8 @@ static int lay_out(sw_ctx *c, sw_pass *p, const sw_batch *b)
     return p->seqs && (p->rows || !b->cache) ? 0 : -1;
 }
 
-static int rope_tables(sw_ctx *c, sw_pass *p, int which, sw_var *positions, int64_t length)
+/* Angles of the rows [at, at + n) for a text of `length` places. */
+static int rope_rows(sw_ctx *c, sw_pass *p, int which, sw_var *positions, int64_t at, int64_t n, int64_t length)
 {
     const sw_rope_spec *r = &p->spec->rope[which];
     int64_t pairs = sw_rope_pairs(r);
@@ -78,11 +80,27 @@ static int rope_tables(sw_ctx *c, sw_pass *p, int which, sw_var *positions, int6
     double scale;
     sw_rope_frequencies(r, length, frequency, &scale);
     sw_var *f = sw_from_host(c, SW_F32, 1, &pairs, frequency);
+    sw_tensor cos = sw_row_view(&p->cos[which]->t, at, n), sin = sw_row_view(&p->sin[which]->t, at, n),
+              places = sw_row_view(&positions->t, at, n);
+    return f ? sw_k(c)->rope_table(sw_s(c), &cos, &sin, &places, &f->t, scale) : -1;
+}
+
+/* A batch that trains turns by its longest sequence, as the reference does; sequences that are generated side by side have
+ * nothing to do with each other, and each turns by its own length. */
+static int rope_tables(sw_ctx *c, sw_pass *p, int which, sw_var *positions, int64_t length)
+{
+    const sw_rope_spec *r = &p->spec->rope[which];
+    int64_t pairs = sw_rope_pairs(r);
     p->cos[which] = sw_pass_keep(c, p, sw_tmp2(c, SW_F32, p->n, pairs));
     p->sin[which] = sw_pass_keep(c, p, sw_tmp2(c, SW_F32, p->n, pairs));
-    if (!f || !p->cos[which] || !p->sin[which])
+    if (!p->cos[which] || !p->sin[which])
         return -1;
-    return sw_k(c)->rope_table(sw_s(c), &p->cos[which]->t, &p->sin[which]->t, &positions->t, &f->t, scale);
+    if (!p->cache || length || !sw_rope_by_length(r))
+        return rope_rows(c, p, which, positions, 0, p->n, length ? length : p->longest);
+    for (int64_t i = 0, at = 0; i < p->n_seqs; at += p->lengths[i++])
+        if (p->lengths[i] && rope_rows(c, p, which, positions, at, p->lengths[i], p->before[i] + p->lengths[i]))
+            return -1;
+    return 0;
 }
 
 /* A rotation by nothing that scales: queries that grow with the logarithm of their position. */
@@ -110,7 +128,7 @@ static int prepare(sw_ctx *c, sw_pass *p, const sw_batch *b)
             used[s->layer[i].rope] = true;
     sw_var *positions = sw_from_host(c, SW_I32, 1, &p->n, p->positions);
     for (int k = 0; positions && k < SW_MOST_ROPES; k++)
-        if (used[k] && rope_tables(c, p, k, positions, b->rope_length > 0 ? b->rope_length : p->longest))
+        if (used[k] && rope_tables(c, p, k, positions, SW_MAX(b->rope_length, 0)))
             return -1;
     if (s->query_growth > 0 && growth_tables(c, p))
         return -1;
@@ -185,9 +203,50 @@ static void end_scope(sw_ctx *c, sw_scope scope, const sw_pass *p, sw_var *x)
     sw_scope_end(c, scope, keep, p->kept.n + 1);
 }
 
-sw_var *sw_model_forward(sw_ctx *c, sw_model *m, const sw_batch *b, bool recompute)
+/* ---- long rotation: where a text grows past the length that the short factors are for, what is remembered of it was
+ * made with the wrong ones, and the text is read again from its start */
+
+static bool outgrows(const sw_model *m, const sw_batch *b, int64_t i)
+{
+    const sw_rope_spec *r = &m->spec.rope[0];
+    double before = b->cache ? (double)b->cache->length[b->slots[i]] : 0, trained = sw_rope_trained(r);
+    return r->kind == SW_ROPE_LONGROPE && before > 0 && before <= trained && before + (double)b->lengths[i] > trained;
+}
+
+/* A batch in which such sequences are whole; rows: of its results, those that b asks for. */
+static const sw_batch *read_again(sw_ctx *c, const sw_model *m, const sw_batch *b, int32_t **rows)
+{
+    int64_t more = 0;
+    for (int64_t i = 0; i < b->n_seqs; i++)
+        more += outgrows(m, b, i) ? b->cache->length[b->slots[i]] : 0;
+    if (!more)
+        return b;
+    sw_batch *w = sw_ctx_alloc(c, sizeof *w);
+    int32_t *ids = sw_ctx_alloc(c, (size_t)(b->n + more) * sizeof *ids), *positions = sw_ctx_alloc(c, (size_t)(b->n + more) * sizeof *ids);
+    int64_t *lengths = sw_ctx_alloc(c, (size_t)b->n_seqs * sizeof *lengths), at = 0, from = 0, row = 0;
+    *rows = sw_ctx_alloc(c, (size_t)b->n * sizeof **rows);
+    for (int64_t i = 0; i < b->n_seqs; from += b->lengths[i++]) {
+        int64_t slot = b->slots[i], before = b->cache->length[slot], old = outgrows(m, b, i) ? before : 0;
+        lengths[i] = old + b->lengths[i];
+        memcpy(ids + at, b->cache->ids + slot * b->cache->capacity, (size_t)old * sizeof *ids);
+        memcpy(ids + at + old, b->ids + from, (size_t)b->lengths[i] * sizeof *ids);
+        for (int64_t t = 0; t < lengths[i]; t++)
+            positions[at + t] = b->positions && t >= old ? b->positions[from + t - old] : (int32_t)(before - old + t);
+        for (int64_t t = 0; t < b->lengths[i]; t++)
+            (*rows)[row++] = (int32_t)(at + old + t);
+        if (old)
+            b->cache->length[slot] = 0;
+        at += lengths[i];
+    }
+    *w = (sw_batch){at, b->n_seqs, ids, positions, lengths, b->cache, b->slots, b->rope_length};
+    return w;
+}
+
+sw_var *sw_model_forward(sw_ctx *c, sw_model *m, const sw_batch *asked, bool recompute)
 {
     const char *outer = c->where;
+    int32_t *rows = NULL;
+    const sw_batch *b = asked->cache ? read_again(c, m, asked, &rows) : asked;
     sw_pass base = {.model = m, .spec = &m->spec};
     c->where = "batch";
     sw_scope scope = sw_scope_begin(c);
@@ -201,9 +260,12 @@ sw_var *sw_model_forward(sw_ctx *c, sw_model *m, const sw_batch *b, bool recompu
             end_scope(c, scope, &base, x);
     }
     x = x ? leave(c, &base, x) : NULL;
+    if (x && rows) {
+        sw_var *ids = sw_from_host(c, SW_I32, 1, &asked->n, rows);
+        x = ids ? sw_gather(c, x, ids) : NULL;
+    }
     if (x) {
-        /* A recorded block may run again and needs the tables, so the tape's life is theirs. */
-        if (recompute)
+        if (recompute) /* a block may run again and needs the tables: the tape's life is theirs */
             end_scope(c, scope, &base, x);
         else
             sw_scope_return(c, scope, x);
@@ -215,7 +277,7 @@ sw_var *sw_model_forward(sw_ctx *c, sw_model *m, const sw_batch *b, bool recompu
 
 sw_head sw_model_head(sw_model *m)
 {
-    return (sw_head){.linear = &m->head, .scale = m->spec.logit_scale, .softcap = m->spec.logit_softcap};
+    return (sw_head){.linear = &m->head, .product = m->spec.head_product, .scale = m->spec.logit_scale, .softcap = m->spec.logit_softcap};
 }
 
 sw_var *sw_model_score(sw_ctx *c, sw_model *m, sw_var *x)

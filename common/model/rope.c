@@ -86,7 +86,7 @@ static double yarn_mscale(double scale, double m) { return scale <= 1 ? 1 : 0.1 
 
 static void yarn(const sw_rope_spec *r, int64_t dim, float *f, double *scale)
 {
-    double length = r->original_length > 0 ? r->original_length : r->max_position;
+    double length = sw_rope_trained(r);
     double low = yarn_dim(r, r->beta_fast, dim, length), high = yarn_dim(r, r->beta_slow, dim, length);
     if (r->truncate) {
         low = floor(low);
@@ -126,7 +126,7 @@ static void llama3(const sw_rope_spec *r, int64_t dim, float *f)
 
 static void longrope(const sw_rope_spec *r, int64_t dim, int64_t length, float *f, double *scale)
 {
-    double original = r->original_length > 0 ? r->original_length : r->max_position;
+    double original = sw_rope_trained(r);
     const double *factor = (double)length > original ? r->long_factor : r->short_factor;
     for (int64_t i = 0; i < dim / 2; i++)
         f[i] = (float)(1 / (factor[i] * pow(r->theta, 2.0 * (double)i / (double)dim)));
@@ -153,7 +153,7 @@ void sw_rope_frequencies(const sw_rope_spec *r, int64_t length, float *f, double
             theta *= pow(r->alpha, (double)dim / ((double)dim - 2));
             break;
         }
-        double trained = r->original_length > 0 ? r->original_length : r->max_position;
+        double trained = sw_rope_trained(r);
         double len = fmax((double)length, trained);
         theta *= pow(r->factor * len / trained - (r->factor - 1), (double)dim / ((double)dim - 2));
         break;

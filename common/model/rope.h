@@ -45,6 +45,8 @@ int sw_rope_read(sw_rope_spec *r, const cJSON *o, const cJSON *config, sw_arena 
 int64_t sw_rope_pairs(const sw_rope_spec *r);
 /* Whether the frequencies depend on the length of the text. */
 static inline bool sw_rope_by_length(const sw_rope_spec *r) { return r->kind == SW_ROPE_DYNAMIC || r->kind == SW_ROPE_LONGROPE; }
+/* The length it was trained for before it was scaled. */
+static inline double sw_rope_trained(const sw_rope_spec *r) { return r->original_length > 0 ? r->original_length : r->max_position; }
 /* inv_freq f32 [R] for a batch whose longest sequence has `length` places, and the scale of cos and sin. */
 void sw_rope_frequencies(const sw_rope_spec *r, int64_t length, float *inv_freq, double *scale);
 

@@ -9,6 +9,9 @@
 #include "model/rope.h"
 
 struct sw_family;
+struct sw_ctx;
+struct sw_linear;
+struct sw_var;
 struct sw_mixer_ops;
 struct sw_ffn_ops;
 struct sw_block_ops;
@@ -116,6 +119,7 @@ typedef struct sw_spec {
     bool conv1d;               /* matrices of layers are stored [in, out] */
     bool tied;                 /* lm_head is the embedding */
     bool head_bias;
+    struct sw_var *(*head_product)(struct sw_ctx *c, struct sw_linear *l, struct sw_var *x); /* NULL: the plain one */
     double embedding_scale, residual_scale, logit_scale, logit_softcap; /* 0: none */
     sw_act score_act;          /* SW_TASK_CLASSIFY with score_hidden: the head is Linear, act, Linear */
     bool score_hidden;

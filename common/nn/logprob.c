@@ -16,7 +16,7 @@ static sw_var *logits_of(sw_ctx *c, const sw_head *head, sw_var *h)
 {
     sw_dtype product = c->product;
     c->product = SW_F32;
-    sw_var *y = sw_linear_forward(c, head->linear, h);
+    sw_var *y = head->product ? head->product(c, head->linear, h) : sw_linear_forward(c, head->linear, h);
     c->product = product;
     if (y && head->scale != 0 && head->scale != 1)
         y = sw_scale(c, y, head->scale);

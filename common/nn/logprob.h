@@ -7,6 +7,7 @@
 
 typedef struct sw_head {
     sw_linear *linear; /* [V, D]; may be tied to the embedding, and may carry adapters */
+    sw_var *(*product)(sw_ctx *c, sw_linear *l, sw_var *x); /* x times the matrix, f32; NULL: sw_linear_forward */
     double scale;      /* of the logits; 0 is 1 */
     double softcap;    /* 0 is none */
 } sw_head;

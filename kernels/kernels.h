@@ -19,6 +19,7 @@ typedef enum sw_act {
     SW_ACT_SIGMOID,
     SW_ACT_TANH,
     SW_ACT_GELU_QUICK, /* x sigmoid(1.702 x) */
+    SW_ACT_ELU,        /* exp(x) - 1 below 0, x above */
     SW_ACT_NONE,
     SW_ACT_COUNT
 } sw_act;

@@ -177,6 +177,7 @@ static sw_param *ask(sw_builder *b, const char *ours, int ndim, const int64_t *s
         }
     }
     p->transposed = turned;
+    p->fixed = flags & SW_ASK_FIXED;
     remember(b, e, p, 0, 1, turned);
     return p;
 }
@@ -201,7 +202,7 @@ sw_param *sw_ask_stack(sw_builder *b, const char *ours, int64_t count, int ndim,
     for (int i = 0; i < ndim; i++)
         values *= shape[i];
     sw_param *p = NULL;
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = 0; i < count; i++) { /* rows of equal size, one after the other */
         snprintf(each, sizeof each, ours, (int)i);
         const sw_entry *e = seek(b, name_of(b, each, name), ndim, shape, false);
         if (!e)

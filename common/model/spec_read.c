@@ -29,7 +29,7 @@ static const struct {
 } acts[] = {{"silu", SW_ACT_SILU},           {"swish", SW_ACT_SILU},        {"gelu", SW_ACT_GELU},       {"gelu_new", SW_ACT_GELU_TANH},
             {"gelu_pytorch_tanh", SW_ACT_GELU_TANH}, {"gelu_fast", SW_ACT_GELU_TANH}, {"relu", SW_ACT_RELU}, {"relu2", SW_ACT_RELU2},
             {"quick_gelu", SW_ACT_GELU_QUICK}, {"sigmoid", SW_ACT_SIGMOID}, {"tanh", SW_ACT_TANH},
-            {"relu_squared", SW_ACT_RELU2}};
+            {"relu_squared", SW_ACT_RELU2}, {"elu", SW_ACT_ELU}};
 
 const char *sw_act_name(sw_act act)
 {

@@ -75,6 +75,7 @@ int sw_flat_build(sw_flat *f, sw_params *list, sw_device *d, sw_dtype compute)
     *f = (sw_flat){.device = d};
     for (size_t i = 0; i < list->n; i++) {
         sw_param *p = list->at[i];
+        p->trainable &= !p->fixed;
         if (!p->trainable)
             continue;
         p->offset = f->n;

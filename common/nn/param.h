@@ -8,6 +8,7 @@ typedef struct sw_param {
     char *name;       /* as checkpoints call it */
     sw_var v;         /* value in the type it computes in; v.grad when it trains */
     bool trainable;
+    bool fixed;       /* read and never trained, whoever says so (routing biases, constants that files carry) */
     bool decay;       /* weight decay applies */
     int group;        /* of the optimiser: learning-rate factor (0 default) */
     bool adapter;     /* belongs to a tuner, not to the base model */

@@ -98,6 +98,7 @@ static inline float sw_act_value(float x, int kind)
     case SW_ACT_SIGMOID: return sw_sigmoid(x);
     case SW_ACT_TANH: return sw_tanh(x);
     case SW_ACT_GELU_QUICK: return x * sw_sigmoid(1.702f * x);
+    case SW_ACT_ELU: return sw_choose(x < 0, sw_exp(x) - 1.0f, x);
     default: return x;
     }
 }
@@ -116,6 +117,7 @@ static inline float sw_act_slope(float x, int kind)
     case SW_ACT_SIGMOID: s = sw_sigmoid(x); return s * (1 - s);
     case SW_ACT_TANH: s = sw_tanh(x); return 1 - s * s;
     case SW_ACT_GELU_QUICK: s = sw_sigmoid(1.702f * x); return s + 1.702f * x * s * (1 - s);
+    case SW_ACT_ELU: return sw_choose(x < 0, sw_exp(x), 1.0f);
     default: return 1;
     }
 }

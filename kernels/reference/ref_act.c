@@ -19,6 +19,7 @@ double ref_act(int kind, double x)
     case SW_ACT_SIGMOID: return sigmoid(x);
     case SW_ACT_TANH: return tanh(x);
     case SW_ACT_GELU_QUICK: return x * sigmoid(1.702 * x);
+    case SW_ACT_ELU: return x > 0 ? x : expm1(x);
     default: assert(kind == SW_ACT_NONE); return x;
     }
 }
@@ -40,6 +41,7 @@ double ref_act_slope(int kind, double x)
         double g = sigmoid(1.702 * x);
         return g + 1.702 * x * g * (1 - g);
     }
+    case SW_ACT_ELU: return x > 0 ? 1 : exp(x);
     default: assert(kind == SW_ACT_NONE); return 1;
     }
 }

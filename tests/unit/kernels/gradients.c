@@ -306,6 +306,7 @@ void known_values(rig *r)
                                                 [SW_ACT_SIGMOID] = 0.731058578630,
                                                 [SW_ACT_TANH] = 0.761594155956,
                                                 [SW_ACT_GELU_QUICK] = 0.845795765933,
+                                                [SW_ACT_ELU] = 1,
                                                 [SW_ACT_NONE] = 1};
     array *one = whole(r, F, DENSE, SHAPE(1), 1, 1), *y = zero(r, SHAPE(1)), *line = zero(r, SHAPE(1, 4)),
           *normed = zero(r, SHAPE(1, 4));

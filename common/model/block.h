@@ -41,6 +41,7 @@ typedef enum sw_ask_flags {
     SW_ASK_F32 = 2,       /* kept in f32, whatever the weights are converted to */
     SW_ASK_TRANSPOSED = 4, /* stored [in, out] */
     SW_ASK_FIXED = 8,      /* never trained */
+    SW_ASK_EMBEDDING = 16, /* a Linear that is a table of rows: [rows, width] */
 } sw_ask_flags;
 
 const sw_spec *sw_builder_spec(const sw_builder *b);

@@ -242,7 +242,7 @@ void sw_ask_linear(sw_builder *b, sw_linear *l, const char *module, int64_t out,
     snprintf(name, sizeof name, "%s.bias", module);
     if (flags & SW_ASK_BIAS)
         l->bias = sw_ask(b, name, 1, &out, flags);
-    bool embedding = l == &b->m->embed || l == &b->m->positions, head = l == &b->m->head;
+    bool embedding = flags & SW_ASK_EMBEDDING, head = l == &b->m->head;
     sw_module m = {.kind = embedding ? SW_MODULE_EMBEDDING : head ? SW_MODULE_HEAD : SW_MODULE_LINEAR,
                    .path = l->name, .linear = l, .w = &l->w, .bias = &l->bias};
     SW_PUSH(b->m->modules, m);
@@ -303,13 +303,13 @@ static void declare_start(sw_builder *b)
     sw_model *m = b->m;
     const sw_spec *s = &m->spec;
     int64_t inner = s->embed_dim ? s->embed_dim : s->hidden;
-    sw_ask_linear(b, &m->embed, "model.embed_tokens", s->vocab, inner, 0);
+    sw_ask_linear(b, &m->embed, "model.embed_tokens", s->vocab, inner, SW_ASK_EMBEDDING);
     if (s->embed_dim) {
         sw_ask_linear(b, &m->project_in, "model.project_in", s->hidden, inner, 0);
         sw_ask_linear(b, &m->project_out, "model.project_out", inner, s->hidden, 0);
     }
     if (s->positions == SW_POSITIONS_LEARNED)
-        sw_ask_linear(b, &m->positions, "model.embed_positions", s->max_position + s->position_offset, s->hidden, 0);
+        sw_ask_linear(b, &m->positions, "model.embed_positions", s->max_position + s->position_offset, s->hidden, SW_ASK_EMBEDDING);
     if (s->embed_norm)
         sw_ask_norm(b, &m->embed_norm, "model.embed_norm", s->hidden, &s->norm);
 }

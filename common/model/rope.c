@@ -48,7 +48,7 @@ int sw_rope_read(sw_rope_spec *r, const cJSON *o, const cJSON *config, sw_arena 
         return sw_fail("\"rope_scaling\": an object is needed, not %s", sw_json_kind(o));
     if (!(r->theta > 0))
         r->theta = 10000;
-    if (sw_json_str(o, "type", "default", &type) || sw_json_str(o, "rope_type", type, &type) ||
+    if (sw_json_str(o, "type", NULL, &type) || sw_json_str(o, "rope_type", type, &type) ||
         either(o, config, "rope_theta", "rotary_emb_base", &r->theta) ||
         either(o, config, "partial_rotary_factor", "rotary_pct", &r->partial) ||
         either(o, config, "original_max_position_embeddings", "original_max_position_embeddings", &r->original_length) ||
@@ -59,11 +59,12 @@ int sw_rope_read(sw_rope_spec *r, const cJSON *o, const cJSON *config, sw_arena 
         sw_json_f64(o, "mscale_all_dim", 0, &r->mscale_all_dim) || sw_json_bool(o, "truncate", true, &r->truncate))
         return -1;
     size_t i = 0;
-    while (i < SW_COUNT(rope_kinds) && strcmp(rope_kinds[i].name, type))
+    while (type && i < SW_COUNT(rope_kinds) && strcmp(rope_kinds[i].name, type))
         i++;
-    if (i == SW_COUNT(rope_kinds))
+    if (type && i == SW_COUNT(rope_kinds))
         return sw_fail("\"rope_type\": '%s' is not known; known are default, linear, dynamic, yarn, llama3, longrope, proportional", type);
-    r->kind = rope_kinds[i].kind;
+    if (type)
+        r->kind = rope_kinds[i].kind;
     if (!(r->theta > 0) || !(r->factor > 0) || !(r->partial >= 0 && r->partial <= 1) || !(r->original_length >= 0) || !(r->alpha >= 0))
         return sw_fail("rope: theta %g, factor %g, partial_rotary_factor %g: theta and factor must be positive, the last in (0, 1]",
                        r->theta, r->factor, r->partial);

@@ -22,6 +22,14 @@ sw_var *sw_softcap(sw_ctx *c, sw_var *x, double cap) SW_MUST_CHECK;
 sw_var *sw_dropout(sw_ctx *c, sw_var *x, double p, uint32_t site) SW_MUST_CHECK;
 sw_var *sw_cast(sw_ctx *c, sw_var *x, sw_dtype dtype) SW_MUST_CHECK;
 sw_var *sw_dense(sw_ctx *c, sw_var *x) SW_MUST_CHECK; /* a copy of a view, in rows of its own */
+/* x + value */
+sw_var *sw_shift(sw_ctx *c, sw_var *x, double value) SW_MUST_CHECK;
+/* y[n] = x[n] * s[n]: x [N, D], s [N, 1] (a column of something wider, too). (rows.c) */
+sw_var *sw_scale_rows(sw_ctx *c, sw_var *x, sw_var *s) SW_MUST_CHECK;
+/* y [N, 1] = factor * the sum of each row of x [N, D]. */
+sw_var *sw_row_sum(sw_ctx *c, sw_var *x, double factor) SW_MUST_CHECK;
+/* Parts [N, ...] side by side: [N, sum of their widths]. */
+sw_var *sw_join(sw_ctx *c, sw_var *const *parts, size_t n) SW_MUST_CHECK;
 /* Cut to [-limit, limit]. (clamp.c) */
 sw_var *sw_clamp(sw_ctx *c, sw_var *x, double limit) SW_MUST_CHECK;
 /* y[n] = x[n] * w, value by value: x [N, ...] dense, w of as many values as a row of x. */

@@ -35,6 +35,13 @@ ifeq ($(VARIANT),clang)
 CC       := clang
 endif
 
+# Engines of communication (common/dist/comm.h), opened at run time; each is built where its library is.
+CUDA     ?= /usr/local/cuda
+MPI_PC   := $(firstword $(foreach p,ompi-c ompi mpich,$(shell pkg-config --exists $p 2>/dev/null && echo $p)))
+ENGINES  := $(if $(MPI_PC),$(O)/lib/swift/libswift-mpi.so) $(if $(wildcard $(CUDA)/include/nccl.h),$(O)/lib/swift/libswift-nccl.so)
+ENGINE_mpi  = $(shell pkg-config --cflags --libs $(MPI_PC))
+ENGINE_nccl = -isystem $(CUDA)/include -L$(CUDA)/lib64 -Wl,-rpath,$(CUDA)/lib64 -lnccl -lcudart
+
 LIB_SRC  := $(sort $(wildcard common/*/*.c))
 LIB_OBJ  := $(LIB_SRC:%.c=$(O)/obj/%.o) $(KERNEL_OBJ)
 LIB      := $(O)/libswift.a
@@ -43,7 +50,7 @@ TOOL_OBJ  = $(patsubst %.c,$(O)/obj/%.o,$(sort $(wildcard tools/$1/*.c)))
 .PHONY: all check demo bench install deps format clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
-all: $(PROGRAMS:%=$(BIN)/%)
+all: $(PROGRAMS:%=$(BIN)/%) $(ENGINES)
 
 $(O)/obj/%.o: %.c
 	@mkdir -p $(@D)
@@ -64,6 +71,10 @@ $(BIN)/$1: $(call TOOL_OBJ,$1) $(LIB)
 endef
 $(foreach p,$(PROGRAMS),$(eval $(call program_rule,$p)))
 
+$(O)/lib/swift/libswift-%.so: common/dist/engines/dist_%.c common/dist/comm.h kernels/tensor.c kernels/tensor.h
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(filter-out -fopenmp,$(ALL_CFLAGS)) -O3 -fPIC -shared -o $@ $(filter %.c,$^) $(ENGINE_$*)
+
 include tests/tests.mk
 -include $(shell find build -name '*.d' 2>/dev/null)
 
@@ -71,7 +82,7 @@ include tests/tests.mk
 
 APT := gcc g++ make libc6-dev libomp-dev clang libclang-rt-dev libdnnl-dev libzstd-dev libcjson-dev libpcre2-dev libutf8proc-dev \
        libxxhash-dev libedit-dev libcmocka-dev bats mandoc gnuplot-nox xz-utils python3 python3-pip python3-venv git ca-certificates \
-       pkg-config clang-format
+       pkg-config clang-format libopenmpi-dev openmpi-bin
 deps:
 	@sh tests/lint/deps.sh $(APT)
 
@@ -82,6 +93,7 @@ install: all man
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5 \
 	    $(DESTDIR)$(PREFIX)/share/man/man7 $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	install -m 755 $(PROGRAMS:%=$(BIN)/%) $(DESTDIR)$(PREFIX)/bin
+	$(if $(strip $(ENGINES)),install -d $(DESTDIR)$(PREFIX)/lib/swift && install -m 644 $(ENGINES) $(DESTDIR)$(PREFIX)/lib/swift)
 	for s in 1 5 7; do for f in $(O)/man/man$$s/*.$$s; do \
 	    [ ! -f $$f ] || install -m 644 $$f $(DESTDIR)$(PREFIX)/share/man/man$$s; done; done
 	for p in $(PROGRAMS); do $(BIN)/$$p --help=completion > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$p; done

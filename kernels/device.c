@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 const char *const sw_kernel_names[SW_KERNEL_COUNT] = {
 #define K(name, args) #name,
@@ -31,6 +32,36 @@ static void host_free(sw_device *d, void *p)
 {
     (void)d;
     free(p);
+}
+
+/* Small pages: parts are given back one by one, and a huge page would keep its neighbours. */
+static void *host_reserve(sw_device *d, size_t n)
+{
+    (void)d;
+    void *p = mmap(NULL, n ? n : 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED)
+        return sw_fail_null("out of memory: %zu bytes of addresses for a tensor", n);
+    madvise(p, n, MADV_NOHUGEPAGE);
+    return p;
+}
+
+static void host_release(sw_device *d, void *p, size_t n)
+{
+    (void)d;
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)p, end = begin + n;
+    uintptr_t first = (begin + page - 1) & ~(page - 1), last = end & ~(page - 1);
+    if (first >= last || madvise((void *)first, last - first, MADV_DONTNEED)) {
+        memset(p, 0, n);
+        return;
+    }
+    memset(p, 0, first - begin);
+    memset((void *)last, 0, end - last);
+}
+
+static void host_unreserve(sw_device *d, void *p, size_t n)
+{
+    (void)d;
+    munmap(p, n ? n : 1);
 }
 
 static int host_copy(sw_device *d, void *to, const void *from, size_t n)
@@ -90,6 +121,7 @@ sw_device *sw_device_open(const char *name)
     }
     sw_device *d = SW_NEW(sw_device);
     *d = (sw_device){.name = reference ? "reference" : "cpu", .host = true, .alloc = host_alloc, .free = host_free,
+                     .reserve = host_reserve, .release = host_release, .unreserve = host_unreserve,
                      .put = host_copy, .get = host_copy, .sync = host_sync, .close = host_close};
     const char *level = "plain loops";
     d->k = reference ? &sw_kernels_reference : sw_kernels_cpu(&level);

@@ -68,6 +68,12 @@ typedef struct sw_device {
     /* Memory, 64-byte aligned, not zeroed. NULL (with sw_error) when there is none left. */
     void *(*alloc)(struct sw_device *d, size_t n);
     void (*free)(struct sw_device *d, void *p);
+    /* Address space that reads as zeros and takes memory where it is written; release gives the memory of a part back,
+     * which then reads as zeros again (from any thread; nothing may be using it). NULL: this device has no such memory.
+     * Freed with unreserve. */
+    void *(*reserve)(struct sw_device *d, size_t n);
+    void (*release)(struct sw_device *d, void *p, size_t n);
+    void (*unreserve)(struct sw_device *d, void *p, size_t n);
     /* Between host and device; ordered with the kernels, done when they return. */
     int (*put)(struct sw_device *d, void *to, const void *from_host, size_t n);
     int (*get)(struct sw_device *d, void *to_host, const void *from, size_t n);

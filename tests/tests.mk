@@ -28,7 +28,7 @@ build/fuzz/tests/fuzz_%: build/fuzz/obj/tests/fuzz/fuzz_%.o build/fuzz/libswift.
 	$(Q)clang -fopenmp -fsanitize=fuzzer,address,undefined -g -o $@ $^ $(LDLIBS)
 
 .PHONY: tests fuzzers check-unit check-golden check-cli check-fuzz check-lint check-demo
-tests: $(UNIT) $(GOLDEN)
+tests: $(UNIT) $(GOLDEN) $(ENGINES)
 fuzzers: $(FUZZ)
 check:
 	@Q=@ MAKE=$(MAKE) sh tests/check.sh lint unit golden cli fuzz $(if $(DEMO),demo)

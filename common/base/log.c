@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 static const char *program = "swift";
-static bool quiet, bar_shown;
+static bool quiet, muted, bar_shown;
 
 void sw_log_init(const char *name, bool silent)
 {
@@ -19,10 +19,13 @@ void sw_log_init(const char *name, bool silent)
 }
 
 bool sw_quiet(void) { return quiet; }
+void sw_log_mute(bool on) { muted = on; }
 
 static void say(const char *kind, const char *fmt, va_list ap)
 {
     char text[4096];
+    if (muted)
+        return;
     vsnprintf(text, sizeof text, fmt, ap);
     if (bar_shown)
         fputs("\r\033[K", stderr);
@@ -108,7 +111,7 @@ static void show(sw_progress *p, bool bar, const char *extra, bool final)
 void sw_progress_update(sw_progress *p, double done, const char *extra)
 {
     p->done = done;
-    if (quiet)
+    if (quiet || muted)
         return;
     bool bar = isatty(2);
     double since = sw_now() - p->last_shown;
@@ -121,7 +124,7 @@ void sw_progress_update(sw_progress *p, double done, const char *extra)
 
 void sw_progress_end(sw_progress *p)
 {
-    if (!quiet && (isatty(2) || sw_now() - p->start > 5))
+    if (!quiet && !muted && (isatty(2) || sw_now() - p->start > 5))
         show(p, isatty(2), NULL, true);
     bar_shown = false;
 }

@@ -7,6 +7,8 @@
 
 void sw_log_init(const char *program, bool quiet);
 bool sw_quiet(void);
+/* Says nothing at all, errors included: for processes that are not the one of their job that speaks. */
+void sw_log_mute(bool on);
 /* "program: text"; silent under --quiet. */
 void sw_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* "program: warning: text"; shown under --quiet too. */

@@ -286,8 +286,19 @@ static int check_finite(sw_ctx *c, const sw_tensor *t, const char *op, const cha
                    (long long)at);
 }
 
+int sw_use_away(sw_ctx *c, sw_var *const *in, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (in[i] && in[i]->away && c->hooks.value(c->hooks.arg, in[i]->param))
+            return -1;
+    return 0;
+}
+
 sw_var *sw_record(sw_ctx *c, sw_node n)
 {
+    for (int i = 0; i < SW_NODE_IN; i++)
+        if (n.in[i] && n.in[i]->away)
+            return sw_fail_null("%s reads a parameter without asking for its values (sw_use)", n.op);
     for (int i = 0; c->check && i < SW_NODE_OUT && n.out[i]; i++)
         if (check_finite(c, &n.out[i]->t, n.op, "the result"))
             return NULL;
@@ -441,7 +452,7 @@ int sw_backward_to(sw_ctx *c, size_t mark)
             reached |= n.out[i] && n.out[i]->grad;
         if (reached) {
             sw_scope s = sw_scope_begin(c);
-            rc = n.back(c, &n);
+            rc = sw_use_away(c, n.in, SW_NODE_IN) || n.back(c, &n) ? -1 : 0;
             sw_scope_end(c, s, NULL, 0);
             for (int i = 0; !rc && c->check && i < SW_NODE_IN; i++)
                 if (n.in[i] && n.in[i]->grad)

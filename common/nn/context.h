@@ -32,6 +32,7 @@ typedef struct sw_var {
     bool leaf;            /* a parameter: its gradient is added to, and outlives the step */
     int saved;            /* recorded ops that need its values */
     int uses;             /* recorded consumers whose backward is still to come (parameters; see final_grad) */
+    bool away;            /* a parameter whose values are not here now: sw_use brings them */
     struct sw_param *param;
 } sw_var;
 
@@ -54,6 +55,8 @@ typedef struct sw_tape_hooks {
     /* The gradient of a parameter will not change any more in this backward pass. A parameter for which this was not
      * called is final when the pass ends. */
     int (*final_grad)(void *arg, struct sw_param *p);
+    /* Brings the values of a parameter that are `away`. */
+    int (*value)(void *arg, struct sw_param *p);
 } sw_tape_hooks;
 
 struct sw_ctx {
@@ -129,6 +132,13 @@ bool sw_wants(const sw_ctx *c, sw_var *const *in, size_t n);
  * (and no cost) when nothing below trains. Checks for NaN when the context is told to. Returns n->out[0], or NULL when
  * the check found one. */
 sw_var *sw_record(sw_ctx *c, sw_node n);
+/* Before an op reads parameters (NULLs are fine): those whose values lie with other ranks are brought here. An op that
+ * forgets it is found by sw_record. */
+int sw_use_away(sw_ctx *c, sw_var *const *in, size_t n) SW_MUST_CHECK;
+static inline int sw_use(sw_ctx *c, sw_var *a, sw_var *b)
+{
+    return (a && a->away) || (b && b->away) ? sw_use_away(c, (sw_var *[]){a, b}, 2) : 0;
+}
 /* An op that has no gradient: says so. Fails when recording would need one. */
 sw_var *sw_no_gradient(sw_ctx *c, const char *op, sw_var *out, sw_var *const *in, size_t n);
 /* In a backward function: the gradient buffer of x to write to, *acc 0 overwrite or 1 add; NULL with *acc = -1 when x

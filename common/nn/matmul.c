@@ -62,7 +62,7 @@ sw_var *sw_matmul(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias)
     sw_tensor in = flat2(&x->t);
     assert(in.shape[1] == w->v.t.shape[1]);
     sw_var *y = sw_tmp2(c, c->product, in.shape[0], w->v.t.shape[0]);
-    if (!y || sw_k(c)->linear_fwd(sw_s(c), &y->t, &in, &w->v.t, bias ? &bias->v.t : NULL, 1, 0))
+    if (!y || sw_use(c, &w->v, bias ? &bias->v : NULL) || sw_k(c)->linear_fwd(sw_s(c), &y->t, &in, &w->v.t, bias ? &bias->v.t : NULL, 1, 0))
         return NULL;
     sw_node n = node_of(c, x, w, bias, 1);
     n.out[0] = y;
@@ -76,7 +76,7 @@ sw_var *sw_matmul_add(sw_ctx *c, sw_var *y, sw_var *x, sw_param *w, double alpha
     if (!sum || (sum->t.data != from.data && sw_k(c)->copy(sw_s(c), &sum->t, &from)))
         return NULL;
     sw_tensor out = flat2(&sum->t);
-    if (sw_k(c)->linear_fwd(sw_s(c), &out, &in, &w->v.t, NULL, alpha, 1))
+    if (sw_use(c, &w->v, NULL) || sw_k(c)->linear_fwd(sw_s(c), &out, &in, &w->v.t, NULL, alpha, 1))
         return NULL;
     sw_node n = node_of(c, x, w, NULL, alpha);
     n.op = "matmul_add";

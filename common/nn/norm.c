@@ -22,7 +22,7 @@ sw_var *sw_rmsnorm(sw_ctx *c, sw_var *x, sw_param *w, double eps, double offset)
 {
     sw_var *in[] = {x, leaf(w)};
     sw_var *y = sw_like(c, x), *rstd = sw_wants(c, in, 2) ? stats_of(c, x) : NULL;
-    if (!y || (sw_wants(c, in, 2) && !rstd) ||
+    if (!y || (sw_wants(c, in, 2) && !rstd) || sw_use(c, leaf(w), NULL) ||
         sw_k(c)->rmsnorm_fwd(sw_s(c), &y->t, rstd ? &rstd->t : NULL, &x->t, value(w), eps, offset))
         return NULL;
     return sw_record(c, (sw_node){.op = "rmsnorm", .back = rmsnorm_back, .in = {x, leaf(w)}, .out = {y}, .saved = {x, rstd},
@@ -47,7 +47,7 @@ static int layernorm_back(sw_ctx *c, sw_node *n)
 sw_var *sw_layernorm(sw_ctx *c, sw_var *x, sw_param *w, sw_param *b, double eps, double offset)
 {
     sw_var *y = sw_like(c, x), *mean = stats_of(c, x), *rstd = stats_of(c, x);
-    if (!y || !mean || !rstd ||
+    if (!y || !mean || !rstd || sw_use(c, leaf(w), leaf(b)) ||
         sw_k(c)->layernorm_fwd(sw_s(c), &y->t, &mean->t, &rstd->t, &x->t, value(w), value(b), eps, offset))
         return NULL;
     layernorm_params *p = sw_ctx_alloc(c, sizeof *p);

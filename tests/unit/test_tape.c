@@ -234,7 +234,7 @@ static void every_parameter_becomes_final_once(void **state)
     int finals = 0;
     net_init(&n);
     assert_int_equal(sw_ctx_init(&c, device, SW_F32), 0);
-    c.hooks = (sw_tape_hooks){&finals, count_final};
+    c.hooks = (sw_tape_hooks){.arg = &finals, .final_grad = count_final};
     run(&c, &n, false, true);
     assert_int_equal(finals, 4);
     sw_ctx_free(&c);

@@ -24,14 +24,11 @@ const sw_optimizer_kind *sw_optimizer_find(const char *name)
 
 int sw_optimizer_init(sw_optimizer *o, const sw_optimizer_kind *kind, const sw_optimizer_options *options, sw_flat *flat)
 {
-    sw_device *d = flat->device;
     *o = (sw_optimizer){.kind = kind, .options = *options, .flat = flat};
     for (size_t i = 0; i < SW_COUNT(o->group_factor); i++)
         o->group_factor[i] = 1;
     for (size_t i = 0; i < SW_OPTIMIZER_STATES && kind->states[i]; i++) {
-        o->state[i] = sw_tensor_of(NULL, SW_F32, 1, &flat->n);
-        o->state[i].data = d->alloc(d, sw_tensor_bytes(&o->state[i]));
-        if (!o->state[i].data || d->k->fill(d->stream, &o->state[i], 0)) {
+        if (sw_flat_state(flat, &o->state[i])) {
             sw_optimizer_free(o);
             return sw_fail_in("states of the optimiser");
         }
@@ -43,8 +40,23 @@ void sw_optimizer_free(sw_optimizer *o)
 {
     for (size_t i = 0; i < SW_OPTIMIZER_STATES; i++)
         if (o->state[i].data)
-            o->flat->device->free(o->flat->device, o->state[i].data);
+            sw_flat_state_free(o->flat, &o->state[i]);
     *o = (sw_optimizer){0};
+}
+
+/* The values [start, end), of these those that this rank holds. */
+static int update_run(sw_optimizer *o, int64_t start, int64_t end, double lr, double decay, double grad_scale)
+{
+    const sw_flat *f = o->flat;
+    if (!sw_flat_shares(f, SW_SHARE_OPTIMIZER))
+        return o->kind->update(o, start, end - start, lr, decay, grad_scale);
+    for (int64_t b = sw_flat_bucket(f, start); b < f->n_buckets && f->buckets[b] < end; b++) {
+        int64_t first, n = sw_flat_part(f, b, f->plan.rank, &first), last = SW_MIN(first + n, end);
+        first = SW_MAX(first, start);
+        if (first < last && o->kind->update(o, first, last - first, lr, decay, grad_scale))
+            return -1;
+    }
+    return 0;
 }
 
 /* Neighbours of equal decay and group are updated as one run; the gaps between them are zero in every buffer. */
@@ -57,23 +69,29 @@ int sw_optimizer_step(sw_optimizer *o, double lr, double grad_scale)
         for (next = i + 1; next < f->n_params && f->params[next]->decay == p->decay && f->params[next]->group == p->group;)
             next++;
         int64_t end = next < f->n_params ? f->params[next]->offset : f->n;
-        if (o->kind->update(o, p->offset, end - p->offset, lr * o->group_factor[p->group], p->decay ? o->options.weight_decay : 0, grad_scale))
+        if (update_run(o, p->offset, end, lr * o->group_factor[p->group], p->decay ? o->options.weight_decay : 0, grad_scale))
             return sw_fail_in("%s", p->name);
     }
     return 0;
 }
 
-int sw_grad_norm(const sw_flat *f, double *norm)
+int sw_sum_squares(const sw_flat *f, const sw_tensor *t, double *squares)
 {
     sw_device *d = f->device;
-    double squares;
     sw_tensor sum = sw_tensor_of(NULL, SW_F64, 1, &(int64_t){1});
-    sum.data = d->host ? (void *)&squares : d->alloc(d, sizeof squares);
-    int rc = !sum.data || d->k->sum_squares(d->stream, &sum, &f->grad) ? -1 : 0;
+    sum.data = d->host ? (void *)squares : d->alloc(d, sizeof *squares);
+    int rc = !sum.data || d->k->sum_squares(d->stream, &sum, t) ? -1 : 0;
     if (!rc && !d->host)
-        rc = d->get(d, &squares, sum.data, sizeof squares);
+        rc = d->get(d, squares, sum.data, sizeof *squares);
     if (!d->host && sum.data)
         d->free(d, sum.data);
+    return rc;
+}
+
+int sw_grad_norm(const sw_flat *f, double *norm)
+{
+    double squares = 0;
+    int rc = sw_sum_squares(f, &f->grad, &squares);
     *norm = rc ? 0 : sqrt(squares);
     return rc;
 }

@@ -33,6 +33,8 @@ int sw_optimizer_init(sw_optimizer *o, const sw_optimizer_kind *kind, const sw_o
 void sw_optimizer_free(sw_optimizer *o);
 /* Applies the gradients times grad_scale (of clipping) at rate lr. Parameters whose `decay` is off are not decayed. */
 int sw_optimizer_step(sw_optimizer *o, double lr, double grad_scale) SW_MUST_CHECK;
+/* Sum of the squares of a range of a buffer of f. */
+int sw_sum_squares(const sw_flat *f, const sw_tensor *t, double *squares) SW_MUST_CHECK;
 /* L2 norm of all gradients. */
 int sw_grad_norm(const sw_flat *f, double *norm) SW_MUST_CHECK;
 /* min(1, limit / (norm + 1e-6)), as torch's clip_grad_norm_; 1 when limit is 0. */

@@ -151,7 +151,10 @@ static void free_buffer(const sw_flat *f, sw_tensor *t, bool sparse)
 }
 
 /* The master values are a state of the optimiser where there is another copy to compute with. */
-static bool master_is_shared(const sw_flat *f) { return sw_flat_shares(f, f->compute != SW_F32 ? SW_SHARE_OPTIMIZER : SW_SHARE_PARAMETERS); }
+bool sw_flat_shares_master(const sw_flat *f)
+{
+    return sw_flat_shares(f, f->compute != SW_F32 ? SW_SHARE_OPTIMIZER : SW_SHARE_PARAMETERS);
+}
 
 int sw_flat_state(const sw_flat *f, sw_tensor *t) { return buffer(f, t, SW_F32, sw_flat_shares(f, SW_SHARE_OPTIMIZER)); }
 void sw_flat_state_free(const sw_flat *f, sw_tensor *t) { free_buffer(f, t, sw_flat_shares(f, SW_SHARE_OPTIMIZER)); }
@@ -168,7 +171,7 @@ void sw_flat_release(const sw_flat *f, const sw_tensor *t, int64_t bucket)
 size_t sw_flat_bytes(const sw_flat *f, size_t states)
 {
     size_t n = (size_t)f->n, mine = n / (size_t)SW_MAX(f->plan.ranks, 1);
-    size_t bytes = (master_is_shared(f) ? mine : n) * sizeof(float);
+    size_t bytes = (sw_flat_shares_master(f) ? mine : n) * sizeof(float);
     bytes += (sw_flat_shares(f, SW_SHARE_GRADIENTS) ? mine : n) * sizeof(float);
     bytes += (sw_flat_shares(f, SW_SHARE_OPTIMIZER) ? mine : n) * sizeof(float) * states;
     if (f->low.data)
@@ -201,7 +204,7 @@ static int take_values(sw_flat *f, size_t i)
         return 0;
     if (d->sync(d))
         return -1;
-    if (master_is_shared(f))
+    if (sw_flat_shares_master(f))
         sw_flat_release(f, &f->master, bucket);
     if (f->low.data && sw_flat_shares(f, SW_SHARE_PARAMETERS))
         sw_flat_release(f, &f->low, bucket);
@@ -224,7 +227,7 @@ int sw_flat_build_shared(sw_flat *f, sw_params *list, sw_device *d, sw_dtype com
     int rc = sw_flat_shares(f, SW_SHARE_OPTIMIZER) && !d->reserve
                  ? sw_fail("the device %s cannot give the memory of parts back, which sharing needs; use --shard none", d->name)
                  : 0;
-    rc = rc || buffer(f, &f->master, SW_F32, master_is_shared(f)) || buffer(f, &f->grad, SW_F32, sw_flat_shares(f, SW_SHARE_GRADIENTS)) ||
+    rc = rc || buffer(f, &f->master, SW_F32, sw_flat_shares_master(f)) || buffer(f, &f->grad, SW_F32, sw_flat_shares(f, SW_SHARE_GRADIENTS)) ||
                  (compute != SW_F32 && buffer(f, &f->low, compute, sw_flat_shares(f, SW_SHARE_PARAMETERS)))
              ? -1
              : 0;
@@ -245,7 +248,7 @@ int sw_flat_build(sw_flat *f, sw_params *list, sw_device *d, sw_dtype compute)
 
 void sw_flat_free(sw_flat *f)
 {
-    free_buffer(f, &f->master, master_is_shared(f));
+    free_buffer(f, &f->master, sw_flat_shares_master(f));
     free_buffer(f, &f->grad, sw_flat_shares(f, SW_SHARE_GRADIENTS));
     free_buffer(f, &f->low, sw_flat_shares(f, SW_SHARE_PARAMETERS));
     free(f->grads);

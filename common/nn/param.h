@@ -75,6 +75,7 @@ int64_t sw_flat_bucket(const sw_flat *f, int64_t at);
 int64_t sw_flat_part(const sw_flat *f, int64_t bucket, int rank, int64_t *start);
 /* Whether this rank holds only its parts of a kind of buffer. */
 static inline bool sw_flat_shares(const sw_flat *f, sw_share_stage what) { return f->plan.ranks > 1 && f->plan.stage >= what; }
+bool sw_flat_shares_master(const sw_flat *f);
 /* A buffer of f->n f32 zeros beside the others, for an optimiser; and its end. */
 int sw_flat_state(const sw_flat *f, sw_tensor *t) SW_MUST_CHECK;
 void sw_flat_state_free(const sw_flat *f, sw_tensor *t);

@@ -10,6 +10,13 @@
 #include <string.h>
 #include <unistd.h>
 
+typedef struct feed_summary {
+    int64_t count;
+    bool has_totals;
+    sw_shard_totals totals;
+    sw_digest digest;
+} feed_summary;
+
 struct train_feed {
     feed_options o;
     sw_shard **shards;
@@ -24,6 +31,9 @@ struct train_feed {
         size_t n, cap;
     } waiting; /* of a pipe */
     bool drained, over;
+    /* Standard input of several ranks: rank 0 has the shard, the others what they need to know of it. */
+    bool dealt;
+    feed_summary summary;
 };
 
 static bool is_stdin(const char *path) { return !strcmp(path, "-"); }
@@ -71,13 +81,15 @@ static int check_shard(const train_feed *f, const sw_shard *s, const char *name)
     return 0;
 }
 
-train_feed *feed_open(char **paths, int n, const feed_options *o)
+void train_step_free(train_step_data *d)
 {
-    static char *stdin_only[] = {"-"};
-    if (!n) {
-        paths = stdin_only;
-        n = 1;
-    }
+    for (size_t i = 0; i < d->n; i++)
+        free(d->at[i]);
+    d->n = 0;
+}
+
+static train_feed *open_shards(char **paths, int n, const feed_options *o)
+{
     train_feed *f = SW_NEW(train_feed);
     f->o = *o;
     f->shards = SW_NEW_ARRAY(sw_shard *, (size_t)n);
@@ -111,6 +123,35 @@ train_feed *feed_open(char **paths, int n, const feed_options *o)
     return f;
 }
 
+train_feed *feed_open(char **paths, int n, const feed_options *o)
+{
+    static char *stdin_only[] = {"-"};
+    if (!n) {
+        paths = stdin_only;
+        n = 1;
+    }
+    if (!o->comm || o->comm->ranks == 1 || n > 1 || !is_stdin(*paths))
+        return open_shards(paths, n, o);
+    train_feed *f = o->comm->rank ? SW_NEW(train_feed) : open_shards(paths, n, o);
+    if (sw_comm_agree(o->comm, f ? 0 : -1)) {
+        feed_close(f);
+        return NULL;
+    }
+    f->o = *o;
+    if (!o->comm->rank) {
+        f->summary.count = f->count;
+        f->summary.has_totals = feed_totals(f, &f->summary.totals);
+        f->summary.digest = feed_digest(f);
+    }
+    if (sw_comm_broadcast(o->comm, &f->summary, sizeof f->summary, 0)) {
+        feed_close(f);
+        return NULL;
+    }
+    f->dealt = true;
+    f->count = f->summary.count;
+    return f;
+}
+
 void feed_close(train_feed *f)
 {
     if (!f)
@@ -126,11 +167,13 @@ void feed_close(train_feed *f)
     free(f);
 }
 
-const sw_shard_info *feed_info(const train_feed *f) { return sw_shard_info_of(f->shards[0]); }
+const sw_shard_info *feed_info(const train_feed *f) { return f->n ? sw_shard_info_of(f->shards[0]) : NULL; }
 
 bool feed_totals(const train_feed *f, sw_shard_totals *t)
 {
-    *t = (sw_shard_totals){0};
+    *t = f->summary.totals;
+    if (f->dealt)
+        return f->summary.has_totals;
     for (int i = 0; i < f->n; i++) {
         const sw_shard_totals *one = sw_shard_totals_of(f->shards[i]);
         if (!one || f->count < 0)
@@ -148,6 +191,8 @@ bool feed_totals(const train_feed *f, sw_shard_totals *t)
 sw_digest feed_digest(const train_feed *f)
 {
     sw_buf b = {0};
+    if (f->dealt)
+        return f->summary.digest;
     for (int i = 0; i < f->n; i++) {
         const sw_shard_info *info = sw_shard_info_of(f->shards[i]);
         const sw_shard_totals *t = f->count < 0 ? NULL : sw_shard_totals_of(f->shards[i]);
@@ -181,12 +226,17 @@ static train_sample *copy_of(const sw_shard_record *r)
 
 /* ---- files: any record at once */
 
-static int next_of_files(train_feed *f, train_sample **s)
+static bool epoch_ends(train_feed *f)
 {
-    if (f->place.taken == f->count) {
-        f->place = (feed_place){f->place.epoch + 1, 0};
-        return 0;
-    }
+    if (f->place.taken < f->count)
+        return false;
+    f->place = (feed_place){f->place.epoch + 1, 0};
+    return true;
+}
+
+/* Record number `at` of the present epoch. */
+static int read_at(train_feed *f, int64_t at, train_sample **s)
+{
     if (f->o.shuffle && f->order_of != f->place.epoch) {
         if (!f->order)
             f->order = SW_NEW_ARRAY(uint64_t, (size_t)f->count);
@@ -194,7 +244,7 @@ static int next_of_files(train_feed *f, train_sample **s)
         sw_rng_permutation(&rng, (uint64_t)f->count, f->order);
         f->order_of = f->place.epoch;
     }
-    int64_t i = f->o.shuffle ? (int64_t)f->order[f->place.taken] : f->place.taken;
+    int64_t i = f->o.shuffle ? (int64_t)f->order[at] : at;
     int which = 0;
     while (i >= f->ends[which])
         which++;
@@ -202,6 +252,15 @@ static int next_of_files(train_feed *f, train_sample **s)
     if (sw_shard_read(f->shards[which], i - (which ? f->ends[which - 1] : 0), &r))
         return -1;
     *s = copy_of(&r);
+    return 0;
+}
+
+static int next_of_files(train_feed *f, train_sample **s)
+{
+    if (epoch_ends(f))
+        return 0;
+    if (read_at(f, f->place.taken, s))
+        return -1;
     f->place.taken++;
     return 1;
 }
@@ -240,10 +299,135 @@ int feed_next(train_feed *f, train_sample **s)
     return f->count < 0 ? next_of_pipe(f, s) : next_of_files(f, s);
 }
 
+/* ---- a share of what comes next */
+
+static int take_here(train_feed *f, int64_t want, train_step_data *out)
+{
+    while ((int64_t)out->n < want) {
+        train_sample *s;
+        int rc = feed_next(f, &s);
+        if (rc < 1) {
+            if (!rc && out->n && f->count >= 0) /* the end is for the next call to tell */
+                f->place = (feed_place){f->place.epoch - 1, f->count};
+            return rc;
+        }
+        SW_PUSH(*out, s);
+    }
+    return 0;
+}
+
+static int take_of_files(train_feed *f, int64_t want, int64_t each, train_step_data *out, int64_t *got)
+{
+    if (epoch_ends(f))
+        return 0;
+    int64_t n = SW_MIN(want, f->count - f->place.taken), first = (f->o.comm ? f->o.comm->rank : 0) * each;
+    for (int64_t i = first; i < SW_MIN(first + each, n); i++) {
+        train_sample *s;
+        if (read_at(f, f->place.taken + i, &s))
+            return -1;
+        SW_PUSH(*out, s);
+    }
+    f->place.taken += n;
+    *got = n;
+    return 0;
+}
+
+/* A share of samples as one block: for each its counts, then ids, weights and segment ends. */
+static void pack(sw_buf *b, train_sample *const *samples, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const train_sample *s = samples[i];
+        sw_buf_add(b, (const char *)(int64_t[]){s->n, s->n_segments}, 16);
+        sw_buf_add(b, (const char *)s->ids, (size_t)s->n * sizeof *s->ids);
+        sw_buf_add(b, (const char *)s->weights, (size_t)s->n * sizeof *s->weights);
+        sw_buf_add(b, (const char *)s->segments, (size_t)s->n_segments * sizeof *s->segments);
+    }
+}
+
+static void unpack(const char *at, const char *end, train_step_data *out)
+{
+    while (at < end) {
+        int64_t n[2];
+        memcpy(n, at, sizeof n);
+        at += sizeof n;
+        sw_shard_record r = {.n = (size_t)n[0], .n_segments = (size_t)n[1]};
+        r.ids = (const int32_t *)at;
+        r.weights = (const float *)(at + r.n * sizeof *r.ids);
+        r.segments = (const uint32_t *)(at + r.n * (sizeof *r.ids + sizeof *r.weights));
+        at = (const char *)(r.segments + r.n_segments);
+        SW_PUSH(*out, copy_of(&r));
+    }
+}
+
+static int send_share(sw_comm *c, train_sample *const *samples, int64_t n, int to)
+{
+    sw_buf b = {0};
+    pack(&b, samples, n);
+    int64_t bytes = (int64_t)b.n;
+    int rc = sw_comm_send(c, &bytes, sizeof bytes, to) || (bytes && sw_comm_send(c, b.at, b.n, to)) ? -1 : 0;
+    sw_buf_free(&b);
+    return rc;
+}
+
+static int receive_share(sw_comm *c, train_step_data *out)
+{
+    int64_t bytes = 0;
+    if (sw_comm_receive(c, &bytes, sizeof bytes, 0))
+        return -1;
+    char *block = sw_malloc((size_t)bytes + 1);
+    int rc = bytes ? sw_comm_receive(c, block, (size_t)bytes, 0) : 0;
+    if (!rc)
+        unpack(block, block + bytes, out);
+    free(block);
+    return rc;
+}
+
+static int deal(train_feed *f, int64_t want, int64_t each, train_step_data *out, int64_t *got)
+{
+    sw_comm *c = f->o.comm;
+    if (sw_comm_agree(c, c->rank ? 0 : take_here(f, want, out)))
+        return -1;
+    struct {
+        int64_t n;
+        feed_place place;
+    } now = {(int64_t)out->n, f->place};
+    if (sw_comm_broadcast(c, &now, sizeof now, 0))
+        return -1;
+    f->place = now.place;
+    *got = now.n;
+    if (c->rank)
+        return receive_share(c, out);
+    for (int r = 1; r < c->ranks; r++) {
+        int64_t first = SW_MIN(r * each, now.n);
+        if (send_share(c, out->at + first, SW_MIN(each, now.n - first), r))
+            return -1;
+    }
+    while ((int64_t)out->n > each)
+        free(out->at[--out->n]);
+    return 0;
+}
+
+int feed_take(train_feed *f, int64_t want, int64_t each, train_step_data *out, int64_t *got)
+{
+    *got = 0;
+    train_step_free(out);
+    if (f->dealt)
+        return deal(f, want, each, out, got);
+    if (f->count >= 0)
+        return take_of_files(f, want, each, out, got);
+    int rc = take_here(f, want, out);
+    *got = (int64_t)out->n;
+    return rc;
+}
+
 feed_place feed_tell(const train_feed *f) { return f->place; }
 
 int feed_seek(train_feed *f, feed_place to)
 {
+    if (f->dealt && f->o.comm->rank) {
+        f->place = to;
+        return 0;
+    }
     if (f->count >= 0) {
         if (to.epoch < 0 || to.taken < 0 || to.taken > f->count)
             return sw_fail("record %lld of epoch %lld is asked for, an epoch has %lld", (long long)to.taken, (long long)to.epoch,

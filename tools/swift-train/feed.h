@@ -6,6 +6,7 @@
 
 #include "base/fileio.h"
 #include "data/shard.h"
+#include "dist/comm.h"
 
 /* A record of its own memory (one block: free(sample)). */
 typedef struct train_sample {
@@ -15,7 +16,14 @@ typedef struct train_sample {
     uint32_t *segments; /* [n_segments] ends */
 } train_sample;
 
+typedef struct train_step_data { /* the samples of an update, or of a rank's share of it */
+    train_sample **at;
+    size_t n, cap;
+} train_step_data;
+void train_step_free(train_step_data *d);
+
 typedef struct feed_options {
+    sw_comm *comm;           /* of the ranks that share the data; NULL: one process */
     bool shuffle;
     uint64_t seed;
     int64_t buffer;          /* records among which a pipe that is read once is shuffled */
@@ -32,10 +40,11 @@ typedef struct feed_place {
 
 typedef struct train_feed train_feed;
 
-/* Shards by name; "-" (or none) is standard input, alone. A tokenizer that is not the model's is refused here. */
+/* Shards by name; "-" (or none) is standard input, alone. Of several ranks each reads files itself, and only its own
+ * records of them; standard input is read by rank 0, which deals the records out, and then all ranks make these calls. A tokenizer that is not the model's is refused here. */
 train_feed *feed_open(char **paths, int n, const feed_options *o) SW_MUST_CHECK;
 void feed_close(train_feed *f);
-const sw_shard_info *feed_info(const train_feed *f); /* of the first shard */
+const sw_shard_info *feed_info(const train_feed *f); /* of the first shard; NULL where rank 0 has it */
 /* Records, tokens and longest record of an epoch; false: a pipe that is read once. */
 bool feed_totals(const train_feed *f, sw_shard_totals *t);
 /* Identity of the data, for a run that resumes. */
@@ -43,6 +52,9 @@ sw_digest feed_digest(const train_feed *f);
 /* The next record. 1 and a sample, 0 the end of the epoch (the next call begins another one; a pipe that is read once
  * has ended for good: the call after it gives 0 again), -1. */
 int feed_next(train_feed *f, train_sample **s) SW_MUST_CHECK;
+/* Goes past the next `want` records of the epoch, or as many as it has left, and adds to out this rank's share of them:
+ * those from rank * each on, at most `each`. *got: how many were gone past; 0 at the end of the epoch, as above. */
+int feed_take(train_feed *f, int64_t want, int64_t each, train_step_data *out, int64_t *got) SW_MUST_CHECK;
 feed_place feed_tell(const train_feed *f);
 /* Goes to a place that feed_tell gave, in files at once; a pipe is read up to it. */
 int feed_seek(train_feed *f, feed_place place) SW_MUST_CHECK;

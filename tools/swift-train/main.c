@@ -5,17 +5,20 @@
 #include "train.h"
 
 #include <math.h>
+#include <omp.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { AUTO = -1 };
 
 static train_options o = {
     .tuner = "lora", .schedule = "cosine", .optimizer = "adamw", .lora_r = 8, .lora_alpha = 32, .batch = 4, .accumulate = 1,
     .epochs = 1, .lr = AUTO, .warmup = 0.03, .weight_decay = 0.1, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1,
-    .keep = 2, .shuffle_buffer = 10000, .log_steps = 1, .shuffle = true,
+    .keep = 2, .bucket = 16 << 20, .shuffle_buffer = 10000, .log_steps = 1, .shuffle = true,
 };
 
 static const char *const dtypes[] = {"auto", "f32", "bf16", NULL};
+static const char *const shares[] = {"none", "optimizer", "gradients", "parameters", NULL}; /* sw_share_stage */
 static const char *const save_dtypes[] = {"auto", "f32", "bf16", "f16", NULL};
 
 static const sw_opt options[] = {
@@ -37,8 +40,8 @@ static const sw_opt options[] = {
     SW_LIST(0, "modules-to-save", &o.modules_to_save, "NAME", "module to train whole beside the adapter (embed_tokens, lm_head); may be repeated"),
     SW_STR('a', "adapter", &o.adapter, "DIR", "start from this PEFT folder; its configuration replaces the options above"),
     SW_GROUP("Batches"),
-    SW_I64('b', "batch", &o.batch, 1, 1000000, "N", "records that are run at once"),
-    SW_I64(0, "accumulate", &o.accumulate, 1, 1000000, "N", "batches to an update. The split of the same records does not change the result"),
+    SW_I64('b', "batch", &o.batch, 1, 1000000, "N", "records that a process runs at once"),
+    SW_I64(0, "accumulate", &o.accumulate, 1, 1000000, "N", "batches to an update, of all ranks together. The split of the same records does not change the result"),
     SW_F64('e', "epochs", &o.epochs, 0, 1e9, "N", "passes over the data; may be a fraction"),
     SW_I64(0, "max-steps", &o.max_steps, 0, 1e15, "N", "end after N updates, over as many epochs as that takes unless --epochs is given; 0 is no limit"),
     SW_FLAG(0, "shuffle", &o.shuffle, "take the records of each epoch in random order, by --seed"),
@@ -61,6 +64,10 @@ static const sw_opt options[] = {
     SW_FLAG(0, "eval-first", &o.eval_first, "evaluate before the first update too"),
     SW_I64(0, "early-stop", &o.early_stop, 0, 1e9, "N",
            "stop after N evaluations without a lower loss; the result is then the best step's. 0 does not stop"),
+    SW_GROUP("Ranks"),
+    SW_CHOICE(0, "shard", &o.share, shares, "what the ranks of mpirun or srun divide among them instead of each holding all: the states of the "
+              "optimiser, and gradients, and the trained parameters too"),
+    SW_SIZE(0, "bucket", &o.bucket, "BYTES", "size of the pieces in which ranks exchange gradients, each as soon as it is final"),
     SW_GROUP("Output"),
     SW_STR('o', "out", &o.out, "DIR", "folder for the result, its checkpoints, metrics and plot"),
     SW_CHOICE(0, "save-dtype", &o.save_dtype, save_dtypes, "type of the weights written; auto is f32 for adapters and the base's type for whole models"),
@@ -84,6 +91,8 @@ static const sw_example examples[] = {
      "swift-train --model M --epochs 3 --val val.shard --eval-steps 100 --early-stop 3 --out out train.shard"},
     {"Train every weight of a small model in f32", "swift-train --model M --tuner full --dtype f32 --lr 2e-5 --out out train.shard"},
     {"Go on after a stop or a kill", "swift-train --model M --resume --out out train.shard"},
+    {"On four processes that share optimiser and gradients", "mpirun -n 4 swift-train --model M --tuner full --shard gradients --batch 2 "
+     "--accumulate 4 --out out train.shard"},
     {"See what it would take", "swift-train --model M --estimate train.shard"},
     {0},
 };
@@ -127,25 +136,58 @@ static int check_usage(void)
     return 0;
 }
 
-static int body(int n, char **shards)
+static int prepare_out(void)
 {
-    int status = check_usage();
-    if (status)
-        return status;
-    if (!o.estimate) {
-        if (!o.resume && !o.overwrite && snapshot_any(o.out))
-            return sw_fail("%s: holds checkpoints of an earlier run; --resume goes on with it, --overwrite begins anew", o.out);
-        if (sw_mkdirs(o.out) || sw_sweep_temporaries(o.out) || (o.overwrite && snapshot_remove_all(o.out)))
-            return -1;
-    }
+    if (!o.resume && !o.overwrite && snapshot_any(o.out))
+        return sw_fail("%s: holds checkpoints of an earlier run; --resume goes on with it, --overwrite begins anew", o.out);
+    return sw_mkdirs(o.out) || sw_sweep_temporaries(o.out) || (o.overwrite && snapshot_remove_all(o.out)) ? -1 : 0;
+}
+
+/* Ranks on one machine share its cores, unless their launcher has given each some of its own. */
+static void share_cores(const sw_comm *c)
+{
+    int here = omp_get_num_procs();
+    if (!sw_common_opts.threads && c->local_ranks > 1 && here == (int)sysconf(_SC_NPROCESSORS_ONLN))
+        omp_set_num_threads(here > c->local_ranks ? here / c->local_ranks : 1);
+}
+
+static int train(sw_comm *comm, int n, char **shards)
+{
+    if (!o.estimate && sw_comm_agree(comm, comm->rank ? 0 : prepare_out()))
+        return -1;
+    share_cores(comm);
     o.program = &program;
     sw_interrupt_install();
     train_run r;
-    int rc = train_open(&r, &o, n, shards);
+    int rc = train_open(&r, &o, comm, n, shards);
     if (!rc)
         rc = o.estimate ? train_estimate(&r) : train_loop(&r);
+    if (rc < 0 && comm->ranks > 1 && !comm->agreed) {
+        /* The others do not know, and wait for this rank in what comes next. */
+        sw_log_mute(false);
+        sw_complain("rank %d: %s", comm->rank, sw_error());
+        sw_comm_abort(comm, SW_EXIT_FAILED);
+    }
     train_close(&r);
     return rc;
 }
 
-int main(int argc, char **argv) { return sw_main(&program, argc, argv, body); }
+static int body(int n, char **shards)
+{
+    sw_comm *comm = sw_comm_open();
+    if (!comm)
+        return -1;
+    int rc = check_usage();
+    if (!rc && o.estimate && comm->ranks > 1)
+        rc = sw_usage("--estimate is for one process");
+    rc = rc ? rc : train(comm, n, shards);
+    sw_comm_close(comm);
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    if (sw_comm_launched_rank() > 0)
+        sw_log_mute(true); /* what all ranks find wrong is said once */
+    return sw_main(&program, argc, argv, body);
+}

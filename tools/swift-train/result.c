@@ -127,13 +127,24 @@ static int write_folder(const train_run *r, const char *path)
     return sw_outdir_commit(&dir);
 }
 
-int result_save_best(const train_run *r)
+/* Rank 0 writes, with the values that the others hold. */
+static int write_together(train_run *r, int (*write)(const train_run *r, bool best), bool best)
 {
+    int rc = parallel_collect_master(&r->parallel) || (!r->comm->rank && write(r, best)) || sw_comm_barrier(r->comm) ? -1 : 0;
+    parallel_release_master(&r->parallel);
+    return rc;
+}
+
+static int write_best(const train_run *r, bool best)
+{
+    (void)best;
     char *path = sw_path_join(r->o->out, "best");
     int rc = write_folder(r, path);
     free(path);
     return rc;
 }
+
+int result_save_best(train_run *r) { return write_together(r, write_best, true); }
 
 /* Moves the files of a finished folder into --out; the configuration goes away first and comes last, so that nothing
  * loads a mixture. link: leave them in the folder too. */
@@ -171,7 +182,7 @@ static int move_files(const train_run *r, const char *from, bool keep)
     return rc ? rc : sw_sync_dir(r->o->out);
 }
 
-int result_finish(const train_run *r, bool best)
+static int write_result(const train_run *r, bool best)
 {
     char *from = sw_path_join(r->o->out, best ? "best" : "result");
     sw_outdir dir = {0};
@@ -183,3 +194,5 @@ int result_finish(const train_run *r, bool best)
     free(from);
     return rc;
 }
+
+int result_finish(train_run *r, bool best) { return write_together(r, write_result, best); }

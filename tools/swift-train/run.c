@@ -75,10 +75,41 @@ static sw_tuned *attach_lora(train_run *r)
     return t;
 }
 
+/* Names, types, shapes and a sample of the values: a page of every 64th part. */
+static sw_digest model_digest(const train_run *r)
+{
+    sw_buf b = {0};
+    const sw_params lists[] = {r->model->params, r->tuned ? sw_tuned_trainable(r->tuned) : (sw_params){0}};
+    char page[4096];
+    for (size_t k = 0; k < SW_COUNT(lists); k++)
+        for (size_t i = 0; i < lists[k].n; i++) {
+            const sw_tensor *t = &lists[k].at[i]->v.t;
+            size_t n = sw_tensor_bytes(t), step = SW_MAX(n / 64, sizeof page);
+            sw_buf_printf(&b, "%s %s %lld %lld\n", lists[k].at[i]->name, sw_dtypes[t->dtype].name, (long long)t->shape[0], (long long)sw_numel(t));
+            for (size_t at = 0; at < n; at += step) {
+                size_t some = SW_MIN(sizeof page, n - at);
+                if (!r->device->get(r->device, page, (const char *)t->data + at, some))
+                    sw_buf_add(&b, page, some);
+            }
+        }
+    free(lists[1].at);
+    sw_digest d = sw_digest_bytes(b.at, b.n);
+    sw_buf_free(&b);
+    return d;
+}
+
 static int open_model(train_run *r)
 {
     const train_options *o = r->o;
-    r->device = sw_device_open(sw_common_opts.device);
+    /* Ranks of one machine take a GPU each. */
+    char *gpu = sw_strfmt("cuda:%d", r->comm->local_rank);
+    const char *device = sw_common_opts.device;
+    r->device = sw_device_open(r->comm->ranks > 1 && device && !strcmp(device, "cuda") ? gpu : device);
+    if (r->device && !r->device->host && !device && r->comm->local_rank) {
+        r->device->close(r->device);
+        r->device = sw_device_open(gpu);
+    }
+    free(gpu);
     if (!r->device)
         return -1;
     r->compute = o->dtype == 1 ? SW_F32 : o->dtype == 2 ? SW_BF16 : r->device->low_precision ? SW_BF16 : SW_F32;
@@ -97,11 +128,14 @@ static int open_model(train_run *r)
             return -1;
         list = sw_tuned_trainable(r->tuned);
     }
+    if (r->comm->ranks > 1)
+        r->values = model_digest(r);
     for (size_t i = 0; i < list.n; i++) {
         list.at[i]->trainable = true;
         list.at[i]->decay = o->decay_all || list.at[i]->v.t.ndim >= 2;
     }
-    int rc = sw_flat_build(&r->flat, &list, r->device, r->compute);
+    sw_flat_plan plan = {(sw_share_stage)o->share, r->comm->rank, r->comm->ranks, o->bucket / (int64_t)sizeof(float)};
+    int rc = sw_flat_build_shared(&r->flat, &list, r->device, r->compute, &plan);
     if (!full)
         free(list.at);
     return rc;
@@ -118,7 +152,7 @@ static int open_optimizer(train_run *r)
     size_t states = 0;
     while (states < SW_OPTIMIZER_STATES && r->optimizer.state[states].data)
         states++;
-    r->fixed_bytes = (size_t)r->flat.n * ((2 + states) * sizeof(float)) + (r->flat.low.data ? sw_tensor_bytes(&r->flat.low) : 0);
+    r->fixed_bytes = sw_flat_bytes(&r->flat, states);
     for (size_t i = 0; i < r->model->params.n; i++)
         if (!r->model->params.at[i]->trainable)
             r->fixed_bytes += sw_tensor_bytes(&r->model->params.at[i]->v.t);
@@ -159,7 +193,7 @@ static int open_data(train_run *r, int n, char **shards)
     if (r->tokenizer)
         vocab = sw_tokenizer_vocab_digest(r->tokenizer);
     bool counted = !o->max_steps && (strcmp(r->schedule->name, "constant") || (o->warmup > 0 && o->warmup < 1));
-    feed_options f = {.shuffle = o->shuffle, .seed = (uint64_t)sw_common_opts.seed, .buffer = o->shuffle_buffer, .vocab = r->model->spec.vocab,
+    feed_options f = {.comm = r->comm, .shuffle = o->shuffle, .seed = (uint64_t)sw_common_opts.seed, .buffer = o->shuffle_buffer, .vocab = r->model->spec.vocab,
                       .again = counted || o->estimate || (isfinite(o->epochs) && o->epochs > 1), .spool = o->out ? o->out : "/tmp",
                       .vocab_digest = r->tokenizer ? vocab.hex : NULL};
     r->feed = feed_open(shards, n, &f);
@@ -181,7 +215,7 @@ static int check_end_token(train_run *r)
 {
     const sw_shard_info *info = feed_info(r->feed);
     r->end_token = -1;
-    if (!info->template_text || !r->tokenizer)
+    if (r->comm->rank || !info->template_text || !r->tokenizer)
         return 0;
     sw_template *t = sw_template_from_text(r->tokenizer, info->template_name, info->template_text, strlen(info->template_text));
     if (!t)
@@ -224,6 +258,56 @@ static void plan_steps(train_run *r)
     r->warmup = (int64_t)(o->warmup < 1 ? ceil(o->warmup * (double)r->steps - 1e-9) : o->warmup);
 }
 
+/* Each rank takes the same number of an update's records. */
+static int share_records(train_run *r)
+{
+    const train_options *o = r->o;
+    int64_t all = o->batch * o->accumulate;
+    if (all % r->comm->ranks)
+        return sw_fail("--batch %lld times --accumulate %lld are %lld records an update, which %d ranks cannot share evenly; make them a multiple "
+                       "of %d", (long long)o->batch, (long long)o->accumulate, (long long)all, r->comm->ranks, r->comm->ranks);
+    r->each = all / r->comm->ranks;
+    r->batch = SW_MIN(o->batch, r->each);
+    return 0;
+}
+
+/* What ranks must have in common. */
+static int check_alike(train_run *r)
+{
+    static const char *const own[] = {"threads", "device", "quiet", "config", "metrics", "plot"};
+    if (r->comm->ranks == 1)
+        return 0;
+    cJSON *mine = snapshot_settings(r), *options = sw_options_json(r->o->program), *first = NULL;
+    for (size_t i = 0; i < SW_COUNT(own); i++)
+        cJSON_DeleteItemFromObjectCaseSensitive(options, own[i]);
+    cJSON_AddStringToObject(mine, "version", SW_VERSION);
+    cJSON_AddStringToObject(mine, "values of the model", r->values.hex);
+    while (options->child) {
+        cJSON *o = cJSON_DetachItemViaPointer(options, options->child);
+        char *name = sw_strfmt("--%s", o->string);
+        cJSON_AddItemToObject(mine, name, o);
+        free(name);
+    }
+    cJSON_Delete(options);
+    sw_buf text = {0};
+    sw_json_print(&text, mine);
+    int64_t n = (int64_t)text.n;
+    int rc = sw_comm_broadcast(r->comm, &n, sizeof n, 0);
+    char *theirs = sw_malloc((size_t)n + 1);
+    if (!rc && !r->comm->rank)
+        memcpy(theirs, text.at, (size_t)n);
+    rc = rc ? rc : sw_comm_broadcast(r->comm, theirs, (size_t)n, 0);
+    if (!rc) {
+        first = sw_json_parse(theirs, (size_t)n);
+        rc = sw_comm_agree(r->comm, !first ? -1 : snapshot_compare(first, mine, "%s is %.200s on rank 0 and %.200s here; all ranks need the same"));
+    }
+    free(theirs);
+    sw_buf_free(&text);
+    cJSON_Delete(first);
+    cJSON_Delete(mine);
+    return rc;
+}
+
 static int check_lengths(const train_run *r)
 {
     sw_shard_totals t;
@@ -234,12 +318,14 @@ static int check_lengths(const train_run *r)
     return 0;
 }
 
-int train_open(train_run *r, const train_options *o, int n, char **shards)
+int train_open(train_run *r, const train_options *o, sw_comm *comm, int n, char **shards)
 {
-    *r = (train_run){.o = o, .end_token = -1};
+    *r = (train_run){.o = o, .comm = comm, .end_token = -1};
     r->state.best_step = r->state.last_eval = -1;
     r->state.best_loss = INFINITY;
-    if (open_model(r) || open_optimizer(r) || open_tokenizer(r) || open_data(r, n, shards) || check_end_token(r) || check_lengths(r))
+    if (sw_comm_agree(comm, share_records(r) || open_model(r) || open_optimizer(r) || open_tokenizer(r) ? -1 : 0) ||
+        parallel_open(&r->parallel, comm, &r->flat, &r->ctx) || sw_comm_agree(comm, open_data(r, n, shards)) ||
+        sw_comm_agree(comm, check_end_token(r) || check_lengths(r) ? -1 : 0) || check_alike(r))
         return -1;
     plan_steps(r);
     if (o->out) {
@@ -255,6 +341,7 @@ void train_close(train_run *r)
     feed_close(r->feed);
     feed_close(r->val);
     sw_tokenizer_free(r->tokenizer);
+    parallel_close(&r->parallel);
     if (r->ctx_ready)
         sw_ctx_free(&r->ctx);
     sw_optimizer_free(&r->optimizer);

@@ -76,7 +76,7 @@ int snapshot_remove_all(const char *out)
 
 /* ---- the settings that a run keeps when it resumes */
 
-static cJSON *settings_of(const train_run *r)
+cJSON *snapshot_settings(const train_run *r)
 {
     const sw_spec *s = &r->model->spec;
     cJSON *o = cJSON_CreateObject();
@@ -102,7 +102,7 @@ static cJSON *settings_of(const train_run *r)
     return o;
 }
 
-static int same_settings(const cJSON *then, const cJSON *now)
+int snapshot_compare(const cJSON *then, const cJSON *now, const char *format)
 {
     for (const cJSON *n = now->child; n; n = n->next) {
         const cJSON *t = sw_json_get(then, n->string);
@@ -111,7 +111,7 @@ static int same_settings(const cJSON *then, const cJSON *now)
         sw_buf a = {0}, b = {0};
         sw_json_print(&a, t ? t : n);
         sw_json_print(&b, n);
-        int rc = sw_fail("%s was %.200s and is %.200s now; a run that resumes keeps it (--overwrite begins anew)", n->string, t ? a.at : "not noted", b.at);
+        int rc = sw_fail(format, n->string, t ? a.at : "not noted", b.at);
         sw_buf_free(&a);
         sw_buf_free(&b);
         return rc;
@@ -151,16 +151,18 @@ static int write_counters(train_run *r, const char *dir)
     for (int i = 0; i < FIELDS; i++)
         cJSON_AddNumberToObject(o, f[i].name, f[i].number ? *f[i].number : (double)*f[i].whole); /* infinity becomes null */
     cJSON_AddNumberToObject(o, "optimizer_steps", (double)r->optimizer.steps);
-    cJSON_AddItemToObject(o, "settings", settings_of(r));
+    cJSON_AddItemToObject(o, "settings", snapshot_settings(r));
     int rc = sw_save_json(dir, "trainer_state.json", o);
     cJSON_Delete(o);
     return rc;
 }
 
+static const char kept[] = "%s was %.200s and is %.200s now; a run that resumes keeps it (--overwrite begins anew)";
+
 static int read_counters(train_run *r, const char *dir)
 {
     char *path = sw_path_join(dir, "trainer_state.json");
-    cJSON *o = sw_json_load(path), *now = settings_of(r);
+    cJSON *o = sw_json_load(path), *now = snapshot_settings(r);
     train_state s = {0};
     field f[FIELDS];
     fields_of(&s, f);
@@ -172,7 +174,7 @@ static int read_counters(train_run *r, const char *dir)
         else
             rc = f[i].whole ? sw_json_i64(o, f[i].name, -1, INT64_MAX / 2, -1, f[i].whole) : sw_json_f64(o, f[i].name, INFINITY, f[i].number);
     }
-    rc = rc || sw_json_i64(o, "optimizer_steps", 0, INT64_MAX / 2, 0, &r->optimizer.steps) || same_settings(sw_json_get(o, "settings"), now) ? -1 : 0;
+    rc = rc || sw_json_i64(o, "optimizer_steps", 0, INT64_MAX / 2, 0, &r->optimizer.steps) || snapshot_compare(sw_json_get(o, "settings"), now, kept) ? -1 : 0;
     if (rc && o)
         sw_fail_in("%s", path);
     else if (!rc)
@@ -203,7 +205,40 @@ static const sw_tensor *buffer(const train_run *r, size_t k, const char **name)
 static char *part_name(const char *name, const sw_param *p) { return sw_strfmt("%s/%s", name, p->name); }
 static void *part_at(const sw_tensor *flat, const sw_param *p) { return (float *)flat->data + p->offset; }
 
-static int write_tensors(const train_run *r, const char *dir)
+/* Whether ranks hold parts of it only. The master values are whole on rank 0 while a result is written. */
+static bool is_shared(const train_run *r, size_t k) { return k ? sw_flat_shares(&r->flat, SW_SHARE_OPTIMIZER) : sw_flat_shares_master(&r->flat); }
+
+/* Before parameter i of buffer k is written, its bucket comes; after the bucket's last parameter it goes. */
+static int collect_for(train_run *r, size_t k, size_t i)
+{
+    const sw_flat *f = &r->flat;
+    int64_t bucket = sw_flat_bucket(f, f->params[i]->offset);
+    const char *name;
+    if (!k || !is_shared(r, k) || (i && sw_flat_bucket(f, f->params[i - 1]->offset) == bucket))
+        return 0;
+    return parallel_collect(&r->parallel, buffer(r, k, &name), bucket);
+}
+
+static void release_after(train_run *r, size_t k, size_t i)
+{
+    const sw_flat *f = &r->flat;
+    int64_t bucket = sw_flat_bucket(f, f->params[i]->offset);
+    const char *name;
+    if (k && is_shared(r, k) && (i + 1 == f->n_params || sw_flat_bucket(f, f->params[i + 1]->offset) != bucket))
+        sw_flat_release(f, buffer(r, k, &name), bucket);
+}
+
+/* The other ranks' part of writing. */
+static int give_tensors(train_run *r)
+{
+    int rc = 0;
+    for (size_t k = 0; k < n_buffers(r); k++)
+        for (size_t i = 0; i < r->flat.n_params && !rc; i++)
+            rc = collect_for(r, k, i);
+    return rc;
+}
+
+static int write_tensors(train_run *r, const char *dir)
 {
     char *path = sw_path_join(dir, "state.safetensors");
     sw_st_writer *w = sw_st_writer_new();
@@ -226,9 +261,11 @@ static int write_tensors(const train_run *r, const char *dir)
             const char *name;
             const sw_tensor *from = buffer(r, k, &name);
             size_t bytes = (size_t)sw_numel(&p->v.t) * sizeof(float);
-            if (host)
+            rc = collect_for(r, k, i);
+            if (host && !rc)
                 rc = r->device->get(r->device, host, part_at(from, p), bytes);
             rc = rc ? rc : sw_st_write(w, host ? host : part_at(from, p), bytes);
+            release_after(r, k, i);
         }
     free(host);
     if (rc)
@@ -239,34 +276,55 @@ static int write_tensors(const train_run *r, const char *dir)
     return rc;
 }
 
+static int read_part(train_run *r, const sw_safetensors *s, const char *path, size_t k, const sw_param *p)
+{
+    const char *name;
+    const sw_tensor *to = buffer(r, k, &name);
+    char *part = part_name(name, p);
+    const sw_entry *e = sw_st_find(s, part);
+    int rc = 0;
+    if (!e || e->t.dtype != SW_F32 || sw_numel(&e->t) != sw_numel(&p->v.t))
+        rc = sw_fail("%s: %s %s", path, part, e ? "has another type or shape" : "is missing");
+    else
+        rc = r->device->put(r->device, part_at(to, p), e->t.data, (size_t)sw_numel(&p->v.t) * sizeof(float));
+    free(part);
+    return rc;
+}
+
+/* Rank 0 reads, a bucket at a time, and gives it to all. */
 static int read_tensors(train_run *r, const char *dir)
 {
+    sw_flat *f = &r->flat;
     char *path = sw_path_join(dir, "state.safetensors");
-    sw_safetensors *s = sw_st_open(path);
-    int rc = s ? 0 : -1;
-    for (size_t k = 0; k < n_buffers(r); k++)
-        for (size_t i = 0; i < r->flat.n_params && !rc; i++) {
-            const sw_param *p = r->flat.params[i];
-            const char *name;
-            const sw_tensor *to = buffer(r, k, &name);
-            char *part = part_name(name, p);
-            const sw_entry *e = sw_st_find(s, part);
-            size_t bytes = (size_t)sw_numel(&p->v.t) * sizeof(float);
-            if (!e || e->t.dtype != SW_F32 || sw_numel(&e->t) != sw_numel(&p->v.t))
-                rc = sw_fail("%s: %s %s", path, part, e ? "has another type or shape" : "is missing");
-            else
-                rc = r->device->put(r->device, part_at(to, p), e->t.data, bytes);
-            free(part);
+    sw_safetensors *s = r->comm->rank ? NULL : sw_st_open(path);
+    int rc = sw_comm_agree(r->comm, s || r->comm->rank ? 0 : -1);
+    for (size_t k = 0; k < n_buffers(r) && !rc; k++) {
+        const char *name;
+        const sw_tensor *to = buffer(r, k, &name);
+        size_t i = 0;
+        for (int64_t b = 0; b < f->n_buckets && !rc; b++) {
+            for (; i < f->n_params && sw_flat_bucket(f, f->params[i]->offset) == b && !rc; i++)
+                rc = s ? read_part(r, s, path, k, f->params[i]) : 0;
+            /* The copy to compute with is made while the bucket is whole. */
+            rc = sw_comm_agree(r->comm, rc) || parallel_spread(&r->parallel, to, b) ||
+                         (!k && sw_flat_refresh_range(f, f->buckets[b], f->buckets[b + 1] - f->buckets[b]))
+                     ? -1
+                     : 0;
+            if (!rc && is_shared(r, k))
+                sw_flat_release(f, to, b);
+            if (!rc && !k && f->low.data && sw_flat_shares(f, SW_SHARE_PARAMETERS))
+                sw_flat_release(f, &f->low, b);
         }
+    }
     if (s)
         sw_st_close(s);
     free(path);
-    return rc ? rc : sw_flat_refresh(&r->flat);
+    return rc;
 }
 
 /* ---- the whole */
 
-int snapshot_save(train_run *r)
+static int save_here(train_run *r)
 {
     char *path = step_path(r->o->out, r->state.step);
     sw_outdir dir;
@@ -278,8 +336,6 @@ int snapshot_save(train_run *r)
         else
             rc = sw_outdir_commit(&dir);
     }
-    if (rc)
-        sw_fail_in("checkpoint");
     steps s = list_steps(r->o->out);
     if (!rc && r->o->keep && s.n > (size_t)r->o->keep)
         rc = remove_first(r->o->out, &s, s.n - (size_t)r->o->keep);
@@ -288,14 +344,32 @@ int snapshot_save(train_run *r)
     return rc;
 }
 
+/* A failure of rank 0 ends the run: the others may be waiting for it in any of the buckets. */
+int snapshot_save(train_run *r)
+{
+    int rc = parallel_collect_master(&r->parallel) || (r->comm->rank ? give_tensors(r) : save_here(r)) ? -1 : 0;
+    if (!rc)
+        rc = sw_comm_barrier(r->comm); /* nobody goes on as if it were there before it is */
+    parallel_release_master(&r->parallel);
+    return rc ? sw_fail_in("checkpoint") : 0;
+}
+
 int snapshot_resume(train_run *r)
 {
-    steps s = list_steps(r->o->out);
-    if (!s.n)
-        return 0;
-    char *dir = step_path(r->o->out, s.at[s.n - 1]);
+    steps s = r->comm->rank ? (steps){0} : list_steps(r->o->out);
+    int64_t newest = s.n ? s.at[s.n - 1] : -1;
     free(s.at);
-    int rc = read_counters(r, dir) || read_tensors(r, dir) || feed_seek(r->feed, r->state.place) ? -1 : 1;
+    if (sw_comm_broadcast(r->comm, &newest, sizeof newest, 0))
+        return -1;
+    if (newest < 0)
+        return 0;
+    char *dir = step_path(r->o->out, newest);
+    int rc = sw_comm_agree(r->comm, r->comm->rank ? 0 : read_counters(r, dir));
+    rc = rc || sw_comm_broadcast(r->comm, &r->state, sizeof r->state, 0) ||
+                 sw_comm_broadcast(r->comm, &r->optimizer.steps, sizeof r->optimizer.steps, 0) || read_tensors(r, dir) ||
+                 sw_comm_agree(r->comm, feed_seek(r->feed, r->state.place))
+             ? -1
+             : 1;
     if (rc > 0)
         sw_info("going on from %s", dir);
     else

@@ -8,6 +8,7 @@
 #include "model/model_save.h"
 #include "objective.h"
 #include "optimizer.h"
+#include "parallel.h"
 #include "schedule.h"
 #include "text/template.h"
 
@@ -16,8 +17,8 @@ typedef struct train_options {
     const char *model, *out, *adapter, *metrics, *plot;
     const char *tuner, *schedule, *optimizer;
     sw_strings val, target_modules, modules_to_save;
-    int dtype, save_dtype;
-    int64_t lora_r, batch, accumulate, max_steps, eval_steps, early_stop, save_steps, keep, shuffle_buffer, log_steps, max_memory;
+    int dtype, save_dtype, share;
+    int64_t bucket, lora_r, batch, accumulate, max_steps, eval_steps, early_stop, save_steps, keep, shuffle_buffer, log_steps, max_memory;
     double lora_alpha, lora_dropout, epochs, lr, warmup, weight_decay, beta1, beta2, eps, clip, label_smoothing, save_minutes;
     bool rslora, decay_all, recompute, dequantise, resume, overwrite, estimate, shuffle, eval_first;
 } train_options;
@@ -43,6 +44,15 @@ typedef struct train_state {
 
 typedef struct train_run {
     const train_options *o;
+    sw_comm *comm; /* the ranks of this run; one of them (0) writes and speaks */
+    train_parallel parallel;
+    int64_t each, batch; /* a rank's records of an update, and how many of them it runs at once */
+    struct {
+        int64_t flags[2]; /* stop, plot: of any rank */
+        uint64_t ticket;
+        bool asked;
+    } poll;
+    bool stopping, plot_asked; /* a signal came, to any rank */
     sw_device *device;
     sw_dtype compute;
     sw_model *model;
@@ -55,6 +65,7 @@ typedef struct train_run {
     const sw_schedule *schedule;
     const sw_objective *objective;
     sw_objective_options objective_options;
+    sw_digest values; /* of the model as it was read, where ranks compare it */
     sw_tokenizer *tokenizer;
     int32_t end_token; /* of the chat template that the data was made with, or -1 */
     train_feed *feed, *val;
@@ -68,15 +79,8 @@ typedef struct train_run {
     train_state state;
 } train_run;
 
-/* The samples of an update. */
-typedef struct train_step_data {
-    train_sample **at;
-    size_t n, cap;
-} train_step_data;
-void train_step_free(train_step_data *d);
-
 /* run.c: opens everything that training needs. */
-int train_open(train_run *r, const train_options *o, int n, char **shards) SW_MUST_CHECK;
+int train_open(train_run *r, const train_options *o, sw_comm *comm, int n, char **shards) SW_MUST_CHECK;
 void train_close(train_run *r);
 
 /* train_batch.c: samples as sequences one after the other; arrays from the context, until it is reset. */
@@ -84,13 +88,23 @@ int train_batch(sw_ctx *c, train_sample *const *samples, size_t n, sw_micro_batc
 /* Labelled tokens of samples. */
 double train_labelled(train_sample *const *samples, size_t n);
 
+/* Forward and backward (or forward alone) of samples, with the random numbers of c->rng. */
+int train_run_part(train_run *r, train_sample *const *samples, size_t n, double divisor, bool backward, sw_loss *sum) SW_MUST_CHECK;
+/* Looks for signals to any rank, into r->stopping and r->plot_asked. Of several ranks each call gives what was so at the
+ * call before, so that nobody waits for the slowest. */
+int train_poll(train_run *r) SW_MUST_CHECK;
+
 /* trainer.c: until done, stopped or interrupted. Returns an exit status or -1. */
 int train_loop(train_run *r) SW_MUST_CHECK;
 
 /* evaluate.c: over the validation shards. */
 int train_evaluate(train_run *r, sw_loss *sum) SW_MUST_CHECK;
 
-/* snapshot.c */
+/* snapshot.c: every rank calls; rank 0 reads and writes */
+/* The settings that a run keeps when it resumes, and that its ranks must have in common. */
+cJSON *snapshot_settings(const train_run *r);
+/* Fails on the first of `now` that `then` has otherwise; format: its name, then, now. */
+int snapshot_compare(const cJSON *then, const cJSON *now, const char *format) SW_MUST_CHECK;
 /* Writes OUT/checkpoint-STEP, whole or not at all, and removes what --keep does not keep. */
 int snapshot_save(train_run *r) SW_MUST_CHECK;
 /* Goes to the newest checkpoint of --out: 1, or 0 where there is none. */
@@ -103,9 +117,9 @@ int snapshot_remove_all(const char *out) SW_MUST_CHECK;
 /* What others load: a PEFT adapter or a whole model, with the chat template and the tokens that end generation. */
 int result_write(const train_run *r, const char *dir) SW_MUST_CHECK;
 /* OUT/best, replacing an earlier one. */
-int result_save_best(const train_run *r) SW_MUST_CHECK;
+int result_save_best(train_run *r) SW_MUST_CHECK;
 /* The result into --out itself: present values, or those of OUT/best. */
-int result_finish(const train_run *r, bool best) SW_MUST_CHECK;
+int result_finish(train_run *r, bool best) SW_MUST_CHECK;
 
 /* estimate.c: prints what a run would need. */
 int train_estimate(train_run *r) SW_MUST_CHECK;

@@ -2,7 +2,6 @@
 #include "train.h"
 
 #include "base/fileio.h"
-#include "base/interrupt.h"
 #include "base/log.h"
 #include "base/memory.h"
 
@@ -16,6 +15,7 @@ typedef struct loop {
     double begun, saved_at; /* sw_now() */
     int64_t first, saved;   /* steps: at the start of this process; of the newest checkpoint */
     train_step_data data;
+    int64_t taken;          /* records of the update, of all ranks */
     const char *reason;     /* why the run ended, or NULL */
     bool ended;             /* the data has */
 } loop;
@@ -24,7 +24,7 @@ typedef struct loop {
 
 static int record(train_run *r, cJSON *o)
 {
-    int rc = sw_metrics_write(r->metrics, o) || (r->more_metrics && sw_metrics_write(r->more_metrics, o)) ? -1 : 0;
+    int rc = !r->metrics ? 0 : sw_metrics_write(r->metrics, o) || (r->more_metrics && sw_metrics_write(r->more_metrics, o)) ? -1 : 0;
     cJSON_Delete(o);
     return rc;
 }
@@ -52,6 +52,8 @@ static int record_start(train_run *r)
     cJSON *o = new_record(r, "start");
     cJSON_AddStringToObject(o, "command", sw_command_line());
     cJSON_AddStringToObject(o, "device", r->device->description);
+    if (r->comm->ranks > 1)
+        cJSON_AddNumberToObject(o, "ranks", r->comm->ranks);
     cJSON_AddNumberToObject(o, "parameters", (double)sw_model_parameter_count(r->model, false));
     int64_t trained = 0;
     for (size_t i = 0; i < r->flat.n_params; i++)
@@ -85,7 +87,7 @@ static int record_train(loop *l, double lr)
 
 static void plot(const train_run *r, bool asked)
 {
-    if (r->plot_path && sw_metrics_plot(r->metrics_path, r->plot_path, r->o->out)) {
+    if (!r->comm->rank && r->plot_path && sw_metrics_plot(r->metrics_path, r->plot_path, r->o->out)) {
         if (asked || r->o->plot)
             sw_warn("no plot: %s", sw_error());
         else
@@ -95,47 +97,51 @@ static void plot(const train_run *r, bool asked)
 
 /* ---- one update */
 
-/* Samples of the next update: 1, 0 the data has ended, -1. */
+/* This rank's samples of the next update: 1, 0 the data has ended, -1. */
 static int gather(loop *l)
 {
     train_run *r = l->r;
-    size_t want = (size_t)(r->o->batch * r->o->accumulate);
-    train_step_free(&l->data);
-    while (l->data.n < want) {
-        train_sample *s;
-        int rc = feed_next(r->feed, &s);
-        if (rc < 0)
+    for (;;) {
+        int rc = feed_take(r->feed, r->o->batch * r->o->accumulate, r->each, &l->data, &l->taken);
+        if (sw_comm_agree(r->comm, rc))
             return -1;
-        if (rc)
-            SW_PUSH(l->data, s);
-        else if (l->data.n || r->epoch_steps == 0)
-            break; /* an epoch's last update takes what is left */
+        if (l->taken || r->epoch_steps == 0)
+            return l->taken > 0; /* an epoch's last update takes what is left */
     }
-    return l->data.n > 0;
 }
 
-/* Forward and backward of micro-batch i; leaves gradients summed up. */
-static int run_part(train_run *r, const train_step_data *d, size_t i, double divisor, sw_loss *sum)
+/* Parts of an update that each rank runs: the first rank is never short of records before another. */
+static int64_t parts_of(const loop *l)
 {
-    size_t at = i * (size_t)r->o->batch, n = SW_MIN((size_t)r->o->batch, d->n - at);
-    sw_micro_batch b;
-    if (train_batch(&r->ctx, d->at + at, n, &b))
-        return -1;
-    /* Each part draws its own random numbers. */
-    r->ctx.rng = (sw_rng){(uint64_t)sw_common_opts.seed + 0x9E3779B97F4A7C15u * i, (uint32_t)r->state.step, 0};
-    return r->objective->run(&r->ctx, r->model, &b, &r->objective_options, divisor, true, r->o->recompute, sum);
+    return (SW_MIN(l->r->each, l->taken) + l->r->batch - 1) / l->r->batch;
+}
+
+/* Forward and backward of part i; leaves gradients summed up. */
+static int run_part(train_run *r, const train_step_data *d, int64_t i, double divisor, sw_loss *sum)
+{
+    size_t at = SW_MIN((size_t)(i * r->batch), d->n), n = SW_MIN((size_t)r->batch, d->n - at);
+    /* Each part draws its own random numbers, the same on one process as where ranks share the parts. */
+    uint64_t part = (uint64_t)(r->comm->rank * ((r->each + r->batch - 1) / r->batch) + i);
+    r->ctx.rng = (sw_rng){(uint64_t)sw_common_opts.seed + 0x9E3779B97F4A7C15u * part, (uint32_t)r->state.step, 0};
+    return train_run_part(r, d->at + at, n, divisor, true, sum);
 }
 
 /* Goes through the update again with every op's result checked, to say where the first NaN or infinity comes from. */
-static int find_nan(train_run *r, const train_step_data *d, double divisor, const char *what)
+static int find_nan(const loop *l, double divisor, const char *what)
 {
+    train_run *r = l->r;
     sw_loss sum = {0};
     int rc = sw_flat_zero_grad(&r->flat);
     r->ctx.check = true;
-    for (size_t i = 0; !rc && i * (size_t)r->o->batch < d->n; i++)
-        rc = run_part(r, d, i, divisor, &sum);
+    for (int64_t i = 0; !rc && i < parts_of(l); i++)
+        rc = run_part(r, &l->data, i, divisor, &sum);
     r->ctx.check = false;
     sw_ctx_reset(&r->ctx);
+    /* Ranks that wait for this one's values cannot be told. */
+    if (!rc || !parallel_needs_all(&r->parallel)) {
+        rc = sw_comm_agree(r->comm, rc);
+        r->comm->agreed = true;
+    }
     char *where = rc ? sw_strdup(sw_error()) : sw_strdup("no single op makes it: sums overflow");
     sw_fail("update %lld: the %s is not a number: %s. Nothing was changed by it; a lower --lr or --dtype f32 may help",
             (long long)r->state.step + 1, what, where);
@@ -148,30 +154,45 @@ static int update(loop *l, double *lr)
 {
     train_run *r = l->r;
     const train_step_data *d = &l->data;
-    double divisor = train_labelled(d->at, d->n), begun = sw_now(), norm, tokens = 0;
+    double divisor = train_labelled(d->at, d->n), begun = sw_now(), norm;
     sw_loss sum = {0};
+    if (parallel_sum(&r->parallel, &divisor, 1))
+        return -1;
     *lr = r->lr * sw_schedule_at(r->schedule, r->state.step, r->warmup, r->steps);
     if (divisor > 0) {
-        for (size_t i = 0; i * (size_t)r->o->batch < d->n; i++) {
-            if (sw_interrupted())
+        for (int64_t i = 0, parts = parts_of(l); i < parts; i++) {
+            if (train_poll(r))
+                return -1;
+            if (r->stopping)
                 return 0;
-            if (run_part(r, d, i, divisor, &sum))
+            if (parallel_begin(&r->parallel, i + 1 == parts) || run_part(r, d, i, divisor, &sum) || parallel_end(&r->parallel))
                 return sw_fail_in("update %lld", (long long)r->state.step + 1);
         }
+    }
+    double sums[] = {sum.loss, sum.weight, sum.correct, sum.labelled, 0};
+    for (size_t i = 0; i < d->n; i++)
+        sums[4] += (double)d->at[i]->n;
+    if (parallel_sum(&r->parallel, sums, 5))
+        return -1;
+    sum = (sw_loss){sums[0], sums[1], sums[2], sums[3]};
+    double tokens = sums[4];
+    if (divisor > 0) {
+        if (parallel_wait(&r->parallel))
+            return -1;
         if (!isfinite(sum.loss))
-            return find_nan(r, d, divisor, "loss");
-        if (sw_grad_norm(&r->flat, &norm))
+            return find_nan(l, divisor, "loss");
+        if (parallel_norm(&r->parallel, &norm))
             return -1;
         if (!isfinite(norm))
-            return find_nan(r, d, divisor, "gradient");
-        if (sw_optimizer_step(&r->optimizer, *lr, sw_clip_scale(norm, r->o->clip)) || sw_flat_zero_grad(&r->flat))
+            return find_nan(l, divisor, "gradient");
+        if (sw_optimizer_step(&r->optimizer, *lr, sw_clip_scale(norm, r->o->clip)) || parallel_share_values(&r->parallel) ||
+            sw_flat_zero_grad(&r->flat))
             return -1;
     } else {
         norm = 0;
-        sw_warn("update %lld: its %zu records hold no labelled tokens; nothing to learn from them", (long long)r->state.step + 1, d->n);
+        sw_warn("update %lld: its %lld records hold no labelled tokens; nothing to learn from them", (long long)r->state.step + 1,
+                (long long)l->taken);
     }
-    for (size_t i = 0; i < d->n; i++)
-        tokens += (double)d->at[i]->n;
     train_window *w = &r->state.window;
     double seconds = sw_now() - begun;
     r->state.step++;
@@ -195,10 +216,10 @@ static int check_longest(const loop *l)
     sw_shard_totals t;
     if (!feed_totals(r->feed, &t))
         return 0;
-    double first = 0, longest = (double)(t.longest * r->o->batch);
-    for (size_t i = 0, at = 0; at < l->data.n; at += (size_t)r->o->batch, i++) {
+    double first = 0, longest = (double)(t.longest * r->batch);
+    for (size_t i = 0, at = 0; at < l->data.n; at += (size_t)r->batch, i++) {
         double n = 0;
-        for (size_t k = at; k < SW_MIN(at + (size_t)r->o->batch, l->data.n); k++)
+        for (size_t k = at; k < SW_MIN(at + (size_t)r->batch, l->data.n); k++)
             n += (double)l->data.at[k]->n;
         first = fmax(first, n);
     }
@@ -211,9 +232,9 @@ static int check_longest(const loop *l)
     sw_human_bytes(limit, b);
     if (r->o->max_memory)
         return sw_fail("--max-memory %s: a batch of %lld records of the longest length (%lld tokens) will take about %s; use a smaller --batch "
-                       "with more --accumulate, --recompute, or a shorter --max-length", b, (long long)r->o->batch, (long long)t.longest, a);
+                       "with more --accumulate, --recompute, or a shorter --max-length", b, (long long)r->batch, (long long)t.longest, a);
     sw_warn("a batch of %lld records of the longest length (%lld tokens) will take about %s, this machine has %s; a smaller --batch with more "
-            "--accumulate, --recompute, or a shorter --max-length takes less", (long long)r->o->batch, (long long)t.longest, a, b);
+            "--accumulate, --recompute, or a shorter --max-length takes less", (long long)r->batch, (long long)t.longest, a, b);
     return 0;
 }
 
@@ -242,7 +263,7 @@ static int evaluate(loop *l)
     sw_loss sum;
     if (train_evaluate(r, &sum))
         return -1;
-    if (sw_interrupted()) /* the run that resumes does it again */
+    if (r->stopping) /* the run that resumes does it again */
         return 0;
     double loss = sum.loss / sum.labelled;
     bool best = loss < s->best_loss;
@@ -276,13 +297,16 @@ static bool due(const train_run *r, int64_t every)
 static int after_update(loop *l)
 {
     train_run *r = l->r;
-    if (sw_usr1_taken())
+    if (r->plot_asked)
         plot(r, true);
+    r->plot_asked = false;
     if (r->val && r->state.last_eval != r->state.step && due(r, r->o->eval_steps) && evaluate(l))
         return -1;
-    if (!r->state.step || sw_interrupted())
+    if (!r->state.step || r->stopping)
         return 0;
     bool late = r->o->save_minutes > 0 && sw_now() - l->saved_at > 60 * r->o->save_minutes;
+    if (r->o->save_minutes > 0 && sw_comm_broadcast(r->comm, &late, sizeof late, 0)) /* by one clock */
+        return -1;
     return (late || due(r, r->o->save_steps)) ? save(l) : 0;
 }
 
@@ -294,9 +318,11 @@ static int begin(loop *l)
     int resumed = r->o->resume ? snapshot_resume(r) : 0;
     if (resumed < 0)
         return -1;
-    r->metrics = sw_metrics_open(r->metrics_path, resumed ? r->state.step : -1);
-    if (!r->metrics || (r->o->metrics && !(r->more_metrics = sw_metrics_open(r->o->metrics, resumed ? r->state.step : -1))))
-        return -1;
+    if (!r->comm->rank) {
+        r->metrics = sw_metrics_open(r->metrics_path, resumed ? r->state.step : -1);
+        if (!r->metrics || (r->o->metrics && !(r->more_metrics = sw_metrics_open(r->o->metrics, resumed ? r->state.step : -1))))
+            return -1;
+    }
     l->first = l->saved = resumed ? r->state.step : -1;
     l->first = SW_MAX(l->first, 0);
     l->begun = l->saved_at = sw_now();
@@ -312,8 +338,8 @@ static int finish(loop *l)
     train_run *r = l->r;
     if (r->val && r->state.last_eval != r->state.step && evaluate(l))
         return -1;
-    if (sw_interrupted() || save(l))
-        return sw_interrupted() ? 0 : -1;
+    if (r->stopping || save(l))
+        return r->stopping ? 0 : -1;
     bool best = r->o->early_stop && r->state.best_step >= 0 && r->state.best_step != r->state.step;
     if (result_finish(r, best))
         return -1;
@@ -330,6 +356,7 @@ static int finish(loop *l)
 static int stop(loop *l)
 {
     train_run *r = l->r;
+    r->comm->agreed = !r->state.step;
     if (!r->state.step)
         return sw_fail("interrupted before the first update");
     if (save(l))
@@ -337,7 +364,10 @@ static int stop(loop *l)
     cJSON *o = new_record(r, "end");
     cJSON_AddStringToObject(o, "reason", "interrupted");
     cJSON_AddNumberToObject(o, "elapsed", r->state.elapsed);
-    return record(r, o) ? -1 : sw_fail("interrupted after update %lld; --resume goes on from there", (long long)r->state.step);
+    if (record(r, o))
+        return -1;
+    r->comm->agreed = true;
+    return sw_fail("interrupted after update %lld; --resume goes on from there", (long long)r->state.step);
 }
 
 static int step(loop *l)
@@ -346,9 +376,12 @@ static int step(loop *l)
     int got = gather(l);
     if (got < 0) { /* bad data does not cost what was learnt before it */
         char *why = sw_strdup(sw_error());
-        int rc = r->state.step && save(l) ? -1 : 0;
-        if (!rc)
+        bool agreed = r->comm->agreed;
+        r->comm->agreed = false;
+        if (!r->state.step || !save(l)) {
+            r->comm->agreed = agreed;
             sw_fail("%s", why);
+        }
         free(why);
         return -1;
     }
@@ -371,7 +404,7 @@ static int step(loop *l)
     if ((r->state.step % r->o->log_steps == 0 || last) && record_train(l, lr))
         return -1;
     sw_progress_update(&l->progress, (double)r->state.step, extra);
-    if (r->state.step == l->first + 1 && check_longest(l))
+    if (r->state.step == l->first + 1 && sw_comm_agree(r->comm, check_longest(l)))
         return -1;
     if (last)
         l->reason = r->o->max_steps && r->state.step >= r->o->max_steps ? "max-steps" : "done";
@@ -387,12 +420,12 @@ int train_loop(train_run *r)
         sw_progress_update(&l.progress, (double)r->state.step, NULL);
         if (r->steps && r->state.step >= r->steps && !l.reason)
             l.reason = "done";
-        while (!rc && !l.reason && !sw_interrupted())
+        while (!rc && !l.reason && !(rc = train_poll(r)) && !r->stopping)
             rc = step(&l);
-        if (!rc && !sw_interrupted())
+        if (!rc && !r->stopping)
             rc = finish(&l);
         sw_progress_end(&l.progress);
-        if (!rc && sw_interrupted())
+        if (!rc && r->stopping)
             rc = stop(&l);
     }
     train_step_free(&l.data);

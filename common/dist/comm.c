@@ -74,7 +74,7 @@ int sw_comm_launched_rank(void)
 
 /* ---- engines */
 
-static int load(sw_comm *c, const char *name, sw_comm *host, int device)
+static sw_comm_engine find(sw_comm *c, const char *name)
 {
     char exe[4096];
     ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
@@ -85,17 +85,15 @@ static int load(sw_comm *c, const char *name, sw_comm *host, int device)
             *slash = 0;
     }
     char *path = sw_strfmt("%s/lib/swift/%s", exe, name);
-    int rc = 0;
-    if (access(path, R_OK)) {
-        rc = sw_fail("%s is not there: this build has no such part", path);
-    } else if (!(c->library = dlopen(path, RTLD_NOW | RTLD_GLOBAL))) { /* global: MPI's own plug-ins look for it */
-        rc = sw_fail("%s", dlerror());
-    } else {
-        sw_comm_engine open = (sw_comm_engine)(uintptr_t)dlsym(c->library, SW_COMM_ENGINE);
-        rc = open ? open(c, host, device) : sw_fail("%s: has no %s", path, SW_COMM_ENGINE);
-    }
+    sw_comm_engine engine = NULL;
+    if (access(path, R_OK))
+        sw_fail("%s is not there: this build has no such part", path);
+    else if (!(c->library = dlopen(path, RTLD_NOW | RTLD_GLOBAL))) /* global: MPI's own plug-ins look for it */
+        sw_fail("%s", dlerror());
+    else if (!(engine = (sw_comm_engine)(uintptr_t)dlsym(c->library, SW_COMM_ENGINE)))
+        sw_fail("%s: has no %s", path, SW_COMM_ENGINE);
     free(path);
-    return rc;
+    return engine;
 }
 
 static sw_comm *new_comm(void)
@@ -112,7 +110,8 @@ sw_comm *sw_comm_open(void)
     if (!l)
         return c;
     long long size = number(l[0]);
-    if (load(c, "libswift-mpi.so", NULL, 0)) {
+    sw_comm_engine engine = find(c, "libswift-mpi.so");
+    if (!engine || engine(c, NULL, 0)) {
         sw_fail_in("%s has started %lld processes, for which MPI is needed", l[2], size);
         free(c);
         return NULL;
@@ -121,8 +120,8 @@ sw_comm *sw_comm_open(void)
         int ranks = c->ranks;
         c->ops->close(c);
         free(c);
-        return sw_fail_null("%s has started %lld processes, MPI knows of %d: it is not told by this launcher (srun needs --mpi=pmix or "
-                            "--mpi=pmi2, mpirun must be of the MPI that this build uses)", l[2], size, ranks);
+        return sw_fail_null("%s has started %lld processes, MPI knows of %d: this launcher does not tell it (srun needs --mpi=pmix, "
+                            "mpirun must be of the MPI that this build uses)", l[2], size, ranks);
     }
     c->queue = sw_comm_queue_new(c);
     if (c->queue)
@@ -139,7 +138,9 @@ sw_comm *sw_comm_open_gpu(sw_comm *host, int device)
         return c;
     *c = (sw_comm){.rank = host->rank, .ranks = host->ranks, .local_rank = host->local_rank, .local_ranks = host->local_ranks, .ops = &one,
                    .fail = sw_fail};
-    if (!load(c, "libswift-nccl.so", host, device) && (c->queue = sw_comm_queue_new(c)))
+    /* Once NCCL begins, a rank that fails must end all: the others wait inside it. */
+    sw_comm_engine engine = find(c, "libswift-nccl.so");
+    if (!sw_comm_agree(host, engine ? 0 : -1) && !engine(c, host, device) && (c->queue = sw_comm_queue_new(c)))
         return c;
     sw_fail_in("%d ranks on GPUs need NCCL", host->ranks);
     free(c);

@@ -151,7 +151,10 @@ static void share_cores(const sw_comm *c)
         omp_set_num_threads(here > c->local_ranks ? here / c->local_ranks : 1);
 }
 
-static int train(sw_comm *comm, int n, char **shards)
+static sw_comm *comm;
+static bool entered;
+
+static int train(int n, char **shards)
 {
     if (!o.estimate && sw_comm_agree(comm, comm->rank ? 0 : prepare_out()))
         return -1;
@@ -174,20 +177,25 @@ static int train(sw_comm *comm, int n, char **shards)
 
 static int body(int n, char **shards)
 {
-    sw_comm *comm = sw_comm_open();
-    if (!comm)
+    entered = true;
+    if (!comm || sw_comm_agree(comm, 0))
         return -1;
-    int rc = check_usage();
-    if (!rc && o.estimate && comm->ranks > 1)
-        rc = sw_usage("--estimate is for one process");
-    rc = rc ? rc : train(comm, n, shards);
-    sw_comm_close(comm);
-    return rc;
+    int status = check_usage();
+    if (!status && o.estimate && comm->ranks > 1)
+        status = sw_usage("--estimate is for one process");
+    return status ? status : train(n, shards);
 }
 
 int main(int argc, char **argv)
 {
-    if (sw_comm_launched_rank() > 0)
-        sw_log_mute(true); /* what all ranks find wrong is said once */
-    return sw_main(&program, argc, argv, body);
+    int rank = sw_comm_launched_rank();
+    sw_log_mute(rank > 0); /* what all ranks find wrong is said once */
+    comm = sw_comm_open();
+    int status = sw_main(&program, argc, argv, body);
+    if (comm && !entered && status && !sw_comm_agree(comm, -1)) /* wrong usage here, perhaps not on all */
+        status = SW_EXIT_USAGE;
+    if (!comm && rank > 0)
+        sleep(1); /* launchers end all when one has failed: not before rank 0 has said why */
+    sw_comm_close(comm);
+    return status;
 }

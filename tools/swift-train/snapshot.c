@@ -105,7 +105,7 @@ cJSON *snapshot_settings(const train_run *r)
 int snapshot_compare(const cJSON *then, const cJSON *now, const char *format)
 {
     for (const cJSON *n = now->child; n; n = n->next) {
-        const cJSON *t = sw_json_get(then, n->string);
+        const cJSON *t = cJSON_GetObjectItemCaseSensitive(then, n->string);
         if (t && cJSON_Compare(t, n, true))
             continue;
         sw_buf a = {0}, b = {0};

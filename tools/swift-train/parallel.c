@@ -286,6 +286,9 @@ int parallel_open(train_parallel *p, sw_comm *comm, sw_flat *f, sw_ctx *c)
 
 void parallel_close(train_parallel *p)
 {
+    /* What was asked for still uses the buckets; every rank has asked for the same. */
+    int rc = p->host ? sw_comm_barrier(p->device) : 0;
+    (void)rc;
     if (p->device != p->host)
         sw_comm_close(p->device);
     free(p->buckets);

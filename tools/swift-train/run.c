@@ -340,6 +340,8 @@ int train_open(train_run *r, const train_options *o, sw_comm *comm, int n, char 
 
 void train_close(train_run *r)
 {
+    int rc = r->poll.asked ? sw_comm_wait(r->comm, r->poll.ticket) : 0; /* it writes to r */
+    (void)rc;
     feed_close(r->feed);
     feed_close(r->val);
     sw_tokenizer_free(r->tokenizer);

@@ -83,20 +83,22 @@ uint16_t sw_f32_to_f16(float f)
     return (uint16_t)(sign | x >> 13);
 }
 
-static float f8_to_f32(uint8_t b, int exponent_bits)
+/* OCP 8-bit floats. E5M2 is the upper half of an f16; E4M3 has no infinity and one NaN of each sign. */
+static float f8_e5m2_to_f32(uint8_t b) { return sw_f16_to_f32((uint16_t)(b << 8)); }
+
+static float f8_e4m3_to_f32(uint8_t b)
 {
-    int mantissa_bits = 7 - exponent_bits, bias = (1 << (exponent_bits - 1)) - 1;
-    int exponent = b >> mantissa_bits & ((1 << exponent_bits) - 1), mantissa = b & ((1 << mantissa_bits) - 1);
-    float v;
-    if (exponent_bits == 4 ? (b & 0x7f) == 0x7f : exponent == 31 && mantissa)
-        v = __builtin_nanf("");
-    else if (exponent_bits == 5 && exponent == 31)
-        v = __builtin_inff();
-    else if (exponent)
-        v = __builtin_ldexpf((float)((1 << mantissa_bits) + mantissa), exponent - bias - mantissa_bits);
-    else
-        v = __builtin_ldexpf((float)mantissa, 1 - bias - mantissa_bits);
-    return b & 0x80 ? -v : v;
+    uint32_t sign = (uint32_t)(b & 0x80) << 24, exponent = b >> 3 & 15, mantissa = b & 7;
+    union { uint32_t u; float f; } v;
+    if ((b & 0x7f) == 0x7f) {
+        v.u = sign | 0x7fc00000u;
+    } else if (exponent) {
+        v.u = sign | (exponent + 120) << 23 | mantissa << 20;
+    } else {
+        v.f = (float)mantissa * 0x1p-9f;
+        v.u |= sign;
+    }
+    return v.f;
 }
 
 double sw_scalar_get(const void *p, sw_dtype t, int64_t i)
@@ -112,8 +114,8 @@ double sw_scalar_get(const void *p, sw_dtype t, int64_t i)
     case SW_I64: return (double)((const int64_t *)p)[i];
     case SW_U8:
     case SW_BOOL: return ((const uint8_t *)p)[i];
-    case SW_F8_E4M3: return f8_to_f32(((const uint8_t *)p)[i], 4);
-    case SW_F8_E5M2: return f8_to_f32(((const uint8_t *)p)[i], 5);
+    case SW_F8_E4M3: return f8_e4m3_to_f32(((const uint8_t *)p)[i]);
+    case SW_F8_E5M2: return f8_e5m2_to_f32(((const uint8_t *)p)[i]);
     default: return __builtin_nan("");
     }
 }

@@ -3,37 +3,94 @@
 #include "base/json.h"
 #include "base/map.h"
 #include "base/memory.h"
+#include "store/torch_file.h"
 
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 
+enum { MOST_NAMED = 8 }; /* of a kind of problem in one message */
+
+/* One file of tensors: one of the two. */
+typedef struct shard {
+    sw_safetensors *st;
+    sw_torch *torch;
+} shard;
+
+typedef struct item {
+    const sw_entry *e;
+    size_t shard;
+} item;
+
+struct sw_checkpoint_files {
+    struct { shard *at; size_t n, cap; } shards;
+    struct { item *at; size_t n, cap; } items;
+    sw_map index; /* of items, by name */
+};
+
+/* "a, b and 3 more" */
+typedef struct name_list {
+    sw_buf text;
+    size_t n;
+} name_list;
+
+static void name_list_add(name_list *l, const char *name)
+{
+    if (l->n++ < MOST_NAMED)
+        sw_buf_printf(&l->text, "%s%s", l->text.n ? ", " : "", name);
+}
+
+static const char *name_list_text(name_list *l)
+{
+    if (l->n > MOST_NAMED)
+        sw_buf_printf(&l->text, " and %zu more", l->n - MOST_NAMED);
+    return l->text.at;
+}
+
+static bool is_torch_name(const char *name) { return sw_ends_with(name, ".bin") || sw_ends_with(name, ".pt") || sw_ends_with(name, ".pth"); }
+
+/* What a file of tensors is called when it is written again: pytorch_model-00001-of-00002.bin as safetensors. */
+static char *written_name(const char *name)
+{
+    if (!is_torch_name(name))
+        return sw_strdup(name);
+    const char *rest = sw_starts_with(name, "pytorch_model") ? name + strlen("pytorch_") : name;
+    return sw_strfmt("%.*s.safetensors", (int)(strrchr(rest, '.') - rest), rest);
+}
+
 static int open_shard(sw_checkpoint *c, const char *dir, const char *name)
 {
     char *path = dir ? sw_path_join(dir, name) : sw_strdup(name);
-    sw_safetensors *s = sw_st_open(path);
+    shard s = {0};
+    if (is_torch_name(name))
+        s.torch = sw_torch_open(path);
+    else
+        s.st = sw_st_open(path);
     free(path);
-    if (!s)
+    if (!s.torch && !s.st)
         return -1;
-    c->shards = sw_realloc(c->shards, (c->n_shards + 1) * sizeof *c->shards);
+    SW_PUSH(c->files->shards, s);
     c->shard_names = sw_realloc(c->shard_names, (c->n_shards + 1) * sizeof *c->shard_names);
-    c->shards[c->n_shards] = s;
-    c->shard_names[c->n_shards++] = sw_strdup(name);
+    c->shard_names[c->n_shards++] = written_name(name);
     return 0;
 }
+
+static const sw_entry *find_in(const shard *s, const char *name) { return s->st ? sw_st_find(s->st, name) : sw_torch_find(s->torch, name); }
 
 static int by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
 /* model.safetensors.index.json: {"weight_map": {tensor: file}}. Every file must be there and hold what is said. */
-static int open_index(sw_checkpoint *c, const char *dir, const char *index_path)
+static int open_index(sw_checkpoint *c, const char *dir, const char *index_name)
 {
+    char *index_path = sw_path_join(dir, index_name);
     cJSON *index = sw_json_load(index_path);
-    if (!index)
-        return -1;
     const cJSON *map = sw_json_get(index, "weight_map");
     struct { char **at; size_t n, cap; } files = {0};
+    name_list missing = {0}, misplaced = {0};
     sw_map seen = {0};
-    int rc = cJSON_IsObject(map) && map->child ? 0 : sw_fail("%s: \"weight_map\": an object of tensor names is needed", index_path);
+    int rc = index ? 0 : -1;
+    if (!rc && (!cJSON_IsObject(map) || !map->child))
+        rc = sw_fail("%s: \"weight_map\": an object of tensor names is needed", index_path);
     for (const cJSON *v = rc ? NULL : map->child; v && !rc; v = v->next) {
         if (!cJSON_IsString(v) || !*v->valuestring || strchr(v->valuestring, '/'))
             rc = sw_fail("%s: \"weight_map\": \"%s\" has no plain file name", index_path, v->string);
@@ -45,67 +102,122 @@ static int open_index(sw_checkpoint *c, const char *dir, const char *index_path)
     if (files.n)
         qsort(files.at, files.n, sizeof *files.at, by_name);
     for (size_t i = 0; i < files.n; i++) {
-        if (!rc && open_shard(c, dir, files.at[i]))
-            rc = sw_fail_in("%s names a shard that cannot be read", index_path);
+        char *path = sw_path_join(dir, files.at[i]);
+        if (!sw_is_file(path))
+            name_list_add(&missing, files.at[i]);
         sw_map_puts(&seen, files.at[i], (int64_t)i);
+        free(path);
+    }
+    if (!rc && missing.n)
+        rc = sw_fail("%s: of the %zu files that it names %zu are missing: %s", index_path, files.n, missing.n, name_list_text(&missing));
+    for (size_t i = 0; i < files.n; i++) {
+        if (!rc && open_shard(c, dir, files.at[i]))
+            rc = sw_fail_in("%s names a file that cannot be read", index_path);
         free(files.at[i]);
     }
-    for (const cJSON *v = rc ? NULL : map->child; v && !rc; v = v->next)
-        if (!sw_st_find(c->shards[sw_map_gets(&seen, v->valuestring, 0)], v->string))
-            rc = sw_fail("%s: the tensor %s is not in %s", index_path, v->string, v->valuestring);
+    for (const cJSON *v = rc ? NULL : map->child; v; v = v->next)
+        if (!find_in(&c->files->shards.at[sw_map_gets(&seen, v->valuestring, 0)], v->string)) {
+            char *text = sw_strfmt("%s (in %s)", v->string, v->valuestring);
+            name_list_add(&misplaced, text);
+            free(text);
+        }
+    if (misplaced.n)
+        rc = sw_fail("%s: %zu tensors are not where it says: %s", index_path, misplaced.n, name_list_text(&misplaced));
+    sw_buf_free(&missing.text);
+    sw_buf_free(&misplaced.text);
     free(files.at);
     sw_map_free(&seen);
     cJSON_Delete(index);
+    free(index_path);
     return rc;
 }
 
-static int open_only_file(sw_checkpoint *c, const char *dir)
+/* The only file of a suffix in a folder; NULL with how many there are. A model in several GGUF files is its first. */
+static char *only_file(const char *dir, const char *suffix, size_t *n)
 {
     DIR *d = opendir(dir);
-    if (!d)
-        return sw_fail_errno("%s", dir);
     char *found = NULL;
-    size_t n = 0;
-    for (struct dirent *e; (e = readdir(d));)
-        if (sw_ends_with(e->d_name, ".safetensors") && n++ == 0)
+    *n = 0;
+    for (struct dirent *e; d && (e = readdir(d));) {
+        const char *of = sw_ends_with(e->d_name, ".gguf") ? strstr(e->d_name, "-of-") : NULL;
+        bool later = of && of - e->d_name > 6 && of[-6] == '-' && memcmp(of - 5, "00001", 5);
+        if (sw_ends_with(e->d_name, suffix) && e->d_name[0] != '.' && !later && (*n)++ == 0)
             found = sw_strdup(e->d_name);
-    closedir(d);
-    int rc = n == 1 ? open_shard(c, dir, found)
-                    : sw_fail("%s: holds %s; a model.safetensors, or model.safetensors.index.json with shards, is needed", dir,
-                              n ? "several .safetensors files and no index" : "no .safetensors file");
+    }
+    if (d)
+        closedir(d);
+    if (*n == 1)
+        return found;
     free(found);
-    return rc;
+    return NULL;
+}
+
+static int open_gguf(sw_checkpoint *c) { return (c->gguf = sw_gguf_open(c->path)) ? 0 : -1; }
+
+/* Without the usual names: the only file of the first kind that there is. */
+static int open_only_file(sw_checkpoint *c, const char *dir)
+{
+    static const char *const kinds[] = {".safetensors", ".gguf", ".pth"};
+    for (size_t k = 0; k < SW_COUNT(kinds); k++) {
+        size_t n;
+        char *name = only_file(dir, kinds[k], &n);
+        int rc = 0;
+        if (name && k == 1) {
+            char *path = sw_path_join(dir, name);
+            free(c->path);
+            c->path = path;
+            rc = open_gguf(c);
+        } else if (name) {
+            rc = open_shard(c, dir, name);
+        } else if (n) {
+            rc = k == 1 ? sw_fail("%s: holds %zu GGUF files; name the one that is meant", dir, n)
+                        : sw_fail("%s: holds several %s files and no index; model.safetensors.index.json says which tensor is where", dir, kinds[k]);
+        }
+        free(name);
+        if (n)
+            return rc;
+    }
+    return sw_fail("%s: holds no weights; model.safetensors, shards with model.safetensors.index.json, pytorch_model.bin (also with an "
+                   "index) or a GGUF file is needed", dir);
 }
 
 static int open_folder(sw_checkpoint *c, const char *dir)
 {
-    char *config = sw_path_join(dir, "config.json"), *index = sw_path_join(dir, "model.safetensors.index.json");
-    char *single = sw_path_join(dir, "model.safetensors");
+    static const struct { const char *name; bool index; } usual[] = {
+        {"model.safetensors.index.json", true}, {"model.safetensors", false}, {"pytorch_model.bin.index.json", true}, {"pytorch_model.bin", false}};
+    char *config = sw_path_join(dir, "config.json");
     int rc = 0;
     if (sw_is_file(config) && !(c->config = sw_json_load(config)))
         rc = -1;
-    if (!rc)
-        rc = sw_is_file(index) ? open_index(c, dir, index) : sw_is_file(single) ? open_shard(c, dir, "model.safetensors") : open_only_file(c, dir);
     free(config);
-    free(index);
-    free(single);
-    return rc;
+    if (rc)
+        return rc;
+    for (size_t k = 0; k < SW_COUNT(usual); k++) {
+        char *path = sw_path_join(dir, usual[k].name);
+        bool there = sw_is_file(path);
+        free(path);
+        if (there)
+            return usual[k].index ? open_index(c, dir, usual[k].name) : open_shard(c, dir, usual[k].name);
+    }
+    return open_only_file(c, dir);
 }
 
-static int check_duplicates(const sw_checkpoint *c)
+static int list_items(sw_checkpoint *c)
 {
-    sw_map seen = {0};
-    int rc = 0;
-    for (size_t s = 0; s < c->n_shards && !rc; s++)
-        for (size_t i = 0; i < sw_st_count(c->shards[s]) && !rc; i++) {
-            const char *name = sw_st_at(c->shards[s], i)->name;
-            int64_t other = sw_map_gets(&seen, name, -1);
+    struct sw_checkpoint_files *f = c->files;
+    for (size_t s = 0; s < f->shards.n; s++) {
+        size_t n = f->shards.at[s].st ? sw_st_count(f->shards.at[s].st) : sw_torch_count(f->shards.at[s].torch);
+        for (size_t i = 0; i < n; i++) {
+            item it = {f->shards.at[s].st ? sw_st_at(f->shards.at[s].st, i) : sw_torch_at(f->shards.at[s].torch, i), s};
+            int64_t other = sw_map_gets(&f->index, it.e->name, -1);
             if (other >= 0)
-                rc = sw_fail("%s: the tensor %s is in %s and in %s", c->path, name, c->shard_names[other], c->shard_names[s]);
-            sw_map_puts(&seen, name, (int64_t)s);
+                return sw_fail("%s: the tensor %s is in %s and in %s", c->path, it.e->name, c->shard_names[f->items.at[other].shard],
+                               c->shard_names[s]);
+            sw_map_puts(&f->index, it.e->name, (int64_t)f->items.n);
+            SW_PUSH(f->items, it);
         }
-    sw_map_free(&seen);
-    return rc;
+    }
+    return 0;
 }
 
 sw_checkpoint *sw_checkpoint_open(const char *model)
@@ -115,14 +227,18 @@ sw_checkpoint *sw_checkpoint_open(const char *model)
         return NULL;
     sw_checkpoint *c = SW_NEW(sw_checkpoint);
     c->path = path;
+    c->files = SW_NEW(struct sw_checkpoint_files);
     int rc;
-    if (sw_is_dir(path))
-        rc = open_folder(c, path);
-    else if (sw_ends_with(path, ".safetensors"))
+    if (sw_is_dir(path)) {
+        char *dir = sw_strdup(path); /* c->path may change */
+        rc = open_folder(c, dir);
+        free(dir);
+    } else if (sw_ends_with(path, ".safetensors") || is_torch_name(path)) {
         rc = open_shard(c, NULL, path);
-    else
-        rc = (c->gguf = sw_gguf_open(path)) ? 0 : -1;
-    if (rc || (c->n_shards > 1 && check_duplicates(c))) {
+    } else {
+        rc = open_gguf(c);
+    }
+    if (rc || list_items(c)) {
         sw_checkpoint_close(c);
         return NULL;
     }
@@ -134,201 +250,36 @@ void sw_checkpoint_close(sw_checkpoint *c)
     if (!c)
         return;
     for (size_t i = 0; i < c->n_shards; i++) {
-        sw_st_close(c->shards[i]);
+        sw_st_close(c->files->shards.at[i].st);
+        sw_torch_close(c->files->shards.at[i].torch);
         free(c->shard_names[i]);
     }
-    if (c->gguf)
-        sw_gguf_close(c->gguf);
-    free(c->shards);
+    sw_gguf_close(c->gguf);
+    free(c->files->shards.at);
+    free(c->files->items.at);
+    sw_map_free(&c->files->index);
+    free(c->files);
     free(c->shard_names);
     cJSON_Delete(c->config);
     free(c->path);
     free(c);
 }
 
-size_t sw_checkpoint_count(const sw_checkpoint *c)
-{
-    size_t n = c->gguf ? sw_gguf_tensor_count(c->gguf) : 0;
-    for (size_t i = 0; i < c->n_shards; i++)
-        n += sw_st_count(c->shards[i]);
-    return n;
-}
+size_t sw_checkpoint_count(const sw_checkpoint *c) { return c->gguf ? sw_gguf_tensor_count(c->gguf) : c->files->items.n; }
 
-size_t sw_checkpoint_shard_of(const sw_checkpoint *c, size_t i)
-{
-    size_t s = 0;
-    while (s + 1 < c->n_shards && i >= sw_st_count(c->shards[s]))
-        i -= sw_st_count(c->shards[s++]);
-    return s;
-}
+size_t sw_checkpoint_shard_of(const sw_checkpoint *c, size_t i) { return c->gguf ? 0 : c->files->items.at[i].shard; }
 
 const sw_entry *sw_checkpoint_at(const sw_checkpoint *c, size_t i)
 {
     if (c->gguf)
         return sw_gguf_tensor_at(c->gguf, i);
-    for (size_t s = 0; s < c->n_shards; s++) {
-        if (i < sw_st_count(c->shards[s]))
-            return sw_st_at(c->shards[s], i);
-        i -= sw_st_count(c->shards[s]);
-    }
-    return NULL;
+    return i < c->files->items.n ? c->files->items.at[i].e : NULL;
 }
 
 const sw_entry *sw_checkpoint_find(const sw_checkpoint *c, const char *name)
 {
     if (c->gguf)
         return sw_gguf_tensor(c->gguf, name);
-    const sw_entry *e = NULL;
-    for (size_t s = 0; s < c->n_shards && !e; s++)
-        e = sw_st_find(c->shards[s], name);
-    return e;
-}
-
-/* ---- writing */
-
-typedef struct declared {
-    char *name, *shard;
-    sw_dtype dtype;
-    int ndim;
-    int64_t shape[SW_MAX_DIMS];
-    size_t bytes;
-} declared;
-
-struct sw_checkpoint_writer {
-    char *dir;
-    size_t limit, total, next, n_shards;
-    bool open;
-    sw_st_writer *current;
-    struct { declared *at; size_t n, cap; } tensors;
-};
-
-sw_checkpoint_writer *sw_checkpoint_writer_new(const char *dir, size_t max_shard_bytes)
-{
-    sw_checkpoint_writer *w = SW_NEW(sw_checkpoint_writer);
-    w->dir = sw_strdup(dir);
-    w->limit = max_shard_bytes;
-    return w;
-}
-
-void sw_checkpoint_declare(sw_checkpoint_writer *w, const char *name, sw_dtype dtype, int ndim, const int64_t *shape, const char *shard)
-{
-    sw_tensor t = sw_tensor_of(NULL, dtype, ndim, shape);
-    declared d = {.name = sw_strdup(name), .shard = shard ? sw_strdup(shard) : NULL, .dtype = dtype, .ndim = ndim, .bytes = sw_tensor_bytes(&t)};
-    memcpy(d.shape, shape, (size_t)ndim * sizeof *shape);
-    w->total += d.bytes;
-    SW_PUSH(w->tensors, d);
-}
-
-/* Tensors without a file name fill shards in the order of declaration; names need their count first. */
-static void assign_shards(sw_checkpoint_writer *w)
-{
-    size_t *number = SW_NEW_ARRAY(size_t, w->tensors.n), shards = 1, used = 0;
-    for (size_t i = 0; i < w->tensors.n; i++) {
-        size_t bytes = w->tensors.at[i].bytes;
-        if (w->limit && used && used + bytes > w->limit) {
-            shards++;
-            used = 0;
-        }
-        used += bytes;
-        number[i] = shards;
-    }
-    for (size_t i = 0; i < w->tensors.n; i++)
-        if (!w->tensors.at[i].shard)
-            w->tensors.at[i].shard = shards == 1 ? sw_strdup("model.safetensors")
-                                                 : sw_strfmt("model-%05zu-of-%05zu.safetensors", number[i], shards);
-    free(number);
-    w->open = true;
-}
-
-static int next_shard(sw_checkpoint_writer *w)
-{
-    if (w->current) {
-        sw_st_writer *done = w->current;
-        w->current = NULL;
-        if (sw_st_writer_commit(done))
-            return -1;
-    }
-    if (w->next == w->tensors.n)
-        return 0;
-    const char *shard = w->tensors.at[w->next].shard;
-    w->current = sw_st_writer_new();
-    w->n_shards++;
-    sw_st_set_metadata(w->current, "format", "pt");
-    for (size_t i = w->next; i < w->tensors.n && !strcmp(w->tensors.at[i].shard, shard); i++)
-        sw_st_declare(w->current, w->tensors.at[i].name, w->tensors.at[i].dtype, w->tensors.at[i].ndim, w->tensors.at[i].shape);
-    char *path = sw_path_join(w->dir, shard);
-    int rc = sw_st_writer_open(w->current, path);
-    free(path);
-    return rc;
-}
-
-int sw_checkpoint_write(sw_checkpoint_writer *w, const void *bytes, size_t n)
-{
-    if (!w->open)
-        assign_shards(w);
-    if (w->next == w->tensors.n || n != w->tensors.at[w->next].bytes)
-        return sw_fail("%s: more or other bytes than were declared", w->dir);
-    const char *shard = w->tensors.at[w->next].shard;
-    if ((w->next == 0 || strcmp(shard, w->tensors.at[w->next - 1].shard)) && next_shard(w))
-        return -1;
-    w->next++;
-    return sw_st_write(w->current, bytes, n);
-}
-
-static int write_index(const sw_checkpoint_writer *w)
-{
-    cJSON *o = cJSON_CreateObject(), *meta = cJSON_AddObjectToObject(o, "metadata"), *map = cJSON_AddObjectToObject(o, "weight_map");
-    cJSON_AddNumberToObject(meta, "total_size", (double)w->total);
-    for (size_t i = 0; i < w->tensors.n; i++)
-        cJSON_AddStringToObject(map, w->tensors.at[i].name, w->tensors.at[i].shard);
-    sw_buf b = {0};
-    sw_json_print_pretty(&b, o);
-    char *path = sw_path_join(w->dir, "model.safetensors.index.json");
-    int rc = sw_write_file(path, b.at, b.n);
-    free(path);
-    sw_buf_free(&b);
-    cJSON_Delete(o);
-    return rc;
-}
-
-int sw_checkpoint_writer_finish(sw_checkpoint_writer *w)
-{
-    int rc = w->next == w->tensors.n ? next_shard(w) : sw_fail("%s: %zu tensors were declared, %zu written", w->dir, w->tensors.n, w->next);
-    if (!rc && w->n_shards > 1)
-        rc = write_index(w);
-    sw_checkpoint_writer_abort(w);
-    return rc;
-}
-
-void sw_checkpoint_writer_abort(sw_checkpoint_writer *w)
-{
-    if (!w)
-        return;
-    if (w->current)
-        sw_st_writer_abort(w->current);
-    for (size_t i = 0; i < w->tensors.n; i++) {
-        free(w->tensors.at[i].name);
-        free(w->tensors.at[i].shard);
-    }
-    free(w->tensors.at);
-    free(w->dir);
-    free(w);
-}
-
-int sw_checkpoint_copy_companions(const char *from, const char *to, bool with_config)
-{
-    static const char *const names[] = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
-                                        "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "chat_template.json",
-                                        "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt", "preprocessor_config.json"};
-    for (size_t i = with_config ? 0 : 1; i < SW_COUNT(names); i++) {
-        char *source = sw_path_join(from, names[i]), *target = sw_path_join(to, names[i]);
-        sw_buf b = {0};
-        int rc = sw_is_file(source) && (sw_read_file(source, &b) || sw_write_file(target, b.at ? b.at : "", b.n)) ? -1 : 0;
-        sw_buf_free(&b);
-        free(source);
-        free(target);
-        if (rc)
-            return rc;
-    }
-    return 0;
+    int64_t i = sw_map_gets(&c->files->index, name, -1);
+    return i < 0 ? NULL : c->files->items.at[i].e;
 }

@@ -1,5 +1,6 @@
-/* One view over a model's files: a Hugging Face folder (one safetensors file, or shards with an index), a single
- * safetensors file, a GGUF file, or a hub id found in the local cache. Opening maps and checks; no tensor is copied. */
+/* One view over a model's files: a Hugging Face folder (safetensors, or pytorch_model.bin as torch.save wrote it; one file, or
+ * several with an index), a single such file, a GGUF file (also one in several parts), or a hub id (store/hub.h). Opening maps
+ * and checks: no tensor is copied, except those of torch files that cannot be used as they lie. */
 #ifndef SW_STORE_CHECKPOINT_H
 #define SW_STORE_CHECKPOINT_H
 
@@ -10,9 +11,9 @@ typedef struct sw_checkpoint {
     char *path;             /* folder or file that was opened */
     cJSON *config;          /* config.json, or NULL (GGUF, bare file) */
     sw_gguf *gguf;          /* or NULL */
-    sw_safetensors **shards;
-    char **shard_names;     /* file names within the folder, in order */
+    char **shard_names;     /* of files within the folder, in order; as a writer of safetensors calls them */
     size_t n_shards;
+    struct sw_checkpoint_files *files;
 } sw_checkpoint;
 
 sw_checkpoint *sw_checkpoint_open(const char *model) SW_MUST_CHECK;

@@ -1,4 +1,4 @@
-#include "store/gguf.h"
+#include "store/gguf_format.h"
 
 #include "base/map.h"
 #include "base/memory.h"
@@ -8,14 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "model files are mapped as they lie: little-endian machines only"
-#endif
+enum { MAX_ALIGNMENT = 1 << 20 };
 
-enum { TYPES = SW_GGUF_F64 + 1, MAX_GGUF_DIMS = 4, DEFAULT_ALIGNMENT = 32, MAX_ALIGNMENT = 1 << 20 };
-
-static const uint8_t scalar_bytes[TYPES] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
-static const char *const type_words[TYPES] = {"a number", "a number", "a number", "a number", "a number",
+static const char *const type_words[SW_GGUF_TYPES] = {"a number", "a number", "a number", "a number", "a number",
                                               "a number", "a number", "a bool",   "a string", "an array",
                                               "a number", "a number", "a number"};
 
@@ -38,9 +33,9 @@ struct sw_gguf {
     struct { sw_entry *at; size_t n, cap; } tensors;
     sw_map keys, names;
     sw_arena text, copies;
+    sw_gguf **parts; /* the other files of a split model, in order; its tensors are listed here, too */
+    size_t n_parts;
 };
-
-/* ---- reading */
 
 typedef struct cursor {
     const uint8_t *at;
@@ -106,13 +101,13 @@ static int take_array(cursor *c, sw_gguf_value *v)
     uint32_t item;
     if (take_u32(c, &item) || take_u64(c, &v->count))
         return -1;
-    if (item >= TYPES)
+    if (item >= SW_GGUF_TYPES)
         return sw_fail("items of the unknown type %u", item);
     if (item == SW_GGUF_ARRAY)
         return sw_fail("arrays of arrays are not allowed");
     v->item = (sw_gguf_type)item;
     v->at = c->at;
-    size_t least = item == SW_GGUF_STR ? 8 : scalar_bytes[item];
+    size_t least = item == SW_GGUF_STR ? 8 : sw_gguf_scalar_bytes[item];
     if (v->count > c->left / least)
         return sw_fail("an array of %" PRIu64 " items is announced, only %zu bytes are left", v->count, c->left);
     if (item != SW_GGUF_STR)
@@ -136,11 +131,11 @@ static int take_value(sw_gguf *g, cursor *c)
     v.key = key;
     if (take_u32(c, &type))
         return sw_fail_in("%s", key);
-    if (type >= TYPES)
+    if (type >= SW_GGUF_TYPES)
         return sw_fail("%s: a value of the unknown type %u", key, type);
     v.type = (sw_gguf_type)type;
     v.at = c->at;
-    if (type == SW_GGUF_ARRAY ? take_array(c, &v) : type == SW_GGUF_STR ? take_span(c, &s) : take(c, scalar_bytes[type], &v.at))
+    if (type == SW_GGUF_ARRAY ? take_array(c, &v) : type == SW_GGUF_STR ? take_span(c, &s) : take(c, sw_gguf_scalar_bytes[type], &v.at))
         return sw_fail_in("%s", key);
     if (sw_map_gets(&g->keys, key, -1) >= 0)
         return sw_fail("%s: the key is there twice", key);
@@ -159,14 +154,14 @@ static int take_tensor(sw_gguf *g, cursor *c, extent *where)
     sw_entry e = {.file = &g->map};
     uint32_t ndim, type;
     uint64_t dim, offset;
-    int64_t shape[MAX_GGUF_DIMS];
+    int64_t shape[SW_GGUF_MAX_DIMS];
     size_t bytes;
     if (take_name(g, c, &e.name))
         return sw_fail_in("name of tensor %zu", g->tensors.n);
     if (take_u32(c, &ndim))
         return sw_fail_in("tensor '%s'", e.name);
-    if (ndim > MAX_GGUF_DIMS)
-        return sw_fail("tensor '%s': %u dimensions, at most %d are allowed", e.name, ndim, MAX_GGUF_DIMS);
+    if (ndim > SW_GGUF_MAX_DIMS)
+        return sw_fail("tensor '%s': %u dimensions, at most %d are allowed", e.name, ndim, SW_GGUF_MAX_DIMS);
     for (uint32_t i = 0; i < ndim; i++) {
         if (take_u64(c, &dim))
             return sw_fail_in("tensor '%s'", e.name);
@@ -243,7 +238,7 @@ static int parse(sw_gguf *g)
     for (uint64_t i = 0; i < values; i++)
         if (take_value(g, &c))
             return -1;
-    if (sw_gguf_i64(g, "general.alignment", 8, MAX_ALIGNMENT, DEFAULT_ALIGNMENT, &alignment))
+    if (sw_gguf_i64(g, "general.alignment", 8, MAX_ALIGNMENT, SW_GGUF_ALIGNMENT, &alignment))
         return -1;
     if (alignment & (alignment - 1))
         return sw_fail("general.alignment is %" PRId64 ", a power of two is needed", alignment);
@@ -270,13 +265,88 @@ static sw_gguf *finish(sw_gguf *g, int rc)
     return NULL;
 }
 
-sw_gguf *sw_gguf_open(const char *path)
+static sw_gguf *open_file(const char *path)
 {
     sw_gguf *g = SW_NEW(sw_gguf);
     g->path = sw_strdup(path);
     int rc = sw_map_file(path, &g->map);
     g->mapped = !rc;
     return finish(g, rc);
+}
+
+/* ---- models in several files: NAME-00001-of-0000N.gguf has the metadata and says split.count; each says its split.no */
+
+/* The name of part i (from 0) beside a part's own; NULL where that has no name of a part. Caller frees. */
+static char *part_path(const char *path, int64_t i, int64_t count)
+{
+    char *tail = sw_strfmt("-of-%05" PRId64 ".gguf", count);
+    size_t n = strlen(path), t = strlen(tail);
+    char *out = n > t + 6 && sw_ends_with(path, tail) && path[n - t - 6] == '-'
+                    ? sw_strfmt("%.*s-%05" PRId64 "%s", (int)(n - t - 6), path, i + 1, tail)
+                    : sw_fail_null("%s: is one of %" PRId64 " files, of which the first must be named NAME-00001%s", path, count, tail);
+    free(tail);
+    return out;
+}
+
+static int split_of(const sw_gguf *g, int64_t *no, int64_t *count)
+{
+    return sw_gguf_i64(g, "split.count", 0, 99999, 0, count) || sw_gguf_i64(g, "split.no", 0, 99999, 0, no) ? -1 : 0;
+}
+
+static int add_part(sw_gguf *g, sw_gguf *part, int64_t i, int64_t count)
+{
+    int64_t no, total;
+    if (split_of(part, &no, &total))
+        return -1;
+    if (no != i || total != count)
+        return sw_fail("%s: says that it is part %" PRId64 " of %" PRId64 ", its name and %s make it part %" PRId64 " of %" PRId64, part->path,
+                       no + 1, total, g->path, i + 1, count);
+    for (size_t k = 0; k < part->tensors.n; k++) {
+        if (sw_map_gets(&g->names, part->tensors.at[k].name, -1) >= 0)
+            return sw_fail("%s: tensor '%s' is in an earlier part, too", part->path, part->tensors.at[k].name);
+        sw_map_puts(&g->names, part->tensors.at[k].name, (int64_t)g->tensors.n);
+        SW_PUSH(g->tensors, part->tensors.at[k]);
+    }
+    return 0;
+}
+
+static int open_parts(sw_gguf *g, int64_t count)
+{
+    int64_t tensors;
+    g->parts = SW_NEW_ARRAY(sw_gguf *, (size_t)count);
+    for (int64_t i = 1; i < count; i++) {
+        char *path = part_path(g->path, i, count);
+        sw_gguf *part = path ? open_file(path) : NULL;
+        free(path);
+        if (!part)
+            return sw_fail_in("part %" PRId64 " of %" PRId64, i + 1, count);
+        g->parts[g->n_parts++] = part;
+        if (add_part(g, part, i, count))
+            return -1;
+    }
+    if (sw_gguf_i64(g, "split.tensors.count", 0, INT64_MAX, (int64_t)g->tensors.n, &tensors))
+        return -1;
+    return tensors == (int64_t)g->tensors.n ? 0 : sw_fail("%s: %" PRId64 " tensors are announced, its parts hold %zu", g->path, tensors, g->tensors.n);
+}
+
+sw_gguf *sw_gguf_open(const char *path)
+{
+    int64_t no = 0, count = 0;
+    sw_gguf *g = open_file(path);
+    int rc = g ? split_of(g, &no, &count) : -1;
+    if (!rc && count > 1 && no > 0) { /* whichever part is named, the model is the whole */
+        char *first = part_path(path, 0, count);
+        sw_gguf_close(g);
+        g = first ? open_file(first) : NULL;
+        free(first);
+        rc = g ? split_of(g, &no, &count) : -1;
+        if (!rc && no)
+            rc = sw_fail("%s: says that it is part %" PRId64 ", the first is needed", g->path, no + 1);
+    }
+    if (!rc && (count <= 1 || !open_parts(g, count)))
+        return g;
+    sw_gguf_close(g);
+    return NULL;
 }
 
 sw_gguf *sw_gguf_from_bytes(const void *bytes, size_t n, const char *name)
@@ -291,6 +361,9 @@ void sw_gguf_close(sw_gguf *g)
 {
     if (!g)
         return;
+    for (size_t i = 0; i < g->n_parts; i++)
+        sw_gguf_close(g->parts[i]);
+    free(g->parts);
     if (g->mapped)
         sw_unmap_file(&g->map);
     free(g->values.at);
@@ -327,7 +400,7 @@ static bool scalar(sw_gguf_type type, const uint8_t *at, double *f, int64_t *i, 
     union { uint8_t u8; int8_t i8; uint16_t u16; int16_t i16; uint32_t u32; int32_t i32; uint64_t u64; int64_t i64; float f32; double f64; } v;
     if (type == SW_GGUF_STR || type == SW_GGUF_ARRAY)
         return false;
-    memcpy(&v, at, scalar_bytes[type]);
+    memcpy(&v, at, sw_gguf_scalar_bytes[type]);
     *is_whole = true;
     switch (type) {
     case SW_GGUF_U8: *i = v.u8; break;
@@ -386,17 +459,10 @@ int sw_gguf_bool(const sw_gguf *g, const char *key, bool missing, bool *out)
     return 0;
 }
 
-static sw_span span_at(const uint8_t *at)
-{
-    uint64_t n;
-    memcpy(&n, at, 8);
-    return (sw_span){(const char *)at + 8, (size_t)n};
-}
-
 sw_span sw_gguf_str(const sw_gguf *g, const char *key)
 {
     const sw_gguf_value *v = sw_gguf_find(g, key);
-    return v && v->type == SW_GGUF_STR ? span_at(v->at) : (sw_span){0};
+    return v && v->type == SW_GGUF_STR ? sw_gguf_span_at(v->at) : (sw_span){0};
 }
 
 sw_gguf_iter sw_gguf_items(const sw_gguf_value *v) { return (sw_gguf_iter){.v = v, .at = v ? v->at : NULL}; }
@@ -407,7 +473,7 @@ bool sw_gguf_next_str(sw_gguf_iter *it, sw_span *out)
 {
     if (!more(it) || it->v->item != SW_GGUF_STR)
         return false;
-    *out = span_at(it->at);
+    *out = sw_gguf_span_at(it->at);
     it->at += 8 + out->n;
     it->i++;
     return true;
@@ -419,215 +485,7 @@ bool sw_gguf_next_f64(sw_gguf_iter *it, double *out)
     bool is_whole;
     if (!more(it) || !scalar(it->v->item, it->at, out, &i, &is_whole))
         return false;
-    it->at += scalar_bytes[it->v->item];
+    it->at += sw_gguf_scalar_bytes[it->v->item];
     it->i++;
     return true;
-}
-
-/* ---- writing */
-
-struct sw_gguf_writer {
-    sw_buf values, tensors;
-    uint64_t n_values;
-    sw_map keys, names;
-    struct { size_t *at; size_t n, cap; } sizes;
-    uint64_t offset;      /* of the next declared tensor */
-    size_t current, done; /* the tensor that bytes are wanted for, and how many it has */
-    char *bad;
-    sw_outfile out;
-};
-
-sw_gguf_writer *sw_gguf_writer_new(void) { return SW_NEW(sw_gguf_writer); }
-
-static void put_text(sw_buf *b, const char *s, size_t n)
-{
-    uint64_t length = n;
-    sw_buf_add(b, &length, 8);
-    if (n)
-        sw_buf_add(b, s, n);
-}
-
-static void put_key(sw_gguf_writer *w, const char *key, sw_gguf_type type)
-{
-    uint32_t t = type;
-    if (sw_map_gets(&w->keys, key, -1) >= 0 && !w->bad)
-        w->bad = sw_strfmt("%s: the key is given twice", key);
-    sw_map_puts(&w->keys, key, 1);
-    put_text(&w->values, key, strlen(key));
-    sw_buf_add(&w->values, &t, 4);
-    w->n_values++;
-}
-
-static void put_scalar(sw_gguf_writer *w, const char *key, sw_gguf_type type, const void *v)
-{
-    put_key(w, key, type);
-    sw_buf_add(&w->values, v, scalar_bytes[type]);
-}
-
-void sw_gguf_put_u32(sw_gguf_writer *w, const char *key, uint32_t v) { put_scalar(w, key, SW_GGUF_U32, &v); }
-void sw_gguf_put_u64(sw_gguf_writer *w, const char *key, uint64_t v) { put_scalar(w, key, SW_GGUF_U64, &v); }
-void sw_gguf_put_f32(sw_gguf_writer *w, const char *key, float v) { put_scalar(w, key, SW_GGUF_F32, &v); }
-void sw_gguf_put_bool(sw_gguf_writer *w, const char *key, bool v) { put_scalar(w, key, SW_GGUF_BOOL, &(uint8_t){v}); }
-
-void sw_gguf_put_str(sw_gguf_writer *w, const char *key, const char *s, size_t n)
-{
-    put_key(w, key, SW_GGUF_STR);
-    put_text(&w->values, s, n);
-}
-
-static void put_array_head(sw_gguf_writer *w, const char *key, sw_gguf_type item, uint64_t count)
-{
-    uint32_t t = item;
-    put_key(w, key, SW_GGUF_ARRAY);
-    sw_buf_add(&w->values, &t, 4);
-    sw_buf_add(&w->values, &count, 8);
-}
-
-void sw_gguf_put_array(sw_gguf_writer *w, const char *key, sw_gguf_type item, uint64_t count, const void *items)
-{
-    put_array_head(w, key, item, count);
-    if (count)
-        sw_buf_add(&w->values, items, (size_t)count * scalar_bytes[item]);
-}
-
-void sw_gguf_put_strs(sw_gguf_writer *w, const char *key, uint64_t count, const sw_span *items)
-{
-    put_array_head(w, key, SW_GGUF_STR, count);
-    for (uint64_t i = 0; i < count; i++)
-        put_text(&w->values, items[i].at, items[i].n);
-}
-
-void sw_gguf_put_copy(sw_gguf_writer *w, const sw_gguf_value *v)
-{
-    if (!strcmp(v->key, "general.alignment"))
-        return;
-    if (v->type == SW_GGUF_STR) {
-        sw_span s = span_at(v->at);
-        sw_gguf_put_str(w, v->key, s.at, s.n);
-    } else if (v->type != SW_GGUF_ARRAY) {
-        put_scalar(w, v->key, v->type, v->at);
-    } else if (v->item != SW_GGUF_STR) {
-        sw_gguf_put_array(w, v->key, v->item, v->count, v->at);
-    } else {
-        sw_gguf_iter it = sw_gguf_items(v);
-        sw_span s;
-        put_array_head(w, v->key, SW_GGUF_STR, v->count);
-        while (sw_gguf_next_str(&it, &s))
-            put_text(&w->values, s.at, s.n);
-    }
-}
-
-static size_t padding(uint64_t n) { return (size_t)(-n & (DEFAULT_ALIGNMENT - 1)); }
-
-void sw_gguf_declare(sw_gguf_writer *w, const char *name, sw_dtype dtype, int ndim, const int64_t *shape)
-{
-    size_t bytes = 0;
-    if (w->bad)
-        return;
-    if (sw_dtypes[dtype].gguf < 0)
-        w->bad = sw_strfmt("tensor '%s': GGUF has no type for %s", name, sw_dtypes[dtype].name);
-    else if (ndim > MAX_GGUF_DIMS)
-        w->bad = sw_strfmt("tensor '%s': %d dimensions, GGUF has at most %d", name, ndim, MAX_GGUF_DIMS);
-    else if (sw_shape_bytes(dtype, ndim, shape, &bytes))
-        w->bad = sw_strfmt("tensor '%s': %s", name, sw_error());
-    else if (sw_map_gets(&w->names, name, -1) >= 0)
-        w->bad = sw_strfmt("tensor '%s' is given twice", name);
-    if (w->bad)
-        return;
-    sw_map_puts(&w->names, name, 1);
-    put_text(&w->tensors, name, strlen(name));
-    sw_buf_add(&w->tensors, &(uint32_t){(uint32_t)ndim}, 4);
-    for (int i = ndim - 1; i >= 0; i--)
-        sw_buf_add(&w->tensors, &(uint64_t){(uint64_t)shape[i]}, 8);
-    sw_buf_add(&w->tensors, &(uint32_t){(uint32_t)sw_dtypes[dtype].gguf}, 4);
-    sw_buf_add(&w->tensors, &w->offset, 8);
-    SW_PUSH(w->sizes, bytes);
-    w->offset += bytes + padding(bytes);
-}
-
-/* Tensors that have all their bytes are padded and left behind. */
-static int advance(sw_gguf_writer *w)
-{
-    static const uint8_t zeros[DEFAULT_ALIGNMENT];
-    while (w->current < w->sizes.n && w->done == w->sizes.at[w->current]) {
-        if (sw_out_write(&w->out, zeros, padding(w->done)))
-            return -1;
-        w->current++;
-        w->done = 0;
-    }
-    return 0;
-}
-
-int sw_gguf_writer_open(sw_gguf_writer *w, const char *path)
-{
-    if (w->bad)
-        return sw_fail("%s: %s", path, w->bad);
-    sw_buf h = {0};
-    sw_buf_puts(&h, "GGUF");
-    sw_buf_add(&h, &(uint32_t){3}, 4);
-    sw_buf_add(&h, &(uint64_t){w->sizes.n}, 8);
-    sw_buf_add(&h, &w->n_values, 8);
-    if (w->values.n)
-        sw_buf_add(&h, w->values.at, w->values.n);
-    if (w->tensors.n)
-        sw_buf_add(&h, w->tensors.at, w->tensors.n);
-    while (padding(h.n))
-        sw_buf_putc(&h, 0);
-    int rc = sw_out_open(&w->out, path);
-    if (!rc)
-        rc = sw_out_write(&w->out, h.at, h.n);
-    if (!rc)
-        rc = advance(w);
-    sw_buf_free(&h);
-    return rc;
-}
-
-int sw_gguf_write(sw_gguf_writer *w, const void *bytes, size_t n)
-{
-    const char *at = bytes;
-    while (n) {
-        if (w->current == w->sizes.n)
-            return sw_fail("%s: more bytes written than the declared tensors have", w->out.path ? w->out.path : "-");
-        size_t now = SW_MIN(n, w->sizes.at[w->current] - w->done);
-        if (sw_out_write(&w->out, at, now))
-            return -1;
-        w->done += now;
-        at += now;
-        n -= now;
-        if (advance(w))
-            return -1;
-    }
-    return 0;
-}
-
-static void writer_free(sw_gguf_writer *w)
-{
-    sw_buf_free(&w->values);
-    sw_buf_free(&w->tensors);
-    sw_map_free(&w->keys);
-    sw_map_free(&w->names);
-    free(w->sizes.at);
-    free(w->bad);
-    free(w);
-}
-
-int sw_gguf_writer_commit(sw_gguf_writer *w)
-{
-    int rc = 0;
-    if (w->current < w->sizes.n) {
-        rc = sw_fail("%s: %zu of %zu tensors were written", w->out.path ? w->out.path : "-", w->current, w->sizes.n);
-        sw_out_abort(&w->out);
-    } else {
-        rc = sw_out_commit(&w->out);
-    }
-    writer_free(w);
-    return rc;
-}
-
-void sw_gguf_writer_abort(sw_gguf_writer *w)
-{
-    if (!w)
-        return;
-    sw_out_abort(&w->out);
-    writer_free(w);
 }

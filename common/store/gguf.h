@@ -22,6 +22,7 @@ typedef struct sw_gguf_value {
     const uint8_t *at;       /* raw bytes in the file: of an array its first item, of a string its length */
 } sw_gguf_value;
 
+/* A model that is split into files NAME-00001-of-0000N.gguf is opened as a whole, whichever of them is named. */
 sw_gguf *sw_gguf_open(const char *path) SW_MUST_CHECK;
 sw_gguf *sw_gguf_from_bytes(const void *bytes, size_t n, const char *name) SW_MUST_CHECK; /* bytes must outlive it */
 void sw_gguf_close(sw_gguf *g);
@@ -51,7 +52,7 @@ bool sw_gguf_next_str(sw_gguf_iter *it, sw_span *out);
 bool sw_gguf_next_f64(sw_gguf_iter *it, double *out); /* any number or bool */
 
 /* A key given twice, and a shape or type that a file cannot hold, are reported by _open. general.alignment is the
- * writer's own (32): a copy of it is passed over. */
+ * writer's own (32) and the writer makes one file: copies of it and of split.* are passed over. */
 typedef struct sw_gguf_writer sw_gguf_writer;
 sw_gguf_writer *sw_gguf_writer_new(void);
 void sw_gguf_put_u32(sw_gguf_writer *w, const char *key, uint32_t v);

@@ -154,9 +154,34 @@ static void sizes(void **state)
     assert_int_equal(sw_dtype_by_gguf(-1), SW_DTYPE_COUNT);
 }
 
+/* Every code of the two 8-bit floats (OCP OFP8): sign, exponent with bias 7 or 15, mantissa of 3 or 2 bits. */
+static void eight_bits(void **state)
+{
+    (void)state;
+    uint8_t codes[256];
+    float e4m3[256], e5m2[256];
+    for (int i = 0; i < 256; i++)
+        codes[i] = (uint8_t)i;
+    assert_int_equal(sw_dequantise(e4m3, codes, SW_F8_E4M3, 256), 0);
+    assert_int_equal(sw_dequantise(e5m2, codes, SW_F8_E5M2, 256), 0);
+    for (int i = 0; i < 256; i++) {
+        float sign = i & 0x80 ? -1 : 1;
+        int e = i >> 3 & 15, m = i & 7;
+        if (e == 15 && m == 7)
+            assert_true(isnan(e4m3[i]));
+        else
+            assert_true(e4m3[i] == sign * ldexpf(e ? 1 + (float)m / 8 : (float)m / 8, e ? e - 7 : -6) && signbit(e4m3[i]) == signbit(sign));
+        e = i >> 2 & 31, m = i & 3;
+        if (e == 31 && m)
+            assert_true(isnan(e5m2[i]));
+        else
+            assert_true(e5m2[i] == (e == 31 ? sign * INFINITY : sign * ldexpf(e ? 1 + (float)m / 4 : (float)m / 4, e ? e - 15 : -14)));
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(errors_of_normal_values), cmocka_unit_test(quantising_again),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(eight_bits), cmocka_unit_test(errors_of_normal_values), cmocka_unit_test(quantising_again),
                                        cmocka_unit_test(extreme_values), cmocka_unit_test(importance_counts), cmocka_unit_test(sizes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

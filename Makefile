@@ -81,8 +81,8 @@ include tests/tests.mk
 # ---- everything around it
 
 APT := gcc g++ make libc6-dev libomp-dev clang libclang-rt-dev libdnnl-dev libzstd-dev libcjson-dev libpcre2-dev libutf8proc-dev \
-       libxxhash-dev libedit-dev libcmocka-dev bats mandoc gnuplot-nox xz-utils python3 python3-pip python3-venv git ca-certificates \
-       pkg-config clang-format libopenmpi-dev openmpi-bin
+       libxxhash-dev libedit-dev libcmocka-dev bats mandoc gnuplot-nox xz-utils python3 python3-pip python3-venv \
+       git ca-certificates pkg-config clang-format libopenmpi-dev openmpi-bin libcurl4-openssl-dev libssl-dev
 deps:
 	@sh tests/lint/deps.sh $(APT)
 

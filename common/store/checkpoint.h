@@ -5,6 +5,7 @@
 #define SW_STORE_CHECKPOINT_H
 
 #include "store/gguf.h"
+#include "store/hub.h"
 #include "store/safetensors.h"
 
 typedef struct sw_checkpoint {
@@ -22,12 +23,6 @@ size_t sw_checkpoint_count(const sw_checkpoint *c);
 const sw_entry *sw_checkpoint_at(const sw_checkpoint *c, size_t i);            /* shard by shard, in file order */
 const sw_entry *sw_checkpoint_find(const sw_checkpoint *c, const char *name);  /* NULL: none (no error set) */
 size_t sw_checkpoint_shard_of(const sw_checkpoint *c, size_t i);               /* of entry i */
-
-/* A hub id "org/name[@revision]" as the folder of its snapshot in the local Hugging Face cache (HF_HUB_CACHE, HF_HOME, or
- * ~/.cache/huggingface). Caller frees; NULL with where was looked. */
-char *sw_hub_resolve(const char *id) SW_MUST_CHECK;
-/* What the user named as a model, as a folder or file: itself when it exists, else a hub id. Caller frees. */
-char *sw_model_path(const char *model) SW_MUST_CHECK;
 
 /* Writes a Hugging Face folder's tensors: model.safetensors, or shards with an index when a limit is set and passed.
  * Declare all, then write each tensor's bytes in that order. `dir` is a folder being built (sw_outdir). */

@@ -330,16 +330,44 @@ static void hub(void **state)
 {
     (void)state;
     setenv("HF_HUB_CACHE", in("hub"), 1);
+    setenv("HF_HUB_OFFLINE", "1", 1);
     put("hub/models--org--name/refs/main", "abc123\n");
     write_folder("hub/models--org--name/snapshots/abc123", 0);
+    refused("org/name", "no cache has all of it"); /* another program may have left a part of it */
+    put("hub/models--org--name/snapshots/abc123/config.json", "{}");
     opens("org/name");
     opens("org/name@main");
     opens("org/name@abc123");
     refused("org/name@v2", "models--org--name");
     refused("org/other", "models--org--other");
-    refused("../hub", "..");
+    refused("../hub", "no hub id");
     put("hub/models--org--name/refs/evil", "../../../../one");
     refused("org/name@evil", "models--org--name");
+    assert_null(sw_tokenizer_path("org/name"));
+    put("hub/models--org--name/snapshots/abc123/tokenizer.json", "{}");
+    char *path = sw_tokenizer_path("org/name");
+    assert_non_null(path);
+    free(path);
+    /* GGUF files by name, by a part of the name that is theirs alone, or the only one */
+    put("hub/models--org--gguf/refs/main", "abc123");
+    static const char *const files[] = {"m-Q4_0.gguf", "m-Q8_0.gguf"};
+    for (size_t i = 0; i < SW_COUNT(files); i++) {
+        char name[128], *model;
+        snprintf(name, sizeof name, "hub/models--org--gguf/snapshots/abc123/%s", files[i]);
+        put(name, "");
+        model = sw_model_path("org/gguf");
+        assert_true(i == 0 ? model && sw_ends_with(model, files[0]) : !model);
+        free(model);
+    }
+    const char *said[] = {"org/gguf:m-Q8_0.gguf", "org/gguf@main:q8_0", "org/gguf@abc123:Q8"};
+    for (size_t i = 0; i < SW_COUNT(said); i++) {
+        path = sw_model_path(said[i]);
+        assert_true(path && sw_ends_with(path, "snapshots/abc123/m-Q8_0.gguf"));
+        free(path);
+    }
+    assert_null(sw_model_path("org/gguf:m"));
+    assert_null(sw_model_path("org/gguf:../abc123/m-Q8_0.gguf"));
+    unsetenv("HF_HUB_OFFLINE");
     unsetenv("HF_HUB_CACHE");
 }
 

@@ -2,7 +2,9 @@
 
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "store/hub.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -124,8 +126,13 @@ static int body(int n, char **operands)
     if (check_terminal())
         return -1;
     sw_tokenizer *t = NULL;
-    if (o.model && !(t = sw_tokenizer_load(o.model)))
-        return -1;
+    if (o.model) {
+        char *path = sw_tokenizer_path(o.model);
+        t = path ? sw_tokenizer_load(path) : NULL;
+        free(path);
+        if (!t)
+            return -1;
+    }
     int rc = o.inspect ? tokenize_inspect(&o, t, n, operands) : tokenize(t, n, operands);
     sw_tokenizer_free(t);
     return rc;

@@ -1,0 +1,88 @@
+# What a model may lie in: formats, element types, sizes; and what is said of one that is not whole.
+
+setup() {
+    cd "$BATS_TEST_TMPDIR"
+    export HF_HUB_OFFLINE=1
+    python3 "$BATS_TEST_DIRNAME/make_model.py" M
+}
+
+edit() { python3 "$BATS_TEST_DIRNAME/edit_tensors.py" "$@"; }
+to_torch() { python3 "$BATS_TEST_DIRNAME/to_torch.py" "$@"; }
+answers() { echo '{"prompt": "hello world", "max_tokens": 12, "logprobs": 2}' | swift-infer -q --temperature 0 --dtype f32 -m "$1" > "$2"; }
+fails() {
+    got=0; "$@" > /dev/null 2> told || got=$?
+    [ "$got" = 1 ] || { echo "status $got, not 1"; cat told; return 1; }
+}
+told() { grep -qF -- "$1" told || { cat told; return 1; }; }
+
+@test "files of torch.save, new and old, one or several, give the answers of safetensors" {
+    answers M want
+    for how in "1" "1 old" "3" "3 old"; do
+        rm -rf T; cp -r M T
+        to_torch T $how
+        [ ! -e T/model.safetensors ]
+        answers T got
+        cmp want got
+    done
+    # what is written from them is safetensors, of the same names and values
+    swift-quant -q -m T -t f32 -o t.gguf --report report
+    [ "$(wc -l < report)" = 20 ]
+    ! grep -v '"relative_rmse":0}' report
+}
+
+@test "a file of torch.save that would run code is refused by the name of what it calls" {
+    rm M/model.safetensors
+    cp "$BATS_TEST_DIRNAME/../fuzz/corpus/torch/bad-system" M/pytorch_model.bin
+    fails answers M got
+    told "M/pytorch_model.bin: data.pkl: byte 2: it asks for posix.system, which is refused"
+}
+
+@test "f16, bf16 and both 8-bit floats have the values that f32 has" {
+    for type in F16 BF16 F8_E4M3 F8_E5M2; do
+        rm -rf A B
+        cp -r M A; edit A "round $type"; cp -r A B; edit B "type $type"
+        answers A want
+        answers B got
+        cmp want got
+    done
+}
+
+@test "weights are used where they lie: a model larger than the memory that a program may have" {
+    edit M "round BF16" "type BF16" "size model.embed_tokens.weight 3000000"
+    sed -i 's/"vocab_size": 296/"vocab_size": 3000000/' M/config.json
+    [ "$(stat -c %s M/model.safetensors)" -gt 384000000 ]
+    # -d counts what a process can write to, not maps of files
+    (ulimit -d 250000; echo '{"prompt": "a", "max_tokens": 2}' | swift-infer -q -j 1 --temperature 0 -m M > got)
+    grep -q '"completion_tokens": 2' got
+    ! (ulimit -d 20000; echo '{"prompt": "a", "max_tokens": 2}' | swift-infer -q -j 1 --temperature 0 -m M > got 2> told)
+}
+
+@test "missing, unexpected and misshapen tensors are named, all at once" {
+    edit M "drop model.layers.1.mlp.up_proj.weight" "rename model.layers.0.self_attn.q_proj.weight model.layers.0.attention.q.weight" \
+        "rows model.layers.1.self_attn.k_proj.weight 16"
+    fails answers M got
+    told "model.layers.1.mlp.up_proj.weight [96, 64] is missing"
+    told "model.layers.0.self_attn.q_proj.weight [64, 64] is missing"
+    told "model.layers.0.attention.q.weight is unexpected"
+    told "model.layers.1.self_attn.k_proj.weight is [16, 64], the configuration asks for [32, 64]"
+}
+
+@test "a head beside a tied embedding is passed over; without tying it is needed" {
+    answers M want
+    cp -r M A
+    edit A "copy model.embed_tokens.weight lm_head.weight"
+    answers A got
+    cmp want got
+    sed -i 's/"tie_word_embeddings": true/"tie_word_embeddings": false/' A/config.json M/config.json
+    answers A got
+    cmp want got
+    fails answers M got
+    told "lm_head.weight [296, 64] is missing"
+}
+
+@test "an index is taken at its word: files and tensors that are not there are named" {
+    to_torch M 3
+    rm M/pytorch_model-00002-of-00003.bin M/pytorch_model-00003-of-00003.bin
+    fails answers M got
+    told "of the 3 files that it names 2 are missing: pytorch_model-00002-of-00003.bin, pytorch_model-00003-of-00003.bin"
+}

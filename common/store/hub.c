@@ -141,13 +141,12 @@ int sw_hub_index_names(const char *index_path, sw_hub_names *out)
 
 static bool index_complete(const char *dir, const char *name)
 {
-    sw_hub_names names;
+    sw_hub_names names = {0};
     char *path = sw_path_join(dir, name);
     bool all = !sw_hub_index_names(path, &names);
     for (size_t i = 0; all && i < names.n; i++)
         all = has(dir, names.at[i]);
-    if (all)
-        sw_hub_names_free(&names);
+    sw_hub_names_free(&names);
     free(path);
     return all;
 }
@@ -291,4 +290,16 @@ static char *resolve(const char *model, int want)
 }
 
 char *sw_model_path(const char *model) { return resolve(model, SW_HUB_MODEL); }
+
+int sw_model_paths(const char **names, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const char *path = sw_model_path(names[i]);
+        if (!path)
+            return -1;
+        names[i] = path;
+    }
+    return 0;
+}
+
 char *sw_tokenizer_path(const char *model) { return resolve(model, SW_HUB_TOKENIZER); }

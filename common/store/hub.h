@@ -7,9 +7,13 @@
 
 #include "base/error.h"
 
+#include <stddef.h>
+
 /* What the user named as a model, as a folder or file: itself when it exists, else of the hub. Caller frees; NULL with where was
  * looked and what would help. */
 char *sw_model_path(const char *model) SW_MUST_CHECK;
+/* Puts in the place of each name of an adapter or model its path, which lives as long as the program. */
+int sw_model_paths(const char **names, size_t n) SW_MUST_CHECK;
 /* The same for a tokenizer: of a model on the hub, everything but its weights. */
 char *sw_tokenizer_path(const char *model) SW_MUST_CHECK;
 

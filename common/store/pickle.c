@@ -224,7 +224,7 @@ static int collect_marked(machine *m, sw_pickle_kind kind)
         return -1;
     if (kind == SW_PICKLE_DICT && n % 2)
         return sw_fail("a key has no value");
-    sw_pickle_value v = of_items(m, kind, n ? m->stack.at + m->stack.n - n : NULL, n);
+    sw_pickle_value v = of_items(m, kind, m->stack.at + m->stack.n - n, n);
     m->stack.n -= n + 1;
     push(m, v);
     return 0;
@@ -429,6 +429,7 @@ int sw_pickle_read(const uint8_t *bytes, size_t n, const sw_pickle_global *allow
 {
     machine m = {.bytes = bytes, .n = n, .allowed = allowed, .arena = a, .out = out};
     *out = (sw_pickle){0};
+    SW_RESERVE(m.stack, 64);
     int rc = run(&m);
     free(m.stack.at);
     free(m.memo.at);

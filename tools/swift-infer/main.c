@@ -1,6 +1,7 @@
 /* swift-infer: answers, samples and scores from a model. */
 #include "base/interrupt.h"
 #include "infer.h"
+#include "store/hub.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -13,7 +14,7 @@ static const char *const dtypes[] = {"auto", "f32", "bf16", NULL};
 
 static const sw_opt options[] = {
     SW_GROUP("Model"),
-    SW_STR('m', "model", &set.model, "MODEL", "a folder in Hugging Face layout, a GGUF file, or a hub id in the local cache"),
+    SW_STR('m', "model", &set.model, "MODEL", "a folder in Hugging Face layout, a GGUF file, or a hub id: see swift-checkpoint(7)"),
     SW_LIST('a', "adapter", &set.adapters, "DIR", "a PEFT folder to hang on the model, unmerged; may be given several times"),
     SW_STR(0, "template", &set.template_source, "NAME|FILE",
            "chat template: a built-in name or a Jinja file; without it the one saved with the adapter, else the model's own"),
@@ -66,6 +67,8 @@ static int body(int n, char **files)
     sw_interrupt_install();
     if (chat)
         set.batch = 1;
+    if (sw_model_paths(set.adapters.at, set.adapters.n))
+        return -1;
     infer_session s;
     int rc = infer_open(&s, &set);
     if (!rc)

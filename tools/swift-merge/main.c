@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "base/option.h"
 #include "merge.h"
+#include "store/hub.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +18,7 @@ static const char *const dtypes[] = {"auto", "f32", "bf16", "f16", NULL};
 
 static const sw_opt options[] = {
     SW_GROUP("Merging"),
-    SW_STR('m', "model", &model, "MODEL", "the base: a folder in Hugging Face layout, a GGUF file, or a hub id in the local cache"),
+    SW_STR('m', "model", &model, "MODEL", "the base: a folder in Hugging Face layout, a GGUF file, or a hub id: see swift-checkpoint(7)"),
     SW_LIST('a', "adapter", &adapters, "DIR", "a PEFT folder to merge in; may be given several times, the effects add up"),
     SW_STR('o', "out", &out, "DIR", "folder to write"),
     SW_CHOICE(0, "dtype", &dtype, dtypes, "type of the weights written; auto keeps the base's, and takes bf16 for a quantised base"),
@@ -40,6 +41,8 @@ static int body(int n, char **operands)
         return sw_usage("'%s' is one word too many", operands[0]);
     if (!model || !out)
         return sw_usage("--%s is needed", model ? "out" : "model");
+    if (sw_model_paths(adapters.at, adapters.n))
+        return -1;
     merge_request r = {model, out, adapters.at, adapters.n, {types[dtype], (size_t)max_shard}};
     sw_save_report report;
     if (merge_run(&r, &report))

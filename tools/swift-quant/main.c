@@ -13,7 +13,7 @@ static struct {
 
 static const sw_opt options[] = {
     SW_GROUP("Input"),
-    SW_STR('m', "model", &o.model, "M", "the model: a GGUF file, a Hugging Face folder, or the id of one in the hub cache"),
+    SW_STR('m', "model", &o.model, "M", "the model: a folder in Hugging Face layout, a GGUF file, or a hub id: see swift-checkpoint(7)"),
     SW_GROUP("Output"),
     SW_STR('o', "out", &o.out, "FILE", "GGUF file to write; - is standard output"),
     SW_CHOICE('t', "type", &o.type, quant_recipe_names,

@@ -17,7 +17,7 @@ static const char *const unit_names[] = {"line", "paragraph", "file", NULL};
 
 static const sw_opt options[] = {
     SW_GROUP("Model"),
-    SW_STR('m', "model", &o.model, "M", "folder, GGUF file or tokenizer.json whose tokenizer and chat template to use"),
+    SW_STR('m', "model", &o.model, "M", "folder, GGUF file, tokenizer.json or hub id whose tokenizer and chat template to use"),
     SW_STR('t', "template", &o.template_source, "T",
            "chat template: a file of Jinja, or the name of a built-in one; without it, the model's own"),
     SW_GROUP("Input"),

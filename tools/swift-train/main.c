@@ -2,6 +2,7 @@
 #include "base/fileio.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "store/hub.h"
 #include "train.h"
 
 #include <math.h>
@@ -23,7 +24,7 @@ static const char *const save_dtypes[] = {"auto", "f32", "bf16", "f16", NULL};
 
 static const sw_opt options[] = {
     SW_GROUP("Model"),
-    SW_STR('m', "model", &o.model, "MODEL", "the base: a folder in Hugging Face layout, a GGUF file, or a hub id in the local cache"),
+    SW_STR('m', "model", &o.model, "MODEL", "the base: a folder in Hugging Face layout, a GGUF file, or a hub id: see swift-checkpoint(7)"),
     SW_CHOICE(0, "dtype", &o.dtype, dtypes, "type of activations and products; auto is bf16 where the device is faster with it, else f32"),
     SW_FLAG(0, "dequantise", &o.dequantise, "keep a quantised base in --dtype in memory: faster, and more memory"),
     SW_FLAG(0, "recompute", &o.recompute, "run each block again in the backward pass instead of keeping its activations"),
@@ -161,6 +162,8 @@ static int train(int n, char **shards)
     share_cores(comm);
     o.program = &program;
     sw_interrupt_install();
+    if (o.adapter && sw_model_paths(&o.adapter, 1))
+        return -1;
     train_run r;
     int rc = train_open(&r, &o, comm, n, shards);
     if (!rc)

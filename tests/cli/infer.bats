@@ -67,9 +67,9 @@ P
     [[ $output == *'--top-p: 2 is not between'* ]]
     run swift-infer --nonsense
     [ "$status" = 2 ]
-    run swift-infer -m nowhere/model
+    HF_HUB_OFFLINE=1 run swift-infer -m nowhere/model
     [ "$status" = 1 ]
-    [[ $output == *'nowhere/model'*'hub cache'* ]]
+    [[ $output == *'nowhere/model: is no file or folder'* ]]
     run swift-infer -m model --device cuda
     [ "$status" = 1 ]
     [[ $output == *'no CUDA'* ]]

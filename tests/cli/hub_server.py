@@ -127,9 +127,9 @@ class Hub(http.server.BaseHTTPRequestHandler):
                 return self.answer(503)
         if is_large(name):
             self.answer(302, Location=f"http://127.0.0.1:{storage.server_address[1]}/{repo}/{urllib.parse.quote(name)}", X_Linked_Size=len(data),
-                        X_Linked_Etag=f'"{digest(name, data)}"', ETag='"of-the-pointer"')
+                        X_Linked_Etag=f'"{digest(name, data)}"', ETag='"of-the-pointer"', X_Repo_Commit=COMMIT)
         else:
-            self.answer(200, data, ETag=f'"{digest(name, data)}"')
+            self.answer(200, data, ETag=f'"{digest(name, data)}"', X_Repo_Commit=COMMIT)
 
 
 class Storage(Hub):

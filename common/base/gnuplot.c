@@ -59,7 +59,8 @@ static int run(int script, int picture, const char *out)
     pid_t child;
     int status;
     sigemptyset(&defaults);
-    sigaddset(&defaults, SIGPIPE); /* programs here ignore it, and children would too */
+    sigaddset(&defaults, SIGPIPE); /* programs here ignore these, and children would too */
+    sigaddset(&defaults, SIGXFSZ);
     posix_spawn_file_actions_init(&files);
     posix_spawn_file_actions_adddup2(&files, script, 0);
     posix_spawn_file_actions_adddup2(&files, picture, 1);

@@ -551,7 +551,8 @@ static int finish(int status, bool complained)
 
 int sw_main(const sw_program *p, int argc, char **argv, int (*body)(int n, char **operands))
 {
-    signal(SIGPIPE, SIG_IGN); /* a write error instead, so that outputs are cleaned up */
+    signal(SIGPIPE, SIG_IGN); /* write errors instead, so that outputs are cleaned up */
+    signal(SIGXFSZ, SIG_IGN);
     char **operands;
     int n, status = sw_options(p, argc, argv, &operands, &n);
     if (status >= 100)

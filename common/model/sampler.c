@@ -88,8 +88,6 @@ int32_t sw_sample(float *logits, int64_t vocab, const sw_sampling *s, const int3
     if (s->temperature > 0) {
         /* Only tokens within the reach of a float's exponential can be drawn; sorting those few is enough. */
         float top = logits[id], floor = top - (float)(s->temperature * 40);
-        if (s->min_p > 0)
-            floor = fmaxf(floor, top + (float)(s->temperature * log(s->min_p)));
         struct { candidate *at; size_t n, cap; } c = {0};
         for (int64_t i = 0; i < vocab; i++)
             if (logits[i] >= floor) {
@@ -106,6 +104,17 @@ int32_t sw_sample(float *logits, int64_t vocab, const sw_sampling *s, const int3
             while (k < keep && part < s->top_p * total)
                 part += exp(((double)c.at[k++].logit - top) / s->temperature);
             keep = SW_MAX(k, 1);
+            total = part;
+        }
+        if (s->min_p > 0) {
+            size_t k = 0;
+            for (part = 0; k < keep; k++) {
+                double share = exp(((double)c.at[k].logit - top) / s->temperature);
+                if (share < s->min_p)
+                    break;
+                part += share;
+            }
+            keep = k;
             total = part;
         }
         sw_rng rng = {s->seed, stream, sw_rng_site("sample")};

@@ -110,6 +110,8 @@ static int prepare(infer_session *s, record *r)
     r->continuations = sw_json_get(r->in, "continuations");
     if (r->continuations)
         return cJSON_IsArray(r->continuations) ? 0 : sw_fail("\"continuations\": a list of strings is needed");
+    if (o->score)
+        return sw_fail("\"continuations\" is missing: a list of strings, which --score is to score");
     if (read_sampling(r->in, &sampling, &max_tokens, &n))
         return -1;
     r->jobs = SW_NEW_ARRAY(infer_job, (size_t)n);
@@ -120,6 +122,8 @@ static int prepare(infer_session *s, record *r)
         sw_buf_free(&text);
         if (rc)
             return -1;
+        if (!j->prompt.n && max_tokens)
+            return sw_fail("the prompt is empty; a model needs at least one token to start from");
         if ((int64_t)j->prompt.n >= o->context)
             return sw_fail("the prompt has %zu tokens, --context allows %lld", j->prompt.n, (long long)o->context - 1);
         j->sequence.sampling = sampling;
@@ -162,15 +166,15 @@ static void add_text(cJSON *o, const char *key, const char *s, size_t n)
     sw_buf_free(&b);
 }
 
-static void add_logprobs(cJSON *o, const infer_session *s, const sw_sequence *q)
+static void add_logprobs(cJSON *o, const infer_session *s, const int32_t *ids, const double *logprobs, size_t n)
 {
     cJSON *list = cJSON_AddArrayToObject(o, "logprobs");
-    for (size_t i = 0; i < q->logprobs.n; i++) {
+    for (size_t i = 0; i < n; i++) {
         cJSON *t = cJSON_CreateObject();
-        sw_span piece = sw_token_piece(s->tokenizer, q->out.at[i]);
+        sw_span piece = sw_token_piece(s->tokenizer, ids[i]);
         add_text(t, "token", piece.at, piece.n);
-        cJSON_AddNumberToObject(t, "id", q->out.at[i]);
-        cJSON_AddNumberToObject(t, "logprob", q->logprobs.at[i]);
+        cJSON_AddNumberToObject(t, "id", ids[i]);
+        cJSON_AddNumberToObject(t, "logprob", logprobs[i]);
         cJSON_AddItemToArray(list, t);
     }
 }
@@ -190,7 +194,7 @@ static int write_answers(infer_session *s, record *r)
         cJSON_AddNumberToObject(o, "completion_tokens", (double)q->out.n);
         cJSON_AddStringToObject(o, "finish_reason", infer_finish_name(q));
         if (s->settings->logprobs)
-            add_logprobs(o, s, q);
+            add_logprobs(o, s, q->out.at, q->logprobs.at, q->logprobs.n);
         if (s->settings->timing) {
             cJSON_AddNumberToObject(o, "first_token_seconds", q->first_token_at - r->started);
             cJSON_AddNumberToObject(o, "seconds", q->done_at - r->started);
@@ -231,20 +235,24 @@ static int score_one(infer_session *s, const record *r, const cJSON *continuatio
         rc = sw_fail("prompt and continuation have %zu tokens, --context allows %lld", whole.n, (long long)s->settings->context);
     if (!rc) {
         float *logp = SW_NEW_ARRAY(float, whole.n);
+        double *each = SW_NEW_ARRAY(double, whole.n);
         int32_t *best = SW_NEW_ARRAY(int32_t, whole.n);
         rc = sw_score_tokens(&s->generator, whole.at, whole.n, first, logp, best);
         double sum = 0;
         bool greedy = true;
         for (size_t i = first; i < whole.n; i++) {
-            sum += logp[i];
+            sum += each[i] = logp[i];
             greedy &= best[i] == whole.at[i];
         }
         cJSON *o = cJSON_CreateObject();
         cJSON_AddNumberToObject(o, "logprob", sum);
         cJSON_AddNumberToObject(o, "tokens", (double)(whole.n - SW_MIN(first, whole.n)));
         cJSON_AddBoolToObject(o, "greedy", greedy);
+        if (s->settings->logprobs)
+            add_logprobs(o, s, whole.at + first, each + first, whole.n - SW_MIN(first, whole.n));
         cJSON_AddItemToArray(scores, o);
         free(logp);
+        free(each);
         free(best);
     }
     free(ids.at);

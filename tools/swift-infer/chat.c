@@ -9,6 +9,8 @@
 #include "base/memory.h"
 
 #include <histedit.h>
+#include <langinfo.h>
+#include <locale.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -18,7 +20,7 @@ static const char *const help = "/system TEXT  set the system prompt and start a
                                 "/save FILE    write the conversation as a JSON record of messages\n"
                                 "/stats        tokens and time of the last answer\n"
                                 "/help         this text\n"
-                                "/quit         end (or Control-D); Control-C stops an answer\n";
+                                "/quit         end (or Control-D); Control-C stops an answer, or drops a line\n";
 
 static void add_message(cJSON *list, const char *role, const char *text, size_t n)
 {
@@ -63,6 +65,9 @@ static void terminal_open(terminal *t)
     *t = (terminal){0};
     if (!isatty(0) || !isatty(1))
         return;
+    /* The editor moves by characters, and text is UTF-8 here whatever the locale says. */
+    if (!setlocale(LC_CTYPE, "") || strcmp(nl_langinfo(CODESET), "UTF-8"))
+        setlocale(LC_CTYPE, "C.UTF-8");
     HistEvent ev;
     t->editor = el_init("swift-infer", stdin, stdout, stderr);
     t->history = t->editor ? history_init() : NULL;
@@ -91,9 +96,15 @@ static bool read_line(terminal *t)
 {
     if (t->editor) {
         int n;
-        const char *s = el_gets(t->editor, &n);
-        if (!s || n <= 0)
+        const char *s;
+        while ((!(s = el_gets(t->editor, &n)) || n <= 0) && sw_interrupted()) { /* Control-C drops the line, as a shell does */
+            sw_interrupt_clear();
+            stream("\n", 1);
+        }
+        if (!s || n <= 0) {
+            stream("\n", 1);
             return false;
+        }
         HistEvent ev;
         if (t->history && n > 1)
             history(t->history, &ev, H_ENTER, s);
@@ -178,6 +189,8 @@ int infer_chat(infer_session *s)
         } else if (!strncmp(line, "/save ", 6)) {
             if (save(messages, line + 6))
                 sw_complain("%s", sw_error());
+            else
+                sw_info("%d messages written to %s", cJSON_GetArraySize(messages), line + 6);
         } else if (!strcmp(line, "/stats")) {
             fprintf(stderr, "%zu prompt tokens, first token after %.2f s, %zu tokens in %.2f s\n", st.prompt, st.first, st.answer, st.seconds);
         } else if (line[0] == '/') {

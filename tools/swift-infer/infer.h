@@ -14,7 +14,7 @@ typedef struct infer_settings {
     sw_sampling sampling;
     int64_t max_tokens, batch, samples, context;
     sw_dtype compute; /* SW_DTYPE_COUNT: what suits the device */
-    bool logprobs, timing, skip_special;
+    bool score, logprobs, timing, skip_special;
     int64_t skip_bad;
 } infer_settings;
 

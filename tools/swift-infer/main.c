@@ -35,7 +35,8 @@ static const sw_opt options[] = {
     SW_GROUP("Input and output"),
     SW_FLAG('c', "chat", &chat, "talk on the terminal; on when input and output are one and no file is named"),
     SW_STR(0, "system", &set.system, "TEXT", "system prompt of conversations that bring none"),
-    SW_FLAG(0, "logprobs", &set.logprobs, "log-probability of each token of the answer"),
+    SW_FLAG(0, "score", &set.score, "generate nothing: each record must bring continuations, which are scored (records that do always are)"),
+    SW_FLAG(0, "logprobs", &set.logprobs, "log-probability of each token of the answer, or of the continuation"),
     SW_FLAG(0, "timing", &set.timing, "seconds to the first and to the last token of each answer (the output is then not reproducible)"),
     SW_FLAG(0, "skip-special", &set.skip_special, "leave special tokens out of the text"),
     SW_I64(0, "skip-bad", &set.skip_bad, 0, 1000000000, "N", "leave out up to N bad records instead of stopping at the first"),
@@ -48,7 +49,7 @@ static const sw_example examples[] = {
     {"answer a file of prompts", "swift-infer --model base prompts.jsonl > answers.jsonl"},
     {"one question", "echo '{\"messages\": [{\"role\": \"user\", \"content\": \"Who are you?\"}]}' | swift-infer --model base"},
     {"log-likelihood of choices",
-     "echo '{\"prompt\": \"The sky is\", \"continuations\": [\" blue\", \" loud\"]}' | swift-infer --model base"},
+     "echo '{\"prompt\": \"The sky is\", \"continuations\": [\" blue\", \" loud\"]}' | swift-infer --model base --score"},
     {0}};
 
 static const sw_program program = {"swift-infer", "generate text, or score it, with a model", "[FILE...]", options, examples};
@@ -62,6 +63,8 @@ static int body(int n, char **files)
     set.sampling.seed = (uint64_t)sw_common_opts.seed;
     if (!sw_option_given("chat"))
         chat = !n && isatty(0) && isatty(1);
+    if (chat && set.score)
+        return sw_usage("--chat and --score exclude each other");
     if (chat && n)
         return sw_usage("--chat reads no file; '%s' is one word too many", files[0]);
     sw_interrupt_install();

@@ -52,6 +52,7 @@ extern const sw_dtype_info sw_dtypes[SW_DTYPE_COUNT];
 
 static inline bool sw_is_quantised(sw_dtype t) { return sw_dtypes[t].block > 1; }
 static inline bool sw_is_float(sw_dtype t) { return t == SW_F32 || t == SW_BF16 || t == SW_F16; } /* computable floats */
+static inline bool sw_is_integer(sw_dtype t) { return t >= SW_I8 && t <= SW_BOOL; } /* ids and counts, no weights */
 
 typedef struct sw_tensor {
     void *data;

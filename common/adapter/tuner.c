@@ -212,6 +212,8 @@ static int load_value(sw_tuned *t, sw_param *p, const sw_entry *e)
     if (e->t.ndim != p->v.t.ndim || memcmp(e->t.shape, shape, (size_t)e->t.ndim * sizeof *shape))
         return sw_fail("%s: has %lld values in %d dimensions, the model and adapter_config.json ask for another shape", e->name,
                        (long long)sw_numel(&e->t), e->t.ndim);
+    if (sw_is_integer(e->t.dtype))
+        return sw_fail("%s: is of type %s, weights are floats", e->name, sw_dtypes[e->t.dtype].name);
     if (!p->owned) { /* a base module that lies in its file: it gets values of its own */
         p->owned = t->device->alloc(t->device, (size_t)n * sizeof(float));
         if (!p->owned)

@@ -141,6 +141,10 @@ static const sw_entry *seek(sw_builder *b, const char *name, int ndim, const int
                            shape_text(ndim, shape, want));
         return NULL;
     }
+    if (sw_is_integer(e->t.dtype)) {
+        sw_builder_problem(b, "%s is of type %s, weights are floats or quantised", e->name, sw_dtypes[e->t.dtype].name);
+        return NULL;
+    }
     return e;
 }
 

@@ -232,7 +232,7 @@ int sw_model_save(const sw_model *m, const sw_modules *modules, const char *dir,
         sw_checkpoint_declare(w, list.at[i].name, list.at[i].dtype, list.at[i].ndim, list.at[i].shape, list.at[i].shard);
     int rc = 0;
     for (size_t i = 0; i < list.n && !rc; i++)
-        rc = write_item(&list.at[i], m->device, w, report);
+        rc = o->stop && o->stop() ? sw_fail("interrupted; nothing was written") : write_item(&list.at[i], m->device, w, report);
     free(list.at);
     free(head_name);
     if (rc)

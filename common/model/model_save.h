@@ -8,6 +8,7 @@
 typedef struct sw_save_options {
     sw_dtype dtype;   /* of the weights; SW_DTYPE_COUNT: as in the base, bf16 where that is quantised */
     size_t max_shard; /* bytes of a file where the base gives no file names; 0: one file */
+    bool (*stop)(void); /* looked at between tensors: true ends the writing with an error; NULL: never */
 } sw_save_options;
 
 typedef struct sw_save_report {

@@ -1,5 +1,6 @@
 /* swift-merge: adapters into their base, one tensor at a time; a Hugging Face folder comes out. */
 #include "base/fileio.h"
+#include "base/interrupt.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -43,7 +44,8 @@ static int body(int n, char **operands)
         return sw_usage("--%s is needed", model ? "out" : "model");
     if (sw_model_paths(adapters.at, adapters.n))
         return -1;
-    merge_request r = {model, out, adapters.at, adapters.n, {types[dtype], (size_t)max_shard}};
+    sw_interrupt_install();
+    merge_request r = {model, out, adapters.at, adapters.n, {types[dtype], (size_t)max_shard, sw_interrupted}};
     sw_save_report report;
     if (merge_run(&r, &report))
         return -1;

@@ -4,8 +4,15 @@
 #include "base/fileio.h"
 #include "base/memory.h"
 #include "base/option.h"
+#include "model/model_chat.h"
+#include "store/checkpoint.h"
+#include "text/template.h"
 
+#include <dirent.h>
 #include <stdlib.h>
+#include <string.h>
+
+static const char history[] = "swift-merge.json";
 
 /* What the result was made of. */
 static int write_history(const merge_request *r, const char *dir)
@@ -25,8 +32,49 @@ static int write_history(const merge_request *r, const char *dir)
         cJSON_AddItemToArray(list, one);
         free(path);
     }
-    rc = rc ? rc : sw_save_json(dir, "swift-merge.json", o);
+    rc = rc ? rc : sw_save_json(dir, history, o);
     cJSON_Delete(o);
+    return rc;
+}
+
+/* The template that the last adapter with one was trained with, and its end token, become the merged model's. */
+static int write_chat(const merge_request *r, const sw_model *m, const char *dir)
+{
+    char *path = NULL;
+    for (size_t i = r->n_adapters; i-- > 0 && !path;) {
+        path = sw_path_join(r->adapters[i], "chat_template.jinja");
+        if (!sw_is_file(path)) {
+            free(path);
+            path = NULL;
+        }
+    }
+    if (!path)
+        return 0;
+    sw_buf text = {0};
+    sw_tokenizer *t = m->checkpoint->gguf ? sw_tokenizer_from_gguf(m->checkpoint->gguf) : sw_tokenizer_load(m->checkpoint->path);
+    sw_template *tmpl = t && !sw_read_file(path, &text) ? sw_template_from_text(t, path, text.at, text.n) : NULL;
+    int rc = tmpl ? sw_save_chat(m, t, dir, text.at, sw_template_end_token(tmpl), true) : -1;
+    if (tmpl)
+        sw_template_free(tmpl);
+    if (t)
+        sw_tokenizer_free(t);
+    sw_buf_free(&text);
+    free(path);
+    return rc;
+}
+
+/* The folder is replaced as a whole, so what it holds must be of an earlier merge. */
+static int check_out(const char *out)
+{
+    char *mark = sw_path_join(out, history);
+    DIR *d = sw_is_file(mark) ? NULL : opendir(out);
+    int rc = 0;
+    for (struct dirent *e; d && !rc && (e = readdir(d));)
+        if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
+            rc = sw_fail("%s: holds files that are not of an earlier merge (%s); name a new or an empty folder", out, e->d_name);
+    if (d)
+        closedir(d);
+    free(mark);
     return rc;
 }
 
@@ -35,7 +83,7 @@ static int write_folder(const merge_request *r, const sw_model *m, const sw_modu
     sw_outdir dir;
     if (sw_outdir_begin(&dir, r->out))
         return -1;
-    if (sw_model_save(m, modules, dir.temporary, &r->save, report) || write_history(r, dir.temporary)) {
+    if (sw_model_save(m, modules, dir.temporary, &r->save, report) || write_chat(r, m, dir.temporary) || write_history(r, dir.temporary)) {
         sw_outdir_abort(&dir);
         return -1;
     }
@@ -44,6 +92,8 @@ static int write_folder(const merge_request *r, const sw_model *m, const sw_modu
 
 int merge_run(const merge_request *r, sw_save_report *report)
 {
+    if (check_out(r->out))
+        return -1;
     sw_device *d = sw_device_open("cpu");
     sw_model *m = d ? sw_model_load(r->model, d, &(sw_load_options){.dtype = SW_DTYPE_COUNT}) : NULL;
     sw_modules modules = {0};

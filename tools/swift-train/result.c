@@ -3,7 +3,7 @@
 #include "base/fileio.h"
 #include "base/json.h"
 #include "base/memory.h"
-#include "store/checkpoint.h"
+#include "model/model_chat.h"
 
 #include <dirent.h>
 #include <stdio.h>
@@ -13,76 +13,6 @@
 
 /* Name of the file that makes a folder loadable: put in place last. */
 static const char *config_name(const train_run *r) { return r->tuned ? "adapter_config.json" : "config.json"; }
-
-static void add_id(cJSON *list, int32_t id)
-{
-    for (const cJSON *have = list->child; have; have = have->next)
-        if (have->valuedouble == id)
-            return;
-    if (id >= 0)
-        cJSON_AddItemToArray(list, cJSON_CreateNumber(id));
-}
-
-/* The base's generation settings, with the end token of the template that was trained among those that end. */
-static int write_generation_config(const train_run *r, const char *dir)
-{
-    const sw_checkpoint *ck = r->model->checkpoint;
-    char *path = sw_path_join(ck->path, "generation_config.json");
-    cJSON *o = !ck->gguf && sw_is_file(path) ? sw_json_load(path) : cJSON_CreateObject();
-    free(path);
-    if (!o)
-        return -1;
-    cJSON *list = cJSON_CreateArray();
-    add_id(list, r->end_token);
-    const cJSON *had = sw_json_get(o, "eos_token_id");
-    for (const cJSON *v = cJSON_IsArray(had) ? had->child : had; v; v = cJSON_IsArray(had) ? v->next : NULL)
-        if (cJSON_IsNumber(v))
-            add_id(list, (int32_t)v->valuedouble);
-    for (size_t i = 0; i < SW_COUNT(r->model->spec.eos) && r->model->spec.eos[i] >= 0; i++)
-        add_id(list, r->model->spec.eos[i]);
-    cJSON_DeleteItemFromObjectCaseSensitive(o, "eos_token_id");
-    if (cJSON_GetArraySize(list) > 1) {
-        cJSON_AddItemToObject(o, "eos_token_id", list);
-    } else {
-        if (list->child)
-            cJSON_AddNumberToObject(o, "eos_token_id", list->child->valuedouble);
-        cJSON_Delete(list);
-    }
-    if (r->model->spec.bos >= 0 && !sw_json_get(o, "bos_token_id"))
-        cJSON_AddNumberToObject(o, "bos_token_id", r->model->spec.bos);
-    int rc = sw_save_json(dir, "generation_config.json", o);
-    cJSON_Delete(o);
-    return rc;
-}
-
-/* A whole model brings its tokenizer: its end token becomes the template's, and so does the template. */
-static int write_tokenizer_config(const train_run *r, const char *dir)
-{
-    char *path = sw_path_join(dir, "tokenizer_config.json");
-    cJSON *o = sw_is_file(path) ? sw_json_load(path) : cJSON_CreateObject();
-    free(path);
-    if (!o)
-        return -1;
-    sw_span piece = sw_token_piece(r->tokenizer, r->end_token);
-    char *text = sw_strndup(piece.at, piece.n);
-    cJSON_DeleteItemFromObjectCaseSensitive(o, "eos_token");
-    cJSON_AddStringToObject(o, "eos_token", text);
-    cJSON_DeleteItemFromObjectCaseSensitive(o, "chat_template");
-    cJSON_AddStringToObject(o, "chat_template", feed_info(r->feed)->template_text);
-    free(text);
-    int rc = sw_save_json(dir, "tokenizer_config.json", o);
-    cJSON_Delete(o);
-    return rc;
-}
-
-static int write_template(const train_run *r, const char *dir)
-{
-    const char *text = feed_info(r->feed)->template_text;
-    char *path = sw_path_join(dir, "chat_template.jinja");
-    int rc = text ? sw_write_file(path, text, strlen(text)) : 0;
-    free(path);
-    return rc || (text && !r->tuned && r->end_token >= 0 && write_tokenizer_config(r, dir)) || write_generation_config(r, dir) ? -1 : 0;
-}
 
 /* How the folder was made. */
 static int write_history(const train_run *r, const char *dir)
@@ -112,7 +42,7 @@ int result_write(const train_run *r, const char *dir)
     if (r->tuned ? sw_tuned_save(r->tuned, dir, type == SW_DTYPE_COUNT ? SW_F32 : type)
                  : sw_model_save(r->model, &r->modules, dir, &(sw_save_options){.dtype = type, .max_shard = (size_t)5 << 30}, &report))
         return -1;
-    return write_template(r, dir) || write_history(r, dir) ? -1 : 0;
+    return sw_save_chat(r->model, r->tokenizer, dir, feed_info(r->feed)->template_text, r->end_token, !r->tuned) || write_history(r, dir) ? -1 : 0;
 }
 
 static int write_folder(const train_run *r, const char *path)

@@ -101,3 +101,110 @@ P
         [[ $output == *model.safetensors* ]]
     done
 }
+
+# Answers of records: the options of a record win over those of the command line.
+texts() { swift-infer -q -m model --dtype f32 "$@" | python3 -c 'import json,sys; [print(json.dumps(json.loads(l)["text"]), json.loads(l)["finish_reason"], json.loads(l)["completion_tokens"]) for l in sys.stdin]'; }
+
+@test "a stop string ends an answer before it, wherever tokens end" {
+    whole=$(echo '{"prompt": "abc", "max_tokens": 12}' | swift-infer -q -m model --dtype f32 | python3 -c 'import json,sys; print(json.load(sys.stdin)["text"])')
+    [ "${#whole}" -ge 8 ]
+    for at in 0 3 6; do
+        stop=${whole:$at:2}
+        python3 -c 'import json,sys; print(json.dumps({"prompt": "abc", "max_tokens": 12, "stop": [sys.argv[1], "never here"]}))' "$stop" > in
+        want=$(python3 -c 'import json,sys; print(json.dumps(sys.argv[1].split(sys.argv[2])[0]))' "$whole" "$stop")
+        run texts in
+        [[ $output == "$want stop "* ]]
+        run texts --stop "$stop" <<< '{"prompt": "abc", "max_tokens": 12}'
+        [[ $output == "$want stop "* ]]
+    done
+}
+
+@test "options of a record, and seeds" {
+    for i in 1 2; do
+        printf '%s\n' '{"prompt": "abc"}' '{"prompt": "abc", "temperature": 3, "seed": 5}' '{"prompt": "abc", "temperature": 3, "seed": 5}' \
+            '{"prompt": "abc", "temperature": 3, "seed": 6}' '{"prompt": "abc", "temperature": 3, "seed": 7, "top_k": 1}' \
+            '{"prompt": "abc", "temperature": 3, "seed": 8, "top_p": 1e-6}' '{"prompt": "abc", "temperature": 3, "seed": 9, "min_p": 1}' |
+            texts -n 10 > answers.$i
+    done
+    cmp answers.1 answers.2
+    line() { sed -n "$1p" answers.1; }
+    [ "$(line 2)" = "$(line 3)" ]
+    [ "$(line 2)" != "$(line 4)" ]
+    for i in 5 6 7; do [ "$(line $i)" = "$(line 1)" ]; done
+    [ "$(texts --seed 5 -t 3 -n 10 <<< '{"prompt": "abc"}')" = "$(line 2)" ]
+}
+
+@test "penalties keep an answer from saying the same again" {
+    # Greedy answers of a random model fall into a loop; a large penalty makes every token another one.
+    repeats() { swift-infer -q -m model --dtype f32 --logprobs "$@" | python3 -c 'import json,sys; ids = [t["id"] for t in json.load(sys.stdin)["logprobs"]]; print(len(ids) - len(set(ids)))'; }
+    record='{"prompt": "abc", "max_tokens": 24'
+    [ "$(repeats <<< "$record}")" -gt 0 ]
+    for p in '"presence_penalty": 100' '"frequency_penalty": 100' '"repetition_penalty": 1000'; do
+        [ "$(repeats <<< "$record, $p}")" -lt "$(repeats <<< "$record}")" ]
+    done
+    [ "$(repeats --presence-penalty 100 <<< "$record}")" = 0 ]
+    [ "$(repeats --frequency-penalty 100 <<< "$record}")" = 0 ]
+}
+
+@test "--score asks for continuations, and --logprobs itemises their scores" {
+    echo '{"id": 1, "prompt": "abc", "continuations": ["xyz", "q"]}' | swift-infer -q -m model --dtype f32 --score --logprobs > out
+    python3 - <<'P'
+import json
+s = json.load(open("out"))["scores"]
+assert [x["tokens"] for x in s] == [3, 1], s
+for x in s:
+    assert len(x["logprobs"]) == x["tokens"] and abs(sum(t["logprob"] for t in x["logprobs"]) - x["logprob"]) < 1e-6
+assert [t["token"] for t in s[0]["logprobs"]] == ["x", "y", "z"], s
+P
+    # The chain rule: what is said in two pieces is as likely as in one.
+    printf '%s\n' '{"prompt": "abc", "continuations": ["x"]}' '{"prompt": "abcx", "continuations": ["yz"]}' '{"continuations": ["abcxyz"]}' '{"continuations": ["abc"]}' |
+        swift-infer -q -m model --dtype f32 > parts
+    python3 - <<'P'
+import json
+x, yz, all, abc = (json.loads(l)["scores"][0]["logprob"] for l in open("parts"))
+whole = json.load(open("out"))["scores"][0]["logprob"]
+assert abs(x + yz - whole) < 1e-4 and abs(all - abc - whole) < 1e-4, (x, yz, whole, all, abc)
+P
+    run bash -c "echo '{\"prompt\": \"abc\"}' | swift-infer -q -m model --score"
+    [ "$status" = 1 ]
+    [[ $output == *'line 1: "continuations" is missing'* ]]
+}
+
+@test "empty prompts, prompts that are too long, fields of a wrong kind" {
+    while IFS='|' read -r record want; do
+        printf '%s\n' '{"prompt": "a", "max_tokens": 1}' "$record" > in.jsonl
+        run swift-infer -q -m model --dtype f32 --context 20 in.jsonl
+        [ "$status" = 1 ]
+        [[ $output == *"in.jsonl: line 2: "*"$want"* ]] || { echo "$record: $output"; return 1; }
+        [ "$(grep -c '"text"' <<< "$output")" = 1 ]
+    done <<'P'
+{"prompt": ""}|the prompt is empty
+{"prompt": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}|--context allows 19
+{"prompt": "a", "temperature": -1}|"temperature" must be 0 or more
+{"prompt": "a", "temperature": "hot"}|"temperature"
+{"prompt": "a", "top_k": 1.5}|"top_k"
+{"prompt": "a", "n": 0}|"n"
+{"prompt": "a", "stop": 5}|"stop"
+{"messages": []}|"messages"
+{"messages": [{"role": "user", "content": "hi"}]}|no chat template
+{"prompt": "a", "continuations": "b"}|"continuations"
+[1]|an object is needed
+{"prompt": "a"|JSON
+P
+    printf '{"prompt": "a\xff"}\n' > in.jsonl
+    run swift-infer -q -m model in.jsonl
+    [ "$status" = 1 ]
+    [[ $output == *'in.jsonl: line 1: JSON at byte'*'invalid UTF-8'* ]]
+}
+
+@test "a closed pipe ends quietly, a full disk does not" {
+    for i in $(seq 400); do echo '{"prompt": "abc", "max_tokens": 2}'; done > many.jsonl
+    swift-infer -q -m model many.jsonl 2> told | head -n 1 > first
+    [ ! -s told ] && [ -s first ]
+    run bash -c "ulimit -f 1; swift-infer -q -m model many.jsonl 2>&1 > cut"
+    [ "$status" = 1 ]
+    [[ $output == *'standard output: '*'File too large'* ]]
+    run bash -c "swift-infer -q -m model many.jsonl > /dev/full"
+    [ "$status" = 1 ]
+    [[ $output == *'No space left'* ]]
+}

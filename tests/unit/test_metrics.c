@@ -24,7 +24,7 @@ static char *read_all(const char *path)
 
 static void write_steps(const char *path, int64_t keep, int from, int to)
 {
-    sw_metrics *m = sw_metrics_open(path, keep);
+    sw_metrics *m = sw_metrics_open(path, keep, keep);
     assert_non_null(m);
     for (int i = from; i <= to; i++) {
         cJSON *o = cJSON_CreateObject();
@@ -60,11 +60,27 @@ static void going_on_drops_what_comes_after(void **state)
     free(parts);
 }
 
+/* A checkpoint between an update and the evaluation after it: that evaluation comes again. */
+static void an_evaluation_after_the_checkpoint_is_dropped(void **state)
+{
+    (void)state;
+    char *path = sw_path_join(folder, "evals.jsonl");
+    static const char before[] = "{\"kind\": \"eval\", \"step\": 2}\n{\"kind\": \"train\", \"step\": 3}\n{\"kind\": \"train\", \"step\": 4}\n";
+    FILE *f = fopen(path, "wb");
+    fprintf(f, "%s{\"kind\": \"eval\", \"step\": 4}\n", before);
+    fclose(f);
+    assert_int_equal(sw_metrics_close(sw_metrics_open(path, 4, 2)), 0);
+    char *now = read_all(path);
+    assert_string_equal(now, before);
+    free(now);
+    free(path);
+}
+
 static void numbers_come_back_and_those_that_are_none_are_null(void **state)
 {
     (void)state;
     char *path = sw_path_join(folder, "numbers.jsonl");
-    sw_metrics *m = sw_metrics_open(path, -1);
+    sw_metrics *m = sw_metrics_open(path, -1, -1);
     cJSON *o = cJSON_CreateObject();
     cJSON_AddNumberToObject(o, "step", 1);
     cJSON_AddNumberToObject(o, "loss", NAN);
@@ -86,7 +102,7 @@ static void numbers_come_back_and_those_that_are_none_are_null(void **state)
 static void a_full_disk_is_an_error(void **state)
 {
     (void)state;
-    sw_metrics *m = sw_metrics_open("/dev/full", -1);
+    sw_metrics *m = sw_metrics_open("/dev/full", -1, -1);
     assert_non_null(m);
     cJSON *o = cJSON_CreateObject();
     cJSON_AddNumberToObject(o, "step", 1);
@@ -136,6 +152,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(going_on_drops_what_comes_after),
+        cmocka_unit_test(an_evaluation_after_the_checkpoint_is_dropped),
         cmocka_unit_test(numbers_come_back_and_those_that_are_none_are_null),
         cmocka_unit_test(a_full_disk_is_an_error),
         cmocka_unit_test(plots_are_drawn_whole_or_refused),

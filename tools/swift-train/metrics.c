@@ -15,7 +15,7 @@ struct sw_metrics {
 };
 
 /* Records of an earlier run up to a step. A last line without an end is one that a kill cut. */
-static int keep_records(const char *path, int64_t last)
+static int keep_records(const char *path, int64_t last, int64_t last_eval)
 {
     sw_buf all = {0}, kept = {0};
     int rc = sw_is_file(path) ? sw_read_file(path, &all) : 0;
@@ -26,7 +26,9 @@ static int keep_records(const char *path, int64_t last)
         size_t n = (size_t)(end - (all.at + at)) + 1;
         cJSON *o = sw_json_parse(all.at + at, n);
         int64_t step = -1;
-        if (o && !sw_json_i64(o, "step", 0, INT64_MAX / 2, 0, &step) && step <= last)
+        const cJSON *kind = o ? sw_json_get(o, "kind") : NULL;
+        bool eval = cJSON_IsString(kind) && !strcmp(kind->valuestring, "eval");
+        if (o && !sw_json_i64(o, "step", 0, INT64_MAX / 2, 0, &step) && step <= last && (!eval || step <= last_eval))
             sw_buf_add(&kept, all.at + at, n);
         cJSON_Delete(o);
         at += n;
@@ -37,12 +39,12 @@ static int keep_records(const char *path, int64_t last)
     return rc;
 }
 
-sw_metrics *sw_metrics_open(const char *path, int64_t keep)
+sw_metrics *sw_metrics_open(const char *path, int64_t step, int64_t eval)
 {
     bool out = !strcmp(path, "-");
-    if (!out && keep >= 0 && sw_is_file(path) && keep_records(path, keep))
+    if (!out && step >= 0 && sw_is_file(path) && keep_records(path, step, eval))
         return NULL;
-    FILE *f = out ? stdout : fopen(path, keep >= 0 ? "ab" : "wb");
+    FILE *f = out ? stdout : fopen(path, step >= 0 ? "ab" : "wb");
     if (!f)
         return sw_fail_errno("%s", path), NULL;
     sw_metrics *m = SW_NEW(sw_metrics);

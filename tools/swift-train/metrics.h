@@ -9,9 +9,10 @@
 
 typedef struct sw_metrics sw_metrics;
 
-/* path: a file, "-" for standard output. keep: records of a resumed run with "step" up to this are kept and later ones
- * dropped (the file is then rewritten); < 0 starts the file anew. The file grows by whole lines, flushed one by one. */
-sw_metrics *sw_metrics_open(const char *path, int64_t keep) SW_MUST_CHECK;
+/* path: a file, "-" for standard output. step: records of a resumed run with "step" up to this are kept and later ones
+ * dropped (the file is then rewritten); < 0 starts the file anew. eval: the same for evaluations, which the run that
+ * resumes does again when they came after its checkpoint. The file grows by whole lines, flushed one by one. */
+sw_metrics *sw_metrics_open(const char *path, int64_t step, int64_t eval) SW_MUST_CHECK;
 /* Writes one record: {"step": N, "kind": "train" | "eval" | ..., ...}. The object stays the caller's. Numbers are written
  * with as many digits as it takes to read the same double (float where it is one). NaN and infinity become null. */
 int sw_metrics_write(sw_metrics *m, const cJSON *record) SW_MUST_CHECK;

@@ -319,8 +319,9 @@ static int begin(loop *l)
     if (resumed < 0)
         return -1;
     if (!r->comm->rank) {
-        r->metrics = sw_metrics_open(r->metrics_path, resumed ? r->state.step : -1);
-        if (!r->metrics || (r->o->metrics && !(r->more_metrics = sw_metrics_open(r->o->metrics, resumed ? r->state.step : -1))))
+        int64_t step = resumed ? r->state.step : -1, eval = r->state.last_eval;
+        r->metrics = sw_metrics_open(r->metrics_path, step, eval);
+        if (!r->metrics || (r->o->metrics && !(r->more_metrics = sw_metrics_open(r->o->metrics, step, eval))))
             return -1;
     }
     l->first = l->saved = resumed ? r->state.step : -1;

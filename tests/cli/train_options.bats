@@ -1,0 +1,195 @@
+#!/usr/bin/env bats
+# Options of swift-train, each by what it changes, on a tiny random model.
+
+setup_file() {
+    export W=$BATS_FILE_TMPDIR
+    cd "$W"
+    python3 "$BATS_TEST_DIRNAME/make_model.py" model
+    for i in $(seq 40); do
+        echo "{\"messages\": [{\"role\": \"user\", \"content\": \"say $((i % 5))\"}, {\"role\": \"assistant\", \"content\": \"it is $((i % 5)), $(printf 'ab%.0s' $(seq $((i % 7 + 1))))\"}]}"
+    done > train.jsonl
+    swift-tokenize -q --model model --out train.shard train.jsonl
+    head -10 train.jsonl | swift-tokenize -q --model model --out val.shard
+    export T="swift-train -q --model $W/model --dtype f32 --plot none"
+}
+
+setup() { cd "$BATS_TEST_TMPDIR"; }
+
+metrics() { grep "\"kind\": *\"$1\"" "$2/metrics.jsonl"; }
+field() { sed -nE "s/.*\"$1\": *([^,}]*).*/\1/p"; }
+same() { cmp "$1/adapter_model.safetensors" "$2/adapter_model.safetensors"; }
+
+# trained OPTION...: names and shapes of what was trained, from the adapter's file
+trained() {
+    $T --max-steps 2 --lr 0.01 --overwrite --out shaped "$@" "$W/train.shard"
+    python3 - <<'E'
+import json, struct
+d = open("shaped/adapter_model.safetensors", "rb").read()
+n = struct.unpack("<Q", d[:8])[0]
+for k, v in sorted(json.loads(d[8:8 + n]).items()):
+    if k != "__metadata__":
+        print(k.removeprefix("base_model.model."), *v["shape"])
+E
+}
+
+@test "target patterns: names, all-linear, expressions, modules trained whole" {
+    [ "$(trained | wc -l)" = 28 ] # two layers, seven Linears, A and B
+    [ "$(trained --target-modules all-linear | wc -l)" = 28 ]
+    [ "$(trained --target-modules q_proj --target-modules v_proj --lora-r 3)" = "$(for i in 0 1; do
+        echo "model.layers.$i.self_attn.q_proj.lora_A.weight 3 64"; echo "model.layers.$i.self_attn.q_proj.lora_B.weight 64 3"
+        echo "model.layers.$i.self_attn.v_proj.lora_A.weight 3 64"; echo "model.layers.$i.self_attn.v_proj.lora_B.weight 32 3"; done)" ]
+    trained --target-modules 're:.*layers\.1\..*_proj' > names
+    [ "$(grep -c layers.1 names)" = 14 ] && ! grep layers.0 names
+    trained --target-modules q_proj --modules-to-save embed_tokens > names
+    grep -q 'embed_tokens.weight 296 64' names
+    grep -q '"modules_to_save": *\[' shaped/adapter_config.json
+    run $T --target-modules nothing_proj --max-steps 1 --out none "$W/train.shard"
+    [ "$status" = 1 ]
+    [[ $output == *'no module of this model is meant; its names end in q_proj'* ]]
+    run $T --modules-to-save nothing --max-steps 1 --out none "$W/train.shard"
+    [ "$status" = 1 ]
+    [[ $output == *nothing* ]]
+}
+
+@test "rank-stabilised scale, alpha, dropout and label smoothing change what they should" {
+    loss() { $T --max-steps 2 --lr 0.02 --warmup 0 --schedule constant --no-shuffle --overwrite --out o "$@" "$W/train.shard"; metrics train o | field loss; }
+    loss > plain
+    # alpha / sqrt(r) with alpha 8 is alpha / r with alpha 32, when r is 16
+    loss --lora-r 16 --lora-alpha 8 --rslora > a
+    grep -q '"use_rslora": *true' o/adapter_config.json
+    loss --lora-r 16 --lora-alpha 32 > b
+    cmp a b
+    loss --lora-alpha 1 > small
+    [ "$(head -1 small)" = "$(head -1 plain)" ] # B is 0 at first
+    [ "$(tail -1 small)" != "$(tail -1 plain)" ]
+    loss --lora-dropout 0.5 > dropped; loss --lora-dropout 0.5 > dropped.again
+    cmp dropped dropped.again
+    [ "$(tail -1 dropped)" != "$(tail -1 plain)" ]
+    # (1 - e) H + e U, where U is the mean over the vocabulary: linear in e
+    for e in 0 0.2 0.4; do loss --label-smoothing $e | head -1; done > smooth
+    awk '{x[NR] = $1} END {d = x[1] - 2 * x[2] + x[3]; exit !(x[1] != x[2] && d * d < 1e-10 * x[1] * x[1])}' smooth
+}
+
+@test "learning rates: warm-up, linear, cosine and constant" {
+    rates() { $T --max-steps 8 --lr 0.01 --overwrite --out o "$@" "$W/train.shard"; metrics train o | field lr | awk '{printf "%.6f ", $1}'; }
+    [ "$(rates --schedule constant --warmup 0)" = '0.010000 0.010000 0.010000 0.010000 0.010000 0.010000 0.010000 0.010000 ' ]
+    [ "$(rates --schedule linear --warmup 4)" = '0.000000 0.002500 0.005000 0.007500 0.010000 0.007500 0.005000 0.002500 ' ]
+    [ "$(rates --schedule linear --warmup 0.5)" = '0.000000 0.002500 0.005000 0.007500 0.010000 0.007500 0.005000 0.002500 ' ]
+    [ "$(rates --schedule cosine --warmup 4)" = '0.000000 0.002500 0.005000 0.007500 0.010000 0.008536 0.005000 0.001464 ' ]
+}
+
+@test "several epochs of a pipe see what a file gives, and one pass shuffles within its buffer" {
+    $T --epochs 3 --out file "$W/train.shard"
+    cat "$W/train.shard" | $T --epochs 3 --out pipe
+    same file pipe
+    ! ls -A pipe | grep spool
+    # Read once, the number of updates not known before: each record comes once, in an order of the seed.
+    once() { cat "$W/train.shard" | $T --schedule constant --warmup 0 --out "$@"; }
+    once a; once b; once c --seed 3; once d --shuffle-buffer 4; once e --no-shuffle
+    [ "$(metrics train a | wc -l)" = 10 ]
+    same a b
+    for x in c d e; do
+        ! same a $x
+        [ "$(metrics train $x | tail -1 | field tokens)" = "$(metrics train a | tail -1 | field tokens)" ]
+    done
+    $T --schedule constant --warmup 0 --no-shuffle --out f "$W/train.shard"
+    same e f
+    # A stop in it goes on at the same record.
+    once a --save-steps 3 --keep 0 --overwrite
+    rm -r a/checkpoint-6 a/checkpoint-9 a/checkpoint-10
+    once a --save-steps 3 --resume
+    same a b
+}
+
+@test "checkpoints by the clock, and one by a signal" {
+    $T --max-steps 60 --save-steps 1000 --save-minutes 0.0003 --keep 0 --out out "$W/train.shard"
+    [ "$(ls -d out/checkpoint-* | wc -l)" -gt 1 ]
+    $T --max-steps 100000 --save-steps 1000000 --out out2 "$W/train.shard" 2> told &
+    for i in $(seq 200); do [ -s out2/metrics.jsonl ] && [ "$(grep -c train out2/metrics.jsonl)" -gt 2 ] && break; sleep 0.02; done
+    kill -TERM $!; status=0; wait $! || status=$?
+    [ "$status" = 1 ] && [ "$(ls -d out2/checkpoint-* | wc -l)" = 1 ]
+}
+
+@test "bf16 follows f32, and every base type trains" {
+    $T --lr 0.01 --epochs 3 --out f32 "$W/train.shard"
+    $T --dtype bf16 --lr 0.01 --epochs 3 --out bf16 "$W/train.shard"
+    paste <(metrics train f32 | field loss) <(metrics train bf16 | field loss) |
+        awk '($1 - $2) ^ 2 > (0.05 * $1 + 0.02) ^ 2 {print; bad = 1} END {exit bad || NR < 30}'
+    for t in q4_0 q5_1 bf16; do
+        swift-quant -q --model "$W/model" --type $t --out $t.gguf
+        for how in "" --dequantise; do
+            $T --model $t.gguf --lr 0.01 --epochs 6 $how --overwrite --out $t "$W/train.shard"
+            awk "BEGIN {exit !($(metrics train $t | tail -1 | field loss) < 0.6 * $(metrics train $t | head -1 | field loss))}"
+        done
+    done
+}
+
+@test "f16 weights of a whole model are trained in their f32 masters, and written as --save-dtype says" {
+    python3 "$BATS_TEST_DIRNAME/make_model.py" half --bf16
+    $T --model half --tuner full --max-steps 2 --out out "$W/train.shard"
+    grep -aq '"BF16"' out/model.safetensors && ! grep -aq '"F32"' out/model.safetensors
+    $T --model half --tuner full --max-steps 2 --save-dtype f32 --out out32 "$W/train.shard"
+    grep -aq '"F32"' out32/model.safetensors && ! grep -aq '"BF16"' out32/model.safetensors
+    # A rate below what bf16 can show still adds up in the masters.
+    $T --model half --tuner full --max-steps 4 --lr 1e-7 --save-dtype f32 --out tiny "$W/train.shard"
+    ! cmp -s <(tail -c 100000 tiny/model.safetensors) <(tail -c 100000 out32/model.safetensors)
+}
+
+@test "bases, shards and settings that are cut, missing or of another shape are named" {
+    cp -r "$W/model" bad
+    size=$(stat -c %s bad/model.safetensors)
+    for n in 0 4 100 $((size / 2)) $((size - 1)); do
+        head -c $n "$W/model/model.safetensors" > bad/model.safetensors
+        run $T --model bad --out out "$W/train.shard"
+        [ "$status" = 1 ]
+        [[ $output == *bad/model.safetensors* ]]
+    done
+    cp "$W/model/model.safetensors" bad/
+    for f in config.json tokenizer.json; do
+        for n in 0 1 50 200; do
+            head -c $n "$W/model/$f" > bad/$f
+            run $T --model bad --out out "$W/train.shard"
+            [ "$status" = 1 ]
+            [[ $output == *bad/$f* ]]
+        done
+        cp "$W/model/$f" bad/
+    done
+    swift-quant -q --model "$W/model" --type q8_0 --out base.gguf
+    size=$(stat -c %s base.gguf)
+    for n in 0 3 4 20 1000 $((size / 2)) $((size - 1)); do
+        head -c $n base.gguf > cut.gguf
+        run $T --model cut.gguf --out out "$W/train.shard"
+        [ "$status" = 1 ]
+        [[ $output == *cut.gguf* ]]
+    done
+    for n in 1 100 $(($(stat -c %s "$W/val.shard") / 2)); do
+        head -c $n "$W/val.shard" > cut.shard
+        run $T --val cut.shard --out out "$W/train.shard"
+        [ "$status" = 1 ]
+        [[ $output == *cut.shard* ]]
+    done
+    run $T --out out missing.shard
+    [ "$status" = 1 ] && [[ $output == *missing.shard* ]]
+    [ ! -f out/adapter_config.json ]
+    # A checkpoint that was damaged is no start.
+    $T --max-steps 2 --out whole "$W/train.shard"
+    for f in state.safetensors trainer_state.json; do
+        cp -r whole hurt
+        head -c 100 whole/checkpoint-2/$f > hurt/checkpoint-2/$f
+        run $T --max-steps 4 --resume --out hurt "$W/train.shard"
+        [ "$status" = 1 ]
+        [[ $output == *checkpoint-2/$f* ]]
+        rm -r hurt
+    done
+}
+
+@test "an adapter is gone on with, under its own configuration" {
+    $T --max-steps 5 --lr 0.01 --lora-r 5 --target-modules q_proj --out one "$W/train.shard"
+    $T --max-steps 5 --lr 0.01 --adapter one --out two "$W/train.shard"
+    grep -q '"r": *5' two/adapter_config.json
+    awk "BEGIN {exit !($(metrics train two | head -1 | field loss) < $(metrics train one | head -1 | field loss))}"
+    head -c 1000 one/adapter_model.safetensors > cut; mv cut one/adapter_model.safetensors
+    run $T --adapter one --out three "$W/train.shard"
+    [ "$status" = 1 ]
+    [[ $output == *one/adapter_model.safetensors* ]]
+}

@@ -98,7 +98,7 @@ install: all man
 	    [ ! -f $$f ] || install -m 644 $$f $(DESTDIR)$(PREFIX)/share/man/man$$s; done; done
 	for p in $(PROGRAMS); do $(BIN)/$$p --help=completion > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$p; done
 
-# man/man1/X.1.in has the line @OPTIONS@ where the program's own option table goes.
+# man/man1/X.1.in has the lines @OPTIONS@ and @EXAMPLES@ where those of the program's own tables go.
 MAN := $(patsubst man/%.in,$(O)/man/%,$(wildcard man/man*/*.in)) $(patsubst man/%,$(O)/man/%,$(wildcard man/man*/*.[157]))
 .PHONY: man
 man: $(MAN)
@@ -107,7 +107,8 @@ $(O)/man/%: man/%
 	$(Q)cp $< $@
 $(O)/man/man1/%.1: man/man1/%.1.in $(BIN)/%
 	@mkdir -p $(@D)
-	$(Q)$(BIN)/$* --help=man > $@.opts && sed -e '/@OPTIONS@/{r $@.opts' -e 'd}' $< > $@ && rm -f $@.opts
+	$(Q)$(BIN)/$* --help=man > $@.all && sed '/^\.Sh EXAMPLES/,$$d' $@.all > $@.opts && sed -n '/^\.Sh EXAMPLES/,$$p' $@.all > $@.examples
+	$(Q)sed -e '/^@OPTIONS@$$/{r $@.opts' -e 'd}' -e '/^@EXAMPLES@$$/{r $@.examples' -e 'd}' $< > $@ && rm -f $@.all $@.opts $@.examples
 
 demo: deps
 	@$(MAKE) --no-print-directory all

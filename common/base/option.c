@@ -126,6 +126,8 @@ static void mdoc_text(sw_buf *out, const char *s)
             sw_buf_puts(out, "\\e");
         else if (*s == '-')
             sw_buf_puts(out, "\\-");
+        else if (*s == ' ' && (out->at[out->n - 1] == '.' || out->at[out->n - 1] == '?') && s[1] >= 'A' && s[1] <= 'Z')
+            sw_buf_putc(out, '\n'); /* a new sentence begins a line */
         else
             sw_buf_putc(out, *s);
     }

@@ -112,7 +112,7 @@ $(O)/man/man1/%.1: man/man1/%.1.in $(BIN)/%
 
 demo: deps
 	@$(MAKE) --no-print-directory all
-	@$(MAKE) --no-print-directory -C examples/demo
+	@$(MAKE) --no-print-directory -C examples/demo $(if $(MODEL),MODEL='$(or $(realpath $(MODEL)),$(MODEL))')
 
 bench: all $(O)/bench/machine
 	@tests/bench/run

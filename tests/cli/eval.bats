@@ -300,3 +300,17 @@ END
     change good.json 'del o["records"]' > plain.json
     swift-eval compare -q good.json plain.json | grep -q '^plain  0.2500'
 }
+
+@test "a full disk and a closed pipe" {
+    seq -f '{"question": "q%g", "answer": "#### 1"}' 3000 > many.jsonl
+    seq -f '{"id": "q%g", "task": "gsm8k", "answer": "1", "text": "#### 1"}' 3000 > results
+    run bash -c "ulimit -f 4; swift-eval score -q --out report.json --details details results"
+    [ "$status" = 1 ]
+    [[ $output == *'File too large'* && ${#lines[@]} = 1 ]]
+    [ ! -e report.json ] && [ ! -e details ] && ! ls | grep tmp
+    swift-eval prompts -q --task gsm8k many.jsonl 2> told | head -n 1 > first
+    [ ! -s told ] && [ -s first ]
+    run bash -c "swift-eval prompts -q --task gsm8k many.jsonl > /dev/full"
+    [ "$status" = 1 ]
+    [[ $output == *'No space left'* ]]
+}

@@ -118,3 +118,41 @@ left_alone() { [ "$(ls | tr '\n' ' ')" = "$1" ] || { ls; return 1; }; }
     grep -q 'quantised already (gptq)' told
     [ ! -e m.gguf ]
 }
+
+@test "a full disk and signals leave no file" {
+    status=0
+    bash -c "ulimit -f 8; exec swift-quant -q -m M -t f32 -o m.gguf" 2> told || status=$?
+    [ "$status" = 1 ]
+    grep -q 'm.gguf.*File too large' told
+    left_alone 'M told '
+    python3 "$BATS_TEST_DIRNAME/make_model.py" big --vocab 12000
+    for s in TERM INT KILL; do
+        for wait in 0.005 0.01 0.02 0.04; do
+            rm -f m.gguf*
+            swift-quant -q -m big -t q4_0 -o m.gguf 2> told &
+            sleep $wait; kill -$s $! 2> /dev/null || true
+            wait $! || true
+            if [ -e m.gguf ]; then swift-quant -q -m m.gguf -t f16 -o whole.gguf; rm whole.gguf; fi
+            [ $s = KILL ] || ! ls | grep tmp
+        done
+    done
+}
+
+@test "GGUF and folders cut at any place are refused" {
+    swift-quant -q -m M -t q8_0 -o m.gguf
+    size=$(stat -c %s m.gguf)
+    for n in 0 3 4 8 23 24 100 1000 4000 $((size / 2)) $((size - 1)); do
+        head -c $n m.gguf > cut.gguf
+        fails 1 swift-quant -q -m cut.gguf -t f16 -o n.gguf
+        grep -q cut.gguf told
+    done
+    for f in config.json tokenizer.json tokenizer_config.json model.safetensors; do
+        for n in 0 1 20; do
+            head -c $n M/$f > part; cp M/$f whole; cat part > M/$f
+            fails 1 swift-quant -q -m M -o n.gguf
+            grep -q $f told
+            cat whole > M/$f
+        done
+    done
+    [ ! -e n.gguf ]
+}

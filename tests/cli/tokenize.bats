@@ -277,3 +277,44 @@ fgh' ]
     swift-tokenize --help | grep -q -e '--packing'
     swift-tokenize --version | grep -q '^swift-tokenize [0-9]'
 }
+
+@test "a full disk is one error and leaves no file; a device that is full too" {
+    for i in $(seq 3000); do echo "{\"query\": \"hello $i $((i * 7919 % 10007))\", \"response\": \"$((i * i))\"}"; done > many.jsonl
+    run bash -c "ulimit -f 4; swift-tokenize -q --model $M --out t.shard many.jsonl"
+    [ "$status" = 1 ]
+    [[ $output == *'t.shard'*'File too large'* && ${#lines[@]} = 1 ]]
+    [ "$(ls | grep -c shard)" = 0 ]
+    run bash -c "swift-tokenize -q --model $M many.jsonl > /dev/full"
+    [ "$status" = 1 ]
+    [[ $output == *'No space left'* ]]
+}
+
+@test "SIGKILL at any moment leaves no file under the final name" {
+    for i in $(seq 6000); do echo "{\"query\": \"hello $i $((i * 7919 % 10007))\", \"response\": \"$((i * i))\"}"; done > many.jsonl
+    for wait in 0.01 0.02 0.04 0.06 0.08; do
+        swift-tokenize -q --model "$M" --out t.shard many.jsonl &
+        sleep $wait; kill -KILL $! 2> /dev/null || true; wait $! || true
+        if [ -e t.shard ]; then swift-tokenize --inspect t.shard > /dev/null; fi
+        rm -f t.shard*
+    done
+}
+
+@test "tokenizer files that are cut or of another kind" {
+    mkdir bad; cp "$M"/tokenizer* bad/
+    size=$(stat -c %s bad/tokenizer.json)
+    for n in 0 1 40 $((size / 3)) $((size / 2)) $((size - 3)); do
+        head -c $n "$M/tokenizer.json" > bad/tokenizer.json
+        run swift-tokenize --model bad --out t.shard good.jsonl
+        [ "$status" = 1 ]
+        [[ $output == *bad/tokenizer.json* ]]
+    done
+    cp "$M/tokenizer.json" bad/
+    head -c 30 "$M/tokenizer_config.json" > bad/tokenizer_config.json
+    run swift-tokenize --model bad --out t.shard good.jsonl
+    [ "$status" = 1 ]
+    [[ $output == *tokenizer_config.json* ]]
+    sed 's/add_generation_prompt %}/add_generation_prompt/' "$M/tokenizer_config.json" > bad/tokenizer_config.json
+    run swift-tokenize --model bad --out t.shard good.jsonl
+    [ "$status" = 1 ]
+    [[ $output == *template* ]]
+}

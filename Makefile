@@ -19,7 +19,7 @@ WARN     := -Wall -Wextra -Werror
 CFLAGS   ?= -O2 -g
 CPPFLAGS += -D_GNU_SOURCE -I. -Icommon
 ALL_CFLAGS = -std=gnu11 -fopenmp $(WARN) $(CFLAGS) $(SAN)
-LDLIBS   := -ldnnl -lzstd -lcjson -lpcre2-8 -lutf8proc -lxxhash -ledit -ldl -lpthread -lm
+LDLIBS   := -ldnnl -lzstd -lz -lcjson -lpcre2-8 -lutf8proc -lxxhash -ledit -ldl -lpthread -lm
 ifeq ($(VARIANT),asan)
 # gcc's guess about formats goes wrong under the sanitizers.
 SAN      := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -Wno-format-truncation -Wno-maybe-uninitialized
@@ -80,7 +80,7 @@ include tests/tests.mk
 
 # ---- everything around it
 
-APT := gcc g++ make libc6-dev libomp-dev clang libclang-rt-dev libdnnl-dev libzstd-dev libcjson-dev libpcre2-dev libutf8proc-dev \
+APT := gcc g++ make libc6-dev libomp-dev clang libclang-rt-dev libdnnl-dev libzstd-dev zlib1g-dev libcjson-dev libpcre2-dev libutf8proc-dev \
        libxxhash-dev libedit-dev libcmocka-dev bats mandoc gnuplot-nox xz-utils python3 python3-pip python3-venv \
        git ca-certificates pkg-config clang-format libopenmpi-dev openmpi-bin libcurl4-openssl-dev libssl-dev
 deps:

@@ -61,8 +61,11 @@ cJSON *sw_csv_row(const sw_csv *c, const char *at, size_t n)
         more = field(c->separator, &at, end, &b);
         if (more >= 0 && i >= c->names.n)
             more = sw_fail("more fields than the %zu columns of the first row", c->names.n);
-        if (more >= 0 && (memchr(b.at, 0, b.n) || sw_utf8_valid_prefix(b.at, b.n) < b.n))
-            more = sw_fail("invalid UTF-8");
+        if (more >= 0 && memchr(b.at, 0, b.n))
+            more = sw_fail("a NUL byte");
+        size_t good = more >= 0 ? sw_utf8_valid_prefix(b.at, b.n) : b.n;
+        if (good < b.n)
+            more = sw_fail("byte %zu: invalid UTF-8 (byte 0x%02x)", good, (unsigned char)b.at[good]);
         if (more < 0 && i < c->names.n)
             sw_fail_in("column \"%s\"", c->names.at[i]);
         if (more == 0 && i + 1 < c->names.n)

@@ -1,22 +1,23 @@
 #include "data/dataset.h"
 
 #include "base/memory.h"
+#include "data/dataset_parts.h"
 #include "data/messages.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 const char *const sw_format_names[] = {"auto", "messages", "sharegpt", "alpaca", "query", "text", "completion", NULL};
+const char *const sw_task_names[] = {"auto",   "sft",       "preference", "kto",
+                                     "prompt", "embedding", "reranker",   "classify", NULL};
 
 /* Other names of a column, the first that is there counts. */
-static const char *const query_names[] = {"query", "prompt", "input", "instruction", "question", "problem", NULL};
+const char *const dataset_query_names[] = {"query", "prompt", "input", "instruction", "question", "problem", NULL};
 static const char *const response_names[] = {"response", "answer",   "output",     "targets", "target",  "answer_key",
                                              "answers",  "solution", "completion", "text",    "content", NULL};
 static const char *const system_names[] = {"system", "system_prompt", NULL};
-static const char *const conversation_names[] = {"messages", "conversations", "conversation", "chosen", NULL};
-/* Columns that change what a row means and are not text: dropping them would make a wrong data set. */
-static const char *const media_names[] = {"images", "image", "videos", "video", "audios", "audio", "objects", NULL};
-
-static const char *present(const cJSON *row, const char *const *names)
+const char *const dataset_conversation_names[] = {"messages", "conversations", "conversation", "chosen", "prompt", NULL};
+const char *dataset_present(const cJSON *row, const char *const *names)
 {
     for (; *names; names++)
         if (sw_json_get(row, *names))
@@ -24,22 +25,23 @@ static const char *present(const cJSON *row, const char *const *names)
     return NULL;
 }
 
-static cJSON *take(cJSON *row, const char *name)
+cJSON *dataset_take(cJSON *row, const char *name)
 {
     return name ? cJSON_DetachItemFromObjectCaseSensitive(row, name) : NULL;
 }
 
+bool dataset_is_messages(const cJSON *v) { return cJSON_IsArray(v) && cJSON_IsObject(v->child); }
 static bool is_string(const cJSON *row, const char *name) { return cJSON_IsString(sw_json_get(row, name)); }
 static bool is_list(const cJSON *row, const char *name) { return cJSON_IsArray(sw_json_get(row, name)); }
 
 /* A string, or the first of a list of strings; NULL for another kind, with the error. */
-static cJSON *take_text(cJSON *row, const char *name)
+cJSON *dataset_take_text(cJSON *row, const char *name)
 {
     const cJSON *v = sw_json_get(row, name);
     if (cJSON_IsString(v))
-        return take(row, name);
+        return dataset_take(row, name);
     if (cJSON_IsArray(v) && cJSON_IsString(v->child)) {
-        cJSON *list = take(row, name), *first = cJSON_DetachItemViaPointer(list, list->child);
+        cJSON *list = dataset_take(row, name), *first = cJSON_DetachItemViaPointer(list, list->child);
         cJSON_Delete(list);
         return first;
     }
@@ -66,7 +68,7 @@ static int add_history(cJSON *messages, cJSON *row)
         say(messages, "user", cJSON_CreateString(q->valuestring));
         say(messages, "assistant", cJSON_CreateString(a->valuestring));
     }
-    cJSON_Delete(take(row, "history"));
+    cJSON_Delete(dataset_take(row, "history"));
     return 0;
 }
 
@@ -92,15 +94,20 @@ static int pairs(cJSON *list, const char *field, cJSON *messages)
 
 static int from_conversation(cJSON *row, sw_sample *s)
 {
-    const char *field = present(row, conversation_names);
+    const char *field = dataset_present(row, dataset_conversation_names);
     if (!field)
         return sw_fail("field \"messages\" (or \"conversations\", \"conversation\") is missing");
     const cJSON *v = sw_json_get(row, field), *first = cJSON_IsArray(v) ? v->child : NULL;
     bool turns = !first || sw_json_get(first, "role") || sw_json_get(first, "from") || !cJSON_IsObject(first);
-    cJSON *list = take(row, field);
+    cJSON *list = dataset_take(row, field);
     if (turns) {
         s->messages = list;
-        return sw_messages_normalise(list, field);
+        if (dataset_media_from_parts(list, s) || sw_messages_normalise(list, field))
+            return -1;
+        const char *answer = strcmp(field, "prompt") || s->task == SW_TASK_PROMPT ? NULL : dataset_present(row, response_names);
+        if (answer && is_string(row, answer))
+            say(list, "assistant", dataset_take(row, answer));
+        return 0;
     }
     s->messages = cJSON_CreateArray();
     int rc = pairs(list, field, s->messages);
@@ -113,7 +120,7 @@ static int from_alpaca(cJSON *row, sw_sample *s)
     s->messages = cJSON_CreateArray();
     if (add_history(s->messages, row))
         return -1;
-    cJSON *instruction = take(row, "instruction"), *input = take(row, "input");
+    cJSON *instruction = dataset_take(row, "instruction"), *input = dataset_take(row, "input");
     bool has_input = cJSON_IsString(input) && *input->valuestring;
     int rc = 0;
     if (!cJSON_IsString(instruction) && !(has_input && (!instruction || cJSON_IsNull(instruction))))
@@ -133,7 +140,7 @@ static int from_alpaca(cJSON *row, sw_sample *s)
     cJSON_Delete(input);
     if (rc || !sw_json_get(row, "output"))
         return rc;
-    cJSON *output = take_text(row, "output");
+    cJSON *output = dataset_take_text(row, "output");
     if (!output)
         return -1;
     say(s->messages, "assistant", output);
@@ -142,21 +149,21 @@ static int from_alpaca(cJSON *row, sw_sample *s)
 
 static int from_query(cJSON *row, sw_sample *s)
 {
-    const char *query = present(row, query_names);
+    const char *query = dataset_present(row, dataset_query_names);
     if (!query)
         return sw_fail("field \"query\" (or prompt, input, instruction, question, problem) is missing, and neither "
                        "\"messages\" nor \"text\" is there");
     s->messages = cJSON_CreateArray();
     if (add_history(s->messages, row))
         return -1;
-    cJSON *q = take_text(row, query);
+    cJSON *q = dataset_take_text(row, query);
     if (!q)
         return -1;
     say(s->messages, "user", q);
-    const char *response = sw_json_get(row, "chosen") ? "chosen" : present(row, response_names);
+    const char *response = sw_json_get(row, "chosen") ? "chosen" : dataset_present(row, response_names);
     if (!response)
         return 0;
-    cJSON *a = take_text(row, response);
+    cJSON *a = dataset_take_text(row, response);
     if (!a)
         return -1;
     say(s->messages, "assistant", a);
@@ -168,7 +175,7 @@ static int from_text(cJSON *row, sw_sample *s)
     if (!sw_json_get(row, "text"))
         return sw_fail("field \"text\" is missing");
     s->kind = SW_SAMPLE_TEXT;
-    s->text = take_text(row, "text");
+    s->text = dataset_take_text(row, "text");
     return s->text ? 0 : -1;
 }
 
@@ -178,16 +185,16 @@ static int from_completion(cJSON *row, sw_sample *s)
         if (!sw_json_get(row, *name))
             return sw_fail("field \"%s\" is missing", *name);
     if (is_list(row, "prompt") && is_list(row, "completion") && cJSON_IsObject(sw_json_get(row, "prompt")->child)) {
-        s->messages = take(row, "prompt"); /* conversations on both sides are one conversation */
-        cJSON *rest = take(row, "completion");
+        s->messages = dataset_take(row, "prompt"); /* conversations on both sides are one conversation */
+        cJSON *rest = dataset_take(row, "completion");
         for (cJSON *m; (m = cJSON_DetachItemViaPointer(rest, rest->child));)
             cJSON_AddItemToArray(s->messages, m);
         cJSON_Delete(rest);
         return sw_messages_normalise(s->messages, "prompt + completion");
     }
     s->kind = SW_SAMPLE_COMPLETION;
-    s->prompt = take_text(row, "prompt");
-    s->completion = s->prompt ? take_text(row, "completion") : NULL;
+    s->prompt = dataset_take_text(row, "prompt");
+    s->completion = s->prompt ? dataset_take_text(row, "completion") : NULL;
     return s->completion ? 0 : -1;
 }
 
@@ -195,21 +202,23 @@ static sw_format recognise(const cJSON *row)
 {
     if (sw_json_get(row, "messages") || sw_json_get(row, "conversations") || is_list(row, "conversation"))
         return SW_FORMAT_MESSAGES;
-    if (is_list(row, "chosen") && cJSON_IsObject(sw_json_get(row, "chosen")->child))
+    if (dataset_is_messages(sw_json_get(row, "chosen")))
+        return SW_FORMAT_MESSAGES;
+    if (dataset_is_messages(sw_json_get(row, "prompt")) && !sw_json_get(row, "completion"))
         return SW_FORMAT_MESSAGES;
     if (sw_json_get(row, "instruction") && cJSON_GetObjectItemCaseSensitive(row, "input"))
         return SW_FORMAT_ALPACA;
     if (sw_json_get(row, "prompt") && sw_json_get(row, "completion"))
         return SW_FORMAT_COMPLETION;
-    return is_string(row, "text") && !present(row, query_names) ? SW_FORMAT_TEXT : SW_FORMAT_QUERY;
+    return is_string(row, "text") && !dataset_present(row, dataset_query_names) ? SW_FORMAT_TEXT : SW_FORMAT_QUERY;
 }
 
 /* ---- what all formats share */
 
 static int add_system(const sw_dataset_options *o, cJSON *row, cJSON *messages)
 {
-    const char *name = present(row, system_names);
-    cJSON *text = name ? take_text(row, name) : NULL;
+    const char *name = dataset_present(row, system_names);
+    cJSON *text = name ? dataset_take_text(row, name) : NULL;
     if (name && !text)
         return -1;
     const cJSON *first = sw_json_get(messages->child, "role");
@@ -239,16 +248,27 @@ static cJSON *asked(const cJSON *messages)
     return copy;
 }
 
+static bool is_answer(const cJSON *message)
+{
+    const cJSON *role = sw_json_get(message, sw_json_get(message, "role") ? "role" : "from");
+    const char *r = cJSON_IsString(role) ? sw_role_of(role->valuestring) : NULL;
+    return r && !strcmp(r, "assistant");
+}
+
 static int add_rejected(cJSON *row, sw_sample *s)
 {
     static const char *const names[] = {"rejected_response", "rejected_messages", "rejected", NULL};
-    const char *name = present(row, names);
+    const char *name = dataset_present(row, names);
     if (!name)
         return 0;
     if (s->kind != SW_SAMPLE_CHAT)
         return sw_fail("field \"%s\": only a conversation has a rejected answer", name);
-    cJSON *v = take(row, name);
-    bool whole = strcmp(name, "rejected_response") && cJSON_IsArray(v) && cJSON_IsObject(v->child);
+    cJSON *v = dataset_take(row, name);
+    bool whole = strcmp(name, "rejected_response") && dataset_is_messages(v) && !is_answer(v->child);
+    if (dataset_media_from_parts(v, s)) {
+        cJSON_Delete(v);
+        return -1;
+    }
     if (whole) {
         s->rejected = v;
     } else if (cJSON_IsString(v)) {
@@ -278,7 +298,7 @@ static int add_rejected(cJSON *row, sw_sample *s)
 /* Tools are an array, or the text of one; a single function is an array of one. */
 static int add_tools(cJSON *row, sw_sample *s)
 {
-    cJSON *v = take(row, "tools");
+    cJSON *v = dataset_take(row, "tools");
     if (cJSON_IsString(v) && *v->valuestring) {
         cJSON *parsed = sw_json_parse(v->valuestring, strlen(v->valuestring));
         cJSON_Delete(v);
@@ -303,14 +323,55 @@ static int add_tools(cJSON *row, sw_sample *s)
     return 0;
 }
 
-static int refuse_media(const cJSON *row)
+/* ---- what the task wants */
+
+static int add_labels(cJSON *row, sw_sample *s)
 {
-    for (const char *const *name = media_names; *name; name++) {
-        const cJSON *v = sw_json_get(row, *name);
-        if (v && !(cJSON_IsArray(v) && !v->child) && !(cJSON_IsString(v) && !*v->valuestring))
-            return sw_fail("field \"%s\": only text can be read; remove the field to train on the text alone", *name);
-    }
+    bool must = s->task == SW_TASK_KTO || s->task == SW_TASK_CLASSIFY;
+    if (dataset_take_labels(row, "label", must, s))
+        return -1;
+    if (s->task == SW_TASK_KTO && (s->labels->child->next || (s->labels->child->valuedouble != 0 && s->labels->child->valuedouble != 1)))
+        return sw_fail("field \"label\": whether the answer is wanted is true or false");
+    const cJSON *margin = sw_json_get(row, "margin");
+    s->has_margin = cJSON_IsNumber(margin);
+    s->margin = s->has_margin ? margin->valuedouble : 0;
     return 0;
+}
+
+/* The conversation ends where the model is to answer; what the row answers is kept for the reward. */
+static int make_prompt(sw_sample *s)
+{
+    if (s->kind == SW_SAMPLE_TEXT)
+        return sw_fail("field \"text\": a prompt is a conversation, or a prompt and a completion");
+    if (s->kind == SW_SAMPLE_COMPLETION) {
+        cJSON_Delete(s->completion);
+        s->completion = NULL;
+        return 0;
+    }
+    cJSON *messages = asked(s->messages), *last = s->messages->child->prev;
+    if (!messages->child) {
+        cJSON_Delete(messages);
+        return sw_fail("the conversation has no turn of the user that could be answered");
+    }
+    const cJSON *content = sw_json_get(last, "content");
+    if (s->format <= SW_FORMAT_SHAREGPT && !strcmp(sw_json_get(last, "role")->valuestring, "assistant") &&
+        cJSON_IsString(content) && !sw_json_get(s->carried, "response"))
+        cJSON_AddStringToObject(s->carried, "response", content->valuestring);
+    cJSON_Delete(s->messages);
+    s->messages = messages;
+    cJSON_DeleteItemFromObjectCaseSensitive(s->carried, "messages");
+    cJSON_AddItemToObject(s->carried, "messages", cJSON_Duplicate(messages, true));
+    return 0;
+}
+
+static int add_task(cJSON *row, sw_sample *s)
+{
+    bool only_answer = s->task == SW_TASK_SFT || s->task == SW_TASK_PROMPT;
+    if (!only_answer && (add_labels(row, s) || (s->task <= SW_TASK_PREFERENCE && add_rejected(row, s))))
+        return -1;
+    if (s->task == SW_TASK_PREFERENCE && !s->rejected)
+        return sw_fail("field \"rejected\" (or rejected_response, rejected_messages) is missing");
+    return s->task == SW_TASK_PROMPT ? make_prompt(s) : 0;
 }
 
 /* ---- placeholders */
@@ -379,6 +440,9 @@ int sw_dataset_check(const sw_dataset_options *o)
         if (!good)
             return sw_fail("--fill: '%s': NAME=VALUE is needed, NAME of capitals, digits and _", t);
     }
+    for (size_t i = 0; o->map && i < o->map->n; i++)
+        if (!strchr(o->map->at[i], '=') || *o->map->at[i] == '=')
+            return sw_fail("--map: '%s': OLD=NEW is needed, or OLD= to leave the column out", o->map->at[i]);
     return 0;
 }
 
@@ -388,10 +452,19 @@ static int convert(const sw_dataset_options *o, cJSON *row, sw_sample *s)
 {
     if (!cJSON_IsObject(row))
         return sw_fail("an object is needed, not %s", sw_json_kind(row));
-    if (refuse_media(row))
+    dataset_rename(o, row);
+    s->task = o->task;
+    if (s->task == SW_TASK_AUTO && o->format == SW_FORMAT_AUTO && dataset_is_lists(row))
+        s->task = SW_TASK_EMBEDDING;
+    dataset_carry(o, row, s);
+    if (s->task == SW_TASK_EMBEDDING || s->task == SW_TASK_RERANKER)
+        return dataset_from_lists(o, row, s);
+    dataset_join_prompts(row);
+    if (dataset_take_media(row, s))
         return -1;
+    s->format = o->format == SW_FORMAT_AUTO ? recognise(row) : o->format;
     int rc;
-    switch (o->format == SW_FORMAT_AUTO ? recognise(row) : o->format) {
+    switch (s->format) {
     case SW_FORMAT_MESSAGES:
     case SW_FORMAT_SHAREGPT: rc = from_conversation(row, s); break;
     case SW_FORMAT_ALPACA: rc = from_alpaca(row, s); break;
@@ -399,10 +472,9 @@ static int convert(const sw_dataset_options *o, cJSON *row, sw_sample *s)
     case SW_FORMAT_COMPLETION: rc = from_completion(row, s); break;
     default: rc = from_query(row, s);
     }
-    if (rc || (s->kind == SW_SAMPLE_CHAT && (add_system(o, row, s->messages) || add_tools(row, s))) ||
-        add_rejected(row, s))
+    if (rc || (s->kind == SW_SAMPLE_CHAT && (add_system(o, row, s->messages) || add_tools(row, s))) || add_task(row, s))
         return -1;
-    s->extra = take(row, "chat_template_kwargs");
+    s->extra = dataset_take(row, "chat_template_kwargs");
     if (s->extra && !cJSON_IsObject(s->extra) && !cJSON_IsNull(s->extra))
         return sw_fail("field \"chat_template_kwargs\": an object is needed, not %s", sw_json_kind(s->extra));
     if (cJSON_IsNull(s->extra)) {
@@ -410,7 +482,7 @@ static int convert(const sw_dataset_options *o, cJSON *row, sw_sample *s)
         s->extra = NULL;
     }
     fill(o, s);
-    return 0;
+    return dataset_place_media(s);
 }
 
 int sw_sample_from(const sw_dataset_options *o, cJSON *row, sw_sample *out)
@@ -424,7 +496,8 @@ int sw_sample_from(const sw_dataset_options *o, cJSON *row, sw_sample *out)
 
 void sw_sample_free(sw_sample *s)
 {
-    cJSON *const trees[] = {s->messages, s->rejected, s->tools, s->extra, s->text, s->prompt, s->completion, s->rest};
+    cJSON *const trees[] = {s->messages, s->rejected, s->tools, s->extra, s->text, s->prompt, s->completion,
+                            s->positives, s->negatives, s->labels, s->media, s->carried, s->rest};
     for (size_t i = 0; i < SW_COUNT(trees); i++)
         cJSON_Delete(trees[i]);
     *s = (sw_sample){0};

@@ -17,6 +17,19 @@ typedef enum sw_format {
 } sw_format;
 extern const char *const sw_format_names[]; /* in that order, NULL-terminated */
 
+/* What the records are to be used for. */
+typedef enum sw_task {
+    SW_TASK_AUTO,       /* by the fields: EMBEDDING where texts are compared, else what is there (see sw_sample) */
+    SW_TASK_SFT,        /* the answer that is wanted, nothing else */
+    SW_TASK_PREFERENCE, /* a wanted and a rejected answer: DPO and its kin, reward models */
+    SW_TASK_KTO,        /* an answer and a label: wanted or not */
+    SW_TASK_PROMPT,     /* what is asked, for answers that the model makes itself: GRPO, PPO, distillation */
+    SW_TASK_EMBEDDING,  /* a text, texts that belong to it, texts that do not */
+    SW_TASK_RERANKER,   /* the same as pairs of query and document */
+    SW_TASK_CLASSIFY,   /* a text and its class, classes or value */
+} sw_task;
+extern const char *const sw_task_names[]; /* in that order, NULL-terminated */
+
 typedef enum sw_sample_kind {
     SW_SAMPLE_CHAT,       /* messages, for a chat template */
     SW_SAMPLE_TEXT,       /* text, as it is */
@@ -26,12 +39,21 @@ typedef enum sw_sample_kind {
 /* Strings and trees are owned by the sample. A JSON string may hold U+0000: use sw_json_text on the trees. */
 typedef struct sw_sample {
     sw_sample_kind kind;
-    cJSON *messages;            /* CHAT: [{role, content, ...}], roles as templates want them */
+    sw_format format;           /* what the row was */
+    sw_task task;               /* AUTO: what is there */
+    cJSON *messages;            /* CHAT: [{role, content, ...}], roles as templates want them; content is a string or,
+                                 * with media, a list of parts */
     cJSON *rejected;            /* CHAT: the conversation not wanted, or NULL */
     cJSON *tools;               /* array, or NULL */
     cJSON *extra;               /* further template variables (chat_template_kwargs), or NULL */
     cJSON *text;                /* TEXT: a string */
     cJSON *prompt, *completion; /* COMPLETION: strings */
+    cJSON *positives, *negatives; /* EMBEDDING and RERANKER: lists of strings or conversations, else NULL */
+    cJSON *labels;              /* numbers, at least one, or NULL */
+    bool has_margin;
+    double margin;              /* by how much the answer is better than the rejected one */
+    cJSON *media;               /* {"images": [...], "videos": [...], "audios": [...]}: paths, URLs or lists of them, or NULL */
+    cJSON *carried;             /* object: columns to hand on as they are, or NULL */
     cJSON *rest;                /* object: the other columns */
     bool unfilled;              /* a {{NAME}} of capitals is left in it */
 } sw_sample;
@@ -40,12 +62,16 @@ typedef struct sw_dataset_options {
     sw_format format;
     const char *system;     /* for conversations that bring none, or NULL */
     const sw_strings *fill; /* "NAME=VALUE": each {{NAME}} in a text becomes VALUE; NULL: none */
+    const sw_strings *map;   /* "OLD=NEW": columns get other names first; NULL: none */
+    const sw_strings *carry; /* columns to hand on, "*": all of them; NULL: none */
+    sw_task task;
+    bool bare_texts; /* EMBEDDING: a conversation that is one message is its text */
 } sw_dataset_options;
 
 /* Takes row (always; it is freed on failure). The message names the field, and what would be right. */
 int sw_sample_from(const sw_dataset_options *o, cJSON *row, sw_sample *out) SW_MUST_CHECK;
 void sw_sample_free(sw_sample *s);
-/* Fails on a value of --fill that has no NAME=. */
+/* Fails on values of --fill and --map that are none. */
 int sw_dataset_check(const sw_dataset_options *o) SW_MUST_CHECK;
 
 #endif

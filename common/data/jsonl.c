@@ -7,26 +7,31 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROW_MAX = 1 << 30 };
+enum { ROW_MAX = 1 << 30, LONG_ROW_KEPT = 64, LINE_TOO_LONG = 2 };
 
 struct sw_rows {
     sw_source *source;
     sw_rows_kind kind;
     sw_text_unit unit;
+    sw_rows_bounds bounds;
     bool started, ended; /* ended: the source has no more */
+    bool again;          /* not the first pass: kind and columns are known, and others may be reading them */
     bool array, closed;  /* of SW_ROWS_JSON: the file is an array; its end was seen */
     bool first;          /* no element of the array was seen yet */
     sw_buf buf;
     size_t at;    /* what has been given out */
     int64_t line; /* of buf.at[at] */
+    bool may_pass; /* a line beyond the bound is no error */
+    char long_row[LONG_ROW_KEPT];
     sw_csv csv;
 };
+
+#define LONG_ROW "the row is longer than the %lld bytes that a row may have (--max-record)"
 
 static const char *base_ending(const char *path, char out[16])
 {
     size_t n = strlen(path);
-    if (sw_ends_with(path, ".zst"))
-        n -= 4;
+    n -= sw_ends_with(path, ".zst") ? 4 : sw_ends_with(path, ".gz") ? 3 : 0;
     size_t dot = n;
     while (dot > 0 && path[dot - 1] != '.' && path[dot - 1] != '/')
         dot--;
@@ -44,6 +49,7 @@ sw_rows *sw_rows_open(const char *path, sw_rows_kind kind, sw_text_unit unit)
         return NULL;
     sw_rows *r = SW_NEW(sw_rows);
     *r = (sw_rows){.source = source, .kind = kind, .unit = unit, .line = 1, .first = true};
+    r->bounds.max_row = ROW_MAX;
     char ending[16];
     base_ending(path, ending);
     r->csv.separator = !strcmp(ending, "tsv") ? '\t' : ',';
@@ -64,6 +70,40 @@ void sw_rows_close(sw_rows *r)
     sw_buf_free(&r->buf);
     sw_csv_free(&r->csv);
     free(r);
+}
+
+void sw_rows_set(sw_rows *r, const sw_rows_bounds *b)
+{
+    r->bounds = *b;
+    if (!b->max_row || b->max_row > ROW_MAX)
+        r->bounds.max_row = ROW_MAX;
+}
+
+void sw_rows_release(sw_rows *r)
+{
+    sw_source_release(r->source);
+    sw_buf_free(&r->buf); /* the reader stays for sw_row_json, its memory need not */
+    r->at = 0;
+    r->ended = true;
+}
+
+int sw_rows_rewind(sw_rows *r)
+{
+    if (sw_source_rewind(r->source))
+        return -1;
+    sw_buf_clear(&r->buf);
+    r->at = 0;
+    r->line = 1;
+    r->again |= r->started;
+    r->started = r->ended = r->array = r->closed = false;
+    r->first = true;
+    return 0;
+}
+
+const char *sw_rows_kind_name(const sw_rows *r)
+{
+    static const char *const names[] = {"nothing", "JSON Lines", "JSON", "CSV", "plain text"};
+    return r->kind == SW_ROWS_CSV && r->csv.separator == '\t' ? "TSV" : names[r->kind];
 }
 
 void sw_rows_stop_when(sw_rows *r, const atomic_bool *stop) { sw_source_stop_when(r->source, stop); }
@@ -89,8 +129,8 @@ static int more(sw_rows *r)
 {
     if (r->ended)
         return 0;
-    if (r->buf.n - r->at > ROW_MAX)
-        return fail_here(r, "the row is longer than %d MiB", ROW_MAX >> 20);
+    if (r->buf.n - r->at > (size_t)r->bounds.max_row)
+        return fail_here(r, LONG_ROW, (long long)r->bounds.max_row);
     if (r->at > r->buf.n / 2) {
         memmove(r->buf.at, r->buf.at + r->at, r->buf.n - r->at);
         r->buf.n -= r->at;
@@ -130,7 +170,7 @@ static int skip_space(sw_rows *r)
     }
 }
 
-/* The next line without its end; *taken: with it. 1, 0 at the end, -1. */
+/* The next line without its end; *taken: with it. 1, 0 at the end, -1, LINE_TOO_LONG. */
 static int find_line(sw_rows *r, size_t from, size_t *n, size_t *taken)
 {
     for (;;) {
@@ -144,6 +184,8 @@ static int find_line(sw_rows *r, size_t from, size_t *n, size_t *taken)
             break;
         }
         from = have;
+        if (r->may_pass && have > (size_t)r->bounds.max_row)
+            return LINE_TOO_LONG;
         int rc = more(r);
         if (rc < 0)
             return -1;
@@ -166,14 +208,50 @@ static bool blank(const char *s, size_t n)
     return n == 0;
 }
 
+/* Moves past the line in progress without keeping it: 1, -1. */
+static int drop_line(sw_rows *r)
+{
+    for (;;) {
+        const char *eol = memchr(r->buf.at + r->at, '\n', r->buf.n - r->at);
+        skip(r, eol ? (size_t)(eol + 1 - r->buf.at) - r->at : r->buf.n - r->at);
+        if (eol)
+            return 1;
+        int rc = more(r);
+        if (rc <= 0)
+            return rc < 0 ? -1 : 1;
+    }
+}
+
+/* A line beyond the bound that does not end the run: all but its beginning is dropped as it comes. */
+static int long_line(sw_rows *r, sw_row *row)
+{
+    char head[LONG_ROW_KEPT];
+    memcpy(head, r->buf.at + r->at, sizeof head);
+    *row = (sw_row){r->long_row, sizeof head, r->line, true};
+    int rc = drop_line(r);
+    memcpy(r->long_row, head, sizeof head);
+    return rc;
+}
+
 static int next_line(sw_rows *r, sw_row *row)
 {
     for (;;) {
         size_t n, taken;
+        r->may_pass = r->bounds.pass_long && r->bounds.max_row > LONG_ROW_KEPT;
         int rc = find_line(r, 0, &n, &taken);
+        r->may_pass = false;
+        if (rc == LINE_TOO_LONG)
+            return long_line(r, row);
         if (rc <= 0)
             return rc;
-        *row = (sw_row){r->buf.at + r->at, n, r->line};
+        if (n > (size_t)r->bounds.max_row) {
+            if (!r->bounds.pass_long)
+                return fail_here(r, LONG_ROW, (long long)r->bounds.max_row);
+            *row = (sw_row){r->buf.at + r->at, n, r->line, true};
+            skip(r, taken);
+            return 1;
+        }
+        *row = (sw_row){r->buf.at + r->at, n, r->line, false};
         skip(r, taken);
         if (!blank(row->at, n))
             return 1;
@@ -196,7 +274,7 @@ static int next_paragraph(sw_rows *r, sw_row *row)
         n = line;
         taken = with_end;
     }
-    *row = (sw_row){r->buf.at + r->at, n, r->line};
+    *row = (sw_row){r->buf.at + r->at, n, r->line, false};
     skip(r, taken);
     return 1;
 }
@@ -208,7 +286,7 @@ static int whole_file(sw_rows *r, sw_row *row)
         ;
     if (rc < 0 || r->at == r->buf.n)
         return rc;
-    *row = (sw_row){r->buf.at + r->at, r->buf.n - r->at, r->line};
+    *row = (sw_row){r->buf.at + r->at, r->buf.n - r->at, r->line, false};
     r->at = r->buf.n;
     return 1;
 }
@@ -296,7 +374,7 @@ static int next_value(sw_rows *r, sw_row *row)
         return -1;
     if (!n)
         return fail_here(r, "a JSON value is needed, not '%c'", r->buf.at[r->at]);
-    *row = (sw_row){r->buf.at + r->at, n, r->line};
+    *row = (sw_row){r->buf.at + r->at, n, r->line, false};
     skip(r, n);
     return 1;
 }
@@ -324,7 +402,7 @@ static int next_csv(sw_rows *r, sw_row *row)
             from = 0;
         }
     }
-    *row = (sw_row){r->buf.at + r->at, n, r->line};
+    *row = (sw_row){r->buf.at + r->at, n, r->line, false};
     skip(r, taken);
     return 1;
 }
@@ -350,7 +428,7 @@ static int begin(sw_rows *r)
                 "begins with the byte 0x%02x, which is neither JSON Lines nor a JSON array; for other files "
                 "say what they are (--input-kind)",
                 (unsigned char)c);
-        if (r->kind == SW_ROWS_AUTO)
+        if (r->kind == SW_ROWS_AUTO) /* never in a later pass */
             r->kind = c == '[' ? SW_ROWS_JSON : SW_ROWS_JSONL;
         r->array = c == '[';
         if (r->array)
@@ -359,7 +437,7 @@ static int begin(sw_rows *r)
     sw_row head;
     if (r->kind == SW_ROWS_CSV) {
         rc = next_csv(r, &head);
-        if (rc > 0 && sw_csv_header(&r->csv, head.at, head.n))
+        if (rc > 0 && !r->again && sw_csv_header(&r->csv, head.at, head.n))
             return sw_fail_in("%s: line %lld", sw_rows_name(r), (long long)head.line);
         return rc < 0 ? -1 : 0;
     }
@@ -384,11 +462,21 @@ int sw_rows_next(sw_rows *r, sw_row *row)
     if (!r->started && begin(r))
         return -1;
     int rc = next(r, row);
-    if (!rc) { /* the reader stays for sw_row_json, its memory need not */
-        sw_buf_free(&r->buf);
-        r->at = 0;
-    }
+    if (!rc)
+        sw_rows_release(r);
     return rc;
+}
+
+/* The row with U+FFFD for each byte that is part of no character. */
+static void repair(const char *at, size_t n, sw_buf *out)
+{
+    for (size_t good; n; at += good + 1, n -= good + 1) {
+        good = sw_utf8_valid_prefix(at, n);
+        sw_buf_add(out, at, good);
+        if (good == n)
+            return;
+        sw_buf_puts(out, "\xef\xbf\xbd");
+    }
 }
 
 static cJSON *text_json(const char *at, size_t n)
@@ -408,11 +496,18 @@ static cJSON *text_json(const char *at, size_t n)
 cJSON *sw_row_json(const sw_rows *r, const char *at, size_t n, int64_t line)
 {
     cJSON *v;
+    sw_buf repaired = {0};
+    if (r->bounds.replace && sw_utf8_valid_prefix(at, n) < n) {
+        repair(at, n, &repaired);
+        at = repaired.at;
+        n = repaired.n;
+    }
     switch (r->kind) {
     case SW_ROWS_CSV: v = sw_csv_row(&r->csv, at, n); break;
     case SW_ROWS_TEXT: v = text_json(at, n); break;
     default: v = sw_json_parse(at, n);
     }
+    sw_buf_free(&repaired);
     if (!v)
         sw_fail_in("%s: line %lld", sw_rows_name(r), (long long)line);
     return v;

@@ -1,5 +1,5 @@
 /* Rows of data files: JSON Lines, a JSON array, CSV and TSV, plain text; each from a file, a pipe or standard input,
- * zstd or plain. Memory holds one row at a time, however long the file; every row knows its line. Splitting is cheap
+ * gzip, zstd or plain. Memory holds one row at a time, however long the file; every row knows its line. Splitting is cheap
  * and done by one thread, parsing a row (sw_row_json) is left to as many threads as there are. */
 #ifndef SW_DATA_JSONL_H
 #define SW_DATA_JSONL_H
@@ -30,16 +30,31 @@ typedef struct sw_row {
     const char *at; /* n bytes, until the next row; not checked for UTF-8 yet */
     size_t n;
     int64_t line; /* where it begins, from 1 */
+    bool too_long; /* longer than sw_rows_bounds.max_row: at holds its beginning only, what follows it can be read */
 } sw_row;
+
+typedef struct sw_rows_bounds {
+    int64_t max_row; /* bytes of a row; 0: 1 GiB */
+    bool pass_long;  /* a longer line is given out as too_long; otherwise, and where rows are no lines, it is an error */
+    bool replace;    /* bytes that are no UTF-8 become U+FFFD instead of making the row a bad one */
+} sw_rows_bounds;
 
 /* "-" is standard input. */
 sw_rows *sw_rows_open(const char *path, sw_rows_kind kind, sw_text_unit unit) SW_MUST_CHECK;
 void sw_rows_close(sw_rows *r);
+/* Before the first row. */
+void sw_rows_set(sw_rows *r, const sw_rows_bounds *b);
+/* No more rows will be asked for (before a rewind): gives the file and the memory back. */
+void sw_rows_release(sw_rows *r);
+/* Back to the first row; rows given out before may still be parsed. Fails on a pipe. */
+int sw_rows_rewind(sw_rows *r) SW_MUST_CHECK;
+/* "JSON Lines", ... once the first row was read. */
+const char *sw_rows_kind_name(const sw_rows *r);
 const char *sw_rows_name(const sw_rows *r);                  /* for messages */
 void sw_rows_stop_when(sw_rows *r, const atomic_bool *stop); /* see sw_source_stop_when */
 /* 1 a row, 0 the end, -1 failed (the message names file and line). */
 int sw_rows_next(sw_rows *r, sw_row *row) SW_MUST_CHECK;
-int64_t sw_rows_bytes(const sw_rows *r); /* of the file, so far */
+int64_t sw_rows_bytes(const sw_rows *r); /* of the file, in this pass so far */
 int64_t sw_rows_size(const sw_rows *r);  /* of the file; 0: not known */
 sw_digest sw_rows_digest(const sw_rows *r);
 

@@ -8,7 +8,15 @@
  *     ids       i32   token ids; always there
  *     weights   runs  loss weight of each token as a label (0: none); always there, the first of a segment is 0
  *     segments  u32   ends of the documents packed into the record, the last is the number of tokens
- * and the same three under a prefix ("rejected.ids", "rejected.weights") hold a second sequence of the record. */
+ * and the same three under a prefix ("rejected.ids", "rejected.weights") hold a second sequence of the record:
+ *     rejected  the answer that is not wanted
+ *     positive, negative  texts that belong to ids, and that do not, one behind the other with their ends in segments
+ * Beside them:
+ *     label     f32   class, classes, score, or whether the answer is wanted (1) or not (0)
+ *     margin    f32   by how much the answer is better than the rejected one
+ *     media     bytes JSON object: images, videos, audios; lists of paths or URLs in the order of the text; may be empty
+ *     carried   bytes JSON object: columns of the data set as they are, for rewards
+ * A program refuses a shard with columns that change what a record is for and that its work cannot use. */
 #ifndef SW_DATA_SHARD_H
 #define SW_DATA_SHARD_H
 
@@ -40,6 +48,7 @@ typedef struct sw_shard_info {
     int64_t vocab_size;                                          /* every id is below it */
     const char *template_name, *template_digest, *template_text; /* NULL: no chat template was used */
     const char *train_on;                                        /* "all", "assistant" or "last" */
+    const char *task;                                            /* of sw_task_names; "auto": what the columns say */
     int64_t max_length;                                          /* of a record; 0: no limit was set */
     bool packing;                                                /* records hold several documents, see segments */
     const char *command_line, *program;                          /* program: name and version */

@@ -97,7 +97,7 @@ static int read_info(sw_shard *s)
         sw_json_str(template, "text", NULL, &i->template_text) ||
         sw_json_str(template, "digest", NULL, &i->template_digest))
         return sw_fail_in("\"template\"");
-    if (sw_json_str(h, "train_on", "all", &i->train_on) ||
+    if (sw_json_str(h, "train_on", "all", &i->train_on) || sw_json_str(h, "task", "auto", &i->task) ||
         sw_json_i64(h, "max_length", 0, INT64_MAX, 0, &i->max_length) ||
         sw_json_bool(h, "packing", false, &i->packing) || sw_json_str(h, "program", "", &i->program) ||
         sw_json_str(h, "command_line", "", &i->command_line))

@@ -62,6 +62,7 @@ static cJSON *header_json(const sw_shard_info *info)
         add_text(t, "text", info->template_text);
     }
     add_text(o, "train_on", info->train_on);
+    add_text(o, "task", info->task ? info->task : "auto");
     cJSON_AddNumberToObject(o, "max_length", (double)info->max_length);
     cJSON_AddBoolToObject(o, "packing", info->packing);
     for (size_t i = 0; i < info->n_columns; i++) {

@@ -5,13 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const extra_names[N_EXTRAS] = {"label", "margin"};
-
 void encoded_clear(encoded *e)
 {
-    e->ids.n = e->weights.n = e->pieces.n = 0;
-    e->truncated = e->dropped = e->empty = e->unlabelled = e->chats = e->unfilled = e->split = 0;
-    e->end_trained = false;
+    e->ids.n = e->weights.n = e->pieces.n = e->ends.n = e->numbers.n = 0;
+    sw_buf_clear(&e->bytes);
 }
 
 void encoded_free(encoded *e)
@@ -19,6 +16,9 @@ void encoded_free(encoded *e)
     free(e->ids.at);
     free(e->weights.at);
     free(e->pieces.at);
+    free(e->ends.at);
+    free(e->numbers.at);
+    sw_buf_free(&e->bytes);
     *e = (encoded){0};
 }
 
@@ -89,7 +89,7 @@ static int encode_chat(const tokenize_job *job, sw_encoder *encoder, const sw_sa
                               &e->ids, &e->weights);
 }
 
-static bool has_label(const encoded *e, sequence q)
+static bool has_label(const encoded *e, span q)
 {
     for (size_t i = q.start; i < q.start + q.n; i++)
         if (e->weights.at[i] != 0)
@@ -98,15 +98,15 @@ static bool has_label(const encoded *e, sequence q)
 }
 
 /* Ends a sequence that began at start: its first token follows nothing, so it is no label. */
-static sequence end_sequence(encoded *e, size_t start)
+static span end_sequence(encoded *e, size_t start)
 {
     if (e->ids.n > start)
         e->weights.at[start] = 0;
-    return (sequence){start, e->ids.n - start};
+    return (span){start, e->ids.n - start};
 }
 
 /* Cuts q to max_length. What has lost its last label by that teaches nothing and is dropped: false. */
-static bool cut(const tokenize_job *job, encoded *e, sequence *q)
+static bool cut(const tokenize_job *job, encoded *e, span *q)
 {
     size_t max = (size_t)job->o->max_length;
     if (!max || q->n <= max)
@@ -121,88 +121,259 @@ static bool cut(const tokenize_job *job, encoded *e, sequence *q)
     return !had || has_label(e, *q);
 }
 
-static void add_piece(encoded *e, piece p)
+/* Labels are tokens where the model learns to say them. */
+static bool learns_tokens(const sw_sample *s) { return s->task <= SW_TASK_KTO && !s->positives; }
+
+static void add_piece(const sw_sample *s, encoded *e, piece p, counts *n)
 {
-    e->unlabelled += !has_label(e, p.main);
+    n->unlabelled += learns_tokens(s) && !has_label(e, p.seqs[SEQ_MAIN]);
     SW_PUSH(e->pieces, p);
 }
 
 /* Consecutive pieces of max_length; those without a label are left out unless the whole had none. */
-static void split(const tokenize_job *job, encoded *e, piece p)
+static void split(const tokenize_job *job, const sw_sample *s, encoded *e, piece p, counts *n)
 {
     size_t max = (size_t)job->o->max_length;
-    bool had = has_label(e, p.main);
-    sequence rest = p.main;
-    e->split++;
+    span rest = p.seqs[SEQ_MAIN];
+    bool had = has_label(e, rest);
+    n->split++;
     while (rest.n) {
-        p.main = (sequence){rest.start, SW_MIN(rest.n, max)};
-        e->weights.at[p.main.start] = 0;
-        if (!had || has_label(e, p.main))
-            add_piece(e, p);
-        rest.start += p.main.n;
-        rest.n -= p.main.n;
+        span *q = &p.seqs[SEQ_MAIN];
+        *q = (span){rest.start, SW_MIN(rest.n, max)};
+        e->weights.at[q->start] = 0;
+        if (!had || has_label(e, *q))
+            add_piece(s, e, p, n);
+        rest.start += q->n;
+        rest.n -= q->n;
     }
 }
 
-static void read_extras(const cJSON *rest, piece *p)
+/* ---- what stands beside the tokens */
+
+static span add_json(encoded *e, const cJSON *v)
 {
-    for (int i = 0; i < N_EXTRAS; i++) {
-        const cJSON *v = sw_json_get(rest, extra_names[i]);
-        p->has[i] = cJSON_IsNumber(v) || cJSON_IsBool(v);
-        p->extras[i] = cJSON_IsNumber(v) ? (float)v->valuedouble : (float)cJSON_IsTrue(v);
-    }
+    size_t start = e->bytes.n;
+    sw_json_print(&e->bytes, v);
+    return (span){start, e->bytes.n - start};
 }
 
-static int encode_sample(const tokenize_job *job, sw_encoder *encoder, const sw_sample *s, encoded *e)
+static void add_columns(const tokenize_job *job, const sw_sample *s, encoded *e, piece *p)
+{
+    p->labels.start = e->numbers.n;
+    for (const cJSON *c = s->labels ? s->labels->child : NULL; c; c = c->next)
+        SW_PUSH(e->numbers, (float)c->valuedouble);
+    p->labels.n = e->numbers.n - p->labels.start;
+    p->margin = (float)s->margin;
+    if (s->media)
+        p->media = add_json(e, s->media);
+    if (s->carried)
+        p->carried = add_json(e, s->carried);
+    p->has = (s->rejected ? HAS_REJECTED : 0) | (s->positives ? HAS_LISTS : 0) | (s->labels ? HAS_LABEL : 0) |
+             (s->has_margin ? HAS_MARGIN : 0) | (job->takes_media ? HAS_MEDIA : 0) | (s->carried ? HAS_CARRIED : 0);
+}
+
+/* ---- texts that are compared */
+
+static int encode_compared(const tokenize_job *job, sw_encoder *encoder, const sw_sample *s, const cJSON *text, encoded *e)
+{
+    size_t start = e->ids.n;
+    if (!cJSON_IsString(text))
+        return encode_chat(job, encoder, s, text, e);
+    if (encode_string(encoder, text, true, 0, e))
+        return -1;
+    end_text(job, e, start);
+    return 0;
+}
+
+/* All texts of a list, one behind the other, each at most max_length: *longer where one had more. */
+static int encode_list(const tokenize_job *job, sw_encoder *encoder, const sw_sample *s, const cJSON *list, encoded *e, span *seq,
+                       span *ends, bool *longer)
+{
+    size_t max = (size_t)job->o->max_length, i = 0;
+    *seq = (span){e->ids.n, 0};
+    *ends = (span){e->ends.n, 0};
+    for (const cJSON *t = list->child; t; t = t->next, i++) {
+        size_t start = e->ids.n;
+        if (encode_compared(job, encoder, s, t, e))
+            return sw_fail_in("text %zu of its %s", i + 1, list == s->positives ? "positives" : "negatives");
+        size_t n = e->ids.n - start;
+        if (!n)
+            return sw_fail("text %zu of its %s is empty", i + 1, list == s->positives ? "positives" : "negatives");
+        if (max && n > max) {
+            *longer = true;
+            if (job->o->truncate == TRUNCATE_LEFT)
+                memmove(e->ids.at + start, e->ids.at + e->ids.n - max, max * sizeof *e->ids.at);
+            e->ids.n = e->weights.n = start + max;
+        }
+        SW_PUSH(e->ends, (uint32_t)(e->ids.n - seq->start));
+    }
+    seq->n = e->ids.n - seq->start;
+    ends->n = e->ends.n - ends->start;
+    return 0;
+}
+
+/* ---- */
+
+static int encode_prompt(const tokenize_job *job, sw_encoder *encoder, const sw_sample *s, encoded *e)
+{
+    if (s->kind == SW_SAMPLE_COMPLETION) {
+        if (sw_tokenizer_adds_bos(job->tokenizer) && sw_tokenizer_bos(job->tokenizer) >= 0)
+            add_id(e, sw_tokenizer_bos(job->tokenizer), 0);
+        return encode_string(encoder, s->prompt, false, 0, e);
+    }
+    if (!job->template)
+        return sw_fail("is a conversation, and %s has no chat template; name one (--template)", job->o->model);
+    int rc = sw_template_encode_prompt(job->template, encoder, s->messages, s->tools, s->extra, &e->ids);
+    weigh(e, 0);
+    return rc;
+}
+
+static int encode_main(const tokenize_job *job, sw_encoder *encoder, const sw_sample *s, encoded *e)
+{
+    if (s->task == SW_TASK_PROMPT)
+        return encode_prompt(job, encoder, s, e);
+    if (s->positives)
+        return encode_compared(job, encoder, s, s->kind == SW_SAMPLE_TEXT ? s->text : s->messages, e);
+    return s->kind == SW_SAMPLE_CHAT   ? encode_chat(job, encoder, s, s->messages, e)
+           : s->kind == SW_SAMPLE_TEXT ? encode_text(job, encoder, s, e)
+                                       : encode_completion(job, encoder, s, e);
+}
+
+static int encode_sample(const tokenize_job *job, sw_encoder *encoder, const sw_sample *s, encoded *e, outcome *told)
 {
     piece p = {0};
-    size_t start = e->ids.n;
-    int rc = s->kind == SW_SAMPLE_CHAT   ? encode_chat(job, encoder, s, s->messages, e)
-             : s->kind == SW_SAMPLE_TEXT ? encode_text(job, encoder, s, e)
-                                         : encode_completion(job, encoder, s, e);
-    if (rc)
+    size_t start = e->ids.n, max = (size_t)job->o->max_length;
+    bool learns = learns_tokens(s), longer = false, end_trained = false;
+    if (s->media && !job->takes_media)
+        return sw_fail("has images, videos or audios, and the chat template %s makes nothing of them; use the model's own, or "
+                       "leave the columns out (--map images=)",
+                       job->template ? sw_template_name(job->template) : "(none)");
+    if (encode_main(job, encoder, s, e))
         return -1;
-    p.main = end_sequence(e, start);
-    e->chats += s->kind == SW_SAMPLE_CHAT;
-    e->unfilled += s->unfilled;
-    if (!p.main.n) {
-        e->empty++;
+    span *main = &p.seqs[SEQ_MAIN], *rejected = &p.seqs[SEQ_REJECTED];
+    *main = end_sequence(e, start);
+    told->n.chats += learns && s->kind == SW_SAMPLE_CHAT;
+    told->n.unfilled += s->unfilled;
+    if (!main->n) {
+        told->n.empty++;
         return 0;
     }
-    for (size_t i = start; s->kind == SW_SAMPLE_CHAT && i < e->ids.n; i++)
-        e->end_trained |= e->ids.at[i] == job->end_token && e->weights.at[i] != 0;
+    for (size_t i = start; i < e->ids.n; i++) {
+        if (!learns)
+            e->weights.at[i] = 0;
+        told->labelled += e->weights.at[i] != 0;
+        end_trained |= s->kind == SW_SAMPLE_CHAT && e->ids.at[i] == job->end_token && e->weights.at[i] != 0;
+    }
+    told->n.end_trained = end_trained;
     if (s->rejected) {
         start = e->ids.n;
         if (encode_chat(job, encoder, s, s->rejected, e))
             return sw_fail_in("rejected answer");
-        p.rejected = end_sequence(e, start);
+        *rejected = end_sequence(e, start);
     }
-    read_extras(s->rest, &p);
-    size_t max = (size_t)job->o->max_length;
-    bool longer = max && SW_MAX(p.main.n, p.rejected.n) > max;
-    if (longer && job->o->truncate == TRUNCATE_SPLIT && !s->rejected) {
-        split(job, e, p);
+    if (s->positives && (encode_list(job, encoder, s, s->positives, e, &p.seqs[SEQ_POSITIVE], &p.ends[SEQ_POSITIVE], &longer) ||
+                         encode_list(job, encoder, s, s->negatives, e, &p.seqs[SEQ_NEGATIVE], &p.ends[SEQ_NEGATIVE], &longer)))
+        return -1;
+    add_columns(job, s, e, &p);
+    told->length = (int64_t)SW_MAX(main->n, rejected->n);
+    longer |= max && (size_t)told->length > max;
+    bool one = !s->rejected && !s->positives;
+    if (longer && job->o->truncate == TRUNCATE_SPLIT && one) {
+        split(job, s, e, p, &told->n);
         return 0;
     }
-    if (longer &&
-        (job->o->truncate == TRUNCATE_SPLIT || !cut(job, e, &p.main) || (s->rejected && !cut(job, e, &p.rejected)))) {
-        e->dropped++;
+    bool dropped = longer && (job->o->truncate == TRUNCATE_DROP || job->o->truncate == TRUNCATE_SPLIT);
+    if (dropped || (longer && (!cut(job, e, main) || (s->rejected && !cut(job, e, rejected))))) {
+        told->n.dropped++;
         return 0;
     }
-    e->truncated += longer;
-    add_piece(e, p);
+    told->n.truncated += longer;
+    add_piece(s, e, p, &told->n);
     return 0;
 }
 
-int encode_row(const tokenize_job *job, sw_encoder *encoder, cJSON *row, encoded *out)
+/* ---- duplicates */
+
+/* All that the row says, without the system message, which many rows share. */
+static void gather(const cJSON *v, sw_buf *text)
+{
+    sw_buf scratch = {0};
+    if (cJSON_IsString(v)) {
+        sw_span s = sw_json_text(v, &scratch);
+        sw_buf_add(text, s.at, s.n);
+        sw_buf_putc(text, '\n');
+    }
+    const cJSON *role = sw_json_get(v, "role");
+    bool message = cJSON_IsString(role);
+    if (message && strcmp(role->valuestring, "system"))
+        gather(sw_json_get(v, "content"), text);
+    if (cJSON_IsObject(v) && !message)
+        gather(sw_json_get(v, "text"), text);
+    for (const cJSON *c = cJSON_IsArray(v) ? v->child : NULL; c; c = c->next)
+        gather(c, text);
+    sw_buf_free(&scratch);
+}
+
+/* A record is what its pieces will be: the ids and labels for exact duplicates, the words for near ones. */
+static void make_print(const tokenize_job *job, const sw_sample *s, const encoded *e, size_t ids, size_t numbers, size_t bytes,
+                       sw_print *print)
+{
+    sw_buf b = {0};
+    sw_buf_puts(&b, "");
+    sw_buf_add(&b, e->numbers.at + numbers, (e->numbers.n - numbers) * sizeof *e->numbers.at);
+    uint64_t labels[2];
+    sw_print_exact(print, b.at, b.n);
+    memcpy(labels, print->exact, sizeof labels);
+    sw_buf_add(&b, e->ids.at + ids, (e->ids.n - ids) * sizeof *e->ids.at);
+    if (s->media)
+        sw_buf_add(&b, e->bytes.at + bytes, e->bytes.n - bytes);
+    sw_print_exact(print, b.at, b.n);
+    if (job->o->dedup == DEDUP_NEAR) {
+        const cJSON *parts[] = {s->messages, s->rejected, s->text, s->prompt, s->completion, s->positives, s->negatives, s->media};
+        sw_buf_clear(&b);
+        for (size_t i = 0; i < SW_COUNT(parts); i++)
+            gather(parts[i], &b);
+        if (s->media)
+            sw_json_print(&b, s->media);
+        sw_print_text(print, b.n ? b.at : "", b.n, labels[0]);
+    }
+    sw_buf_free(&b);
+}
+
+int encode_row(const tokenize_job *job, sw_encoder *encoder, cJSON *row, encoded *out, outcome *told, sw_print *print)
 {
     sw_sample s;
+    *told = (outcome){0};
     if (sw_sample_from(&job->dataset, row, &s))
         return -1;
-    size_t ids = out->ids.n;
-    int rc = encode_sample(job, encoder, &s, out);
-    if (rc)
+    *told = (outcome){.format = s.format, .lists = s.positives, .tools = s.tools, .rejected = s.rejected,
+                      .labels = s.labels, .media = s.media};
+    size_t ids = out->ids.n, ends = out->ends.n, numbers = out->numbers.n, bytes = out->bytes.n;
+    int rc = encode_sample(job, encoder, &s, out, told);
+    if (!rc && print)
+        make_print(job, &s, out, ids, numbers, bytes, print);
+    if (rc) {
         out->ids.n = out->weights.n = ids;
+        out->ends.n = ends;
+        out->numbers.n = numbers;
+        out->bytes.n = bytes;
+    }
     sw_sample_free(&s);
     return rc;
+}
+
+bool template_takes_media(const sw_template *m)
+{
+    static const char probe[] = "[{\"role\":\"user\",\"content\":[{\"type\":\"image\"},{\"type\":\"text\",\"text\":\"Zq7\"}]}]";
+    static const char plain[] = "[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"Zq7\"}]}]";
+    cJSON *with = sw_json_parse(probe, sizeof probe - 1), *without = sw_json_parse(plain, sizeof plain - 1);
+    sw_buf a = {0}, b = {0};
+    bool takes = m && !sw_template_render(m, with, NULL, NULL, true, &a, NULL) && !sw_template_render(m, without, NULL, NULL, true, &b, NULL) &&
+                 a.n && b.n && strstr(a.at, "Zq7") && !strstr(a.at, "'type'") && !strstr(a.at, "\"type\"") && strcmp(a.at, b.at);
+    sw_error_clear();
+    sw_buf_free(&a);
+    sw_buf_free(&b);
+    cJSON_Delete(with);
+    cJSON_Delete(without);
+    return takes;
 }

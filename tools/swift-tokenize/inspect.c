@@ -12,6 +12,7 @@ static void print_info(const sw_shard_info *h, const char *path, sw_buf *b)
     sw_buf_printf(b, "# made by      %s: %s\n", h->program, h->command_line);
     sw_buf_printf(b, "# vocabulary   %lld tokens, digest %s\n", (long long)h->vocab_size, h->vocab_digest);
     sw_buf_printf(b, "# template     %s\n", h->template_name ? h->template_name : "none");
+    sw_buf_printf(b, "# task         %s\n", h->task);
     sw_buf_printf(b, "# trains on    %s\n", h->train_on);
     if (h->max_length)
         sw_buf_printf(b, "# max length   %lld%s\n", (long long)h->max_length, h->packing ? ", packed" : "");
@@ -42,12 +43,13 @@ static int print_tokens(const sw_tokenizer *t, const int32_t *ids, const float *
     for (size_t i = 0, segment = 0; i < n; i++) {
         if (segment + 1 < n_segments && i == segments[segment])
             sw_buf_printf(b, "    ---- document %zu\n", ++segment);
-        sw_buf_printf(b, "%8zu %8d %-6.4g ", i, ids[i], weights[i]);
-        if (colour && weights[i] != 0)
+        bool lit = colour && weights && weights[i] != 0;
+        sw_buf_printf(b, "%8zu %8d %-6.4g ", i, ids[i], weights ? weights[i] : 0);
+        if (lit)
             sw_buf_puts(b, "\033[32m");
         if (t && token_text(t, ids[i], b))
             return -1;
-        if (colour && weights[i] != 0)
+        if (lit)
             sw_buf_puts(b, "\033[0m");
         while (b->at[b->n - 1] == ' ')
             b->at[--b->n] = 0;
@@ -64,24 +66,68 @@ static size_t labelled(const float *w, size_t n)
     return sum;
 }
 
-static int print_record(const sw_shard *s, const sw_tokenizer *t, const sw_shard_record *r, bool colour, sw_buf *b)
+/* Numbers and texts that stand beside the tokens: "label 1 0" in the record's line, JSON on a line of its own. */
+static void print_numbers(const sw_shard_info *h, const sw_shard_record *r, sw_buf *b)
+{
+    for (size_t c = 0; c < h->n_columns; c++) {
+        if (h->columns[c].type != SW_COLUMN_F32)
+            continue;
+        sw_buf_printf(b, ", %s", h->columns[c].name);
+        for (size_t i = 0; i < r->values[c].n; i++)
+            sw_buf_printf(b, " %g", ((const float *)r->values[c].at)[i]);
+    }
+    sw_buf_putc(b, '\n');
+    for (size_t c = 0; c < h->n_columns; c++) {
+        if (h->columns[c].type != SW_COLUMN_BYTES || !r->values[c].n)
+            continue;
+        sw_buf_printf(b, "  %s: ", h->columns[c].name);
+        for (size_t i = 0; i < r->values[c].n; i++) { /* somebody's bytes go to a terminal */
+            unsigned char byte = ((const unsigned char *)r->values[c].at)[i];
+            if (byte < ' ' || byte == 0x7f)
+                sw_buf_printf(b, "\\x%02x", byte);
+            else
+                sw_buf_putc(b, (char)byte);
+        }
+        sw_buf_putc(b, '\n');
+    }
+}
+
+/* The further sequences: "rejected.ids" with its weights, "positive.ids" with the ends of its texts. */
+static int print_sequences(const sw_shard *s, const sw_tokenizer *t, const sw_shard_record *r, bool colour, sw_buf *b)
 {
     const sw_shard_info *h = sw_shard_info_of(s);
+    int rc = 0;
+    for (size_t c = 0; !rc && c < h->n_columns; c++) {
+        const char *name = h->columns[c].name, *dot = strrchr(name, '.');
+        if (!dot || strcmp(dot, ".ids"))
+            continue;
+        int prefix = (int)(dot - name);
+        char other[256];
+        snprintf(other, sizeof other, "%.*s.weights", prefix, name);
+        int weights = sw_shard_column(s, other);
+        snprintf(other, sizeof other, "%.*s.segments", prefix, name);
+        int ends = sw_shard_column(s, other);
+        size_t n = r->values[c].n;
+        sw_buf_printf(b, "  %.*s: %zu tokens", prefix, name, n);
+        if (weights >= 0)
+            sw_buf_printf(b, ", %zu labelled", labelled(r->values[weights].at, n));
+        if (ends >= 0)
+            sw_buf_printf(b, ", %zu texts", r->values[ends].n);
+        sw_buf_putc(b, '\n');
+        rc = print_tokens(t, r->values[c].at, weights < 0 ? NULL : r->values[weights].at, n, ends < 0 ? NULL : r->values[ends].at,
+                          ends < 0 ? 0 : r->values[ends].n, colour, b);
+    }
+    return rc;
+}
+
+static int print_record(const sw_shard *s, const sw_tokenizer *t, const sw_shard_record *r, bool colour, sw_buf *b)
+{
     sw_buf_printf(b, "record %lld: %zu tokens, %zu labelled", (long long)r->number, r->n, labelled(r->weights, r->n));
     if (r->n_segments > 1)
         sw_buf_printf(b, ", %zu documents", r->n_segments);
-    for (size_t c = 0; c < h->n_columns; c++)
-        if (h->columns[c].type == SW_COLUMN_F32 && r->values[c].n == 1)
-            sw_buf_printf(b, ", %s %g", h->columns[c].name, *(const float *)r->values[c].at);
-    sw_buf_putc(b, '\n');
-    if (print_tokens(t, r->ids, r->weights, r->n, r->segments, r->n_segments, colour, b))
-        return -1;
-    int ids = sw_shard_column(s, "rejected.ids"), weights = sw_shard_column(s, "rejected.weights");
-    if (ids < 0 || weights < 0)
-        return 0;
-    size_t n = r->values[ids].n;
-    sw_buf_printf(b, "  rejected: %zu tokens, %zu labelled\n", n, labelled(r->values[weights].at, n));
-    return print_tokens(t, r->values[ids].at, r->values[weights].at, n, NULL, 0, colour, b);
+    print_numbers(sw_shard_info_of(s), r, b);
+    return print_tokens(t, r->ids, r->weights, r->n, r->segments, r->n_segments, colour, b) || print_sequences(s, t, r, colour, b) ? -1
+                                                                                                                                  : 0;
 }
 
 static int flush(sw_buf *b)

@@ -8,12 +8,22 @@
 #include <string.h>
 #include <unistd.h>
 
-static tokenize_options o = {.out = "-", .train_on = SW_TRAIN_ASSISTANT, .pack_window = 4096, .end_token = true};
+static tokenize_options o = {.out = "-",
+                             .train_on = SW_TRAIN_ASSISTANT,
+                             .pack_window = 4096,
+                             .end_token = true,
+                             .max_record = 64 << 20,
+                             .dedup_memory = 256 << 20,
+                             .dedup_threshold = 0.8};
 
 static const char *const train_on_names[] = {"all", "assistant", "last", NULL};
 static const char *const truncate_names[] = {"drop", "left", "right", "split", NULL};
 static const char *const input_names[] = {"auto", "jsonl", "json", "csv", "text", NULL};
 static const char *const unit_names[] = {"line", "paragraph", "file", NULL};
+static const char *const mix_names[] = {"concat", "once", "first", "all", NULL};
+static const char *const strategy_names[] = {"binpack", "sequential", "wrapped", NULL};
+static const char *const dedup_names[] = {"none", "exact", "near", NULL};
+static const char *const utf8_names[] = {"fail", "replace", NULL};
 
 static const sw_opt options[] = {
     SW_GROUP("Model"),
@@ -26,10 +36,24 @@ static const sw_opt options[] = {
     SW_CHOICE(0, "input-kind", &o.input_kind, input_names,
               "what the files are; auto goes by the name's ending, then by the first byte"),
     SW_CHOICE(0, "text-unit", &o.text_unit, unit_names, "what of a plain text file makes one record"),
+    SW_CHOICE(0, "task", &o.task, sw_task_names,
+              "what the records are for; auto goes by their fields (see Tasks in the manual)"),
+    SW_LIST(0, "map", &o.map, "OLD=NEW", "rename a column before anything else looks at it; OLD= leaves it out; may be repeated"),
+    SW_LIST(0, "carry", &o.carry, "COLUMN", "hand a column on as it is, * all of them; may be repeated"),
+    SW_CHOICE(0, "mix", &o.mix, mix_names,
+              "several files: one after the other, or interleaved by chance, each record once, until the first file has ended, or "
+              "until all have ended once while those that end earlier begin again"),
     SW_STR(0, "system", &o.system, "TEXT", "system message for conversations that bring none"),
     SW_LIST(0, "fill", &o.fill, "NAME=VALUE", "replace each {{NAME}} in the data by VALUE; may be repeated"),
     SW_I64(0, "skip-bad", &o.skip_bad, 0, 9007199254740992.0, "N",
            "leave out up to N bad records, with a warning each, instead of stopping at the first"),
+    SW_SIZE(0, "max-record", &o.max_record, "SIZE", "longest row of a file, at most 1 GiB; a longer one is a bad record"),
+    SW_CHOICE(0, "utf8-errors", &o.utf8_errors, utf8_names,
+              "bytes that are no UTF-8: make the record a bad one, or become U+FFFD"),
+    SW_CHOICE(0, "dedup", &o.dedup, dedup_names,
+              "leave out records that came before: exactly the same, or nearly the same words (see Duplicates in the manual)"),
+    SW_F64(0, "dedup-threshold", &o.dedup_threshold, 0.5, 1, "SIMILARITY", "Jaccard similarity from which on records are nearly the same"),
+    SW_SIZE(0, "dedup-memory", &o.dedup_memory, "SIZE", "memory for what came before; the oldest is forgotten where it is full"),
     SW_I64(0, "limit", &o.limit, 0, 9007199254740992.0, "N", "stop after N records; 0 is all"),
     SW_GROUP("Records"),
     SW_CHOICE(
@@ -42,13 +66,22 @@ static const sw_opt options[] = {
         0, "truncate", &o.truncate, truncate_names,
         "what happens to a longer one: leave it out, cut its beginning (left) or its end (right), or split it into "
         "several"),
-    SW_FLAG('p', "packing", &o.packing, "pack several documents into each record, up to --max-length"),
+    SW_FLAG('p', "packing", &o.packing, "pack several documents into each record"),
+    SW_I64(0, "packing-length", &o.packing_length, 0, 2147483647.0, "N", "tokens of a pack; 0 is --max-length"),
+    SW_CHOICE(0, "packing-strategy", &o.packing_strategy, strategy_names,
+              "whole documents where they fit best, whole documents in order, or all documents joined and cut into blocks of "
+              "--packing-length, as pre-training does"),
     SW_I64(0, "pack-window", &o.pack_window, 1, 1000000, "N", "documents that are packed together"),
     SW_GROUP("Output"),
     SW_STR('o', "out", &o.out, "FILE", "shard to write; - is standard output"),
     SW_F64(0, "val-split", &o.val_split, 0, 0.999, "SHARE",
            "put this share of the records, chosen by their content and --seed, into --val-out instead"),
     SW_STR(0, "val-out", &o.val_out, "FILE", "shard for validation"),
+    SW_I64(0, "shard-tokens", &o.shard_tokens, 0, 9007199254740992.0, "N",
+           "--out is a folder, which gets a shard for about every N tokens; 0 is one file"),
+    SW_FLAG(0, "resume", &o.resume, "go on with the folder of --shard-tokens where an earlier run stopped"),
+    SW_STR(0, "stats", &o.stats, "FILE",
+           "write how long the records are and what the files held: JSON, or a plot where the name ends in .svg or .png"),
     SW_FLAG(0, "inspect", &o.inspect, "print the records of shards, a line a token, with the text if --model is given"),
     SW_COMMON_OPTS,
     SW_OPT_END,
@@ -60,6 +93,15 @@ static const sw_example examples[] = {
     {"Make shards once, with a twentieth for validation",
      "swift-tokenize --model M --max-length 2048 --packing --val-split 0.05 --val-out val.shard --out train.shard "
      "*.jsonl"},
+    {"Three parts of one file and one of another, without what is there twice",
+     "swift-tokenize --model M --mix once --dedup near --out train.shard chat.jsonl:3 code.jsonl.gz:1"},
+    {"Preference pairs; prompts for GRPO with what the reward needs",
+     "swift-tokenize --model M --task preference --out dpo.shard pairs.jsonl && swift-tokenize --model M --task prompt --out "
+     "grpo.shard math.jsonl"},
+    {"Blocks for pre-training from many files, in shards; the same command goes on after a stop",
+     "swift-tokenize --model M --packing --packing-strategy wrapped --packing-length 4096 --shard-tokens 100000000 --resume --out "
+     "shards corpus/*.txt.zst"},
+    {"How long the records are, as a picture", "swift-tokenize --model M --stats lengths.svg train.jsonl > train.shard"},
     {"See what the model will see", "swift-tokenize --inspect --model M --limit 2 train.shard | less"},
     {0},
 };
@@ -78,15 +120,36 @@ static int check_usage(void)
         return 0;
     if (!o.model)
         return sw_usage("--model is needed: its tokenizer makes the tokens");
-    if (o.packing && !o.max_length)
-        return sw_usage("--packing needs --max-length, the size of a pack");
+    bool wrapped = o.packing_strategy == PACK_WRAPPED;
+    if (!o.packing_length)
+        o.packing_length = o.max_length;
+    if (o.packing && !o.packing_length)
+        return sw_usage("--packing needs --packing-length or --max-length, the size of a pack");
+    if (!o.packing && (sw_option_given("packing-length") || o.packing_strategy))
+        return sw_usage("--packing-length and --packing-strategy need --packing");
+    if (o.packing && !wrapped && !o.max_length)
+        o.max_length = o.packing_length;
+    if (o.packing && !wrapped && o.max_length > o.packing_length)
+        return sw_usage("--max-length %lld does not fit into --packing-length %lld", (long long)o.max_length, (long long)o.packing_length);
+    if (o.packing && (o.task > SW_TASK_SFT))
+        return sw_usage("--packing is for texts and conversations alone, not for --task %s", sw_task_names[o.task]);
+    if (o.max_record < 1024)
+        return sw_usage("--max-record is at least 1K");
+    if (o.resume && !o.shard_tokens)
+        return sw_usage("--resume goes on with a folder of shards; it needs --shard-tokens");
+    if (o.shard_tokens && (!strcmp(o.out, "-") || o.val_split > 0 || o.stats))
+        return sw_usage("--shard-tokens needs a folder as --out, and goes neither with --val-split nor with --stats");
+    if (o.resume && o.dedup)
+        return sw_usage("--resume cannot know what came before; it does not go with --dedup");
+    if ((sw_option_given("dedup-threshold") && o.dedup != DEDUP_NEAR) || (sw_option_given("dedup-memory") && !o.dedup))
+        return sw_usage("--dedup-threshold needs --dedup near, and --dedup-memory needs --dedup");
     if (sw_option_given("truncate") && !o.max_length)
         return sw_usage("--truncate needs --max-length");
     if ((o.val_split > 0) != (o.val_out != NULL))
         return sw_usage("--val-split and --val-out need each other");
     if (o.val_out && !strcmp(o.val_out, o.out))
         return sw_usage("--out and --val-out are the same file");
-    sw_dataset_options d = {.fill = &o.fill};
+    sw_dataset_options d = {.fill = &o.fill, .map = &o.map};
     return sw_dataset_check(&d) ? sw_usage("%s", sw_error()) : 0;
 }
 
@@ -103,7 +166,13 @@ static int tokenize(const sw_tokenizer *t, int n, char **operands)
 {
     bool plain = o.format == SW_FORMAT_TEXT || o.format == SW_FORMAT_COMPLETION;
     tokenize_job job = {.o = &o, .tokenizer = t, .end_token = -1};
-    job.dataset = (sw_dataset_options){.format = (sw_format)o.format, .system = o.system, .fill = &o.fill};
+    job.dataset = (sw_dataset_options){.format = (sw_format)o.format,
+                                       .system = o.system,
+                                       .fill = &o.fill,
+                                       .map = &o.map,
+                                       .carry = &o.carry,
+                                       .task = (sw_task)o.task,
+                                       .bare_texts = !o.template_source};
     sw_template *m = NULL;
     if (o.template_source || (!plain && sw_tokenizer_chat_template(t))) {
         m = sw_template_load(t, o.template_source);
@@ -111,6 +180,7 @@ static int tokenize(const sw_tokenizer *t, int n, char **operands)
             return -1;
         job.template = m;
         job.end_token = sw_template_end_token(m);
+        job.takes_media = template_takes_media(m);
     }
     int rc = tokenize_run(&job, n, operands);
     sw_template_free(m);

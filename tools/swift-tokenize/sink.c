@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { COLUMNS_MAX = 5 + N_EXTRAS };
+enum { COLUMNS_MAX = 16 };
 
 /* A document that waits for a pack. */
 typedef struct waiting {
@@ -23,14 +23,59 @@ static void free_waiting(void *item)
     free(d);
 }
 
-/* Options that change neither the records nor their order are left out: the same data is the same file. */
-static cJSON *header_options(void)
+cJSON *header_options(void)
 {
     cJSON *o = sw_options_json(&swift_tokenize);
-    static const char *const without[] = {"threads", "quiet", "config", "inspect", "out", "val-out"};
+    static const char *const without[] = {"threads", "quiet", "config", "inspect", "out", "val-out", "stats", "resume"};
     for (size_t i = 0; i < SW_COUNT(without); i++)
         cJSON_DeleteItemFromObjectCaseSensitive(o, without[i]);
     return o;
+}
+
+/* The columns of a record, and where they lie; e and p may be NULL where only the columns are asked for. The one place that
+ * says what a record is made of. */
+static size_t lay_out(unsigned has, bool packing, const encoded *e, const piece *p, sw_column *columns, sw_value *values)
+{
+    static const struct {
+        const char *name, *weights, *ends;
+        int seq;
+        unsigned has; /* 0: always */
+    } sequences[] = {{"ids", "weights", NULL, SEQ_MAIN, 0},
+                     {"rejected.ids", "rejected.weights", NULL, SEQ_REJECTED, HAS_REJECTED},
+                     {"positive.ids", NULL, "positive.segments", SEQ_POSITIVE, HAS_LISTS},
+                     {"negative.ids", NULL, "negative.segments", SEQ_NEGATIVE, HAS_LISTS}};
+    size_t n = 0;
+#define COLUMN(name, type, from, count) (columns[n] = (sw_column){name, type}, values[n++] = p ? (sw_value){from, count} : (sw_value){0})
+    for (size_t i = 0; i < SW_COUNT(sequences); i++) {
+        if (sequences[i].has && !(has & sequences[i].has))
+            continue;
+        span q = p ? p->seqs[sequences[i].seq] : (span){0}, ends = p ? p->ends[sequences[i].seq] : (span){0};
+        COLUMN(sequences[i].name, SW_COLUMN_I32, e->ids.at + q.start, q.n);
+        if (sequences[i].weights)
+            COLUMN(sequences[i].weights, SW_COLUMN_RUNS, e->weights.at + q.start, q.n);
+        if (sequences[i].ends)
+            COLUMN(sequences[i].ends, SW_COLUMN_U32, e->ends.at + ends.start, ends.n);
+        if (!i && packing)
+            COLUMN("segments", SW_COLUMN_U32, NULL, 0);
+    }
+    if (has & HAS_LABEL)
+        COLUMN("label", SW_COLUMN_F32, e->numbers.at + p->labels.start, p->labels.n);
+    if (has & HAS_MARGIN)
+        COLUMN("margin", SW_COLUMN_F32, &p->margin, 1);
+    if (has & HAS_MEDIA)
+        COLUMN("media", SW_COLUMN_BYTES, e->bytes.at + p->media.start, p->media.n);
+    if (has & HAS_CARRIED)
+        COLUMN("carried", SW_COLUMN_BYTES, e->bytes.at + p->carried.start, p->carried.n);
+#undef COLUMN
+    return n;
+}
+
+char *sink_part_name(const char *folder, int i)
+{
+    size_t n = strlen(folder);
+    while (n > 1 && folder[n - 1] == '/')
+        n--;
+    return sw_strfmt("%.*s/part-%05d.shard", (int)n, folder, i);
 }
 
 static int create(sink *s)
@@ -38,26 +83,17 @@ static int create(sink *s)
     const tokenize_job *job = s->job;
     const tokenize_options *o = job->o;
     static const char *const train_on[] = {"all", "assistant", "last"};
-    sw_column columns[COLUMNS_MAX] = {{"ids", SW_COLUMN_I32}, {"weights", SW_COLUMN_RUNS}};
-    size_t n = 2;
-    if (o->packing)
-        columns[n++] = (sw_column){"segments", SW_COLUMN_U32};
-    if (s->has_rejected) {
-        columns[n++] = (sw_column){"rejected.ids", SW_COLUMN_I32};
-        columns[n++] = (sw_column){"rejected.weights", SW_COLUMN_RUNS};
-    }
-    for (int i = 0; i < N_EXTRAS; i++)
-        if (s->has_extra[i])
-            columns[n++] = (sw_column){extra_names[i], SW_COLUMN_F32};
-    if (o->packing && (s->has_rejected || n > 3))
-        return sw_fail("records with rejected answers, labels or margins cannot be packed; leave --packing out");
+    sw_column columns[COLUMNS_MAX];
+    sw_value none[COLUMNS_MAX];
+    size_t n = lay_out(s->has, o->packing, NULL, NULL, columns, none);
     sw_digest tokenizer = sw_tokenizer_digest(job->tokenizer), vocab = sw_tokenizer_vocab_digest(job->tokenizer);
     sw_digest template = {0};
     sw_shard_info info = {.tokenizer_digest = tokenizer.hex,
                           .vocab_digest = vocab.hex,
                           .vocab_size = sw_tokenizer_size(job->tokenizer),
                           .train_on = train_on[o->train_on],
-                          .max_length = o->max_length,
+                          .task = sw_task_names[s->has & HAS_LISTS && !o->task ? SW_TASK_EMBEDDING : o->task],
+                          .max_length = o->packing ? o->packing_length : o->max_length,
                           .packing = o->packing,
                           .command_line = sw_command_line(),
                           .program = "swift-tokenize " SW_VERSION,
@@ -71,90 +107,153 @@ static int create(sink *s)
     }
     cJSON *options = header_options();
     info.options = options;
-    s->writer = sw_shard_create(s->path, &info);
+    char *part = o->shard_tokens ? sink_part_name(s->path, s->part) : NULL;
+    s->writer = sw_shard_create(part ? part : s->path, &info);
+    free(part);
     cJSON_Delete(options);
     return s->writer ? 0 : -1;
+}
+
+/* ---- packing */
+
+/* Adds a document, or part of one, to the pack that is being joined. */
+static void join(sink *s, const int32_t *ids, const float *weights, size_t n)
+{
+    SW_RESERVE(s->ids, s->ids.n + n);
+    SW_RESERVE(s->weights, s->ids.n + n);
+    memcpy(s->ids.at + s->ids.n, ids, n * sizeof *ids);
+    memcpy(s->weights.at + s->ids.n, weights, n * sizeof *weights);
+    s->weights.at[s->ids.n] = 0; /* nothing before it in its record */
+    s->ids.n += n;
+    SW_PUSH(s->segments, (int32_t)s->ids.n);
+}
+
+static int write_joined(sink *s)
+{
+    if (!s->ids.n)
+        return 0;
+    sw_value values[] = {{s->ids.at, s->ids.n}, {s->weights.at, s->ids.n}, {s->segments.at, s->segments.n}};
+    s->packs++;
+    s->packed += (int64_t)s->ids.n;
+    s->ids.n = s->segments.n = 0;
+    return sw_shard_append(s->writer, values);
 }
 
 static int write_pack(void *context, void *const *items, size_t n)
 {
     sink *s = context;
-    s->ids.n = s->weights.n = s->segments.n = 0;
     for (size_t i = 0; i < n; i++) {
         const waiting *d = items[i];
-        SW_RESERVE(s->ids, s->ids.n + d->n);
-        SW_RESERVE(s->weights, s->ids.n + d->n);
-        memcpy(s->ids.at + s->ids.n, d->ids, d->n * sizeof *d->ids);
-        memcpy(s->weights.at + s->ids.n, d->weights, d->n * sizeof *d->weights);
-        s->ids.n += d->n;
-        SW_PUSH(s->segments, (int32_t)s->ids.n);
+        join(s, d->ids, d->weights, d->n);
         free_waiting(items[i]);
     }
-    sw_value values[] = {{s->ids.at, s->ids.n}, {s->weights.at, s->ids.n}, {s->segments.at, s->segments.n}};
-    return sw_shard_append(s->writer, values);
+    return write_joined(s);
 }
+
+static int pack(sink *s, const int32_t *ids, const float *weights, size_t n)
+{
+    size_t room = (size_t)s->job->o->packing_length;
+    if (s->packer) {
+        waiting *d = SW_NEW(waiting);
+        d->n = n;
+        d->ids = sw_malloc(n * sizeof *ids);
+        d->weights = sw_malloc(n * sizeof *weights);
+        memcpy(d->ids, ids, n * sizeof *ids);
+        memcpy(d->weights, weights, n * sizeof *weights);
+        return sw_packer_add(s->packer, n, d);
+    }
+    bool wrapped = s->job->o->packing_strategy == PACK_WRAPPED;
+    if (!wrapped && s->ids.n + n > room && write_joined(s))
+        return -1;
+    while (n) {
+        size_t take = SW_MIN(n, room - s->ids.n);
+        join(s, ids, weights, take);
+        ids += take, weights += take, n -= take;
+        if (s->ids.n == room && write_joined(s))
+            return -1;
+    }
+    return 0;
+}
+
+/* ---- */
 
 void sink_begin(sink *s, const tokenize_job *job, const char *path)
 {
+    const tokenize_options *o = job->o;
     *s = (sink){.job = job, .path = path};
-    if (job->o->packing)
-        s->packer = sw_packer_new((size_t)job->o->max_length, (size_t)job->o->pack_window, write_pack, s);
+    if (o->packing && o->packing_strategy == PACK_BINPACK)
+        s->packer = sw_packer_new((size_t)o->packing_length, (size_t)o->pack_window, write_pack, s);
 }
 
-static int check_columns(const sink *s, const piece *p)
+/* All records of a shard have the same columns. */
+static int check_columns(const sink *s, unsigned has)
 {
-    if (s->has_rejected != (p->rejected.n > 0))
-        return sw_fail("has %s rejected answer, unlike the first record; all records of a shard have the same columns",
-                       p->rejected.n ? "a" : "no");
-    for (int i = 0; i < N_EXTRAS; i++)
-        if (s->has_extra[i] != p->has[i])
-            return sw_fail("field \"%s\": %s, unlike in the first record; all records of a shard have the same columns",
-                           extra_names[i], p->has[i] ? "is a number" : "is missing or no number");
+    static const struct {
+        unsigned has;
+        const char *there, *missing;
+    } groups[] = {{HAS_REJECTED, "a rejected answer", "no rejected answer"},
+                  {HAS_LISTS, "texts to compare with", "no texts to compare with"},
+                  {HAS_LABEL, "a number as \"label\"", "no number as \"label\""},
+                  {HAS_MARGIN, "a number as \"margin\"", "no number as \"margin\""},
+                  {HAS_CARRIED, "carried columns", "no carried columns"}};
+    for (size_t i = 0; i < SW_COUNT(groups); i++)
+        if ((s->has ^ has) & groups[i].has)
+            return sw_fail("has %s, unlike the first record; all records of a shard have the same columns (--task says what is wanted)",
+                           has & groups[i].has ? groups[i].there : groups[i].missing);
     return 0;
 }
 
 int sink_add(sink *s, const encoded *e, const piece *p)
 {
-    if (!s->writer) {
-        s->has_rejected = p->rejected.n > 0;
-        memcpy(s->has_extra, p->has, sizeof s->has_extra);
-        if (create(s))
-            return -1;
-    }
-    if (check_columns(s, p))
+    unsigned has = p->has;
+    if (s->job->o->packing && !p->media.n)
+        has &= ~(unsigned)HAS_MEDIA;
+    if (s->job->o->packing && has)
+        return sw_fail("more than tokens (a rejected answer, labels, compared texts, media, carried columns) cannot be packed; leave "
+                       "--packing out, or what the record has (--task sft)");
+    if (!s->started)
+        s->has = has;
+    s->started = true;
+    if ((!s->writer && create(s)) || check_columns(s, has))
         return -1;
-    const int32_t *ids = e->ids.at;
-    const float *weights = e->weights.at;
-    if (s->packer) {
-        waiting *d = SW_NEW(waiting);
-        d->n = p->main.n;
-        d->ids = sw_malloc(d->n * sizeof *d->ids);
-        d->weights = sw_malloc(d->n * sizeof *d->weights);
-        memcpy(d->ids, ids + p->main.start, d->n * sizeof *d->ids);
-        memcpy(d->weights, weights + p->main.start, d->n * sizeof *d->weights);
-        return sw_packer_add(s->packer, d->n, d);
-    }
-    sw_value values[COLUMNS_MAX] = {{ids + p->main.start, p->main.n}, {weights + p->main.start, p->main.n}};
-    size_t n = 2;
-    if (s->has_rejected) {
-        values[n++] = (sw_value){ids + p->rejected.start, p->rejected.n};
-        values[n++] = (sw_value){weights + p->rejected.start, p->rejected.n};
-    }
-    for (int i = 0; i < N_EXTRAS; i++)
-        if (s->has_extra[i])
-            values[n++] = (sw_value){&p->extras[i], 1};
+    span main = p->seqs[SEQ_MAIN];
+    if (s->job->o->packing)
+        return pack(s, e->ids.at + main.start, e->weights.at + main.start, main.n);
+    sw_column columns[COLUMNS_MAX];
+    sw_value values[COLUMNS_MAX];
+    lay_out(s->has, false, e, p, columns, values);
     return sw_shard_append(s->writer, values);
 }
 
-int sink_finish(sink *s, const cJSON *report, sw_shard_totals *totals, double *fill)
+bool sink_is_full(const sink *s)
 {
-    if ((!s->writer && create(s)) || (s->packer && sw_packer_flush(s->packer)))
+    return s->job->o->shard_tokens && s->writer && sw_shard_written(s->writer)->tokens >= s->job->o->shard_tokens;
+}
+
+int sink_end_shard(sink *s, const cJSON *report)
+{
+    if ((!s->writer && create(s)) || (s->packer && sw_packer_flush(s->packer)) || write_joined(s))
         return -1;
-    *totals = *sw_shard_written(s->writer);
-    *fill = s->packer ? sw_packer_fill(s->packer) : 1;
+    s->before = sink_totals(s);
+    s->part++;
     sw_shard_writer *w = s->writer;
     s->writer = NULL;
     return sw_shard_finish(w, report);
+}
+
+sw_shard_totals sink_totals(const sink *s)
+{
+    sw_shard_totals t = s->before;
+    const sw_shard_totals *now = s->writer ? sw_shard_written(s->writer) : &(sw_shard_totals){0};
+    t.frames += now->frames, t.records += now->records, t.tokens += now->tokens;
+    t.labelled += now->labelled, t.segments += now->segments;
+    t.longest = SW_MAX(t.longest, now->longest);
+    return t;
+}
+
+double sink_fill(const sink *s)
+{
+    return s->packs ? (double)s->packed / ((double)s->packs * (double)s->job->o->packing_length) : 1;
 }
 
 void sink_free(sink *s)

@@ -9,57 +9,45 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <xxhash.h>
 
 enum { BATCH_BYTES = 128 << 10, BATCH_ROWS = 256 };
 
 typedef struct row {
+    const sw_rows *rows; /* of its file */
+    int file;
     size_t at, n; /* in the batch's bytes */
     int64_t line;
     size_t pieces; /* end of its pieces in `out` */
-    bool validation;
+    bool validation, too_long;
     char *failure;
+    outcome told;
 } row;
 
 typedef struct batch {
-    const sw_rows *rows_of;
     sw_buf bytes;
     struct {
         row *at;
         size_t n, cap;
     } rows;
+    sw_print *prints; /* BATCH_ROWS, where duplicates are looked for */
     encoded out;
-    int64_t input_bytes; /* of all inputs, up to here */
+    double done, total; /* of the input, up to here */
 } batch;
 
 typedef struct run {
     const tokenize_job *job;
-    char **inputs;
-    int n_inputs, opened;
-    sw_rows **rows; /* stay open to the end: workers parse by them */
-    int64_t bytes_before, rows_read;
-    bool ended;
+    sw_mixture *mixture;
+    int64_t rows_read;
     sw_encoder **encoders;
     atomic_bool stop;
     sink train, validation;
-    encoded total; /* its counts only */
-    int64_t rows_written, bad;
+    account account;
+    sw_dedup *dedup;
     sw_progress progress;
 } run;
 
 /* ---- reading */
-
-static int open_next(run *r)
-{
-    const tokenize_options *o = r->job->o;
-    sw_rows *rows = sw_rows_open(r->inputs[r->opened], (sw_rows_kind)o->input_kind, (sw_text_unit)o->text_unit);
-    if (!rows)
-        return -1;
-    sw_rows_stop_when(rows, &r->stop);
-    r->rows[r->opened++] = rows;
-    return 0;
-}
 
 static void clear_batch(batch *b)
 {
@@ -70,47 +58,53 @@ static void clear_batch(batch *b)
     encoded_clear(&b->out);
 }
 
-/* A batch holds rows of one input, and the same rows however many threads there are. */
+/* A batch holds the same rows however many threads there are. */
 static int read_batch(void *context, void *item)
 {
     run *r = context;
     batch *b = item;
     int64_t limit = r->job->o->limit;
     clear_batch(b);
-    while (!r->ended && b->bytes.n < BATCH_BYTES && b->rows.n < BATCH_ROWS) {
-        if (!r->opened && open_next(r))
-            return -1;
-        sw_rows *rows = r->rows[r->opened - 1];
+    while (b->bytes.n < BATCH_BYTES && b->rows.n < BATCH_ROWS && !(limit && r->rows_read >= limit)) {
         sw_row line;
-        int rc = limit && r->rows_read == limit ? 0 : sw_rows_next(rows, &line);
+        int file, rc = sw_mixture_next(r->mixture, &line, &file);
         if (rc < 0)
             return -1;
-        if (!rc) {
-            r->bytes_before += sw_rows_bytes(rows);
-            r->ended = r->opened == r->n_inputs || (limit && r->rows_read == limit);
-            if (!r->ended && open_next(r))
-                return -1;
-            if (b->rows.n)
-                break;
-            continue;
-        }
-        b->rows_of = rows;
-        SW_PUSH(b->rows, ((row){.at = b->bytes.n, .n = line.n, .line = line.line}));
+        if (!rc)
+            break;
+        SW_PUSH(b->rows, ((row){.rows = sw_mixture_file(r->mixture, file),
+                                .file = file,
+                                .at = b->bytes.n,
+                                .n = line.n,
+                                .line = line.line,
+                                .too_long = line.too_long}));
         sw_buf_add(&b->bytes, line.at, line.n);
         r->rows_read++;
-        b->input_bytes = r->bytes_before + sw_rows_bytes(rows);
     }
+    sw_mixture_progress(r->mixture, &b->done, &b->total);
     return b->rows.n > 0;
 }
 
 /* ---- working */
 
-/* Whether a row is for validation depends on its bytes and the seed: not on its place, and the same rows stay together.
- */
+/* Whether a row is for validation depends on its bytes and the seed: not on its place, and the same rows stay together. */
 static bool for_validation(const tokenize_options *o, const char *at, size_t n)
 {
     uint64_t h = XXH3_64bits_withSeed(at, n, (uint64_t)sw_common_opts.seed);
     return (double)(h >> 11) * 0x1p-53 < o->val_split;
+}
+
+static int encode_one(const run *r, int worker, batch *b, row *w, sw_print *print)
+{
+    if (w->too_long)
+        return sw_fail("%s: line %lld: the row is longer than the %lld bytes that a row may have (--max-record)", sw_rows_name(w->rows),
+                       (long long)w->line, (long long)r->job->o->max_record);
+    cJSON *v = sw_row_json(w->rows, b->bytes.at + w->at, w->n, w->line);
+    if (!v)
+        return -1;
+    if (encode_row(r->job, r->encoders[worker], v, &b->out, &w->told, print))
+        return sw_fail_in("%s: line %lld", sw_rows_name(w->rows), (long long)w->line);
+    return 0;
 }
 
 static int work_batch(void *context, int worker, void *item)
@@ -118,20 +112,15 @@ static int work_batch(void *context, int worker, void *item)
     run *r = context;
     batch *b = item;
     const tokenize_job *job = r->job;
+    if (r->dedup && !b->prints)
+        b->prints = SW_NEW_ARRAY(sw_print, BATCH_ROWS);
     for (size_t i = 0; i < b->rows.n; i++) {
         row *w = &b->rows.at[i];
-        const char *at = b->bytes.at + w->at;
-        cJSON *v = sw_row_json(b->rows_of, at, w->n, w->line);
-        int rc = -1;
-        if (v) {
-            rc = encode_row(job, r->encoders[worker], v, &b->out);
-            if (rc)
-                sw_fail_in("%s: line %lld", sw_rows_name(b->rows_of), (long long)w->line);
-        }
+        int rc = encode_one(r, worker, b, w, b->prints ? &b->prints[i] : NULL);
         if (rc)
             w->failure = sw_strdup(sw_error());
         w->pieces = b->out.pieces.n;
-        w->validation = job->o->val_split > 0 && for_validation(job->o, at, w->n);
+        w->validation = job->o->val_split > 0 && for_validation(job->o, b->bytes.at + w->at, w->n);
         if (rc && !job->o->skip_bad) { /* the writer will stop here */
             b->rows.n = i + 1;
             break;
@@ -145,7 +134,7 @@ static int work_batch(void *context, int worker, void *item)
 static int bad_row(run *r, const char *failure)
 {
     int64_t allowed = r->job->o->skip_bad;
-    if (r->bad++ < allowed) {
+    if (r->account.bad++ < allowed) {
         sw_warn("skipped: %s", failure);
         return 0;
     }
@@ -154,30 +143,41 @@ static int bad_row(run *r, const char *failure)
     return sw_fail("%s (more than the %lld bad records that --skip-bad allows)", failure, (long long)allowed);
 }
 
+static int end_part(run *r, bool complete)
+{
+    cJSON *report = account_report(&r->account, &r->train, complete);
+    int rc = sink_end_shard(&r->train, report);
+    cJSON_Delete(report);
+    return rc;
+}
+
+static int write_row(run *r, const batch *b, size_t i)
+{
+    const row *w = &b->rows.at[i];
+    r->account.rows++;
+    if (w->failure)
+        return bad_row(r, w->failure);
+    if (r->dedup && w->told.length && sw_dedup_seen(r->dedup, &b->prints[i])) {
+        r->account.duplicates++;
+        return 0;
+    }
+    account_row(&r->account, w->file, &w->told);
+    for (size_t k = i ? b->rows.at[i - 1].pieces : 0; k < w->pieces; k++)
+        if (sink_add(w->validation ? &r->validation : &r->train, &b->out, &b->out.pieces.at[k]))
+            return sw_fail_in("%s: line %lld", sw_rows_name(w->rows), (long long)w->line);
+    return sink_is_full(&r->train) ? end_part(r, false) : 0;
+}
+
 static int write_batch(void *context, void *item, const char *failure)
 {
     run *r = context;
     const batch *b = item;
     (void)failure;
-    size_t piece = 0;
-    for (size_t i = 0; i < b->rows.n; i++) {
-        const row *w = &b->rows.at[i];
-        r->rows_written++;
-        if (w->failure) {
-            if (bad_row(r, w->failure))
-                return -1;
-            continue;
-        }
-        for (; piece < w->pieces; piece++)
-            if (sink_add(w->validation ? &r->validation : &r->train, &b->out, &b->out.pieces.at[piece]))
-                return sw_fail_in("%s: line %lld", sw_rows_name(b->rows_of), (long long)w->line);
-    }
-    const encoded *o = &b->out;
-    encoded *t = &r->total;
-    t->truncated += o->truncated, t->dropped += o->dropped, t->empty += o->empty, t->unlabelled += o->unlabelled;
-    t->chats += o->chats, t->unfilled += o->unfilled, t->split += o->split;
-    t->end_trained |= o->end_trained;
-    sw_progress_update(&r->progress, (double)b->input_bytes, NULL);
+    for (size_t i = 0; i < b->rows.n; i++)
+        if (write_row(r, b, i))
+            return -1;
+    r->progress.total = b->total;
+    sw_progress_update(&r->progress, b->done, NULL);
     return 0;
 }
 
@@ -187,102 +187,28 @@ static void free_batch(void *context, void *item)
     batch *b = item;
     clear_batch(b);
     free(b->rows.at);
+    free(b->prints);
     sw_buf_free(&b->bytes);
     encoded_free(&b->out);
 }
 
 /* ---- the end */
 
-static cJSON *report_json(const run *r)
+/* The training shard appears last: where it is, the other is too. A folder that is full at the end has a last shard all the
+ * same, which says that it is complete. */
+static int finish(run *r)
 {
-    cJSON *o = cJSON_CreateObject(), *inputs = cJSON_AddArrayToObject(o, "inputs");
-    for (int i = 0; i < r->opened; i++) {
-        cJSON *f = cJSON_CreateObject();
-        cJSON_AddStringToObject(f, "name", sw_rows_name(r->rows[i]));
-        cJSON_AddNumberToObject(f, "bytes", (double)sw_rows_bytes(r->rows[i]));
-        cJSON_AddStringToObject(f, "digest", sw_rows_digest(r->rows[i]).hex);
-        cJSON_AddItemToArray(inputs, f);
+    const tokenize_options *o = r->job->o;
+    if (r->validation.job) {
+        cJSON *report = account_report(&r->account, &r->validation, true);
+        int rc = sink_end_shard(&r->validation, report);
+        cJSON_Delete(report);
+        if (rc)
+            return -1;
     }
-    const encoded *t = &r->total;
-    const struct {
-        const char *name;
-        int64_t n;
-    } counts[] = {{"rows", r->rows_written},    {"bad", r->bad},     {"empty", t->empty},
-                  {"truncated", t->truncated},  {"split", t->split}, {"dropped", t->dropped},
-                  {"unlabelled", t->unlabelled}};
-    for (size_t i = 0; i < SW_COUNT(counts); i++)
-        cJSON_AddNumberToObject(o, counts[i].name, (double)counts[i].n);
-    return o;
-}
-
-static void warn(const run *r)
-{
-    const tokenize_job *job = r->job;
-    const encoded *t = &r->total;
-    if (t->chats && job->end_token < 0) {
-        sw_warn("the template %s puts no token after an answer: a model tuned on this will not know where to stop",
-                sw_template_name(job->template));
-    } else if (t->chats && !t->end_trained) {
-        sw_span s = sw_token_piece(job->tokenizer, job->end_token);
-        sw_warn("no record trains the template's end-of-turn token %.*s: a model tuned on this may never stop",
-                (int)s.n, s.at);
-    }
-    if (t->unfilled)
-        sw_warn("%lld records hold a {{NAME}} that is not filled in; --fill NAME=VALUE does that",
-                (long long)t->unfilled);
-    if (t->unlabelled)
-        sw_warn("%lld records have no labelled token: there is nothing to learn from them", (long long)t->unlabelled);
-    if (!r->rows_written)
-        sw_warn("the input is empty, and so is the shard");
-}
-
-static void tell(const run *r, const char *what, const sw_shard_totals *t, double fill)
-{
-    sw_buf b = {0};
-    sw_buf_printf(&b, "%s: %lld records, %lld tokens, %lld labelled, the longest %lld", what, (long long)t->records,
-                  (long long)t->tokens, (long long)t->labelled, (long long)t->longest);
-    if (r->job->o->packing)
-        sw_buf_printf(&b, "; %lld documents, packs %.1f%% full", (long long)t->segments, 100 * fill);
-    sw_info("%s", b.at);
-    sw_buf_free(&b);
-}
-
-static int finish(run *r, double seconds)
-{
-    const encoded *t = &r->total;
-    sw_shard_totals train, validation = {0};
-    double fill, fill_validation;
-    cJSON *report = report_json(r);
-    /* the training shard appears last: where it is, the other is too */
-    int rc = r->validation.job ? sink_finish(&r->validation, report, &validation, &fill_validation) : 0;
-    if (!rc)
-        rc = sink_finish(&r->train, report, &train, &fill);
-    cJSON_Delete(report);
-    if (rc)
-        return -1;
-    char took[32];
-    tell(r, strcmp(r->train.path, "-") ? r->train.path : "standard output", &train, fill);
-    if (r->validation.job)
-        tell(r, r->validation.path, &validation, fill_validation);
-    sw_info("%lld rows: %lld bad, %lld empty, %lld truncated, %lld split, %lld dropped as longer than --max-length",
-            (long long)r->rows_written, (long long)r->bad, (long long)t->empty, (long long)t->truncated,
-            (long long)t->split, (long long)t->dropped);
-    sw_info("%.4g tokens/s, %s", (double)(train.tokens + validation.tokens) / SW_MAX(seconds, 1e-9),
-            sw_human_seconds(seconds, took));
-    warn(r);
-    return 0;
-}
-
-static int64_t size_of_inputs(int n, char **inputs)
-{
-    int64_t sum = 0;
-    for (int i = 0; i < n; i++) {
-        struct stat st;
-        if (!strcmp(inputs[i], "-") || stat(inputs[i], &st) || !S_ISREG(st.st_mode))
-            return 0;
-        sum += (int64_t)st.st_size;
-    }
-    return sum;
+    if (o->stats && account_write_stats(&r->account, o->stats))
+        return sw_fail_in("--stats");
+    return end_part(r, true);
 }
 
 static int threads(void)
@@ -293,33 +219,62 @@ static int threads(void)
     return sched_getaffinity(0, sizeof set, &set) ? 1 : CPU_COUNT(&set);
 }
 
+static int run_pipeline(run *r, int workers)
+{
+    r->encoders = SW_NEW_ARRAY(sw_encoder *, workers);
+    for (int i = 0; i < workers; i++)
+        r->encoders[i] = sw_encoder_new(r->job->tokenizer);
+    double done, total, start = sw_now();
+    sw_mixture_progress(r->mixture, &done, &total);
+    sw_progress_begin(&r->progress, "tokenizing", "bytes", total);
+    sw_pipeline p = {r, sizeof(batch), workers, read_batch, work_batch, write_batch, free_batch, &r->stop};
+    int rc = sw_pipeline_run(&p);
+    if (!rc) {
+        sw_progress_end(&r->progress);
+        rc = finish(r);
+    }
+    if (!rc)
+        account_tell(&r->account, &r->train, r->validation.job ? &r->validation : NULL, sw_now() - start);
+    if (!rc && r->dedup && sw_dedup_forgotten(r->dedup))
+        sw_warn("%lld records did not fit into --dedup-memory and were compared with the later part of the input only",
+                (long long)sw_dedup_forgotten(r->dedup));
+    for (int i = 0; i < workers; i++)
+        sw_encoder_free(r->encoders[i]);
+    free(r->encoders);
+    return rc;
+}
+
 int tokenize_run(const tokenize_job *job, int n, char **inputs)
 {
     static char *standard_input[] = {"-"};
-    int workers = threads();
-    run r = {.job = job, .inputs = n ? inputs : standard_input, .n_inputs = n ? n : 1};
-    r.rows = SW_NEW_ARRAY(sw_rows *, r.n_inputs);
-    r.encoders = SW_NEW_ARRAY(sw_encoder *, workers);
-    for (int i = 0; i < workers; i++)
-        r.encoders[i] = sw_encoder_new(job->tokenizer);
-    sink_begin(&r.train, job, job->o->out);
-    if (job->o->val_split > 0)
-        sink_begin(&r.validation, job, job->o->val_out);
-    sw_progress_begin(&r.progress, "tokenizing", "bytes", (double)size_of_inputs(r.n_inputs, r.inputs));
-    sw_pipeline p = {&r, sizeof(batch), workers, read_batch, work_batch, write_batch, free_batch, &r.stop};
-    double start = sw_now();
-    int rc = sw_pipeline_run(&p);
-    if (!rc) {
-        sw_progress_end(&r.progress);
-        rc = finish(&r, sw_now() - start);
+    const tokenize_options *o = job->o;
+    run r = {.job = job};
+    if (!n) {
+        inputs = standard_input;
+        n = 1;
     }
+    sw_mixture_options m = {.mix = (sw_mix)o->mix,
+                            .kind = (sw_rows_kind)o->input_kind,
+                            .unit = (sw_text_unit)o->text_unit,
+                            .bounds = {o->max_record, o->skip_bad > 0, o->utf8_errors},
+                            .seed = (uint64_t)sw_common_opts.seed,
+                            .stop = &r.stop};
+    r.mixture = sw_mixture_new(inputs, n, &m);
+    if (!r.mixture)
+        return -1;
+    r.account = (account){.job = job, .mixture = r.mixture, .files = SW_NEW_ARRAY(file_account, n)};
+    if (o->dedup)
+        r.dedup = sw_dedup_new(o->dedup == DEDUP_NEAR, o->dedup_threshold, (size_t)o->dedup_memory);
+    sink_begin(&r.train, job, o->out);
+    if (o->val_split > 0)
+        sink_begin(&r.validation, job, o->val_out);
+    int more = o->shard_tokens ? series_begin(&r.account, &r.train, r.mixture, n, inputs) : 1;
+    r.rows_read = r.account.rows;
+    int rc = more > 0 ? run_pipeline(&r, threads()) : more;
     sink_free(&r.train);
     sink_free(&r.validation);
-    for (int i = 0; i < workers; i++)
-        sw_encoder_free(r.encoders[i]);
-    for (int i = 0; i < r.opened; i++)
-        sw_rows_close(r.rows[i]);
-    free(r.encoders);
-    free(r.rows);
+    sw_dedup_free(r.dedup);
+    account_free(&r.account);
+    sw_mixture_free(r.mixture);
     return rc;
 }

@@ -68,6 +68,40 @@ static sw_shard *open_spooled(const char *folder)
     return s;
 }
 
+static bool is_used(const feed_options *o, const char *column)
+{
+    static const char *const always[] = {"ids", "weights", "segments", "carried", NULL};
+    for (const char *const *c = always; *c; c++)
+        if (!strcmp(*c, column))
+            return true;
+    for (const char *const *c = o->columns; c && *c; c++)
+        if (!strcmp(*c, column))
+            return true;
+    return false;
+}
+
+/* What a record holds besides one sequence says what it is for: a rejected answer, a label, a picture. Training without it
+ * would be training on something else. */
+static int check_columns(const feed_options *o, const sw_shard_info *info, const char *name)
+{
+    for (size_t i = 0; i < info->n_columns; i++)
+        if (!is_used(o, info->columns[i].name) && strcmp(info->columns[i].name, "media"))
+            return sw_fail("%s: its records have \"%s\", which the objective %s cannot use; swift-tokenize --task sft makes records of "
+                           "the answers alone", name, info->columns[i].name, o->objective);
+    if (!strcmp(info->task, "prompt"))
+        return sw_fail("%s: holds prompts without answers (--task prompt), which the objective %s cannot use", name, o->objective);
+    return 0;
+}
+
+/* The column is there wherever the template could have used it; what counts is that something is in it. */
+static int check_media(const train_feed *f, const sw_shard *s, const sw_shard_record *r)
+{
+    int media = sw_shard_column(s, "media");
+    if (media < 0 || !r->values[media].n || is_used(&f->o, "media"))
+        return 0;
+    return sw_fail("record %lld has images, videos or audios, which the objective %s cannot use", (long long)r->number, f->o.objective);
+}
+
 static int check_shard(const train_feed *f, const sw_shard *s, const char *name)
 {
     const sw_shard_info *info = sw_shard_info_of(s);
@@ -75,6 +109,8 @@ static int check_shard(const train_feed *f, const sw_shard *s, const char *name)
         return -1;
     if (info->vocab_size > f->o.vocab)
         return sw_fail("%s: its tokenizer has %lld ids, the model's vocabulary %lld", name, (long long)info->vocab_size, (long long)f->o.vocab);
+    if (check_columns(&f->o, info, name))
+        return -1;
     const sw_shard_info *first = sw_shard_info_of(f->shards[0]);
     if (first->template_digest && info->template_digest && strcmp(first->template_digest, info->template_digest))
         sw_warn("%s: made with another chat template (%s) than the first shard (%s)", name, info->template_name, first->template_name);
@@ -249,7 +285,7 @@ static int read_at(train_feed *f, int64_t at, train_sample **s)
     while (i >= f->ends[which])
         which++;
     sw_shard_record r;
-    if (sw_shard_read(f->shards[which], i - (which ? f->ends[which - 1] : 0), &r))
+    if (sw_shard_read(f->shards[which], i - (which ? f->ends[which - 1] : 0), &r) || check_media(f, f->shards[which], &r))
         return -1;
     *s = copy_of(&r);
     return 0;
@@ -273,7 +309,7 @@ static int next_of_pipe(train_feed *f, train_sample **s)
     while (!f->drained && f->waiting.n < most) {
         sw_shard_record r;
         int rc = sw_shard_next(f->shards[0], &r);
-        if (rc < 0)
+        if (rc < 0 || (rc && check_media(f, f->shards[0], &r)))
             return -1;
         f->drained = !rc;
         if (rc)

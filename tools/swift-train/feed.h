@@ -31,6 +31,8 @@ typedef struct feed_options {
     const char *spool;       /* folder for that file */
     const char *vocab_digest; /* of the model's tokenizer (sw_tokenizer_vocab_digest), or NULL: not compared */
     int64_t vocab;           /* ids must be below it */
+    const char *objective;   /* for messages */
+    const char *const *columns; /* what it uses, as sw_objective has it: a shard that holds other things is refused */
 } feed_options;
 
 /* Records already taken from the epoch. */

@@ -29,6 +29,7 @@ typedef struct sw_loss {
 
 typedef struct sw_objective {
     const char *name; /* --objective */
+    const char *const *columns; /* of a shard that it uses besides ids, weights, segments and carried; NULL-terminated */
     /* Runs forward, and with `backward` adds to the gradients of the trained parameters. divisor: what the sum of the
      * batch's token losses is divided by (labelled tokens of the whole optimiser step), so that the split does not
      * matter. Adds to *sum. Resets the context. */

@@ -52,4 +52,5 @@ static int sft(sw_ctx *c, sw_model *m, const sw_micro_batch *b, const sw_objecti
     return rc;
 }
 
-const sw_objective sw_objective_sft = {"sft", sft};
+static const char *const columns[] = {NULL};
+const sw_objective sw_objective_sft = {"sft", columns, sft};

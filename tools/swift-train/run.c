@@ -195,7 +195,7 @@ static int open_data(train_run *r, int n, char **shards)
     bool counted = !o->max_steps && (strcmp(r->schedule->name, "constant") || (o->warmup > 0 && o->warmup < 1));
     feed_options f = {.comm = r->comm, .shuffle = o->shuffle, .seed = (uint64_t)sw_common_opts.seed, .buffer = o->shuffle_buffer, .vocab = r->model->spec.vocab,
                       .again = counted || o->estimate || (isfinite(o->epochs) && o->epochs > 1), .spool = o->out ? o->out : "/tmp",
-                      .vocab_digest = r->tokenizer ? vocab.hex : NULL};
+                      .vocab_digest = r->tokenizer ? vocab.hex : NULL, .objective = r->objective->name, .columns = r->objective->columns};
     r->feed = feed_open(shards, n, &f);
     if (!r->feed)
         return -1;

@@ -44,7 +44,7 @@ static bool is_there(const char *path)
 static bool cut_suffix(char *path, char mark, double *value)
 {
     char *at = strrchr(path, mark), *end;
-    if (!at || at == path || !at[1] || strspn(at + 1, mark == ':' ? "0123456789.eE+-" : "0123456789") != strlen(at + 1))
+    if (!at || at == path || !at[1] || strspn(at + 1, mark == ':' ? "0123456789." : "0123456789") != strlen(at + 1))
         return false;
     *value = strtod(at + 1, &end);
     if (*end)
@@ -77,7 +77,7 @@ static int parse_name(part *p, const char *name)
     return 0;
 }
 
-sw_mixture *sw_mixture_new(char **names, int n, const sw_mixture_options *o)
+sw_mixture *sw_mixture_new(char *const *names, int n, const sw_mixture_options *o)
 {
     sw_mixture *m = SW_NEW(sw_mixture);
     m->o = *o;

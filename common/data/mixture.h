@@ -28,7 +28,7 @@ typedef struct sw_mixture_options {
 typedef struct sw_mixture sw_mixture;
 
 /* Nothing is opened yet, but every name is checked. The names are borrowed. */
-sw_mixture *sw_mixture_new(char **names, int n, const sw_mixture_options *o) SW_MUST_CHECK;
+sw_mixture *sw_mixture_new(char *const *names, int n, const sw_mixture_options *o) SW_MUST_CHECK;
 void sw_mixture_free(sw_mixture *m);
 /* As sw_rows_next; *from: number of the file, which stays there for sw_row_json until the mixture is freed. A file of
  * which a sample is wanted is read once before, to count it. */

@@ -217,6 +217,7 @@ int sink_add(sink *s, const encoded *e, const piece *p)
     if ((!s->writer && create(s)) || check_columns(s, has))
         return -1;
     span main = p->seqs[SEQ_MAIN];
+    s->added += (int64_t)main.n;
     if (s->job->o->packing)
         return pack(s, e->ids.at + main.start, e->weights.at + main.start, main.n);
     sw_column columns[COLUMNS_MAX];
@@ -225,10 +226,7 @@ int sink_add(sink *s, const encoded *e, const piece *p)
     return sw_shard_append(s->writer, values);
 }
 
-bool sink_is_full(const sink *s)
-{
-    return s->job->o->shard_tokens && s->writer && sw_shard_written(s->writer)->tokens >= s->job->o->shard_tokens;
-}
+bool sink_is_full(const sink *s) { return s->job->o->shard_tokens && s->added >= s->job->o->shard_tokens; }
 
 int sink_end_shard(sink *s, const cJSON *report)
 {
@@ -236,6 +234,7 @@ int sink_end_shard(sink *s, const cJSON *report)
         return -1;
     s->before = sink_totals(s);
     s->part++;
+    s->added = 0;
     sw_shard_writer *w = s->writer;
     s->writer = NULL;
     return sw_shard_finish(w, report);

@@ -111,6 +111,7 @@ typedef struct sink {
     sw_weights weights;
     sw_ids segments;
     int64_t packs, packed; /* tokens in them */
+    int64_t added;         /* tokens that came since the shard began */
     int part;              /* number of the shard in the folder */
     sw_shard_totals before; /* of the shards in the folder that are finished */
 } sink;

@@ -219,6 +219,22 @@ END
     run tok --out t.shard cut.gz;    [ "$status" = 1 ]; [[ $output == *"cut off at byte 150"* ]]
 }
 
+@test "swift-train refuses what its objective cannot use" {
+    python3 "$BATS_TEST_DIRNAME/make_model.py" model
+    train() { swift-train -q --model model --dtype f32 --plot none --max-steps 1 --out out "$@"; }
+    make() { swift-tokenize -q --model model "$@"; }
+    echo '{"query": "q", "response": "a", "rejected_response": "b", "label": true}' > r.jsonl
+    for t in preference:rejected.ids kto:label; do
+        make --task ${t%:*} --out t.shard r.jsonl
+        run train t.shard
+        [ "$status" = 1 ]; [[ $output == *"t.shard: its records have \"${t#*:}\", which the objective sft cannot use"* ]]
+    done
+    make --task prompt --out t.shard r.jsonl
+    run train t.shard; [ "$status" = 1 ]; [[ $output == *"prompts without answers"* ]]
+    make --task sft --carry label --out t.shard r.jsonl
+    train t.shard
+}
+
 @test "wrong usage is status 2" {
     for o in "--packing" "--packing-strategy wrapped" "--resume" "--shard-tokens 5" "--dedup-threshold 0.9" "--map x" "--max-record 5" \
         "-p -L 9 --task kto" "-p -L 9 --packing-length 5" "--shard-tokens 5 --out d --stats x"; do

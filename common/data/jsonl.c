@@ -2,6 +2,7 @@
 
 #include "base/memory.h"
 #include "data/csv.h"
+#include "data/parquet.h"
 #include "data/source.h"
 
 #include <stdlib.h>
@@ -24,6 +25,7 @@ struct sw_rows {
     bool may_pass; /* a line beyond the bound is no error */
     char long_row[LONG_ROW_KEPT];
     sw_csv csv;
+    sw_parquet *parquet;
 };
 
 #define LONG_ROW "the row is longer than the %lld bytes that a row may have (--max-record)"
@@ -69,6 +71,7 @@ void sw_rows_close(sw_rows *r)
     sw_source_close(r->source);
     sw_buf_free(&r->buf);
     sw_csv_free(&r->csv);
+    sw_parquet_close(r->parquet);
     free(r);
 }
 
@@ -91,6 +94,8 @@ int sw_rows_rewind(sw_rows *r)
 {
     if (sw_source_rewind(r->source))
         return -1;
+    if (r->parquet)
+        sw_parquet_rewind(r->parquet);
     sw_buf_clear(&r->buf);
     r->at = 0;
     r->line = 1;
@@ -102,15 +107,22 @@ int sw_rows_rewind(sw_rows *r)
 
 const char *sw_rows_kind_name(const sw_rows *r)
 {
-    static const char *const names[] = {"nothing", "JSON Lines", "JSON", "CSV", "plain text"};
+    static const char *const names[] = {"nothing", "JSON Lines", "JSON", "CSV", "plain text", "Parquet"};
     return r->kind == SW_ROWS_CSV && r->csv.separator == '\t' ? "TSV" : names[r->kind];
 }
 
 void sw_rows_stop_when(sw_rows *r, const atomic_bool *stop) { sw_source_stop_when(r->source, stop); }
 const char *sw_rows_name(const sw_rows *r) { return sw_source_name(r->source); }
-int64_t sw_rows_bytes(const sw_rows *r) { return sw_source_bytes(r->source); }
+int64_t sw_rows_bytes(const sw_rows *r) { return r->parquet ? sw_parquet_bytes(r->parquet) : sw_source_bytes(r->source); }
 int64_t sw_rows_size(const sw_rows *r) { return sw_source_size(r->source); }
-sw_digest sw_rows_digest(const sw_rows *r) { return sw_source_digest(r->source); }
+
+sw_digest sw_rows_digest(const sw_rows *r)
+{
+    sw_digest d;
+    if (r->parquet && !sw_digest_file(sw_source_name(r->source), &d))
+        return d;
+    return sw_source_digest(r->source);
+}
 
 /* An error at the line where the row in progress begins. */
 static int SW_PRINTF(2, 3) fail_here(const sw_rows *r, const char *fmt, ...)
@@ -407,9 +419,27 @@ static int next_csv(sw_rows *r, sw_row *row)
     return 1;
 }
 
+static int next_parquet(sw_rows *r, sw_row *row)
+{
+    sw_buf_clear(&r->buf);
+    int rc = sw_parquet_next(r->parquet, &r->buf);
+    *row = (sw_row){r->buf.at, r->buf.n, r->line, false};
+    r->line += rc > 0;
+    return rc;
+}
+
 static int begin(sw_rows *r)
 {
     r->started = true;
+    if (!r->parquet && r->kind == SW_ROWS_AUTO && sw_source_is(r->source, "PAR1")) {
+        r->kind = SW_ROWS_PARQUET;
+        r->parquet = sw_parquet_open(sw_source_name(r->source), (size_t)r->bounds.max_row);
+        sw_source_release(r->source);
+        if (!r->parquet)
+            return -1;
+    }
+    if (r->parquet)
+        return 0;
     int rc = more(r);
     while (rc > 0 && r->buf.n < 3)
         rc = more(r);
@@ -449,6 +479,7 @@ static int next(sw_rows *r, sw_row *row)
     switch (r->kind) {
     case SW_ROWS_JSON: return next_value(r, row);
     case SW_ROWS_CSV: return next_csv(r, row);
+    case SW_ROWS_PARQUET: return next_parquet(r, row);
     case SW_ROWS_TEXT:
         return r->unit == SW_TEXT_LINE        ? next_line(r, row)
                : r->unit == SW_TEXT_PARAGRAPH ? next_paragraph(r, row)

@@ -1,4 +1,4 @@
-/* Rows of data files: JSON Lines, a JSON array, CSV and TSV, plain text; each from a file, a pipe or standard input,
+/* Rows of data files: JSON Lines, a JSON array, CSV and TSV, plain text, Parquet; all but the last from a file, a pipe or standard input,
  * gzip, zstd or plain. Memory holds one row at a time, however long the file; every row knows its line. Splitting is cheap
  * and done by one thread, parsing a row (sw_row_json) is left to as many threads as there are. */
 #ifndef SW_DATA_JSONL_H
@@ -16,6 +16,7 @@ typedef enum sw_rows_kind {
     SW_ROWS_JSON,  /* the elements of an array, or values one after another, over any number of lines */
     SW_ROWS_CSV,   /* RFC 4180, the first row names the columns; a name that ends in .tsv: tabs */
     SW_ROWS_TEXT,
+    SW_ROWS_PARQUET, /* known by its first bytes; not from a pipe, since it is read from its end */
 } sw_rows_kind;
 
 typedef enum sw_text_unit {                    /* what a row of plain text is */
@@ -29,7 +30,7 @@ typedef struct sw_rows sw_rows;
 typedef struct sw_row {
     const char *at; /* n bytes, until the next row; not checked for UTF-8 yet */
     size_t n;
-    int64_t line; /* where it begins, from 1 */
+    int64_t line; /* where it begins, from 1; of Parquet: which row it is */
     bool too_long; /* longer than sw_rows_bounds.max_row: at holds its beginning only, what follows it can be read */
 } sw_row;
 

@@ -92,7 +92,12 @@ const char *sw_source_name(const sw_source *s) { return s->name; }
 int64_t sw_source_bytes(const sw_source *s) { return s->bytes; }
 int64_t sw_source_size(const sw_source *s) { return s->size; }
 
-bool sw_source_regular(const sw_source *s) { return s->regular; }
+bool sw_source_is(const sw_source *s, const char *magic)
+{
+    char head[16];
+    size_t n = strlen(magic);
+    return s->regular && s->fd >= 0 && n <= sizeof head && pread(s->fd, head, n, 0) == (ssize_t)n && !memcmp(head, magic, n);
+}
 
 int sw_source_rewind(sw_source *s)
 {
@@ -148,8 +153,7 @@ static const struct {
     {"PK\x03\x04", "a zip archive; unpack it on the way in: unzip -p FILE | ... -", 4},
     {"\xff\xfe", "UTF-16; UTF-8 is needed: iconv -f UTF-16 -t UTF-8 FILE | ... -", 2},
     {"\xfe\xff", "UTF-16; UTF-8 is needed: iconv -f UTF-16 -t UTF-8 FILE | ... -", 2},
-    {"PAR1\x15", "Parquet, which is not read; turn it into JSON Lines on the way in, for example with DuckDB: duckdb -c \"COPY "
-             "(FROM 'FILE') TO '/dev/stdout' (FORMAT json)\" | ... -", 5},
+    {"PAR1", "Parquet, which is read from its end: give the file, not a pipe", 4},
     {"ARROW1\0", "an Arrow file, which is not read; save it as JSON Lines (to_json of the Python library that wrote it)", 7},
     {"SQLite format 3", "an SQLite database; let sqlite3 write JSON: sqlite3 -json FILE 'select ...' | ... -", 15},
 };

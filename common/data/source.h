@@ -21,7 +21,8 @@ void sw_source_stop_when(sw_source *s, const atomic_bool *stop);
 void sw_source_release(sw_source *s);
 /* Back to the first byte. Fails on a pipe. */
 int sw_source_rewind(sw_source *s) SW_MUST_CHECK;
-bool sw_source_regular(const sw_source *s); /* a file, which can be read again */
+/* A file, which can be read again, that begins with these bytes. Nothing is taken from it. */
+bool sw_source_is(const sw_source *s, const char *magic);
 /* Appends some bytes to b: 1, or 0 at the end, or -1. */
 int sw_source_read(sw_source *s, sw_buf *b) SW_MUST_CHECK;
 /* Bytes taken from the file in this pass so far (packed ones, where it is), and the digest (as sw_digest_file) of what

@@ -211,9 +211,26 @@ END
     run tok --out t.shard deep.jsonl; [ "$status" = 1 ]; [[ $output == *"line 1"*"nested deeper than"* ]]
 }
 
+@test "Parquet" {
+    P=$BATS_TEST_DIRNAME/../unit/parquet
+    # rows 0, 11, 22 and 33 have empty conversations
+    tok --skip-bad 4 --task sft --carry id --out t.shard "$P/snappy.parquet" 2> told
+    grep -q 'snappy.parquet: Parquet of conversations (messages)$' told
+    grep -q 'snappy.parquet: line 12: field "messages": the conversation is empty' told
+    [ "$(records t.shard | grep -c '^record')" = 36 ]
+    records t.shard | tail -40 | grep -q '  carried: {"id": 39}'
+    for f in zstd gzip-v2 plain; do
+        tok --skip-bad 4 --task sft --carry id --out u.shard "$P/$f.parquet"
+        [ "$(records u.shard)" = "$(records t.shard)" ]
+    done
+    tok --skip-bad 40 --task sft "$P/plain.parquet#80" > t.shard
+    [ "$(records t.shard | grep -c '^record')" = 72 ]
+}
+
 @test "files of other kinds say what to do" {
     printf 'PAR1\x15\x00\x15\x00' > d.parquet; printf 'PK\x03\x04xxxx' > d.zip
-    run tok --out t.shard d.parquet; [ "$status" = 1 ]; [[ $output == *Parquet*duckdb* ]]
+    run tok --out t.shard d.parquet; [ "$status" = 1 ]; [[ $output == *"d.parquet: the Parquet file is cut off"* ]]
+    cat d.parquet | { run tok --out t.shard -; [ "$status" = 1 ]; [[ $output == *"give the file, not a pipe"* ]]; }
     run tok --out t.shard d.zip;     [ "$status" = 1 ]; [[ $output == *"unzip -p"* ]]
     gzip -k a.jsonl; head -c 150 a.jsonl.gz > cut.gz
     run tok --out t.shard cut.gz;    [ "$status" = 1 ]; [[ $output == *"cut off at byte 150"* ]]

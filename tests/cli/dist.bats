@@ -26,6 +26,7 @@ near() {
     paste <(numbers "$1" "$2") <(numbers "$1" "$3") |
         awk 'function off(a, b) {return (a - b) ^ 2 > 1e-10 * a * a} off($1, $3) || off($2, $4) {print "differs: " $0; bad = 1} END {exit bad}'
 }
+newest() { ls "$1" | sed -nE 's/^checkpoint-([0-9]+)$/\1/p' | sort -n | tail -1; } # whole ones
 # Ranks that note their process numbers, so that one of them can be killed
 noted() { n=$1; shift; ranks "$n" sh -c 'echo $$ > pid.$OMPI_COMM_WORLD_RANK; exec "$@"' - "$@"; }
 updates() { for i in $(seq 400); do [ -f "$1/metrics.jsonl" ] && [ "$(grep -c '"train"' "$1/metrics.jsonl")" -ge "$2" ] && return; sleep 0.05; done; return 1; }
@@ -103,7 +104,7 @@ updates() { for i in $(seq 400); do [ -f "$1/metrics.jsonl" ] && [ "$(grep -c '"
     status=0
     wait $! || status=$?
     [ "$status" != 0 ]
-    n=$(ls -d out/checkpoint-* | sed 's/.*-//' | sort -n | tail -1)
+    n=$(newest out)
     grep -q "interrupted after update $n; --resume goes on from there" told
     ranks 2 $T --dtype f32 --max-steps $((n + 2)) --epochs 100000 --resume --out out "$W/train.shard"
     [ -d out/checkpoint-$((n + 2)) ]
@@ -118,7 +119,7 @@ updates() { for i in $(seq 400); do [ -f "$1/metrics.jsonl" ] && [ "$(grep -c '"
     [ "$status" != 0 ] && [ "$status" != 124 ]
     grep -q 'signal 9' told
     for i in 0 1 3; do ! kill -0 $(cat pid.$i) 2> /dev/null; done
-    n=$(ls -d out/checkpoint-* | sed 's/.*-//' | sort -n | tail -1)
+    n=$(newest out)
     $T --dtype f32 --tuner full --max-steps $((n + 1)) --epochs 100000 --resume --out out "$W/train.shard"
     [ -d out/checkpoint-$((n + 1)) ]
 }

@@ -27,8 +27,10 @@ static void declare(sw_builder *b, void *self)
 }
 
 /* Scalars on the host; masters are f32 where they train in another type. */
-static int scalar(sw_ctx *c, const sw_param *p, double *out)
+static int scalar(sw_ctx *c, sw_param *p, double *out)
 {
+    if (sw_use_away(c, (sw_var *[]){&p->v}, 1) || sw_master_values(p))
+        return -1;
     const sw_tensor *t = p->master.data ? &p->master : &p->v.t;
     float value;
     int rc = c->device->get(c->device, &value, t->data, sizeof value);

@@ -65,6 +65,8 @@ sw_var *sw_attend(sw_ctx *c, sw_var *q, sw_var *k, sw_var *v, sw_var *seqs, cons
     int64_t n = q->t.shape[0], heads = q->t.shape[1];
     sw_var *sink = sinks ? &sinks->v : NULL;
     bool wants = sw_wants(c, (sw_var *[]){q, k, v, sink}, 4);
+    if (sw_use(c, sink, NULL) || (sinks && sw_master_values(sinks) < 0))
+        return NULL;
     sw_var *out = sw_tmp3(c, q->t.dtype, n, heads, v->t.shape[2]), *lse = wants ? sw_tmp2(c, SW_F32, n, heads) : NULL;
     sw_attention *copy = sw_ctx_alloc(c, sizeof *copy);
     *copy = *a;

@@ -116,7 +116,7 @@ static int scale_columns_back(sw_ctx *c, sw_node *n)
 sw_var *sw_scale_columns(sw_ctx *c, sw_var *x, sw_param *w)
 {
     sw_var *y = sw_like(c, x);
-    if (!y)
+    if (!y || sw_use(c, &w->v, NULL))
         return NULL;
     sw_tensor from = rows_of(&x->t), to = rows_of(&y->t), flat = sw_reshaped(&w->v.t, 1, (int64_t[]){sw_numel(&w->v.t)});
     if (sw_k(c)->mul(sw_s(c), &to, &from, &flat, 0))

@@ -34,6 +34,11 @@ sw_param *sw_param_new(sw_params *list, sw_device *d, const char *name, sw_dtype
     return p;
 }
 
+int sw_master_values(const sw_param *p)
+{
+    return p->parts ? sw_fail("%s: is computed with in f32, whose values --shard divides among ranks; use --dtype f32 or --shard none", p->name) : 0;
+}
+
 sw_param *sw_param_find(const sw_params *list, const char *name)
 {
     for (size_t i = 0; i < list->n; i++)
@@ -193,6 +198,7 @@ static int take_values(sw_flat *f, size_t i)
         d->free(d, p->owned);
     p->owned = NULL;
     p->master = master;
+    p->parts = f->low.data && sw_flat_shares_master(f);
     p->v.t = f->low.data ? part(&f->low, p) : master;
     if (f->low.data && d->k->copy(d->stream, &p->v.t, &master))
         return -1;

@@ -15,6 +15,7 @@ typedef struct sw_param {
     bool transposed;  /* checkpoints hold this matrix the other way round */
     int64_t offset;   /* in the flat buffers, when trainable */
     sw_tensor master; /* its f32 values there; data NULL before */
+    bool parts;       /* of the master values this rank holds only its parts: sw_master_values */
     void *owned;      /* device memory of the value that this parameter frees, or NULL */
 } sw_param;
 
@@ -23,6 +24,8 @@ typedef struct sw_params { /* a list in checkpoint order; owns the params */
     size_t n, cap;
 } sw_params;
 
+/* For ops that read the master values themselves: an error where they are divided among ranks. */
+int sw_master_values(const sw_param *p) SW_MUST_CHECK;
 /* A parameter over memory that outlives it (a mapped file on a host device). */
 sw_param *sw_param_borrow(sw_params *list, const char *name, sw_tensor t);
 /* A parameter with its own device memory, not filled. */

@@ -49,7 +49,7 @@ same() { cmp "$1/adapter_model.safetensors" "$2/adapter_model.safetensors"; }
     $T --epochs 4 --lora-dropout 0.1 --val "$W/val.shard" --eval-steps 7 --lr 0.01 --out whole "$W/train.shard"
     # Ended cleanly after a few updates, and gone on with
     $T --epochs 4 --lora-dropout 0.1 --val "$W/val.shard" --eval-steps 7 --lr 0.01 --save-steps 1 --out parts "$W/train.shard" &
-    for i in $(seq 200); do [ -d parts/checkpoint-3 ] && break; sleep 0.02; done
+    for i in $(seq 3000); do [ -d parts/checkpoint-3 ] && break; sleep 0.02; done
     kill -KILL $! 2> kills; wait $! || true
     for round in 1 2 3 4; do
         $T --epochs 4 --lora-dropout 0.1 --val "$W/val.shard" --eval-steps 7 --lr 0.01 --save-steps 1 --resume --out parts "$W/train.shard" &
@@ -65,7 +65,7 @@ same() { cmp "$1/adapter_model.safetensors" "$2/adapter_model.safetensors"; }
 
 @test "SIGTERM saves, says so, and fails" {
     $T --max-steps 100000 --out out "$W/train.shard" 2> told &
-    for i in $(seq 200); do [ -s out/metrics.jsonl ] && [ "$(grep -c train out/metrics.jsonl)" -gt 2 ] && break; sleep 0.02; done
+    for i in $(seq 3000); do [ -s out/metrics.jsonl ] && [ "$(grep -c train out/metrics.jsonl)" -gt 2 ] && break; sleep 0.02; done
     kill -TERM $!
     status=0
     wait $! || status=$?
@@ -177,9 +177,9 @@ same() { cmp "$1/adapter_model.safetensors" "$2/adapter_model.safetensors"; }
     $T --max-steps 3 --metrics - --out out "$W/train.shard" > lines
     python3 -c 'import json,sys; k = [json.loads(l)["kind"] for l in open("lines")]; assert k.count("train") == 3 and k[0] == "start" and k[-1] == "end", k'
     $T --max-steps 100000 --plot out2.svg --out out2 "$W/train.shard" &
-    for i in $(seq 200); do [ -s out2/metrics.jsonl ] && [ "$(grep -c train out2/metrics.jsonl)" -gt 2 ] && break; sleep 0.02; done
+    for i in $(seq 3000); do [ -s out2/metrics.jsonl ] && [ "$(grep -c train out2/metrics.jsonl)" -gt 2 ] && break; sleep 0.02; done
     kill -USR1 $!
-    for i in $(seq 300); do [ -s out2.svg ] && break; sleep 0.02; done
+    for i in $(seq 3000); do [ -s out2.svg ] && break; sleep 0.02; done
     kill -TERM $!; wait $! || true
     grep -q '<svg' out2.svg
 }

@@ -105,7 +105,7 @@ E
     $T --max-steps 60 --save-steps 1000 --save-minutes 0.0003 --keep 0 --out out "$W/train.shard"
     [ "$(ls -d out/checkpoint-* | wc -l)" -gt 1 ]
     $T --max-steps 100000 --save-steps 1000000 --out out2 "$W/train.shard" 2> told &
-    for i in $(seq 200); do [ -s out2/metrics.jsonl ] && [ "$(grep -c train out2/metrics.jsonl)" -gt 2 ] && break; sleep 0.02; done
+    for i in $(seq 3000); do [ -s out2/metrics.jsonl ] && [ "$(grep -c train out2/metrics.jsonl)" -gt 2 ] && break; sleep 0.02; done
     kill -TERM $!; status=0; wait $! || status=$?
     [ "$status" = 1 ] && [ "$(ls -d out2/checkpoint-* | wc -l)" = 1 ]
 }

@@ -1,5 +1,5 @@
 /* Llama with multipliers on embeddings, scores, branches and logits: Granite and MiniCPM. */
-#include "model/family.h"
+#include "model/ffn_moe.h"
 
 #include "base/json.h"
 
@@ -31,7 +31,33 @@ static int read_minicpm(sw_spec *s, const cJSON *config)
     return 0;
 }
 
+SW_MOE_LAYERS(granite_moe, .router = {.score = SW_ROUTE_SOFTMAX, .normalise = true}, .stacked = true)
+SW_MOE_LAYERS(granite_shared, .router = {.score = SW_ROUTE_SOFTMAX, .normalise = true}, .stacked = true, .shared_wide = 1, .shared_packed = true)
+SW_MOE_LAYERS(minicpm_moe, .router = {.score = SW_ROUTE_SOFTMAX, .normalise = true}, .gate = "w1", .up = "w3", .down = "w2")
+
+/* The same class, dense or not. */
+static int minicpm_layers(sw_spec *s, const cJSON *config)
+{
+    int64_t experts;
+    if (sw_json_i64(config, "num_experts", 0, 1 << 16, 0, &experts))
+        return -1;
+    return experts ? minicpm_moe(s, config) : 0;
+}
+
+static const sw_rename granite_names[] = {{"mlp.router", "block_sparse_moe.router.layer"},
+                                          {"mlp.experts.gate_up", "block_sparse_moe.input_linear.weight"},
+                                          {"mlp.experts.down", "block_sparse_moe.output_linear.weight"},
+                                          {"mlp.shared.gate_up_proj", "shared_mlp.input_linear"},
+                                          {"mlp.shared.down_proj", "shared_mlp.output_linear"},
+                                          {0}};
+static const sw_rename minicpm_names[] = {{"mlp.router", "mlp.gate"}, {0}};
+
 const sw_family sw_family_scaled[] = {
     {.name = "granite", .architectures = SW_NAMES("GraniteForCausalLM"), .model_types = SW_NAMES("granite"), .read = read_granite},
-    {.name = "minicpm", .architectures = SW_NAMES("MiniCPMForCausalLM"), .model_types = SW_NAMES("minicpm"), .read = read_minicpm},
+    {.name = "minicpm", .architectures = SW_NAMES("MiniCPMForCausalLM"), .model_types = SW_NAMES("minicpm"), .read = read_minicpm,
+     .layers = minicpm_layers, .names = minicpm_names},
+    {.name = "granitemoe", .architectures = SW_NAMES("GraniteMoeForCausalLM"), .model_types = SW_NAMES("granitemoe"), .read = read_granite,
+     .layers = granite_moe, .names = granite_names},
+    {.name = "granitemoeshared", .architectures = SW_NAMES("GraniteMoeSharedForCausalLM"), .model_types = SW_NAMES("granitemoeshared"),
+     .read = read_granite, .layers = granite_shared, .names = granite_names},
     {0}};

@@ -85,3 +85,67 @@ sw_var *sw_matmul_add(sw_ctx *c, sw_var *y, sw_var *x, sw_param *w, double alpha
     n.out[0] = sum;
     return sw_record(c, n);
 }
+
+/* ---- one matrix of a stack */
+
+typedef struct stack_args {
+    sw_param *w, *bias;
+    int64_t index;
+    bool turned;
+} stack_args;
+
+static sw_tensor matrix_of(const sw_tensor *t, int64_t index)
+{
+    sw_tensor m = sw_row_view(t, index, 1);
+    return sw_tensor_of(m.data, m.dtype, t->ndim - 1, m.shape + 1);
+}
+
+static int stack_back(sw_ctx *c, sw_node *n)
+{
+    const sw_kernels *k = sw_k(c);
+    const stack_args *a = n->data;
+    sw_tensor dy = n->out[0]->grad->t, w = matrix_of(&a->w->v.t, a->index);
+    int acc;
+    sw_tensor *dx = sw_grad(c, n->in[0], &acc);
+    if (acc == -2)
+        return -1;
+    if (dx && (a->turned ? k->linear_fwd(sw_s(c), dx, &dy, &w, NULL, 1, acc) : k->linear_bwd_x(sw_s(c), dx, &dy, &w, 1, acc)))
+        return -1;
+    if (a->w->v.needs_grad) {
+        sw_tensor dw = matrix_of(&a->w->v.grad->t, a->index), *x = &n->saved[0]->t;
+        if (k->linear_bwd_w(sw_s(c), &dw, a->turned ? x : &dy, a->turned ? &dy : x, 1))
+            return -1;
+    }
+    if (!a->bias || !a->bias->v.needs_grad)
+        return 0;
+    sw_tensor db = matrix_of(&a->bias->v.grad->t, a->index);
+    return k->sum_rows(sw_s(c), &db, &dy, NULL);
+}
+
+sw_var *sw_matmul_one(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias, int64_t index, bool turned)
+{
+    const sw_kernels *k = sw_k(c);
+    int64_t n = x->t.shape[0], out = w->v.t.shape[turned ? 2 : 1];
+    assert(x->t.ndim == 2 && x->t.shape[1] == w->v.t.shape[turned ? 1 : 2]);
+    if (sw_use(c, &w->v, bias ? &bias->v : NULL))
+        return NULL;
+    sw_tensor m = matrix_of(&w->v.t, index), add = bias ? matrix_of(&bias->v.t, index) : m;
+    sw_var *y = sw_tmp2(c, c->product, n, out);
+    if (!y)
+        return NULL;
+    if (turned && bias) { /* the product adds to the bias, which lies in every row */
+        int32_t *none = sw_ctx_alloc(c, (size_t)n * sizeof *none);
+        sw_tensor row = sw_tensor_of(add.data, add.dtype, 2, (int64_t[]){1, out});
+        for (int64_t i = 0; i < n; i++)
+            none[i] = 0;
+        sw_var *ids = sw_from_host(c, SW_I32, 1, &n, none);
+        if (!ids || k->gather_rows(sw_s(c), &y->t, &row, &ids->t))
+            return NULL;
+    }
+    if (turned ? k->linear_bwd_x(sw_s(c), &y->t, &x->t, &m, 1, bias ? 1 : 0) : k->linear_fwd(sw_s(c), &y->t, &x->t, &m, bias ? &add : NULL, 1, 0))
+        return NULL;
+    stack_args *a = sw_ctx_alloc(c, sizeof *a);
+    *a = (stack_args){w, bias, index, turned};
+    return sw_record(c, (sw_node){.op = "matmul_one", .back = stack_back, .in = {x, &w->v, bias ? &bias->v : NULL}, .out = {y},
+                                  .saved = {w->v.needs_grad ? x : NULL}, .data = a});
+}

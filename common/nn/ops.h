@@ -53,7 +53,29 @@ sw_var *sw_attend(sw_ctx *c, sw_var *q, sw_var *k, sw_var *v, sw_var *seqs, cons
 /* y [N, O] = x w^T + bias; w [O, I] any type, bias [O] or NULL; x's dimensions after the first are taken as one.
  * y has the context's product type. (matmul.c) */
 sw_var *sw_matmul(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias) SW_MUST_CHECK;
+/* The same with matrix `index` of a stack: w [E, O, I], or `turned` [E, I, O]; bias [E, O] or NULL. */
+sw_var *sw_matmul_one(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias, int64_t index, bool turned) SW_MUST_CHECK;
 /* y += alpha x w^T, in y's memory (nobody may have saved y's values). Returns the new y. */
 sw_var *sw_matmul_add(sw_ctx *c, sw_var *y, sw_var *x, sw_param *w, double alpha) SW_MUST_CHECK;
+
+/* ---- mixtures of experts (route.c) */
+
+typedef enum sw_router_score { SW_ROUTE_SOFTMAX, SW_ROUTE_SIGMOID } sw_router_score;
+enum { SW_MOST_GROUPS = 256 };
+typedef struct sw_router {
+    sw_router_score score;
+    int64_t k;                  /* experts of a token */
+    int64_t groups, top_groups; /* > 1: experts come from the top_groups best of so many equal groups */
+    bool group_by_two;          /* a group is worth the sum of its two best, else its best */
+    bool normalise;             /* weights are divided by their sum + eps */
+    double eps, scale;
+} sw_router;
+
+/* From logits [N, E]: the experts of each token (ids, host [N, k], which must live as long as the tape) by score +
+ * correction (host [E], or NULL), and their weights f32 [N * k, 1], by score alone. Decided on the host, which lists the rows
+ * of each expert anyway. */
+sw_var *sw_route(sw_ctx *c, sw_var *logits, const float *correction, const sw_router *r, int32_t *ids) SW_MUST_CHECK;
+/* y[ids[n]] += x[n], in y's memory (nobody may have saved y's values); ids i32 [N]. Returns the new y. */
+sw_var *sw_scatter_add(sw_ctx *c, sw_var *y, sw_var *x, sw_var *ids) SW_MUST_CHECK;
 
 #endif

@@ -1,0 +1,225 @@
+/* Llama-like families whose feed-forwards are mixtures of experts: a router's kind and the names of its tensors. */
+#include "model/ffn_moe.h"
+
+#include "base/json.h"
+
+#define SOFTMAX .router = {.score = SW_ROUTE_SOFTMAX}
+#define SOFTMAX_NORMALISED .router = {.score = SW_ROUTE_SOFTMAX, .normalise = true}
+#define SIGMOID                                                                                                        \
+    .router = {.score = SW_ROUTE_SIGMOID, .normalise = true, .eps = 1e-20, .group_by_two = true}, .correction = true
+#define W123 .gate = "w1", .up = "w3", .down = "w2"
+
+SW_MOE_LAYERS(mixtral, SOFTMAX_NORMALISED, W123)
+SW_MOE_LAYERS(minimax, SIGMOID, W123)
+SW_MOE_LAYERS(qwen2, SOFTMAX, .shared_wide = 1, .shared_gated = true)
+SW_MOE_LAYERS(plain, SOFTMAX)
+SW_MOE_LAYERS(with_shared, SOFTMAX, .shared_wide = 1)
+SW_MOE_LAYERS(normalised_with_shared, SOFTMAX_NORMALISED, .shared_wide = 1)
+SW_MOE_LAYERS(corrected_softmax, SOFTMAX_NORMALISED, .shared_wide = 1, .correction = true, .correction_row = true)
+SW_MOE_LAYERS(sigmoid, SIGMOID, .shared_wide = 1)
+SW_MOE_LAYERS(gpt_oss, SOFTMAX_NORMALISED, .router_bias = true, .stacked = true, .turned = true, .interleaved = true,
+              .biased = true, .limit = 7)
+
+static int read_qwen2_moe(sw_spec *s, const cJSON *config)
+{
+    bool bias;
+    if (sw_json_bool(config, "qkv_bias", true, &bias))
+        return -1;
+    s->q_bias = s->k_bias = s->v_bias = bias;
+    return sw_read_qwen_window(s, config);
+}
+
+static int read_qwen3_moe(sw_spec *s, const cJSON *config)
+{
+    return sw_read_biases(s, config) || sw_read_qwen_window(s, config) ? -1 : 0;
+}
+
+static int read_olmoe(sw_spec *s, const cJSON *config)
+{
+    return sw_read_biases(s, config) || sw_json_f64(config, "clip_qkv", 0, &s->clip_qkv) ? -1 : 0;
+}
+
+static int read_window_and_biases(sw_spec *s, const cJSON *config)
+{
+    return sw_read_biases(s, config) || sw_read_window(s, config) ? -1 : 0;
+}
+
+static int read_ernie(sw_spec *s, const cJSON *config)
+{
+    bool bias;
+    if (sw_json_bool(config, "use_bias", false, &bias))
+        return -1;
+    if (bias)
+        return sw_fail("\"use_bias\": true, which no published model has, is not known for this family");
+    return sw_read_window(s, config);
+}
+
+static int read_glm4_moe(sw_spec *s, const cJSON *config)
+{
+    bool norm;
+    if (sw_json_bool(config, "attention_bias", false, &s->q_bias) || sw_json_bool(config, "use_qk_norm", false, &norm))
+        return -1;
+    s->k_bias = s->v_bias = s->q_bias;
+    s->qk_norm = norm ? SW_QK_HEAD : SW_QK_NONE;
+    return 0;
+}
+
+static int exaone_moe(sw_spec *s, const cJSON *config)
+{
+    return sigmoid(s, config) || (s->window && sw_full_layers_do_not_turn(s, config)) ? -1 : 0;
+}
+
+/* gpt-oss: every head has a sink; the limit of its gates may be another. */
+static int gpt_oss_layers(sw_spec *s, const cJSON *config)
+{
+    double alpha, limit;
+    if (sw_json_f64(config, "swiglu_alpha", 1.702, &alpha) || sw_json_f64(config, "swiglu_limit", 7, &limit) ||
+        gpt_oss(s, config))
+        return -1;
+    if (alpha != 1.702 || !(limit > 0))
+        return sw_fail("\"swiglu_alpha\" %g and \"swiglu_limit\" %g: 1.702 and a positive number are known", alpha,
+                       limit);
+    sw_moe m = *(const sw_moe *)s->layer[0].ffn_options;
+    m.limit = limit;
+    const sw_moe *kept = sw_moe_keep(s, &m);
+    for (int64_t i = 0; i < s->layers; i++) {
+        s->layer[i].sinks = true;
+        sw_moe_layer(s, i, kept);
+    }
+    return 0;
+}
+
+#define GATE                                                                                                           \
+    {                                                                                                                  \
+        "mlp.router", "mlp.gate"                                                                                       \
+    }
+#define SPARSE_BLOCK                                                                                                   \
+    {"mlp.router", "block_sparse_moe.gate"}, { "mlp.experts.", "block_sparse_moe.experts." }
+static const sw_rename gate_names[] = {
+    GATE, {"mlp.correction", "mlp.gate.e_score_correction_bias"}, {"mlp.shared.", "mlp.shared_experts."}, {0}};
+static const sw_rename mixtral_names[] = {
+    SPARSE_BLOCK, {"mlp.correction", "block_sparse_moe.e_score_correction_bias"}, {0}};
+static const sw_rename qwen_names[] = {
+    GATE, {"mlp.shared.", "mlp.shared_expert."}, {"mlp.shared_gate", "mlp.shared_expert_gate"}, {0}};
+static const sw_rename ernie_names[] = {
+    GATE, {"mlp.correction", "mlp.moe_statics.e_score_correction_bias"}, {"mlp.shared.", "mlp.shared_experts."}, {0}};
+static const sw_rename exaone_names[] = {
+    GATE, {"mlp.correction", "mlp.e_score_correction_bias"}, {"mlp.shared.", "mlp.shared_experts."}, {0}};
+static const sw_rename hunyuan_names[] = {{"mlp.router", "mlp.gate.wg"},
+                                          {"mlp.shared.", "mlp.shared_mlp."},
+                                          {"self_attn.q_norm", "self_attn.query_layernorm"},
+                                          {"self_attn.k_norm", "self_attn.key_layernorm"},
+                                          {0}};
+static const sw_rename hy_names[] = {
+    {"mlp.router", "mlp.router.gate"}, {"mlp.correction", "mlp.expert_bias"}, {"mlp.shared.", "mlp.shared_mlp."}, {0}};
+static const sw_rename gpt_oss_names[] = {{"mlp.experts.gate_up", "mlp.experts.gate_up_proj"},
+                                          {"mlp.experts.down", "mlp.experts.down_proj"},
+                                          {"mlp.experts.gate_up_bias", "mlp.experts.gate_up_proj_bias"},
+                                          {"mlp.experts.down_bias", "mlp.experts.down_proj_bias"},
+                                          {0}};
+
+const sw_family sw_family_moe[] = {
+    {.name = "mixtral",
+     .architectures = SW_NAMES("MixtralForCausalLM"),
+     .model_types = SW_NAMES("mixtral"),
+     .spec = {.norm = {.eps = 1e-5}},
+     .read = sw_read_window,
+     .layers = mixtral,
+     .names = mixtral_names},
+    {.name = "minimax_m2",
+     .architectures = SW_NAMES("MiniMaxM2ForCausalLM"),
+     .model_types = SW_NAMES("minimax_m2"),
+     .spec = {.qk_norm = SW_QK_FULL},
+     .read = sw_read_window,
+     .layers = minimax,
+     .names = mixtral_names},
+    {.name = "qwen2_moe",
+     .architectures = SW_NAMES("Qwen2MoeForCausalLM"),
+     .model_types = SW_NAMES("qwen2_moe"),
+     .read = read_qwen2_moe,
+     .layers = qwen2,
+     .names = qwen_names},
+    {.name = "qwen3_moe",
+     .architectures = SW_NAMES("Qwen3MoeForCausalLM"),
+     .model_types = SW_NAMES("qwen3_moe"),
+     .spec = {.qk_norm = SW_QK_HEAD},
+     .read = read_qwen3_moe,
+     .layers = plain,
+     .names = gate_names},
+    {.name = "olmoe",
+     .architectures = SW_NAMES("OlmoeForCausalLM"),
+     .model_types = SW_NAMES("olmoe"),
+     .spec = {.qk_norm = SW_QK_FULL, .norm = {.eps = 1e-5}},
+     .read = read_olmoe,
+     .layers = plain,
+     .names = gate_names},
+    {.name = "flex_olmo",
+     .architectures = SW_NAMES("FlexOlmoForCausalLM"),
+     .model_types = SW_NAMES("flex_olmo"),
+     .spec = {.norm_place = SW_POST_NORM, .qk_norm = SW_QK_FULL},
+     .read = sw_read_biases,
+     .layers = plain,
+     .names = gate_names},
+    {.name = "dots1",
+     .architectures = SW_NAMES("Dots1ForCausalLM"),
+     .model_types = SW_NAMES("dots1"),
+     .spec = {.qk_norm = SW_QK_HEAD},
+     .read = read_window_and_biases,
+     .layers = sigmoid,
+     .names = gate_names},
+    {.name = "solar_open",
+     .architectures = SW_NAMES("SolarOpenForCausalLM"),
+     .model_types = SW_NAMES("solar_open"),
+     .spec = {.norm = {.eps = 1e-5}},
+     .read = sw_read_biases,
+     .layers = sigmoid,
+     .names = gate_names},
+    {.name = "glm4_moe",
+     .architectures = SW_NAMES("Glm4MoeForCausalLM"),
+     .model_types = SW_NAMES("glm4_moe"),
+     .spec = {.norm = {.eps = 1e-5}, .rope = {{.partial = 0.5}}},
+     .read = read_glm4_moe,
+     .layers = sigmoid,
+     .names = gate_names},
+    {.name = "ernie4_5_moe",
+     .architectures = SW_NAMES("Ernie4_5_MoeForCausalLM"),
+     .model_types = SW_NAMES("ernie4_5_moe"),
+     .spec = {.tied = true, .norm = {.eps = 1e-5}, .rope = {{.mode = SW_ROPE_INTERLEAVED}}},
+     .read = read_ernie,
+     .layers = corrected_softmax,
+     .names = ernie_names},
+    {.name = "exaone_moe",
+     .architectures = SW_NAMES("ExaoneMoeForCausalLM"),
+     .model_types = SW_NAMES("exaone_moe"),
+     .spec = {.qk_norm = SW_QK_HEAD, .norm = {.eps = 1e-5}, .window = 4096, .full_every = 4},
+     .read = sw_read_window,
+     .layers = exaone_moe,
+     .names = exaone_names},
+    {.name = "deepseek",
+     .architectures = SW_NAMES("DeepseekForCausalLM"),
+     .model_types = SW_NAMES("deepseek"),
+     .read = sw_read_biases,
+     .layers = with_shared,
+     .names = gate_names},
+    {.name = "hunyuan_v1_moe",
+     .architectures = SW_NAMES("HunYuanMoEV1ForCausalLM"),
+     .model_types = SW_NAMES("hunyuan_v1_moe"),
+     .spec = {.qk_norm = SW_QK_HEAD, .qk_norm_after_rope = true, .norm = {.eps = 1e-5}},
+     .read = sw_read_biases,
+     .layers = normalised_with_shared,
+     .names = hunyuan_names},
+    {.name = "hy_v3",
+     .architectures = SW_NAMES("HYV3ForCausalLM"),
+     .model_types = SW_NAMES("hy_v3"),
+     .spec = {.qk_norm = SW_QK_HEAD},
+     .read = sw_read_biases,
+     .layers = sigmoid,
+     .names = hy_names},
+    {.name = "gpt_oss",
+     .architectures = SW_NAMES("GptOssForCausalLM"),
+     .model_types = SW_NAMES("gpt_oss"),
+     .spec = {.norm = {.eps = 1e-5}, .window = 128, .q_bias = true, .k_bias = true, .v_bias = true, .o_bias = true},
+     .read = sw_read_window,
+     .layers = gpt_oss_layers,
+     .names = gpt_oss_names},
+    {0}};

@@ -1,0 +1,254 @@
+#include "model/ffn_moe.h"
+
+#include "model/model.h"
+
+#include <stdio.h>
+#include <string.h>
+
+typedef struct expert {
+    sw_linear gate, up, down;
+} expert;
+
+typedef struct moe {
+    const sw_moe *o;
+    sw_linear router, shared_gate;
+    expert *experts, shared; /* experts NULL where they are stacked */
+    sw_param *gate_up, *down, *gate_up_bias, *down_bias;
+    sw_param *correction;
+    float *correction_host; /* [experts + identities], read at first use */
+    bool read;
+} moe;
+
+static void ask_expert(sw_builder *b, expert *e, const char *prefix, const char *const names[3], int64_t wide,
+                       bool packed)
+{
+    const sw_spec *s = sw_builder_spec(b);
+    char name[SW_NAME_MAX];
+    if (packed) {
+        snprintf(name, sizeof name, "%s.gate_up_proj", prefix);
+        sw_ask_linear(b, &e->gate, name, 2 * wide, s->hidden, 0);
+    } else {
+        if (!s->plain_mlp) {
+            snprintf(name, sizeof name, "%s.%s", prefix, names[0]);
+            sw_ask_linear(b, &e->gate, name, wide, s->hidden, 0);
+        }
+        snprintf(name, sizeof name, "%s.%s", prefix, names[1]);
+        sw_ask_linear(b, &e->up, name, wide, s->hidden, 0);
+    }
+    snprintf(name, sizeof name, "%s.%s", prefix, names[2]);
+    sw_ask_linear(b, &e->down, name, s->hidden, wide, 0);
+}
+
+static void ask_stacks(sw_builder *b, moe *m)
+{
+    int64_t hidden = sw_builder_spec(b)->hidden, wide = m->o->wide, experts = m->o->experts;
+    bool turned = m->o->turned;
+    m->gate_up = sw_ask(b, "mlp.experts.gate_up", 3,
+                        (int64_t[]){experts, turned ? hidden : 2 * wide, turned ? 2 * wide : hidden}, 0);
+    m->down = sw_ask(b, "mlp.experts.down", 3, (int64_t[]){experts, turned ? wide : hidden, turned ? hidden : wide}, 0);
+    if (m->o->biased) {
+        m->gate_up_bias = sw_ask(b, "mlp.experts.gate_up_bias", 2, (int64_t[]){experts, 2 * wide}, 0);
+        m->down_bias = sw_ask(b, "mlp.experts.down_bias", 2, (int64_t[]){experts, hidden}, 0);
+    }
+}
+
+static void declare(sw_builder *b, void *self)
+{
+    static const char *const usual[3] = {"gate_proj", "up_proj", "down_proj"};
+    moe *m = self;
+    const sw_spec *s = sw_builder_spec(b);
+    const sw_moe *o = m->o = sw_builder_layer(b)->ffn_options;
+    const char *const names[3] = {o->gate ? o->gate : usual[0], o->up ? o->up : usual[1], o->down ? o->down : usual[2]};
+    int64_t choices = o->experts + o->identities;
+    char prefix[64];
+    sw_ask_linear(b, &m->router, "mlp.router", choices, s->hidden, o->router_bias ? SW_ASK_BIAS : 0);
+    if (o->correction) {
+        int64_t row[2] = {1, choices};
+        m->correction = sw_ask(b, "mlp.correction", o->correction_row ? 2 : 1, o->correction_row ? row : &choices,
+                               SW_ASK_F32 | SW_ASK_FIXED);
+        m->correction_host = sw_builder_alloc(b, (size_t)choices * sizeof(float));
+    }
+    if (o->stacked)
+        ask_stacks(b, m);
+    else
+        m->experts = sw_builder_alloc(b, (size_t)o->experts * sizeof *m->experts);
+    for (int64_t e = 0; m->experts && e < o->experts; e++) {
+        snprintf(prefix, sizeof prefix, "mlp.experts.%lld", (long long)e);
+        ask_expert(b, &m->experts[e], prefix, names, o->wide, false);
+    }
+    if (o->shared_wide)
+        ask_expert(b, &m->shared, "mlp.shared", usual, o->shared_wide, o->shared_packed);
+    if (o->shared_gated)
+        sw_ask_linear(b, &m->shared_gate, "mlp.shared_gate", 1, s->hidden, 0);
+}
+
+/* x where it is below the limit. */
+static sw_var *cut_above(sw_ctx *c, sw_var *x, double limit)
+{
+    sw_var *y = sw_scale(c, x, -1); /* limit - relu(limit - x) */
+    y = y ? sw_shift(c, y, limit) : NULL;
+    y = y ? sw_activation(c, y, SW_ACT_RELU) : NULL;
+    y = y ? sw_scale(c, y, -1) : NULL;
+    return y ? sw_shift(c, y, limit) : NULL;
+}
+
+/* Columns first, first + 2, ... of y [N, W]: as rows of one value, since kernels want rows without gaps. */
+static sw_var *every_second(sw_ctx *c, sw_var *y, int64_t first)
+{
+    int64_t n = y->t.shape[0], wide = y->t.shape[1] / 2;
+    sw_var *v = sw_part(c, y, first, 2, (int64_t[]){n * wide, 1}, (int64_t[]){2, 1});
+    v = v ? sw_dense(c, v) : NULL;
+    return v ? sw_part(c, v, 0, 2, (int64_t[]){n, wide}, (int64_t[]){wide, 1}) : NULL;
+}
+
+/* Gate and up from a projection y [N, 2 wide] of both. */
+static sw_var *gated(sw_ctx *c, const moe *m, const sw_spec *s, sw_var *y)
+{
+    int64_t wide = y->t.shape[1] / 2;
+    sw_var *gate, *up;
+    if (m->o->interleaved) {
+        gate = every_second(c, y, 0);
+        up = every_second(c, y, 1);
+    } else {
+        gate = sw_columns(c, y, 0, wide);
+        up = sw_columns(c, y, wide, wide);
+    }
+    if (!gate || !up)
+        return NULL;
+    if (m->o->limit > 0) {
+        gate = cut_above(c, gate, m->o->limit);
+        up = gate ? sw_clamp(c, up, m->o->limit) : NULL;
+        up = up ? sw_shift(c, up, 1) : NULL;
+        return up ? sw_glu(c, gate, up, SW_ACT_GELU_QUICK) : NULL;
+    }
+    return sw_glu(c, gate, up, s->act);
+}
+
+static sw_var *run_expert(sw_ctx *c, expert *e, const moe *m, const sw_spec *s, sw_var *x)
+{
+    bool packed = !e->up.w && e->gate.w;
+    sw_var *gate = e->gate.w ? sw_linear_forward(c, &e->gate, x) : NULL, *h;
+    if (e->gate.w && !gate)
+        return NULL;
+    if (packed) {
+        h = gated(c, m, s, gate);
+    } else {
+        sw_var *up = sw_linear_forward(c, &e->up, x);
+        h = !up ? NULL : gate ? sw_glu(c, gate, up, s->act) : sw_activation(c, up, s->act);
+    }
+    return h ? sw_linear_forward(c, &e->down, h) : NULL;
+}
+
+static sw_var *run_stacked(sw_ctx *c, const moe *m, const sw_spec *s, int64_t e, sw_var *x)
+{
+    sw_var *y = sw_matmul_one(c, x, m->gate_up, m->gate_up_bias, e, m->o->turned);
+    y = y ? gated(c, m, s, y) : NULL;
+    return y ? sw_matmul_one(c, y, m->down, m->down_bias, e, m->o->turned) : NULL;
+}
+
+/* What expert e gives its `count` tokens is added to y. rows: the tokens; slots: which of the weights. */
+static sw_var *add_expert(sw_ctx *c, moe *m, const sw_pass *p, int64_t e, sw_var *x, sw_var *y, sw_var *weights,
+                          int64_t count, const int32_t *rows, const int32_t *slots)
+{
+    sw_scope scope = sw_scope_begin(c);
+    sw_var *at = sw_from_host(c, SW_I32, 1, &count, rows), *slot = sw_from_host(c, SW_I32, 1, &count, slots);
+    sw_var *mine = at ? sw_gather(c, x, at) : NULL, *w = slot && mine ? sw_gather(c, weights, slot) : NULL;
+    if (w && m->o->weigh_input)
+        mine = sw_scale_rows(c, mine, w);
+    if (!w || !mine)
+        return NULL;
+    sw_var *out = e >= m->o->experts ? mine
+                  : m->experts       ? run_expert(c, &m->experts[e], m, p->spec, mine)
+                                     : run_stacked(c, m, p->spec, e, mine);
+    if (out && !m->o->weigh_input)
+        out = sw_scale_rows(c, out, w);
+    return out ? sw_scope_return(c, scope, sw_scatter_add(c, y, out, at)) : NULL;
+}
+
+static sw_var *shared(sw_ctx *c, moe *m, const sw_pass *p, sw_var *x)
+{
+    sw_var *y = run_expert(c, &m->shared, m, p->spec, x);
+    if (!y || !m->o->shared_gated)
+        return y;
+    sw_var *w = sw_linear_forward(c, &m->shared_gate, x);
+    w = w ? sw_activation(c, w, SW_ACT_SIGMOID) : NULL;
+    return w ? sw_scale_rows(c, y, w) : NULL;
+}
+
+static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
+{
+    moe *m = self;
+    const sw_moe *o = m->o;
+    int64_t n = x->t.shape[0], k = o->router.k, choices = o->experts + o->identities;
+    sw_dtype product = c->product;
+    c->product = SW_F32; /* the choice hangs on small differences */
+    sw_var *logits = sw_linear_forward(c, &m->router, x);
+    c->product = product;
+    if (m->correction && !m->read) {
+        if (sw_to_host(c, &m->correction->v, m->correction_host))
+            return NULL;
+        m->read = true;
+    }
+    int32_t *ids = sw_ctx_alloc(c, (size_t)(n * k) * sizeof *ids);
+    sw_var *weights = logits ? sw_route(c, logits, m->correction_host, &o->router, ids) : NULL;
+    weights = weights ? sw_cast(c, weights, c->compute) : NULL;
+    sw_var *y = weights ? sw_like(c, x) : NULL;
+    if (!y || sw_k(c)->fill(sw_s(c), &y->t, 0))
+        return NULL;
+    /* tokens by expert, in their order */
+    int64_t *start = sw_ctx_alloc(c, (size_t)(choices + 1) * sizeof *start),
+            *at = sw_ctx_alloc(c, (size_t)choices * sizeof *at);
+    int32_t *rows = sw_ctx_alloc(c, (size_t)(n * k) * sizeof *rows),
+            *slots = sw_ctx_alloc(c, (size_t)(n * k) * sizeof *slots);
+    memset(start, 0, (size_t)(choices + 1) * sizeof *start);
+    for (int64_t i = 0; i < n * k; i++)
+        start[ids[i] + 1]++;
+    for (int64_t e = 0; e < choices; e++) {
+        at[e] = start[e];
+        start[e + 1] += start[e];
+    }
+    for (int64_t i = 0; i < n * k; i++) {
+        int64_t to = at[ids[i]]++;
+        rows[to] = (int32_t)(i / k);
+        slots[to] = (int32_t)i;
+    }
+    for (int64_t e = 0; y && e < choices; e++)
+        if (start[e + 1] > start[e])
+            y = add_expert(c, m, p, e, x, y, weights, start[e + 1] - start[e], rows + start[e], slots + start[e]);
+    if (!y || !o->shared_wide)
+        return y;
+    sw_var *all = shared(c, m, p, x);
+    return all ? sw_add(c, y, all) : NULL;
+}
+
+const sw_ffn_ops sw_ffn_moe = {"moe", sizeof(moe), declare, forward};
+
+int sw_moe_check(const sw_moe *m)
+{
+    const sw_router *r = &m->router;
+    if (m->experts < 1 || m->experts > 1 << 16 || m->wide < 1 || m->wide > 1 << 24 || m->shared_wide < 0 ||
+        m->shared_wide > 1 << 24 || m->identities < 0 || m->identities > 1 << 16)
+        return sw_fail("experts: %lld of width %lld (shared: %lld) are not possible", (long long)m->experts,
+                       (long long)m->wide, (long long)m->shared_wide);
+    if (r->k < 1 || r->k > m->experts + m->identities)
+        return sw_fail("\"num_experts_per_tok\": %lld is not between 1 and the %lld experts", (long long)r->k,
+                       (long long)(m->experts + m->identities));
+    if (r->groups > 1 && (r->groups > SW_MOST_GROUPS || m->experts % r->groups || r->top_groups < 1 ||
+                          r->top_groups > r->groups || r->k > m->experts / r->groups * r->top_groups))
+        return sw_fail("\"n_group\" %lld and \"topk_group\" %lld do not divide %lld experts so that %lld can be chosen",
+                       (long long)r->groups, (long long)r->top_groups, (long long)m->experts, (long long)r->k);
+    return 0;
+}
+
+const sw_moe *sw_moe_keep(sw_spec *s, const sw_moe *m)
+{
+    sw_moe *copy = sw_arena_zalloc(&s->arena, sizeof *copy);
+    *copy = *m;
+    return copy;
+}
+
+void sw_moe_layer(sw_spec *s, int64_t i, const sw_moe *m)
+{
+    s->layer[i].ffn = &sw_ffn_moe;
+    s->layer[i].ffn_options = m;
+}

@@ -1,0 +1,49 @@
+/* A mixture of experts as a feed-forward (Shazeer et al. 2017, arXiv 1701.06538): options a family puts into
+ * sw_layer.ffn_options beside sw_ffn_moe.
+ *
+ * Our names, which families rename: mlp.router, mlp.correction (a bias of the choice), mlp.experts.N.gate_proj and so
+ * on or stacked mlp.experts.gate_up and mlp.experts.down, mlp.shared.gate_proj and so on, mlp.shared_gate. */
+#ifndef SW_MODEL_FFN_MOE_H
+#define SW_MODEL_FFN_MOE_H
+
+#include "model/family.h"
+
+typedef struct sw_moe {
+    sw_router router;
+    int64_t experts, wide; /* wide: of an expert's hidden layer */
+    int64_t identities;    /* more choices of the router, whose output is their input */
+    int64_t shared_wide;   /* an expert for every token; 0: none */
+    bool shared_packed;    /* its gate and up are one projection */
+    bool shared_gated;     /* and it is weighted by sigmoid(mlp.shared_gate x) */
+    bool router_bias;
+    bool correction;              /* of the choice, not of the weights */
+    bool correction_row;          /* files hold it as the row of a matrix */
+    bool weigh_input;             /* weights scale what experts get, not what they give */
+    const char *gate, *up, *down; /* the last part of an expert's module names; NULL: gate_proj, up_proj, down_proj */
+    bool stacked;     /* all experts in one tensor: [E, 2 wide, hidden], gate first, and [E, hidden, wide] */
+    bool turned;      /* those are [E, hidden, 2 wide] and [E, wide, hidden] */
+    bool interleaved; /* columns of gate and up take turns */
+    bool biased;      /* stacked biases [E, 2 wide] and [E, hidden] */
+    double limit;     /* > 0: gate is cut above, up on both sides, and 1 added to up (gpt-oss) */
+} sw_moe;
+
+extern const sw_ffn_ops sw_ffn_moe;
+
+/* For families' `layers`: makes layer i a mixture. `m` is copied into the spec's arena once. */
+const sw_moe *sw_moe_keep(sw_spec *s, const sw_moe *m);
+void sw_moe_layer(sw_spec *s, int64_t i, const sw_moe *m);
+/* Sizes and choices that contradict each other are errors. */
+int sw_moe_check(const sw_moe *m) SW_MUST_CHECK;
+
+/* Reads sizes and choices from config.json over what `base` says (base->shared_wide 1: there are shared experts, as
+ * wide as the configuration says) and makes the layers mixtures that are some. */
+int sw_moe_layers(sw_spec *s, const cJSON *config, const sw_moe *base) SW_MUST_CHECK;
+/* A family's `layers` with its own base. */
+#define SW_MOE_LAYERS(name, ...)                                                                                       \
+    static int name(sw_spec *s, const cJSON *config)                                                                   \
+    {                                                                                                                  \
+        static const sw_moe base = {__VA_ARGS__};                                                                      \
+        return sw_moe_layers(s, config, &base);                                                                        \
+    }
+
+#endif

@@ -1,0 +1,88 @@
+/* What configurations say of mixtures of experts. */
+#include "model/ffn_moe.h"
+
+#include "base/json.h"
+
+#include <string.h>
+
+/* The first of several spellings that is there. */
+static int read_any(const cJSON *o, const char *const *keys, int64_t missing, int64_t *out)
+{
+    for (; *keys; keys++)
+        if (sw_json_get(o, *keys))
+            return sw_json_i64(o, *keys, 0, 1 << 24, missing, out);
+    *out = missing;
+    return 0;
+}
+
+static int read_moe(const sw_spec *s, const cJSON *c, sw_moe *m)
+{
+    int64_t shared, wide;
+    if (read_any(c, SW_NAMES("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), m->experts,
+                 &m->experts) ||
+        read_any(c, SW_NAMES("num_experts_per_tok", "moe_topk", "moe_k", "moe_top_k"), m->router.k ? m->router.k : 2,
+                 &m->router.k) ||
+        read_any(c, SW_NAMES("moe_intermediate_size", "expert_ffn_hidden_size", "intermediate_size"), s->mlp,
+                 &m->wide) ||
+        read_any(c, SW_NAMES("n_shared_experts", "num_shared_experts", "moe_num_shared_experts", "num_shared_expert"),
+                 m->shared_wide ? 1 : 0, &shared) ||
+        read_any(c, SW_NAMES("shared_expert_intermediate_size", "shared_intermediate_size"), shared * m->wide, &wide) ||
+        read_any(c, SW_NAMES("n_group"), 1, &m->router.groups) ||
+        read_any(c, SW_NAMES("topk_group"), 1, &m->router.top_groups) ||
+        sw_json_bool(c, "norm_topk_prob", m->router.normalise, &m->router.normalise) ||
+        sw_json_f64(c, "routed_scaling_factor", m->router.scale > 0 ? m->router.scale : 1, &m->router.scale) ||
+        sw_json_f64(c, "router_scaling_factor", m->router.scale, &m->router.scale))
+        return -1;
+    if (m->shared_wide)
+        m->shared_wide = wide;
+    return sw_moe_check(m);
+}
+
+/* Whether layer i is a mixture, by whichever of the usual fields are there; all are without any. */
+static int is_sparse(const sw_spec *s, const cJSON *c, int64_t i, bool *sparse)
+{
+    const cJSON *types = sw_json_get(c, "mlp_layer_types"), *dense = sw_json_get(c, "mlp_only_layers");
+    int64_t first, step, every, from, to, interval;
+    if (types && (!cJSON_IsArray(types) || cJSON_GetArraySize(types) != s->layers))
+        return sw_fail("\"mlp_layer_types\": a list of %lld names is needed, one a layer", (long long)s->layers);
+    if (types) {
+        const cJSON *t = cJSON_GetArrayItem(types, (int)i);
+        *sparse = cJSON_IsString(t) && !strcmp(t->valuestring, "sparse");
+        if (!*sparse && !(cJSON_IsString(t) && !strcmp(t->valuestring, "dense")))
+            return sw_fail("\"mlp_layer_types\": layer %lld is neither dense nor sparse", (long long)i);
+        return 0;
+    }
+    if (sw_json_i64(c, "first_k_dense_replace", 0, 4096, 0, &first) ||
+        sw_json_i64(c, "num_dense_layers", 0, 4096, first, &first) ||
+        sw_json_i64(c, "decoder_sparse_step", 1, 4096, 1, &step) ||
+        sw_json_i64(c, "moe_layer_start_index", 0, 4096, 0, &from) ||
+        sw_json_i64(c, "moe_layer_end_index", -1, 4096, s->layers - 1, &to) ||
+        sw_json_i64(c, "moe_layer_interval", 1, 4096, 1, &interval))
+        return -1;
+    every = 1; /* in some files a list, one a layer: read by mlp_layer_types there */
+    if (cJSON_IsNumber(sw_json_get(c, "moe_layer_freq")) && sw_json_i64(c, "moe_layer_freq", 1, 4096, 1, &every))
+        return -1;
+    if (to < 0)
+        to = s->layers - 1;
+    *sparse = i >= first && i % every == 0 && (i + 1) % step == 0 && i >= from && i <= to && (i + 1) % interval == 0;
+    for (const cJSON *d = dense ? dense->child : NULL; d; d = d->next)
+        if (cJSON_IsNumber(d) && d->valuedouble == (double)i)
+            *sparse = false;
+    return 0;
+}
+
+int sw_moe_layers(sw_spec *s, const cJSON *config, const sw_moe *base)
+{
+    sw_moe m = *base;
+    if (read_moe(s, config, &m))
+        return -1;
+    const sw_moe *kept = sw_moe_keep(s, &m);
+    for (int64_t i = 0; i < s->layers; i++) {
+        bool sparse = false;
+        if (is_sparse(s, config, i, &sparse))
+            return -1;
+        if (sparse)
+            sw_moe_layer(s, i, kept);
+    }
+    return 0;
+}

@@ -8,15 +8,16 @@
 #include <string.h>
 
 const char *const sw_format_names[] = {"auto", "messages", "sharegpt", "alpaca", "query", "text", "completion", NULL};
-const char *const sw_task_names[] = {"auto",   "sft",       "preference", "kto",
-                                     "prompt", "embedding", "reranker",   "classify", NULL};
+const char *const sw_task_names[] = {"auto",      "sft",      "preference", "kto", "prompt",
+                                     "embedding", "reranker", "classify",   NULL};
 
 /* Other names of a column, the first that is there counts. */
 const char *const dataset_query_names[] = {"query", "prompt", "input", "instruction", "question", "problem", NULL};
 static const char *const response_names[] = {"response", "answer",   "output",     "targets", "target",  "answer_key",
                                              "answers",  "solution", "completion", "text",    "content", NULL};
 static const char *const system_names[] = {"system", "system_prompt", NULL};
-const char *const dataset_conversation_names[] = {"messages", "conversations", "conversation", "chosen", "prompt", NULL};
+const char *const dataset_conversation_names[] = {"messages", "conversations", "conversation",
+                                                  "chosen",   "prompt",        NULL};
 const char *dataset_present(const cJSON *row, const char *const *names)
 {
     for (; *names; names++)
@@ -104,7 +105,8 @@ static int from_conversation(cJSON *row, sw_sample *s)
         s->messages = list;
         if (dataset_media_from_parts(list, s) || sw_messages_normalise(list, field))
             return -1;
-        const char *answer = strcmp(field, "prompt") || s->task == SW_TASK_PROMPT ? NULL : dataset_present(row, response_names);
+        const char *answer =
+            strcmp(field, "prompt") || s->task == SW_TASK_PROMPT ? NULL : dataset_present(row, response_names);
         if (answer && is_string(row, answer))
             say(list, "assistant", dataset_take(row, answer));
         return 0;
@@ -330,7 +332,8 @@ static int add_labels(cJSON *row, sw_sample *s)
     bool must = s->task == SW_TASK_KTO || s->task == SW_TASK_CLASSIFY;
     if (dataset_take_labels(row, "label", must, s))
         return -1;
-    if (s->task == SW_TASK_KTO && (s->labels->child->next || (s->labels->child->valuedouble != 0 && s->labels->child->valuedouble != 1)))
+    if (s->task == SW_TASK_KTO &&
+        (s->labels->child->next || (s->labels->child->valuedouble != 0 && s->labels->child->valuedouble != 1)))
         return sw_fail("field \"label\": whether the answer is wanted is true or false");
     const cJSON *margin = sw_json_get(row, "margin");
     s->has_margin = cJSON_IsNumber(margin);
@@ -496,7 +499,7 @@ int sw_sample_from(const sw_dataset_options *o, cJSON *row, sw_sample *out)
 
 void sw_sample_free(sw_sample *s)
 {
-    cJSON *const trees[] = {s->messages, s->rejected, s->tools, s->extra, s->text, s->prompt, s->completion,
+    cJSON *const trees[] = {s->messages,  s->rejected,  s->tools,  s->extra, s->text,    s->prompt, s->completion,
                             s->positives, s->negatives, s->labels, s->media, s->carried, s->rest};
     for (size_t i = 0; i < SW_COUNT(trees); i++)
         cJSON_Delete(trees[i]);

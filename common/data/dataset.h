@@ -39,29 +39,29 @@ typedef enum sw_sample_kind {
 /* Strings and trees are owned by the sample. A JSON string may hold U+0000: use sw_json_text on the trees. */
 typedef struct sw_sample {
     sw_sample_kind kind;
-    sw_format format;           /* what the row was */
-    sw_task task;               /* AUTO: what is there */
-    cJSON *messages;            /* CHAT: [{role, content, ...}], roles as templates want them; content is a string or,
-                                 * with media, a list of parts */
-    cJSON *rejected;            /* CHAT: the conversation not wanted, or NULL */
-    cJSON *tools;               /* array, or NULL */
-    cJSON *extra;               /* further template variables (chat_template_kwargs), or NULL */
-    cJSON *text;                /* TEXT: a string */
-    cJSON *prompt, *completion; /* COMPLETION: strings */
+    sw_format format;             /* what the row was */
+    sw_task task;                 /* AUTO: what is there */
+    cJSON *messages;              /* CHAT: [{role, content, ...}], roles as templates want them; content is a string or,
+                                   * with media, a list of parts */
+    cJSON *rejected;              /* CHAT: the conversation not wanted, or NULL */
+    cJSON *tools;                 /* array, or NULL */
+    cJSON *extra;                 /* further template variables (chat_template_kwargs), or NULL */
+    cJSON *text;                  /* TEXT: a string */
+    cJSON *prompt, *completion;   /* COMPLETION: strings */
     cJSON *positives, *negatives; /* EMBEDDING and RERANKER: lists of strings or conversations, else NULL */
-    cJSON *labels;              /* numbers, at least one, or NULL */
+    cJSON *labels;                /* numbers, at least one, or NULL */
     bool has_margin;
-    double margin;              /* by how much the answer is better than the rejected one */
-    cJSON *media;               /* {"images": [...], "videos": [...], "audios": [...]}: paths, URLs or lists of them, or NULL */
-    cJSON *carried;             /* object: columns to hand on as they are, or NULL */
-    cJSON *rest;                /* object: the other columns */
-    bool unfilled;              /* a {{NAME}} of capitals is left in it */
+    double margin;  /* by how much the answer is better than the rejected one */
+    cJSON *media;   /* {"images": [...], "videos": [...], "audios": [...]}: paths, URLs or lists of them, or NULL */
+    cJSON *carried; /* object: columns to hand on as they are, or NULL */
+    cJSON *rest;    /* object: the other columns */
+    bool unfilled;  /* a {{NAME}} of capitals is left in it */
 } sw_sample;
 
 typedef struct sw_dataset_options {
     sw_format format;
-    const char *system;     /* for conversations that bring none, or NULL */
-    const sw_strings *fill; /* "NAME=VALUE": each {{NAME}} in a text becomes VALUE; NULL: none */
+    const char *system;      /* for conversations that bring none, or NULL */
+    const sw_strings *fill;  /* "NAME=VALUE": each {{NAME}} in a text becomes VALUE; NULL: none */
     const sw_strings *map;   /* "OLD=NEW": columns get other names first; NULL: none */
     const sw_strings *carry; /* columns to hand on, "*": all of them; NULL: none */
     sw_task task;

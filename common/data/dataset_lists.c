@@ -1,8 +1,8 @@
 /* Rows for embedding models and rerankers: a text, texts that belong to it, texts that do not, and how much.
  *
- * Spellings: anchor, positive, negative, negative_1 ... and sentence1, sentence2, score (sentence-transformers); messages,
- * positive_messages, negative_messages, and query, response, rejected_response (ms-swift); query, pos, neg (BGE); query,
- * positive_passages, negative_passages (Tevatron); query, docs, labels (cross-encoders). */
+ * Spellings: anchor, positive, negative, negative_1 ... and sentence1, sentence2, score (sentence-transformers);
+ * messages, positive_messages, negative_messages, and query, response, rejected_response (ms-swift); query, pos, neg
+ * (BGE); query, positive_passages, negative_passages (Tevatron); query, docs, labels (cross-encoders). */
 #include "data/dataset_parts.h"
 
 #include "base/memory.h"
@@ -13,12 +13,12 @@
 
 static const char *const anchor_names[] = {"anchor", "query",   "question", "sentence1", "sentence_A", "sentence_a",
                                            "text1",  "premise", "prompt",   "text",      NULL};
-static const char *const positive_names[] = {"positive_messages", "positive",   "positives",  "pos",    "positive_passages",
-                                             "response",          "answer",     "passage",    "document", "sentence2",
-                                             "sentence_B",        "sentence_b", "hypothesis", "text2",  NULL};
-static const char *const negative_names[] = {"negative_messages", "negative",          "negatives",         "neg",
-                                             "hard_negatives",    "negative_passages", "rejected_response", "rejected_responses",
-                                             "rejected",          NULL};
+static const char *const positive_names[] = {
+    "positive_messages", "positive",  "positives",  "pos",        "positive_passages", "response", "answer", "passage",
+    "document",          "sentence2", "sentence_B", "sentence_b", "hypothesis",        "text2",    NULL};
+static const char *const negative_names[] = {
+    "negative_messages", "negative",          "negatives",          "neg",      "hard_negatives",
+    "negative_passages", "rejected_response", "rejected_responses", "rejected", NULL};
 static const char *const document_names[] = {"docs", "documents", "passages", NULL};
 static const char *const label_names[] = {"label", "labels", "score", "similarity", "similarity_score", NULL};
 /* Any of these says that the row is one of this kind; the others are names that conversations use too. */
@@ -61,7 +61,8 @@ static cJSON *one_text(const sw_dataset_options *o, cJSON *v, const char *field)
         cJSON_Delete(v);
         return s;
     }
-    sw_fail("field \"%s\": a text is needed (a string, a passage with \"text\", or messages), not %s", field, sw_json_kind(v));
+    sw_fail("field \"%s\": a text is needed (a string, a passage with \"text\", or messages), not %s", field,
+            sw_json_kind(v));
     cJSON_Delete(v);
     return NULL;
 }
@@ -69,7 +70,8 @@ static cJSON *one_text(const sw_dataset_options *o, cJSON *v, const char *field)
 /* One text or a list of them, appended to list. Takes v. */
 static int add_texts(const sw_dataset_options *o, cJSON *v, const char *field, cJSON *list)
 {
-    bool many = cJSON_IsArray(v) && !(dataset_is_messages(v) && (sw_json_get(v->child, "role") || sw_json_get(v->child, "from")));
+    bool many = cJSON_IsArray(v) &&
+                !(dataset_is_messages(v) && (sw_json_get(v->child, "role") || sw_json_get(v->child, "from")));
     if (!many) {
         cJSON *t = one_text(o, v, field);
         if (t)
@@ -94,8 +96,8 @@ static int add_numbered(const sw_dataset_options *o, cJSON *row, cJSON *list)
     for (cJSON *c = row->child, *next; c; c = next) {
         next = c->next;
         const char *digits = c->string + strlen("negative_");
-        if (strncmp(c->string, "negative_", strlen("negative_")) || !*digits || strspn(digits, "0123456789") != strlen(digits) ||
-            cJSON_IsNull(c))
+        if (strncmp(c->string, "negative_", strlen("negative_")) || !*digits ||
+            strspn(digits, "0123456789") != strlen(digits) || cJSON_IsNull(c))
             continue;
         char field[64];
         snprintf(field, sizeof field, "%s", c->string);
@@ -148,8 +150,9 @@ static int take_anchor(const sw_dataset_options *o, cJSON *row, sw_sample *s)
 {
     const char *field = sw_json_get(row, "messages") ? "messages" : dataset_present(row, anchor_names);
     if (!field)
-        return sw_fail("field \"anchor\" (or messages, query, question, sentence1, sentence_A, text1, premise, prompt, text) "
-                       "is missing");
+        return sw_fail(
+            "field \"anchor\" (or messages, query, question, sentence1, sentence_A, text1, premise, prompt, text) "
+            "is missing");
     cJSON *v = dataset_take(row, field);
     if (cJSON_IsString(v)) {
         s->text = v;
@@ -223,7 +226,8 @@ int dataset_from_lists(const sw_dataset_options *o, cJSON *row, sw_sample *s)
     if ((name && add_texts(o, dataset_take(row, name), name, s->negatives)) || add_numbered(o, row, s->negatives))
         return -1;
     if (!s->positives->child && !s->negatives->child)
-        return sw_fail("field \"positive\" (or positives, pos, positive_messages, response, answer, sentence2, ...) is missing");
+        return sw_fail(
+            "field \"positive\" (or positives, pos, positive_messages, response, answer, sentence2, ...) is missing");
     if (s->task == SW_TASK_RERANKER)
         make_pairs(s);
     return 0;

@@ -1,7 +1,7 @@
-/* Pictures, sound and film of a row. They stand in columns of their own (images, videos, audios) and where they belong in
- * the text is said by tags (<image>, <video>, <audio>), or they are parts of messages, as OpenAI has them. Either way
- * they become a list a kind, in the order of the text, and parts {"type": KIND} of the messages, which chat templates
- * turn into the model's own placeholders. */
+/* Pictures, sound and film of a row. They stand in columns of their own (images, videos, audios) and where they belong
+ * in the text is said by tags (<image>, <video>, <audio>), or they are parts of messages, as OpenAI has them. Either
+ * way they become a list a kind, in the order of the text, and parts {"type": KIND} of the messages, which chat
+ * templates turn into the model's own placeholders. */
 #include "data/dataset_parts.h"
 
 #include "base/memory.h"
@@ -175,7 +175,8 @@ static int place(cJSON *messages, const cJSON *media, const char *what)
     for (cJSON *m = messages->child; m; m = m->next) {
         cJSON *content = cJSON_GetObjectItemCaseSensitive(m, "content");
         bool user = !strcmp(sw_json_get(m, "role")->valuestring, "user");
-        cJSON *parts = cJSON_IsString(content) ? parts_of(content->valuestring, user && first ? before : none, used) : NULL;
+        cJSON *parts =
+            cJSON_IsString(content) ? parts_of(content->valuestring, user && first ? before : none, used) : NULL;
         first &= !user;
         if (parts)
             cJSON_ReplaceItemInObjectCaseSensitive(m, "content", parts);
@@ -189,7 +190,9 @@ int dataset_place_media(sw_sample *s)
         return 0;
     if (s->kind != SW_SAMPLE_CHAT)
         return sw_fail("field \"images\", \"videos\" or \"audios\": only conversations can have them");
-    return place(s->messages, s->media, "messages") || (s->rejected && place(s->rejected, s->media, "rejected answer")) ? -1 : 0;
+    return place(s->messages, s->media, "messages") || (s->rejected && place(s->rejected, s->media, "rejected answer"))
+               ? -1
+               : 0;
 }
 
 /* ---- parts that messages bring themselves */
@@ -202,13 +205,15 @@ int dataset_media_from_parts(cJSON *messages, sw_sample *s)
             const cJSON *type = sw_json_get(p, "type");
             for (size_t k = 0; cJSON_IsString(type) && k < SW_COUNT(kinds); k++) {
                 size_t n = strlen(kinds[k].type);
-                if (strncmp(type->valuestring, kinds[k].type, n) || (type->valuestring[n] && strcmp(type->valuestring + n, "_url")))
+                if (strncmp(type->valuestring, kinds[k].type, n) ||
+                    (type->valuestring[n] && strcmp(type->valuestring + n, "_url")))
                     continue;
                 const char *names[] = {type->valuestring, kinds[k].type, "url", "path", NULL};
                 cJSON *medium = dataset_take(p, dataset_present(p, names));
                 if (medium && !(medium = one_medium(medium, kinds[k].type)))
                     return -1;
-                cJSON *list = list_of(s, k); /* also for a part without one: the column that it stands for may be missing */
+                cJSON *list =
+                    list_of(s, k); /* also for a part without one: the column that it stands for may be missing */
                 if (medium)
                     cJSON_AddItemToArray(list, medium);
                 cJSON_ReplaceItemInObjectCaseSensitive(p, "type", cJSON_CreateString("text"));

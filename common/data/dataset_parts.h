@@ -17,11 +17,11 @@ extern const char *const dataset_query_names[], *const dataset_conversation_name
 
 /* dataset_prepare.c: o->map. */
 void dataset_rename(const sw_dataset_options *o, cJSON *row);
-/* Copies of the columns to hand on into s->carried. A prompt's reward may look at all of them; conversations go in as they
- * are used. */
+/* Copies of the columns to hand on into s->carried. A prompt's reward may look at all of them; conversations go in as
+ * they are used. */
 void dataset_carry(const sw_dataset_options *o, const cJSON *row, sw_sample *s);
-/* Preference pairs in which the prompt stands otherwise than in conversations (a transcript in both answers, or a list of
- * messages in front of both) become two conversations. */
+/* Preference pairs in which the prompt stands otherwise than in conversations (a transcript in both answers, or a list
+ * of messages in front of both) become two conversations. */
 void dataset_join_prompts(cJSON *row);
 
 /* dataset_lists.c: texts that are compared with each other. */

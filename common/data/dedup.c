@@ -100,8 +100,8 @@ typedef struct generation {
     struct {
         uint64_t key; /* 0: free */
         uint32_t record;
-    } *slots;
-    uint64_t *exact;  /* the second half of the exact hash, one a record */
+    } * slots;
+    uint64_t *exact; /* the second half of the exact hash, one a record */
     uint8_t (*sketches)[VALUES];
     size_t n; /* records */
 } generation;

@@ -20,8 +20,8 @@ struct sw_rows {
     bool array, closed;  /* of SW_ROWS_JSON: the file is an array; its end was seen */
     bool first;          /* no element of the array was seen yet */
     sw_buf buf;
-    size_t at;    /* what has been given out */
-    int64_t line; /* of buf.at[at] */
+    size_t at;     /* what has been given out */
+    int64_t line;  /* of buf.at[at] */
     bool may_pass; /* a line beyond the bound is no error */
     char long_row[LONG_ROW_KEPT];
     sw_csv csv;
@@ -113,7 +113,10 @@ const char *sw_rows_kind_name(const sw_rows *r)
 
 void sw_rows_stop_when(sw_rows *r, const atomic_bool *stop) { sw_source_stop_when(r->source, stop); }
 const char *sw_rows_name(const sw_rows *r) { return sw_source_name(r->source); }
-int64_t sw_rows_bytes(const sw_rows *r) { return r->parquet ? sw_parquet_bytes(r->parquet) : sw_source_bytes(r->source); }
+int64_t sw_rows_bytes(const sw_rows *r)
+{
+    return r->parquet ? sw_parquet_bytes(r->parquet) : sw_source_bytes(r->source);
+}
 int64_t sw_rows_size(const sw_rows *r) { return sw_source_size(r->source); }
 
 sw_digest sw_rows_digest(const sw_rows *r)

@@ -1,6 +1,7 @@
-/* Rows of data files: JSON Lines, a JSON array, CSV and TSV, plain text, Parquet; all but the last from a file, a pipe or standard input,
- * gzip, zstd or plain. Memory holds one row at a time, however long the file; every row knows its line. Splitting is cheap
- * and done by one thread, parsing a row (sw_row_json) is left to as many threads as there are. */
+/* Rows of data files: JSON Lines, a JSON array, CSV and TSV, plain text, Parquet; all but the last from a file, a pipe
+ * or standard input, gzip, zstd or plain. Memory holds one row at a time, however long the file; every row knows its
+ * line. Splitting is cheap and done by one thread, parsing a row (sw_row_json) is left to as many threads as there are.
+ */
 #ifndef SW_DATA_JSONL_H
 #define SW_DATA_JSONL_H
 
@@ -30,14 +31,14 @@ typedef struct sw_rows sw_rows;
 typedef struct sw_row {
     const char *at; /* n bytes, until the next row; not checked for UTF-8 yet */
     size_t n;
-    int64_t line; /* where it begins, from 1; of Parquet: which row it is */
+    int64_t line;  /* where it begins, from 1; of Parquet: which row it is */
     bool too_long; /* longer than sw_rows_bounds.max_row: at holds its beginning only, what follows it can be read */
 } sw_row;
 
 typedef struct sw_rows_bounds {
     int64_t max_row; /* bytes of a row; 0: 1 GiB */
-    bool pass_long;  /* a longer line is given out as too_long; otherwise, and where rows are no lines, it is an error */
-    bool replace;    /* bytes that are no UTF-8 become U+FFFD instead of making the row a bad one */
+    bool pass_long; /* a longer line is given out as too_long; otherwise, and where rows are no lines, it is an error */
+    bool replace;   /* bytes that are no UTF-8 become U+FFFD instead of making the row a bad one */
 } sw_rows_bounds;
 
 /* "-" is standard input. */

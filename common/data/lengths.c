@@ -66,7 +66,8 @@ cJSON *sw_lengths_json(const sw_lengths *l, int bars)
     static const struct {
         const char *name;
         double q;
-    } quantiles[] = {{"p1", .01}, {"p5", .05}, {"p25", .25}, {"p50", .5}, {"p75", .75}, {"p90", .9}, {"p95", .95}, {"p99", .99}};
+    } quantiles[] = {{"p1", .01},  {"p5", .05}, {"p25", .25}, {"p50", .5},
+                     {"p75", .75}, {"p90", .9}, {"p95", .95}, {"p99", .99}};
     for (size_t i = 0; i < SW_COUNT(quantiles); i++)
         cJSON_AddNumberToObject(o, quantiles[i].name, (double)sw_lengths_quantile(l, quantiles[i].q));
     cJSON *list = cJSON_AddArrayToObject(o, "histogram");

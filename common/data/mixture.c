@@ -10,11 +10,11 @@
 
 typedef struct part {
     char *path;
-    int64_t count;  /* rows wanted, -1: not said */
-    double weight;  /* -1: not said */
-    int64_t size;   /* bytes of the file, 0: not known */
-    bool sampled;   /* the last pass takes some of the rows */
-    sw_rows *rows;  /* NULL: not read yet */
+    int64_t count;          /* rows wanted, -1: not said */
+    double weight;          /* -1: not said */
+    int64_t size;           /* bytes of the file, 0: not known */
+    bool sampled;           /* the last pass takes some of the rows */
+    sw_rows *rows;          /* NULL: not read yet */
     int64_t in_file;        /* rows, once it was counted */
     int64_t whole, of_last; /* passes that take every row; rows that the pass after them takes */
     int64_t pass, row;      /* where it is: passes begun before this one, rows read in it */
@@ -284,7 +284,8 @@ int sw_mixture_skip(sw_mixture *m, int64_t rows)
         if (rc < 0)
             return -1;
         if (!rc)
-            return sw_fail("the input ends after %lld records; %lld of it had been read before", (long long)i, (long long)rows);
+            return sw_fail("the input ends after %lld records; %lld of it had been read before", (long long)i,
+                           (long long)rows);
     }
     return 0;
 }
@@ -300,7 +301,8 @@ void sw_mixture_progress(const sw_mixture *m, double *done, double *total)
     for (int i = 0; i < m->n; i++) {
         const part *p = &m->parts[i];
         known &= p->size > 0;
-        double passes = p->rows ? (double)p->whole + (p->of_last > 0) : ceil(p->weight > 1 && p->sampled ? p->weight : 1);
+        double passes =
+            p->rows ? (double)p->whole + (p->of_last > 0) : ceil(p->weight > 1 && p->sampled ? p->weight : 1);
         *total += (double)p->size * passes;
         *done += p->bytes_before + (p->rows ? (double)sw_rows_bytes(p->rows) : 0);
     }

@@ -1,9 +1,9 @@
 /* Several data files as one stream of rows: one after the other or interleaved by chance, whole, or samples of them.
  *
  * A file is given as PATH[#COUNT][:WEIGHT]; a name that exists as it stands is taken so. COUNT rows are drawn from the
- * file (all of them again and again where it has fewer). One after the other, WEIGHT is the share of its rows: 0.3 draws
- * three in ten, 2 gives each twice. Interleaved, it is how often the file is chosen, against the others' weights (1).
- * Rows that are drawn keep their order. What comes depends on the files and the seed alone. */
+ * file (all of them again and again where it has fewer). One after the other, WEIGHT is the share of its rows: 0.3
+ * draws three in ten, 2 gives each twice. Interleaved, it is how often the file is chosen, against the others' weights
+ * (1). Rows that are drawn keep their order. What comes depends on the files and the seed alone. */
 #ifndef SW_DATA_MIXTURE_H
 #define SW_DATA_MIXTURE_H
 
@@ -33,7 +33,8 @@ void sw_mixture_free(sw_mixture *m);
 /* As sw_rows_next; *from: number of the file, which stays there for sw_row_json until the mixture is freed. A file of
  * which a sample is wanted is read once before, to count it. */
 int sw_mixture_next(sw_mixture *m, sw_row *row, int *from) SW_MUST_CHECK;
-/* Passes over rows without giving them out: as many as sw_mixture_next would have given. Fails where there are fewer. */
+/* Passes over rows without giving them out: as many as sw_mixture_next would have given. Fails where there are fewer.
+ */
 int sw_mixture_skip(sw_mixture *m, int64_t rows) SW_MUST_CHECK;
 /* Files, and file i, or NULL where it was not read yet. */
 int sw_mixture_files(const sw_mixture *m);

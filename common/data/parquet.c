@@ -19,7 +19,7 @@ struct sw_parquet {
     int fd;
     parquet_meta meta;
     parquet_column *columns;
-    size_t group;    /* the next one */
+    size_t group;          /* the next one */
     int64_t in_group, row; /* rows left in the one that is read; rows given out */
     int64_t bytes_before;
     size_t max_row, start; /* where the row begins in the buffer */
@@ -88,7 +88,8 @@ static void put_base64(sw_buf *b, const uint8_t *at, size_t n)
     sw_buf_putc(b, '"');
     for (size_t i = 0; i < n; i += 3) {
         uint32_t v = (uint32_t)at[i] << 16 | (i + 1 < n ? (uint32_t)at[i + 1] << 8 : 0) | (i + 2 < n ? at[i + 2] : 0);
-        char four[] = {digits[v >> 18], digits[v >> 12 & 63], i + 1 < n ? digits[v >> 6 & 63] : '=', i + 2 < n ? digits[v & 63] : '='};
+        char four[] = {digits[v >> 18], digits[v >> 12 & 63], i + 1 < n ? digits[v >> 6 & 63] : '=',
+                       i + 2 < n ? digits[v & 63] : '='};
         sw_buf_add(b, four, 4);
     }
     sw_buf_putc(b, '"');
@@ -130,7 +131,8 @@ static int put_value(const parquet_node *leaf, sw_span v, sw_buf *b)
     float f;
     double d;
     if (leaf->meaning == PARQUET_DECIMAL || leaf->type == PARQUET_INT96)
-        return sw_fail("%s are not read; write them as numbers", leaf->type == PARQUET_INT96 ? "96-bit timestamps" : "decimals");
+        return sw_fail("%s are not read; write them as numbers",
+                       leaf->type == PARQUET_INT96 ? "96-bit timestamps" : "decimals");
     switch (leaf->type) {
     case PARQUET_BOOLEAN: sw_buf_puts(b, *v.at ? "true" : "false"); return 0;
     case PARQUET_INT32:
@@ -240,7 +242,8 @@ static int put_repeated(sw_parquet *p, int i, int item, bool map, sw_buf *b)
             if (more)
                 sw_buf_putc(b, ',');
             if (b->n - p->start > p->max_row) /* a few bytes of a file can be any number of elements */
-                return sw_fail("column \"%s\": the row is longer than the %zu bytes that a row may have", n->name, p->max_row);
+                return sw_fail("column \"%s\": the row is longer than the %zu bytes that a row may have", n->name,
+                               p->max_row);
             if (map ? put_pair(p, i, b) : item == i ? put_present(p, i, b) : put_node(p, item, b))
                 return -1;
             more = true;

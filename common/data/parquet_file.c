@@ -53,8 +53,8 @@ static parquet_meaning of_logical(thrift *t)
 static parquet_meaning of_converted(int64_t v)
 {
     switch (v) {
-    case 0:  /* UTF8 */
-    case 4:  /* ENUM */
+    case 0: /* UTF8 */
+    case 4: /* ENUM */
     case 19: /* JSON */ return PARQUET_TEXT;
     case 1:
     case 2: return PARQUET_MAP;
@@ -107,7 +107,8 @@ static void read_node(thrift *t, parquet_node *n)
         n->type = (parquet_type)type;
 }
 
-/* Levels and subtrees, from the order of the nodes; each parent comes before its children. Index after node i, or -1. */
+/* Levels and subtrees, from the order of the nodes; each parent comes before its children. Index after node i, or -1.
+ */
 static int link_node(parquet_meta *m, int i, int def, int rep, int depth)
 {
     if ((size_t)i >= m->nodes.n || depth > PARQUET_DEPTH_MAX)

@@ -1,4 +1,5 @@
-/* What the end of a Parquet file says about it, and the pages of its columns. Internal to the reader of rows (parquet.h). */
+/* What the end of a Parquet file says about it, and the pages of its columns. Internal to the reader of rows
+ * (parquet.h). */
 #ifndef SW_DATA_PARQUET_FILE_H
 #define SW_DATA_PARQUET_FILE_H
 
@@ -88,8 +89,8 @@ typedef struct parquet_column {
         sw_span *at;
         size_t n, cap;
     } dictionary;
-    int64_t in_page; /* values left in the page */
-    bool indexed;    /* the page has indices into the dictionary */
+    int64_t in_page;                  /* values left in the page */
+    bool indexed;                     /* the page has indices into the dictionary */
     parquet_bits reps, defs, indices; /* indices: also booleans in runs */
     bool boolean_runs;
     const uint8_t *at, *end; /* plain values */

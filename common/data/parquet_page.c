@@ -108,7 +108,10 @@ static int unpack(int codec, const uint8_t *at, size_t n, uint8_t *out, size_t r
 
 /* ---- runs and packed groups */
 
-static void bits_begin(parquet_bits *b, const uint8_t *at, size_t n, int width) { *b = (parquet_bits){.at = at, .end = at + n, .width = width}; }
+static void bits_begin(parquet_bits *b, const uint8_t *at, size_t n, int width)
+{
+    *b = (parquet_bits){.at = at, .end = at + n, .width = width};
+}
 
 /* The next number: 0 or -1. */
 static int bits_next(parquet_bits *b, uint32_t *out)
@@ -163,7 +166,8 @@ static int bits_next(parquet_bits *b, uint32_t *out)
 static int plain_next(const parquet_node *leaf, const uint8_t **at, const uint8_t *end, sw_span *out)
 {
     static const int widths[] = {0, 4, 8, 12, 4, 8, 0, 0};
-    size_t left = (size_t)(end - *at), n = leaf->type == PARQUET_FIXED ? (size_t)leaf->width : (size_t)widths[leaf->type];
+    size_t left = (size_t)(end - *at),
+           n = leaf->type == PARQUET_FIXED ? (size_t)leaf->width : (size_t)widths[leaf->type];
     if (leaf->type == PARQUET_BYTES) {
         uint32_t len = 0;
         if (left < 4)
@@ -231,7 +235,8 @@ static void read_page_kind(thrift *t, int kind, page_header *h)
 static void read_header(thrift *t, page_header *h)
 {
     int id = 0;
-    *h = (page_header){.type = -1, .raw = -1, .packed = -1, .values = -1, .level_encoding = ENCODING_RLE, .is_packed = true};
+    *h = (page_header){
+        .type = -1, .raw = -1, .packed = -1, .values = -1, .level_encoding = ENCODING_RLE, .is_packed = true};
     for (thrift_type f; (f = thrift_field(t, &id));) {
         if ((id == 5 || id == 7 || id == 8) && f == THRIFT_STRUCT)
             read_page_kind(t, id, h);
@@ -291,7 +296,8 @@ static int load(parquet_column *c, const page_header *h, sw_buf *to)
 
 static int read_dictionary(parquet_column *c, const page_header *h)
 {
-    if ((h->encoding != ENCODING_PLAIN && h->encoding != ENCODING_PLAIN_DICTIONARY) || h->values < 0 || c->leaf->type == PARQUET_BOOLEAN)
+    if ((h->encoding != ENCODING_PLAIN && h->encoding != ENCODING_PLAIN_DICTIONARY) || h->values < 0 ||
+        c->leaf->type == PARQUET_BOOLEAN)
         return damaged("a dictionary");
     if (load(c, h, &c->dictionary_page))
         return -1;
@@ -352,7 +358,7 @@ static int begin_page(parquet_column *c, const page_header *h)
     c->indexed = h->encoding == ENCODING_PLAIN_DICTIONARY || h->encoding == ENCODING_RLE_DICTIONARY;
     c->boolean_runs = h->encoding == ENCODING_RLE && c->leaf->type == PARQUET_BOOLEAN;
     if (c->indexed) {
-        if (at < end && *at > 32)
+        if (at<end && * at> 32)
             return damaged("the width of indices");
         bits_begin(&c->indices, at + (at < end), at < end ? (size_t)(end - at - 1) : 0, at < end ? *at : 0);
     } else if (c->boolean_runs) {
@@ -360,8 +366,9 @@ static int begin_page(parquet_column *c, const page_header *h)
             return damaged("a page ends inside a value");
         bits_begin(&c->indices, at + 4, (size_t)(end - at - 4), 1);
     } else if (h->encoding != ENCODING_PLAIN) {
-        return sw_fail("values in an encoding (number %lld) other than plain and dictionary; write the file again without it",
-                       (long long)h->encoding);
+        return sw_fail(
+            "values in an encoding (number %lld) other than plain and dictionary; write the file again without it",
+            (long long)h->encoding);
     }
     c->at = at;
     c->end = end;
@@ -383,7 +390,9 @@ int parquet_column_next(parquet_column *c)
             return damaged("the column ends before its values do");
         if (next_header(c, &h))
             return -1;
-        if (h.type == PAGE_DICTIONARY ? read_dictionary(c, &h) : h.type == PAGE_DATA || h.type == PAGE_DATA_V2 ? begin_page(c, &h) : 0)
+        if (h.type == PAGE_DICTIONARY                       ? read_dictionary(c, &h)
+            : h.type == PAGE_DATA || h.type == PAGE_DATA_V2 ? begin_page(c, &h)
+                                                            : 0)
             return -1;
         if (h.type != PAGE_DICTIONARY && h.type != PAGE_DATA && h.type != PAGE_DATA_V2)
             c->chunk.at += h.packed; /* an index of pages */

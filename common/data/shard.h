@@ -14,7 +14,8 @@
  * Beside them:
  *     label     f32   class, classes, score, or whether the answer is wanted (1) or not (0)
  *     margin    f32   by how much the answer is better than the rejected one
- *     media     bytes JSON object: images, videos, audios; lists of paths or URLs in the order of the text; may be empty
+ *     media     bytes JSON object: images, videos, audios; lists of paths or URLs in the order of the text; may be
+ *                     empty
  *     carried   bytes JSON object: columns of the data set as they are, for rewards
  * A program refuses a shard with columns that change what a record is for and that its work cannot use. */
 #ifndef SW_DATA_SHARD_H

@@ -27,7 +27,7 @@ struct sw_source {
     z_stream *gzip;
     const atomic_bool *stop;
     bool standard, regular, started, ended, again; /* again: a later pass, the digest is there */
-    bool open_frame; /* the last zstd frame or gzip member is not complete */
+    bool open_frame;                               /* the last zstd frame or gzip member is not complete */
 };
 
 sw_source *sw_source_open(const char *path)
@@ -96,7 +96,8 @@ bool sw_source_is(const sw_source *s, const char *magic)
 {
     char head[16];
     size_t n = strlen(magic);
-    return s->regular && s->fd >= 0 && n <= sizeof head && pread(s->fd, head, n, 0) == (ssize_t)n && !memcmp(head, magic, n);
+    return s->regular && s->fd >= 0 && n <= sizeof head && pread(s->fd, head, n, 0) == (ssize_t)n &&
+           !memcmp(head, magic, n);
 }
 
 int sw_source_rewind(sw_source *s)
@@ -149,12 +150,15 @@ static const struct {
     size_t n;
 } foreign[] = {
     {"BZh", "packed with bzip2; unpack it on the way in: bzcat FILE | ... -", 3},
-    {"\xfd" "7zX", "packed with xz; unpack it on the way in: xzcat FILE | ... -", 4},
+    {"\xfd"
+     "7zX",
+     "packed with xz; unpack it on the way in: xzcat FILE | ... -", 4},
     {"PK\x03\x04", "a zip archive; unpack it on the way in: unzip -p FILE | ... -", 4},
     {"\xff\xfe", "UTF-16; UTF-8 is needed: iconv -f UTF-16 -t UTF-8 FILE | ... -", 2},
     {"\xfe\xff", "UTF-16; UTF-8 is needed: iconv -f UTF-16 -t UTF-8 FILE | ... -", 2},
     {"PAR1", "Parquet, which is read from its end: give the file, not a pipe", 4},
-    {"ARROW1\0", "an Arrow file, which is not read; save it as JSON Lines (to_json of the Python library that wrote it)", 7},
+    {"ARROW1\0",
+     "an Arrow file, which is not read; save it as JSON Lines (to_json of the Python library that wrote it)", 7},
     {"SQLite format 3", "an SQLite database; let sqlite3 write JSON: sqlite3 -json FILE 'select ...' | ... -", 15},
 };
 

@@ -58,7 +58,8 @@ size_t thrift_list(thrift *t, thrift_type *type)
     uint8_t b = byte(t);
     uint64_t n = b >> 4 == 15 ? varint(t) : b >> 4;
     *type = (thrift_type)(b & 15);
-    if (t->bad || *type > THRIFT_STRUCT || (n && *type == THRIFT_STOP) || n > (uint64_t)(t->end - t->at)) { /* an item takes a byte at least */
+    if (t->bad || *type > THRIFT_STRUCT || (n && *type == THRIFT_STOP) ||
+        n > (uint64_t)(t->end - t->at)) { /* an item takes a byte at least */
         t->bad = true;
         return 0;
     }

@@ -1,5 +1,5 @@
-/* Thrift's compact protocol, as far as Parquet's metadata needs it: a reader of bytes that nothing is known about. After
- * the first error everything reads as 0 and `bad` is set. */
+/* Thrift's compact protocol, as far as Parquet's metadata needs it: a reader of bytes that nothing is known about.
+ * After the first error everything reads as 0 and `bad` is set. */
 #ifndef SW_DATA_THRIFT_H
 #define SW_DATA_THRIFT_H
 

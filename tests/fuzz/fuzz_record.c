@@ -48,12 +48,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     sw_strings fill = {values, 2, 2};
     const char *names[] = {"a=query", "b=", "c=messages"}, *columns[] = {"x", "query"};
     sw_strings map = {names, 3, 3}, carry = {columns, 2, 2};
-    sw_dataset_options o = {.format = (sw_format)(data[0] % 7), .fill = &fill, .system = data[0] & 128 ? "s" : NULL,
-                            .task = (sw_task)(data[2] % 8), .bare_texts = data[2] & 16, .map = data[2] & 32 ? &map : NULL,
+    sw_dataset_options o = {.format = (sw_format)(data[0] % 7),
+                            .fill = &fill,
+                            .system = data[0] & 128 ? "s" : NULL,
+                            .task = (sw_task)(data[2] % 8),
+                            .bare_texts = data[2] & 16,
+                            .map = data[2] & 32 ? &map : NULL,
                             .carry = data[2] & 64 ? &carry : NULL};
     sw_rows *r = sw_rows_open(path, (sw_rows_kind)(data[1] % 5), (sw_text_unit)(data[1] / 5 % 3));
     if (r)
-        sw_rows_set(r, &(sw_rows_bounds){.max_row = data[1] & 128 ? 100 : 0, .pass_long = data[1] & 64, .replace = data[2] & 128});
+        sw_rows_set(r, &(sw_rows_bounds){
+                           .max_row = data[1] & 128 ? 100 : 0, .pass_long = data[1] & 64, .replace = data[2] & 128});
     sw_row row;
     while (r && sw_rows_next(r, &row) > 0) {
         cJSON *v = sw_row_json(r, row.at, row.n, row.line);

@@ -131,7 +131,8 @@ static void packed_and_long(void **state)
 
 static size_t gzip(const char *from, size_t n, char *to, size_t room)
 {
-    z_stream z = {.next_in = (Bytef *)(uintptr_t)from, .avail_in = (uInt)n, .next_out = (Bytef *)to, .avail_out = (uInt)room};
+    z_stream z = {
+        .next_in = (Bytef *)(uintptr_t)from, .avail_in = (uInt)n, .next_out = (Bytef *)to, .avail_out = (uInt)room};
     assert_int_equal(deflateInit2(&z, 6, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY), Z_OK);
     assert_int_equal(deflate(&z, Z_FINISH), Z_STREAM_END);
     deflateEnd(&z);
@@ -146,7 +147,8 @@ static void gzipped(void **state)
     for (int i = 0; i < 60000; i++)
         sw_buf_printf(&b, "{\"n\":%d}\n", i);
     char *plain = rows_of("a.jsonl", b.at, b.n, SW_ROWS_AUTO, 0), *packed = sw_calloc(1, b.n);
-    size_t half = gzip(b.at, b.n / 2, packed, b.n), n = half + gzip(b.at + b.n / 2, b.n - b.n / 2, packed + half, b.n - half);
+    size_t half = gzip(b.at, b.n / 2, packed, b.n),
+           n = half + gzip(b.at + b.n / 2, b.n - b.n / 2, packed + half, b.n - half);
     char *unpacked = rows_of("a.jsonl.gz", packed, n, SW_ROWS_AUTO, 0);
     assert_string_equal(plain, unpacked);
     free(unpacked);
@@ -233,9 +235,10 @@ static char *sample_of(const sw_dataset_options *o, const char *text)
     const struct {
         const char *name;
         const cJSON *v;
-    } parts[] = {{"messages", s.messages}, {"rejected", s.rejected}, {"tools", s.tools},          {"extra", s.extra},
-                 {"text", s.text},         {"prompt", s.prompt},     {"completion", s.completion}, {"positives", s.positives},
-                 {"negatives", s.negatives}, {"labels", s.labels},   {"media", s.media},          {"carried", s.carried}};
+    } parts[] = {{"messages", s.messages},     {"rejected", s.rejected},   {"tools", s.tools},
+                 {"extra", s.extra},           {"text", s.text},           {"prompt", s.prompt},
+                 {"completion", s.completion}, {"positives", s.positives}, {"negatives", s.negatives},
+                 {"labels", s.labels},         {"media", s.media},         {"carried", s.carried}};
     for (size_t i = 0; i < SW_COUNT(parts); i++)
         if (parts[i].v) {
             sw_buf_printf(&out, "%s%s ", out.n ? " " : "", parts[i].name);
@@ -307,11 +310,17 @@ static void preferences(void **state)
            "{\"chosen\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":\"a\"}],"
            "\"rejected\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":\"b\"}]}",
            want);
-    expect(NULL, "{\"prompt\":[{\"role\":\"user\",\"content\":\"q\"}],\"chosen\":[{\"role\":\"assistant\",\"content\":\"a\"}],"
-                 "\"rejected\":[{\"role\":\"assistant\",\"content\":\"b\"}]}", want);
-    expect(NULL, "{\"chosen\":\"\\n\\nHuman: q\\n\\nAssistant: a\",\"rejected\":\"\\n\\nHuman: q\\n\\nAssistant: b\"}", want);
-    expect(NULL, "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":\"a\"}],"
-                 "\"rejected_messages\":[{\"role\":\"assistant\",\"content\":\"b\"}]}", want);
+    expect(
+        NULL,
+        "{\"prompt\":[{\"role\":\"user\",\"content\":\"q\"}],\"chosen\":[{\"role\":\"assistant\",\"content\":\"a\"}],"
+        "\"rejected\":[{\"role\":\"assistant\",\"content\":\"b\"}]}",
+        want);
+    expect(NULL, "{\"chosen\":\"\\n\\nHuman: q\\n\\nAssistant: a\",\"rejected\":\"\\n\\nHuman: q\\n\\nAssistant: b\"}",
+           want);
+    expect(NULL,
+           "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":\"a\"}],"
+           "\"rejected_messages\":[{\"role\":\"assistant\",\"content\":\"b\"}]}",
+           want);
     expect(NULL, "{\"prompt\":\"q\",\"chosen\":\"a\",\"rejected\":\"a\"}",
            "!field 'rejected': is the same as the answer that is wanted");
 }
@@ -408,7 +417,9 @@ static void tasks(void **state)
     expect(&class, "{\"text\":\"t\",\"label\":[1,3]}", "text 't' labels [1, 3]");
     expect(&prompt, "{\"question\":\"q\",\"answer\":\"a\",\"id\":7}",
            "messages [" U "] carried {'question': 'q', 'answer': 'a', 'id': 7, 'messages': [" U "]} rest {'id': 7}");
-    expect(&prompt, "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":\"a\"}],\"solution\":\"5\"}",
+    expect(&prompt,
+           "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":\"a\"}],"
+           "\"solution\":\"5\"}",
            "messages [" U "] carried {'solution': '5', 'response': 'a', 'messages': [" U "]} rest {'solution': '5'}");
     expect(&prompt, "{\"messages\":[{\"role\":\"assistant\",\"content\":\"a\"}]}",
            "!the conversation has no turn of the user that could be answered");
@@ -416,7 +427,8 @@ static void tasks(void **state)
     sw_strings maps = {map, 3, 3}, carries = {carry, 2, 2};
     sw_dataset_options o = {.map = &maps, .carry = &carries};
     assert_int_equal(sw_dataset_check(&o), 0);
-    expect(&o, "{\"q\":\"q\",\"a\":\"a\",\"b\":1,\"id\":[2],\"c\":3}", "messages [" U ", " A "] carried {'id': [2]} rest {'id': [2], 'c': 3}");
+    expect(&o, "{\"q\":\"q\",\"a\":\"a\",\"b\":1,\"id\":[2],\"c\":3}",
+           "messages [" U ", " A "] carried {'id': [2]} rest {'id': [2], 'c': 3}");
     map[0] = "q";
     assert_int_equal(sw_dataset_check(&o), -1);
 }
@@ -424,24 +436,29 @@ static void tasks(void **state)
 static void compared(void **state)
 {
     (void)state;
-    sw_dataset_options emb = {.task = SW_TASK_EMBEDDING, .bare_texts = true}, rank = {.task = SW_TASK_RERANKER, .bare_texts = true};
+    sw_dataset_options emb = {.task = SW_TASK_EMBEDDING, .bare_texts = true},
+                       rank = {.task = SW_TASK_RERANKER, .bare_texts = true};
     const char *three = "text 'q' positives ['a'] negatives ['b', 'c']";
     expect(NULL, "{\"anchor\":\"q\",\"positive\":\"a\",\"negative_1\":\"b\",\"negative_2\":\"c\"}", three);
     expect(NULL, "{\"anchor\":\"q\",\"positive\":[\"a\"],\"negatives\":[\"b\",\"c\"]}", three);
     expect(NULL, "{\"query\":\"q\",\"pos\":[\"a\"],\"neg\":[\"b\",\"c\"]}", three);
     expect(&emb, "{\"query\":\"q\",\"response\":\"a\",\"rejected_response\":[\"b\",\"c\"]}", three);
     expect(&emb,
-           "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"}],\"positive_messages\":[[{\"role\":\"user\",\"content\":\"a\"}]],"
-           "\"negative_messages\":[[{\"role\":\"user\",\"content\":\"b\"}],[{\"role\":\"user\",\"content\":\"c\"}]]}", three);
+           "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"}],\"positive_messages\":[[{\"role\":\"user\","
+           "\"content\":\"a\"}]],"
+           "\"negative_messages\":[[{\"role\":\"user\",\"content\":\"b\"}],[{\"role\":\"user\",\"content\":\"c\"}]]}",
+           three);
     expect(NULL, "{\"query\":\"q\",\"positive_passages\":[{\"title\":\"t\",\"text\":\"a\"}],\"negative_passages\":[]}",
            "text 'q' positives ['t a'] negatives []");
-    expect(NULL, "{\"sentence1\":\"q\",\"sentence2\":\"a\",\"score\":0.5}", "text 'q' positives ['a'] negatives [] labels [0.5]");
+    expect(NULL, "{\"sentence1\":\"q\",\"sentence2\":\"a\",\"score\":0.5}",
+           "text 'q' positives ['a'] negatives [] labels [0.5]");
     expect(NULL, "{\"query\":\"q\",\"docs\":[\"b\",\"a\",\"c\"],\"labels\":[0,1,0]}", three);
     expect(&rank, "{\"query\":\"q\",\"positive\":\"a\",\"negative\":[]}",
            "messages [" U "] positives [[" U ", " A "]] negatives []");
     expect(&emb, "{\"query\":\"q\"}",
            "!field 'positive' (or positives, pos, positive_messages, response, answer, sentence2, ...) is missing");
-    expect(NULL, "{\"query\":\"q\",\"docs\":[\"a\"],\"labels\":[1,0]}", "!field 'labels': as many as 'docs' are needed");
+    expect(NULL, "{\"query\":\"q\",\"docs\":[\"a\"],\"labels\":[1,0]}",
+           "!field 'labels': as many as 'docs' are needed");
     expect(NULL, "{\"query\":\"q\",\"docs\":[\"a\"],\"labels\":[2]}",
            "!field 'labels': 2; whether a document belongs to the query is 1 or 0");
     expect(NULL, "{\"anchor\":\"q\",\"positive\":[\"a\",5]}",
@@ -456,12 +473,18 @@ static void media(void **state)
     expect(NULL, "{\"query\":\"q\",\"response\":\"a\",\"images\":[\"x.png\"]}", want);
     expect(NULL, "{\"query\":\"<image>q\",\"response\":\"a\",\"image\":\"x.png\"}", want);
     expect(NULL, "{\"query\":\"q\",\"response\":\"a\",\"images\":[{\"path\":\"x.png\",\"bytes\":null}]}", want);
-    expect(NULL, "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{\"url\":\"x.png\"}},"
-                 "{\"type\":\"text\",\"text\":\"q\"}]},{\"role\":\"assistant\",\"content\":\"a\"}]}", want);
-    expect(NULL, "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image\"},{\"type\":\"text\",\"text\":\"q\"}]},"
-                 "{\"role\":\"assistant\",\"content\":\"a\"}],\"images\":[\"x.png\"]}", want);
-    expect(NULL, "{\"query\":\"a<video>b<audio>\",\"videos\":[[\"1.png\",\"2.png\"]],\"audios\":[\"s.wav\"],\"images\":[]}",
-           "messages [{'role': 'user', 'content': [{'type': 'text', 'text': 'a'}, {'type': 'video'}, {'type': 'text', 'text': 'b'}, "
+    expect(NULL,
+           "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{\"url\":\"x.png\"}},"
+           "{\"type\":\"text\",\"text\":\"q\"}]},{\"role\":\"assistant\",\"content\":\"a\"}]}",
+           want);
+    expect(NULL,
+           "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image\"},{\"type\":\"text\",\"text\":\"q\"}]},"
+           "{\"role\":\"assistant\",\"content\":\"a\"}],\"images\":[\"x.png\"]}",
+           want);
+    expect(NULL,
+           "{\"query\":\"a<video>b<audio>\",\"videos\":[[\"1.png\",\"2.png\"]],\"audios\":[\"s.wav\"],\"images\":[]}",
+           "messages [{'role': 'user', 'content': [{'type': 'text', 'text': 'a'}, {'type': 'video'}, {'type': 'text', "
+           "'text': 'b'}, "
            "{'type': 'audio'}]}] media {'videos': [['1.png', '2.png']], 'audios': ['s.wav']}");
     expect(NULL, "{\"query\":\"<image><image>q\",\"images\":[\"x.png\"]}", "!messages: 2 tags <image>, but 1 images");
     expect(NULL, "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image\"}]}]}",
@@ -489,12 +512,11 @@ static int teardown(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(files),           cmocka_unit_test(packed_and_long),
-                                       cmocka_unit_test(formats),         cmocka_unit_test(preferences),
-                                       cmocka_unit_test(tools_and_parts), cmocka_unit_test(bad_rows),
-                                       cmocka_unit_test(placeholders),    cmocka_unit_test(gzipped),
-                                       cmocka_unit_test(too_long),        cmocka_unit_test(invalid_utf8),
-                                       cmocka_unit_test(tasks),           cmocka_unit_test(compared),
-                                       cmocka_unit_test(media)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(files),        cmocka_unit_test(packed_and_long), cmocka_unit_test(formats),
+        cmocka_unit_test(preferences),  cmocka_unit_test(tools_and_parts), cmocka_unit_test(bad_rows),
+        cmocka_unit_test(placeholders), cmocka_unit_test(gzipped),         cmocka_unit_test(too_long),
+        cmocka_unit_test(invalid_utf8), cmocka_unit_test(tasks),           cmocka_unit_test(compared),
+        cmocka_unit_test(media)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -56,9 +56,9 @@ static void near(void **state)
 {
     (void)state;
     /* a share e of other words leaves (1-e)^5 of the runs of five: similarity s = k / (2 - k) */
-    assert_true(found(0.005, 0.8) >= 297); /* 0.95 */
+    assert_true(found(0.005, 0.8) >= 297);       /* 0.95 */
     assert_in_range(found(0.02, 0.7), 240, 297); /* 0.82 on average: 92 to 97 in a hundred share a band */
-    assert_true(found(0.10, 0.8) <= 6);    /* 0.42 */
+    assert_true(found(0.10, 0.8) <= 6);          /* 0.42 */
     assert_int_equal(found(1, 0.5), 0);
     sw_buf b = {0};
     sw_dedup *d = sw_dedup_new(true, 0.8, 1 << 20);
@@ -165,6 +165,7 @@ static void lengths(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(near), cmocka_unit_test(exact), cmocka_unit_test(full), cmocka_unit_test(lengths)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(near), cmocka_unit_test(exact), cmocka_unit_test(full),
+                                       cmocka_unit_test(lengths)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

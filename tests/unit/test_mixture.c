@@ -194,7 +194,7 @@ static void skipping(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(concatenated), cmocka_unit_test(interleaved), cmocka_unit_test(names),
-                                       cmocka_unit_test(skipping)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(concatenated), cmocka_unit_test(interleaved),
+                                       cmocka_unit_test(names), cmocka_unit_test(skipping)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

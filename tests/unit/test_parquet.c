@@ -20,7 +20,8 @@ static void expected(int i, sw_buf *b)
     sw_buf_clear(b);
     sw_buf_puts(b, "{\"messages\":[");
     if (i % 11)
-        sw_buf_printf(b, "{\"role\":\"user\",\"content\":\"q%d é\"},{\"role\":\"assistant\",\"content\":\"%.*s\"}", i, i % 7, "aaaaaaa");
+        sw_buf_printf(b, "{\"role\":\"user\",\"content\":\"q%d é\"},{\"role\":\"assistant\",\"content\":\"%.*s\"}", i,
+                      i % 7, "aaaaaaa");
     sw_buf_printf(b, "],\"id\":%d,\"label\":%s,\"score\":", i, i % 5 ? i % 3 ? "false" : "true" : "null");
     sw_buf_printf(b, i % 4 ? "%g" : "null", i / 8.0);
     sw_buf_puts(b, ",\"nested\":");
@@ -39,7 +40,8 @@ static void expected(int i, sw_buf *b)
     sw_buf_putc(b, '}');
 }
 
-/* Snappy, gzip and zstd; one and several row groups and pages; with dictionaries and without; both versions of pages. */
+/* Snappy, gzip and zstd; one and several row groups and pages; with dictionaries and without; both versions of pages.
+ */
 static void writers(void **state)
 {
     (void)state;
@@ -86,10 +88,13 @@ static void types(void **state)
 {
     (void)state;
     char *got = rows_of(FOLDER "types.parquet");
-    assert_string_equal(got, "{\"b\":\"/wAB\",\"u\":18446744073709551615,\"i\":-5,\"d\":0.1,\"m\":{\"k\":1},\"n\":{\"3\":[1]},\"f\":\"/2I=\","
-                             "\"l\":\"\\\"\\n\\u0000\"}\n"
-                             "{\"b\":\"ok\",\"u\":0,\"i\":null,\"d\":null,\"m\":{},\"n\":{\"1\":null,\"2\":[]},\"f\":\"Y2Q=\",\"l\":\"é\"}\n"
-                             "{\"b\":null,\"u\":7,\"i\":7,\"d\":1e+300,\"m\":null,\"n\":null,\"f\":null,\"l\":null}\n");
+    assert_string_equal(
+        got,
+        "{\"b\":\"/wAB\",\"u\":18446744073709551615,\"i\":-5,\"d\":0.1,\"m\":{\"k\":1},\"n\":{\"3\":[1]},\"f\":\"/"
+        "2I=\","
+        "\"l\":\"\\\"\\n\\u0000\"}\n"
+        "{\"b\":\"ok\",\"u\":0,\"i\":null,\"d\":null,\"m\":{},\"n\":{\"1\":null,\"2\":[]},\"f\":\"Y2Q=\",\"l\":\"é\"}\n"
+        "{\"b\":null,\"u\":7,\"i\":7,\"d\":1e+300,\"m\":null,\"n\":null,\"f\":null,\"l\":null}\n");
     free(got);
     got = rows_of(FOLDER "empty.parquet");
     assert_string_equal(got, "");
@@ -151,6 +156,7 @@ static void as_rows(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(writers), cmocka_unit_test(types), cmocka_unit_test(cut), cmocka_unit_test(as_rows)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(writers), cmocka_unit_test(types), cmocka_unit_test(cut),
+                                       cmocka_unit_test(as_rows)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -73,7 +73,8 @@ static void tell_mixed(const account *a)
 
 /* ---- the end record */
 
-static const char *const count_names[] = {"truncated", "dropped", "empty", "split", "unlabelled", "chats", "unfilled", "end_trained"};
+static const char *const count_names[] = {"truncated",  "dropped", "empty",    "split",
+                                          "unlabelled", "chats",   "unfilled", "end_trained"};
 _Static_assert(sizeof(counts) == sizeof(int64_t) * SW_COUNT(count_names), "a name for each count");
 
 cJSON *account_report(const account *a, const sink *s, bool complete)
@@ -93,7 +94,8 @@ cJSON *account_report(const account *a, const sink *s, bool complete)
     const struct {
         const char *name;
         int64_t n;
-    } others[] = {{"rows", a->rows}, {"bad", a->bad}, {"duplicates", a->duplicates}, {"packs", s->packs}, {"packed", s->packed}};
+    } others[] = {
+        {"rows", a->rows}, {"bad", a->bad}, {"duplicates", a->duplicates}, {"packs", s->packs}, {"packed", s->packed}};
     for (size_t i = 0; i < SW_COUNT(others); i++)
         cJSON_AddNumberToObject(o, others[i].name, (double)others[i].n);
     for (size_t i = 0; i < SW_COUNT(count_names); i++)
@@ -132,7 +134,8 @@ static void warn(const account *a)
                 (int)s.n, s.at);
     }
     if (n->unfilled)
-        sw_warn("%lld records hold a {{NAME}} that is not filled in; --fill NAME=VALUE does that", (long long)n->unfilled);
+        sw_warn("%lld records hold a {{NAME}} that is not filled in; --fill NAME=VALUE does that",
+                (long long)n->unfilled);
     if (n->unlabelled)
         sw_warn("%lld records have no labelled token: there is nothing to learn from them", (long long)n->unlabelled);
     if (!a->rows)
@@ -165,11 +168,13 @@ void account_tell(const account *a, const sink *train, const sink *validation, d
         tell(validation);
         tokens += (double)sink_totals(validation).tokens;
     }
-    sw_info("%lld rows: %lld bad, %lld empty, %lld duplicates, %lld truncated, %lld split, %lld dropped as longer than --max-length",
-            (long long)a->rows, (long long)a->bad, (long long)n->empty, (long long)a->duplicates, (long long)n->truncated,
-            (long long)n->split, (long long)n->dropped);
+    sw_info("%lld rows: %lld bad, %lld empty, %lld duplicates, %lld truncated, %lld split, %lld dropped as longer than "
+            "--max-length",
+            (long long)a->rows, (long long)a->bad, (long long)n->empty, (long long)a->duplicates,
+            (long long)n->truncated, (long long)n->split, (long long)n->dropped);
     if (a->lengths.n)
-        sw_info("tokens of a record, before anything was cut: mean %.1f, median %lld, 95%% have at most %lld, 99%% at most %lld, "
+        sw_info("tokens of a record, before anything was cut: mean %.1f, median %lld, 95%% have at most %lld, 99%% at "
+                "most %lld, "
                 "the longest %lld",
                 a->lengths.sum / (double)a->lengths.n, (long long)sw_lengths_quantile(&a->lengths, 0.5),
                 (long long)sw_lengths_quantile(&a->lengths, 0.95), (long long)sw_lengths_quantile(&a->lengths, 0.99),

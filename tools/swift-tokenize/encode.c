@@ -174,7 +174,8 @@ static void add_columns(const tokenize_job *job, const sw_sample *s, encoded *e,
 
 /* ---- texts that are compared */
 
-static int encode_compared(const tokenize_job *job, sw_encoder *encoder, const sw_sample *s, const cJSON *text, encoded *e)
+static int encode_compared(const tokenize_job *job, sw_encoder *encoder, const sw_sample *s, const cJSON *text,
+                           encoded *e)
 {
     size_t start = e->ids.n;
     if (!cJSON_IsString(text))
@@ -186,8 +187,8 @@ static int encode_compared(const tokenize_job *job, sw_encoder *encoder, const s
 }
 
 /* All texts of a list, one behind the other, each at most max_length: *longer where one had more. */
-static int encode_list(const tokenize_job *job, sw_encoder *encoder, const sw_sample *s, const cJSON *list, encoded *e, span *seq,
-                       span *ends, bool *longer)
+static int encode_list(const tokenize_job *job, sw_encoder *encoder, const sw_sample *s, const cJSON *list, encoded *e,
+                       span *seq, span *ends, bool *longer)
 {
     size_t max = (size_t)job->o->max_length, i = 0;
     *seq = (span){e->ids.n, 0};
@@ -245,9 +246,10 @@ static int encode_sample(const tokenize_job *job, sw_encoder *encoder, const sw_
     size_t start = e->ids.n, max = (size_t)job->o->max_length;
     bool learns = learns_tokens(s), longer = false, end_trained = false;
     if (s->media && !job->takes_media)
-        return sw_fail("has images, videos or audios, and the chat template %s makes nothing of them; use the model's own, or "
-                       "leave the columns out (--map images=)",
-                       job->template ? sw_template_name(job->template) : "(none)");
+        return sw_fail(
+            "has images, videos or audios, and the chat template %s makes nothing of them; use the model's own, or "
+            "leave the columns out (--map images=)",
+            job->template ? sw_template_name(job->template) : "(none)");
     if (encode_main(job, encoder, s, e))
         return -1;
     span *main = &p.seqs[SEQ_MAIN], *rejected = &p.seqs[SEQ_REJECTED];
@@ -271,8 +273,9 @@ static int encode_sample(const tokenize_job *job, sw_encoder *encoder, const sw_
             return sw_fail_in("rejected answer");
         *rejected = end_sequence(e, start);
     }
-    if (s->positives && (encode_list(job, encoder, s, s->positives, e, &p.seqs[SEQ_POSITIVE], &p.ends[SEQ_POSITIVE], &longer) ||
-                         encode_list(job, encoder, s, s->negatives, e, &p.seqs[SEQ_NEGATIVE], &p.ends[SEQ_NEGATIVE], &longer)))
+    if (s->positives &&
+        (encode_list(job, encoder, s, s->positives, e, &p.seqs[SEQ_POSITIVE], &p.ends[SEQ_POSITIVE], &longer) ||
+         encode_list(job, encoder, s, s->negatives, e, &p.seqs[SEQ_NEGATIVE], &p.ends[SEQ_NEGATIVE], &longer)))
         return -1;
     add_columns(job, s, e, &p);
     told->length = (int64_t)SW_MAX(main->n, rejected->n);
@@ -315,8 +318,8 @@ static void gather(const cJSON *v, sw_buf *text)
 }
 
 /* A record is what its pieces will be: the ids and labels for exact duplicates, the words for near ones. */
-static void make_print(const tokenize_job *job, const sw_sample *s, const encoded *e, size_t ids, size_t numbers, size_t bytes,
-                       sw_print *print)
+static void make_print(const tokenize_job *job, const sw_sample *s, const encoded *e, size_t ids, size_t numbers,
+                       size_t bytes, sw_print *print)
 {
     sw_buf b = {0};
     sw_buf_puts(&b, "");
@@ -329,7 +332,8 @@ static void make_print(const tokenize_job *job, const sw_sample *s, const encode
         sw_buf_add(&b, e->bytes.at + bytes, e->bytes.n - bytes);
     sw_print_exact(print, b.at, b.n);
     if (job->o->dedup == DEDUP_NEAR) {
-        const cJSON *parts[] = {s->messages, s->rejected, s->text, s->prompt, s->completion, s->positives, s->negatives, s->media};
+        const cJSON *parts[] = {s->messages,   s->rejected,  s->text,      s->prompt,
+                                s->completion, s->positives, s->negatives, s->media};
         sw_buf_clear(&b);
         for (size_t i = 0; i < SW_COUNT(parts); i++)
             gather(parts[i], &b);
@@ -346,8 +350,12 @@ int encode_row(const tokenize_job *job, sw_encoder *encoder, cJSON *row, encoded
     *told = (outcome){0};
     if (sw_sample_from(&job->dataset, row, &s))
         return -1;
-    *told = (outcome){.format = s.format, .lists = s.positives, .tools = s.tools, .rejected = s.rejected,
-                      .labels = s.labels, .media = s.media};
+    *told = (outcome){.format = s.format,
+                      .lists = s.positives,
+                      .tools = s.tools,
+                      .rejected = s.rejected,
+                      .labels = s.labels,
+                      .media = s.media};
     size_t ids = out->ids.n, ends = out->ends.n, numbers = out->numbers.n, bytes = out->bytes.n;
     int rc = encode_sample(job, encoder, &s, out, told);
     if (!rc && print)
@@ -364,12 +372,14 @@ int encode_row(const tokenize_job *job, sw_encoder *encoder, cJSON *row, encoded
 
 bool template_takes_media(const sw_template *m)
 {
-    static const char probe[] = "[{\"role\":\"user\",\"content\":[{\"type\":\"image\"},{\"type\":\"text\",\"text\":\"Zq7\"}]}]";
+    static const char probe[] =
+        "[{\"role\":\"user\",\"content\":[{\"type\":\"image\"},{\"type\":\"text\",\"text\":\"Zq7\"}]}]";
     static const char plain[] = "[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"Zq7\"}]}]";
     cJSON *with = sw_json_parse(probe, sizeof probe - 1), *without = sw_json_parse(plain, sizeof plain - 1);
     sw_buf a = {0}, b = {0};
-    bool takes = m && !sw_template_render(m, with, NULL, NULL, true, &a, NULL) && !sw_template_render(m, without, NULL, NULL, true, &b, NULL) &&
-                 a.n && b.n && strstr(a.at, "Zq7") && !strstr(a.at, "'type'") && !strstr(a.at, "\"type\"") && strcmp(a.at, b.at);
+    bool takes = m && !sw_template_render(m, with, NULL, NULL, true, &a, NULL) &&
+                 !sw_template_render(m, without, NULL, NULL, true, &b, NULL) && a.n && b.n && strstr(a.at, "Zq7") &&
+                 !strstr(a.at, "'type'") && !strstr(a.at, "\"type\"") && strcmp(a.at, b.at);
     sw_error_clear();
     sw_buf_free(&a);
     sw_buf_free(&b);

@@ -114,8 +114,8 @@ static int print_sequences(const sw_shard *s, const sw_tokenizer *t, const sw_sh
         if (ends >= 0)
             sw_buf_printf(b, ", %zu texts", r->values[ends].n);
         sw_buf_putc(b, '\n');
-        rc = print_tokens(t, r->values[c].at, weights < 0 ? NULL : r->values[weights].at, n, ends < 0 ? NULL : r->values[ends].at,
-                          ends < 0 ? 0 : r->values[ends].n, colour, b);
+        rc = print_tokens(t, r->values[c].at, weights < 0 ? NULL : r->values[weights].at, n,
+                          ends < 0 ? NULL : r->values[ends].at, ends < 0 ? 0 : r->values[ends].n, colour, b);
     }
     return rc;
 }
@@ -126,8 +126,10 @@ static int print_record(const sw_shard *s, const sw_tokenizer *t, const sw_shard
     if (r->n_segments > 1)
         sw_buf_printf(b, ", %zu documents", r->n_segments);
     print_numbers(sw_shard_info_of(s), r, b);
-    return print_tokens(t, r->ids, r->weights, r->n, r->segments, r->n_segments, colour, b) || print_sequences(s, t, r, colour, b) ? -1
-                                                                                                                                  : 0;
+    return print_tokens(t, r->ids, r->weights, r->n, r->segments, r->n_segments, colour, b) ||
+                   print_sequences(s, t, r, colour, b)
+               ? -1
+               : 0;
 }
 
 static int flush(sw_buf *b)

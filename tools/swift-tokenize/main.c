@@ -27,7 +27,8 @@ static const char *const utf8_names[] = {"fail", "replace", NULL};
 
 static const sw_opt options[] = {
     SW_GROUP("Model"),
-    SW_STR('m', "model", &o.model, "M", "folder, GGUF file, tokenizer.json or hub id whose tokenizer and chat template to use"),
+    SW_STR('m', "model", &o.model, "M",
+           "folder, GGUF file, tokenizer.json or hub id whose tokenizer and chat template to use"),
     SW_STR('t', "template", &o.template_source, "T",
            "chat template: a file of Jinja, or the name of a built-in one; without it, the model's own"),
     SW_GROUP("Input"),
@@ -38,22 +39,28 @@ static const sw_opt options[] = {
     SW_CHOICE(0, "text-unit", &o.text_unit, unit_names, "what of a plain text file makes one record"),
     SW_CHOICE(0, "task", &o.task, sw_task_names,
               "what the records are for; auto goes by their fields (see Tasks in the manual)"),
-    SW_LIST(0, "map", &o.map, "OLD=NEW", "rename a column before anything else looks at it; OLD= leaves it out; may be repeated"),
+    SW_LIST(0, "map", &o.map, "OLD=NEW",
+            "rename a column before anything else looks at it; OLD= leaves it out; may be repeated"),
     SW_LIST(0, "carry", &o.carry, "COLUMN", "hand a column on as it is, * all of them; may be repeated"),
     SW_CHOICE(0, "mix", &o.mix, mix_names,
-              "several files: one after the other, or interleaved by chance, each record once, until the first file has ended, or "
+              "several files: one after the other, or interleaved by chance, each record once, until the first file "
+              "has ended, or "
               "until all have ended once while those that end earlier begin again"),
     SW_STR(0, "system", &o.system, "TEXT", "system message for conversations that bring none"),
     SW_LIST(0, "fill", &o.fill, "NAME=VALUE", "replace each {{NAME}} in the data by VALUE; may be repeated"),
     SW_I64(0, "skip-bad", &o.skip_bad, 0, 9007199254740992.0, "N",
            "leave out up to N bad records, with a warning each, instead of stopping at the first"),
-    SW_SIZE(0, "max-record", &o.max_record, "SIZE", "longest row of a file, at most 1 GiB; a longer one is a bad record"),
+    SW_SIZE(0, "max-record", &o.max_record, "SIZE",
+            "longest row of a file, at most 1 GiB; a longer one is a bad record"),
     SW_CHOICE(0, "utf8-errors", &o.utf8_errors, utf8_names,
               "bytes that are no UTF-8: make the record a bad one, or become U+FFFD"),
     SW_CHOICE(0, "dedup", &o.dedup, dedup_names,
-              "leave out records that came before: exactly the same, or nearly the same words (see Duplicates in the manual)"),
-    SW_F64(0, "dedup-threshold", &o.dedup_threshold, 0.5, 1, "SIMILARITY", "Jaccard similarity from which on records are nearly the same"),
-    SW_SIZE(0, "dedup-memory", &o.dedup_memory, "SIZE", "memory for what came before; the oldest is forgotten where it is full"),
+              "leave out records that came before: exactly the same, or nearly the same words (see Duplicates in the "
+              "manual)"),
+    SW_F64(0, "dedup-threshold", &o.dedup_threshold, 0.5, 1, "SIMILARITY",
+           "Jaccard similarity from which on records are nearly the same"),
+    SW_SIZE(0, "dedup-memory", &o.dedup_memory, "SIZE",
+            "memory for what came before; the oldest is forgotten where it is full"),
     SW_I64(0, "limit", &o.limit, 0, 9007199254740992.0, "N", "stop after N records; 0 is all"),
     SW_GROUP("Records"),
     SW_CHOICE(
@@ -68,9 +75,10 @@ static const sw_opt options[] = {
         "several"),
     SW_FLAG('p', "packing", &o.packing, "pack several documents into each record"),
     SW_I64(0, "packing-length", &o.packing_length, 0, 2147483647.0, "N", "tokens of a pack; 0 is --max-length"),
-    SW_CHOICE(0, "packing-strategy", &o.packing_strategy, strategy_names,
-              "whole documents where they fit best, whole documents in order, or all documents joined and cut into blocks of "
-              "--packing-length, as pre-training does"),
+    SW_CHOICE(
+        0, "packing-strategy", &o.packing_strategy, strategy_names,
+        "whole documents where they fit best, whole documents in order, or all documents joined and cut into blocks of "
+        "--packing-length, as pre-training does"),
     SW_I64(0, "pack-window", &o.pack_window, 1, 1000000, "N", "documents that are packed together"),
     SW_GROUP("Output"),
     SW_STR('o', "out", &o.out, "FILE", "shard to write; - is standard output"),
@@ -80,8 +88,9 @@ static const sw_opt options[] = {
     SW_I64(0, "shard-tokens", &o.shard_tokens, 0, 9007199254740992.0, "N",
            "--out is a folder, which gets a shard for about every N tokens; 0 is one file"),
     SW_FLAG(0, "resume", &o.resume, "go on with the folder of --shard-tokens where an earlier run stopped"),
-    SW_STR(0, "stats", &o.stats, "FILE",
-           "write how long the records are and what the files held: JSON, or a plot where the name ends in .svg or .png"),
+    SW_STR(
+        0, "stats", &o.stats, "FILE",
+        "write how long the records are and what the files held: JSON, or a plot where the name ends in .svg or .png"),
     SW_FLAG(0, "inspect", &o.inspect, "print the records of shards, a line a token, with the text if --model is given"),
     SW_COMMON_OPTS,
     SW_OPT_END,
@@ -96,12 +105,15 @@ static const sw_example examples[] = {
     {"Three parts of one file and one of another, without what is there twice",
      "swift-tokenize --model M --mix once --dedup near --out train.shard chat.jsonl:3 code.jsonl.gz:1"},
     {"Preference pairs; prompts for GRPO with what the reward needs",
-     "swift-tokenize --model M --task preference --out dpo.shard pairs.jsonl && swift-tokenize --model M --task prompt --out "
+     "swift-tokenize --model M --task preference --out dpo.shard pairs.jsonl && swift-tokenize --model M --task prompt "
+     "--out "
      "grpo.shard math.jsonl"},
     {"Blocks for pre-training from many files, in shards; the same command goes on after a stop",
-     "swift-tokenize --model M --packing --packing-strategy wrapped --packing-length 4096 --shard-tokens 100000000 --resume --out "
+     "swift-tokenize --model M --packing --packing-strategy wrapped --packing-length 4096 --shard-tokens 100000000 "
+     "--resume --out "
      "shards corpus/*.txt.zst"},
-    {"How long the records are, as a picture", "swift-tokenize --model M --stats lengths.svg train.jsonl > train.shard"},
+    {"How long the records are, as a picture",
+     "swift-tokenize --model M --stats lengths.svg train.jsonl > train.shard"},
     {"See what the model will see", "swift-tokenize --inspect --model M --limit 2 train.shard | less"},
     {0},
 };
@@ -130,7 +142,8 @@ static int check_usage(void)
     if (o.packing && !wrapped && !o.max_length)
         o.max_length = o.packing_length;
     if (o.packing && !wrapped && o.max_length > o.packing_length)
-        return sw_usage("--max-length %lld does not fit into --packing-length %lld", (long long)o.max_length, (long long)o.packing_length);
+        return sw_usage("--max-length %lld does not fit into --packing-length %lld", (long long)o.max_length,
+                        (long long)o.packing_length);
     if (o.packing && (o.task > SW_TASK_SFT))
         return sw_usage("--packing is for texts and conversations alone, not for --task %s", sw_task_names[o.task]);
     if (o.max_record < 1024)

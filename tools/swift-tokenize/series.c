@@ -28,8 +28,9 @@ static int check_inputs(const char *path, const cJSON *now)
     const cJSON *a = before->child, *b = now->child;
     for (int i = 1; !rc && a; a = a->next, b = b ? b->next : NULL, i++)
         if (!b || !cJSON_Compare(a, b, true))
-            rc = sw_fail("%s: input %d was %s and is now %s; a run goes on with the inputs that it had, more may follow them", path, i,
-                         cJSON_IsString(a) ? a->valuestring : "?", b ? b->valuestring : "missing");
+            rc = sw_fail(
+                "%s: input %d was %s and is now %s; a run goes on with the inputs that it had, more may follow them",
+                path, i, cJSON_IsString(a) ? a->valuestring : "?", b ? b->valuestring : "missing");
     bool more = !rc && b;
     cJSON_Delete(before);
     return rc ? -1 : more;
@@ -48,7 +49,9 @@ static int check_shard(const tokenize_job *job, const sw_shard *s, const char *p
         if (!had || !cJSON_Compare(o, had, true))
             differs = differs ? differs : o;
     }
-    int rc = differs ? sw_fail("%s: was made with another --%s; a run goes on with the options that it had", path, differs->string) : 0;
+    int rc = differs ? sw_fail("%s: was made with another --%s; a run goes on with the options that it had", path,
+                               differs->string)
+                     : 0;
     cJSON_Delete(options);
     sw_digest tokenizer = sw_tokenizer_digest(job->tokenizer);
     if (!rc && strcmp(tokenizer.hex, info->tokenizer_digest))

@@ -32,9 +32,10 @@ cJSON *header_options(void)
     return o;
 }
 
-/* The columns of a record, and where they lie; e and p may be NULL where only the columns are asked for. The one place that
- * says what a record is made of. */
-static size_t lay_out(unsigned has, bool packing, const encoded *e, const piece *p, sw_column *columns, sw_value *values)
+/* The columns of a record, and where they lie; e and p may be NULL where only the columns are asked for. The one place
+ * that says what a record is made of. */
+static size_t lay_out(unsigned has, bool packing, const encoded *e, const piece *p, sw_column *columns,
+                      sw_value *values)
 {
     static const struct {
         const char *name, *weights, *ends;
@@ -45,7 +46,8 @@ static size_t lay_out(unsigned has, bool packing, const encoded *e, const piece 
                      {"positive.ids", NULL, "positive.segments", SEQ_POSITIVE, HAS_LISTS},
                      {"negative.ids", NULL, "negative.segments", SEQ_NEGATIVE, HAS_LISTS}};
     size_t n = 0;
-#define COLUMN(name, type, from, count) (columns[n] = (sw_column){name, type}, values[n++] = p ? (sw_value){from, count} : (sw_value){0})
+#define COLUMN(name, type, from, count)                                                                                \
+    (columns[n] = (sw_column){name, type}, values[n++] = p ? (sw_value){from, count} : (sw_value){0})
     for (size_t i = 0; i < SW_COUNT(sequences); i++) {
         if (sequences[i].has && !(has & sequences[i].has))
             continue;
@@ -198,7 +200,8 @@ static int check_columns(const sink *s, unsigned has)
                   {HAS_CARRIED, "carried columns", "no carried columns"}};
     for (size_t i = 0; i < SW_COUNT(groups); i++)
         if ((s->has ^ has) & groups[i].has)
-            return sw_fail("has %s, unlike the first record; all records of a shard have the same columns (--task says what is wanted)",
+            return sw_fail("has %s, unlike the first record; all records of a shard have the same columns (--task says "
+                           "what is wanted)",
                            has & groups[i].has ? groups[i].there : groups[i].missing);
     return 0;
 }
@@ -209,7 +212,8 @@ int sink_add(sink *s, const encoded *e, const piece *p)
     if (s->job->o->packing && !p->media.n)
         has &= ~(unsigned)HAS_MEDIA;
     if (s->job->o->packing && has)
-        return sw_fail("more than tokens (a rejected answer, labels, compared texts, media, carried columns) cannot be packed; leave "
+        return sw_fail("more than tokens (a rejected answer, labels, compared texts, media, carried columns) cannot be "
+                       "packed; leave "
                        "--packing out, or what the record has (--task sft)");
     if (!s->started)
         s->has = has;

@@ -59,15 +59,17 @@ typedef struct piece {
 /* What happened to rows. */
 typedef struct counts {
     int64_t truncated, dropped, empty, split;
-    int64_t unlabelled;                   /* pieces without a labelled token that should have one */
-    int64_t chats, unfilled, end_trained; /* conversations; with {{NAME}} left; with the template's end token as a label */
+    int64_t unlabelled; /* pieces without a labelled token that should have one */
+    int64_t chats, unfilled,
+        end_trained; /* conversations; with {{NAME}} left; with the template's end token as a label */
 } counts;
 
 /* What is told of a row besides its pieces. */
 typedef struct outcome {
     sw_format format;
     bool lists, tools, rejected, labels, media;
-    int64_t length, labelled; /* tokens before anything was cut, of the answer and the rejected one the longer; 0: empty */
+    int64_t length,
+        labelled; /* tokens before anything was cut, of the answer and the rejected one the longer; 0: empty */
     counts n;
 } outcome;
 
@@ -94,7 +96,8 @@ void encoded_clear(encoded *e);
 void encoded_free(encoded *e);
 /* Turns one parsed row into pieces (appended). Takes row. print: NULL, or where what tells duplicates goes. The message
  * names the field. */
-int encode_row(const tokenize_job *job, sw_encoder *encoder, cJSON *row, encoded *out, outcome *told, sw_print *print) SW_MUST_CHECK;
+int encode_row(const tokenize_job *job, sw_encoder *encoder, cJSON *row, encoded *out, outcome *told,
+               sw_print *print) SW_MUST_CHECK;
 /* Whether the template makes something of a picture in a message. */
 bool template_takes_media(const sw_template *m);
 
@@ -110,9 +113,9 @@ typedef struct sink {
     sw_ids ids; /* a pack that is being joined */
     sw_weights weights;
     sw_ids segments;
-    int64_t packs, packed; /* tokens in them */
-    int64_t added;         /* tokens that came since the shard began */
-    int part;              /* number of the shard in the folder */
+    int64_t packs, packed;  /* tokens in them */
+    int64_t added;          /* tokens that came since the shard began */
+    int part;               /* number of the shard in the folder */
     sw_shard_totals before; /* of the shards in the folder that are finished */
 } sink;
 
@@ -130,7 +133,8 @@ void sink_free(sink *s);
 /* Name of shard number i of the folder. Caller frees. */
 char *sink_part_name(const char *folder, int i);
 
-/* Options that change neither the records nor their order are left out: the same data is the same file. Caller frees. */
+/* Options that change neither the records nor their order are left out: the same data is the same file. Caller frees.
+ */
 cJSON *header_options(void);
 
 /* What is known about one input file. */
@@ -162,8 +166,8 @@ void account_tell(const account *a, const sink *train, const sink *validation, d
 int account_write_stats(const account *a, const char *path) SW_MUST_CHECK;
 void account_free(account *a);
 
-/* Finds where a folder of shards ends, checks that it was made with the same options and inputs, and passes over what of
- * the input is in it. 1: there is more to do, 0: all is done, -1. */
+/* Finds where a folder of shards ends, checks that it was made with the same options and inputs, and passes over what
+ * of the input is in it. 1: there is more to do, 0: all is done, -1. */
 int series_begin(account *a, sink *s, sw_mixture *m, int n, char **inputs) SW_MUST_CHECK;
 
 /* Reads the inputs and writes the shards. */

@@ -87,7 +87,8 @@ static int read_batch(void *context, void *item)
 
 /* ---- working */
 
-/* Whether a row is for validation depends on its bytes and the seed: not on its place, and the same rows stay together. */
+/* Whether a row is for validation depends on its bytes and the seed: not on its place, and the same rows stay together.
+ */
 static bool for_validation(const tokenize_options *o, const char *at, size_t n)
 {
     uint64_t h = XXH3_64bits_withSeed(at, n, (uint64_t)sw_common_opts.seed);
@@ -97,8 +98,8 @@ static bool for_validation(const tokenize_options *o, const char *at, size_t n)
 static int encode_one(const run *r, int worker, batch *b, row *w, sw_print *print)
 {
     if (w->too_long)
-        return sw_fail("%s: line %lld: the row is longer than the %lld bytes that a row may have (--max-record)", sw_rows_name(w->rows),
-                       (long long)w->line, (long long)r->job->o->max_record);
+        return sw_fail("%s: line %lld: the row is longer than the %lld bytes that a row may have (--max-record)",
+                       sw_rows_name(w->rows), (long long)w->line, (long long)r->job->o->max_record);
     cJSON *v = sw_row_json(w->rows, b->bytes.at + w->at, w->n, w->line);
     if (!v)
         return -1;
@@ -194,8 +195,8 @@ static void free_batch(void *context, void *item)
 
 /* ---- the end */
 
-/* The training shard appears last: where it is, the other is too. A folder that is full at the end has a last shard all the
- * same, which says that it is complete. */
+/* The training shard appears last: where it is, the other is too. A folder that is full at the end has a last shard all
+ * the same, which says that it is complete. */
 static int finish(run *r)
 {
     const tokenize_options *o = r->job->o;

@@ -434,7 +434,7 @@ static int next_parquet(sw_rows *r, sw_row *row)
 static int begin(sw_rows *r)
 {
     r->started = true;
-    if (!r->parquet && r->kind == SW_ROWS_AUTO && sw_source_is(r->source, "PAR1")) {
+    if (!r->parquet && r->kind <= SW_ROWS_JSON && sw_source_is(r->source, "PAR1")) {
         r->kind = SW_ROWS_PARQUET;
         r->parquet = sw_parquet_open(sw_source_name(r->source), (size_t)r->bounds.max_row);
         sw_source_release(r->source);

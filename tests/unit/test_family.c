@@ -1,0 +1,212 @@
+/* Families: what configurations are refused, names both ways, and that a model read is written back as it was. */
+#include "model/model_save.h"
+
+#include "base/fileio.h"
+#include "base/json.h"
+#include "store/checkpoint.h"
+
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+#define CASES "tests/golden/llm"
+
+static int read_spec(sw_spec *s, const char *text)
+{
+    cJSON *config = sw_json_parse(text, strlen(text));
+    assert_non_null(config);
+    int rc = sw_spec_from_config(s, config, "config.json");
+    cJSON_Delete(config);
+    return rc;
+}
+
+/* The configuration is refused, and the message has every one of the words. */
+static void refuses(const char *text, const char *const *words)
+{
+    sw_spec s;
+    if (!read_spec(&s, text)) {
+        sw_spec_free(&s);
+        fail_msg("accepted: %s", text);
+    }
+    for (; *words; words++)
+        if (!strstr(sw_error(), *words))
+            fail_msg("'%s' does not say '%s'", sw_error(), *words);
+}
+
+#define WORDS(...) (const char *const[]){"config.json", __VA_ARGS__, NULL}
+#define HAS(arch, ...) "{\"architectures\":[\"" arch "\"],\"vocab_size\":12,\"hidden_size\":32," __VA_ARGS__ "}"
+#define HEADS "\"num_hidden_layers\":2,\"num_attention_heads\":4,\"intermediate_size\":40"
+
+static void refusals(void **state)
+{
+    (void)state;
+    refuses("[]", WORDS("an object"));
+    refuses("{}", WORDS("architectures", "model_type"));
+    refuses("{\"architectures\":[\"LamaForCausalLM\"]}", WORDS("\"architectures\"", "LamaForCausalLM", "LlamaForCausalLM"));
+    refuses("{\"model_type\":\"qwen4\"}", WORDS("\"model_type\"", "qwen4", "nearest is qwen"));
+    refuses(HAS("LlamaForCausalLM", "\"num_hidden_layers\":2,\"num_attention_heads\":4"), WORDS("intermediate_size"));
+    refuses(HAS("LlamaForCausalLM", "\"num_hidden_layers\":99999999999,\"num_attention_heads\":4,\"intermediate_size\":8"),
+            WORDS("num_hidden_layers"));
+    refuses(HAS("LlamaForCausalLM", HEADS ",\"num_key_value_heads\":3"), WORDS("num_attention_heads", "num_key_value_heads"));
+    refuses(HAS("LlamaForCausalLM", HEADS ",\"head_dim\":7"), WORDS("head_dim", "7"));
+    refuses(HAS("LlamaForCausalLM", HEADS ",\"rope_scaling\":{\"type\":\"ntk\",\"factor\":2}"), WORDS("rope_type", "ntk", "yarn"));
+    refuses(HAS("LlamaForCausalLM", HEADS ",\"rms_norm_eps\":-1"), WORDS("rms_norm_eps"));
+    refuses(HAS("LlamaForCausalLM", HEADS ",\"hidden_act\":\"selu\""), WORDS("hidden_act", "selu"));
+    refuses(HAS("Gemma2ForCausalLM", HEADS ",\"layer_types\":[\"full_attention\"]"), WORDS("layer_types", "2"));
+    refuses(HAS("Gemma2ForCausalLM", HEADS ",\"layer_types\":[\"full_attention\",\"diagonal\"]"), WORDS("layer_types", "layer 1"));
+    refuses(HAS("Gemma2ForCausalLM", HEADS ",\"query_pre_attn_scalar\":0"), WORDS("query_pre_attn_scalar"));
+    refuses(HAS("InternLM2ForCausalLM", HEADS ",\"num_key_value_heads\":3"), WORDS("num_key_value_heads"));
+    refuses(HAS("CodeGenForCausalLM", "\"n_layer\":2,\"n_head\":2"), WORDS("packed"));
+    refuses(HAS("GPTNeoForCausalLM", HEADS ",\"attention_layers\":[\"global\"]"), WORDS("attention_layers"));
+    refuses(HAS("GPTJForCausalLM", HEADS ",\"rotary_dim\":64"), WORDS("rotary_dim"));
+    refuses(HAS("Gemma3nForCausalLM", HEADS ",\"num_kv_shared_layers\":2"), WORDS("num_kv_shared_layers"));
+    refuses(HAS("Phi3ForCausalLM", HEADS ",\"rope_scaling\":{\"type\":\"longrope\",\"short_factor\":[1],\"long_factor\":[1]}"),
+            WORDS("short_factor", "4"));
+}
+
+static void name_is(const sw_spec *s, int64_t layer, const char *ours, const char *theirs)
+{
+    char out[SW_NAME_MAX];
+    assert_string_equal(sw_file_name(s, layer, ours, out), theirs);
+}
+
+static void names(void **state)
+{
+    (void)state;
+    sw_spec s;
+    assert_int_equal(read_spec(&s, HAS("Gemma2ForCausalLM", HEADS)), 0);
+    name_is(&s, 1, "attn_post_norm.weight", "model.layers.1.post_attention_layernorm.weight");
+    name_is(&s, 1, "mlp_norm.weight", "model.layers.1.pre_feedforward_layernorm.weight");
+    name_is(&s, 1, "self_attn.q_proj.weight", "model.layers.1.self_attn.q_proj.weight");
+    sw_spec_free(&s);
+    assert_int_equal(read_spec(&s, HAS("GPTNeoForCausalLM", HEADS ",\"attention_layers\":[\"global\",\"local\"]")), 0);
+    name_is(&s, 0, "self_attn.o_proj.bias", "transformer.h.0.attn.attention.out_proj.bias");
+    name_is(&s, 0, "self_attn.q_proj.weight", "transformer.h.0.attn.attention.q_proj.weight");
+    name_is(&s, -1, "model.embed_tokens.weight", "transformer.wte.weight");
+    assert_int_equal(s.layer[0].window, 0);
+    assert_int_equal(s.layer[1].window, 256);
+    sw_spec_free(&s);
+}
+
+/* The defaults of published files that leave fields out. */
+static void defaults(void **state)
+{
+    (void)state;
+    sw_spec s;
+    assert_int_equal(read_spec(&s, HAS("Gemma2ForCausalLM", HEADS)), 0);
+    assert_true(s.tied);
+    assert_int_equal(s.layer[0].window, 4096);
+    assert_int_equal(s.layer[1].window, 0);
+    assert_float_equal(s.logit_softcap, 30, 0);
+    sw_spec_free(&s);
+    assert_int_equal(read_spec(&s, HAS("GPT2LMHeadModel", "\"n_layer\":1,\"n_head\":4,\"n_inner\":null")), 0);
+    assert_true(s.tied);
+    assert_int_equal(s.mlp, 128);
+    assert_int_equal(s.layer[0].rope, -1);
+    sw_spec_free(&s);
+    assert_int_equal(read_spec(&s, HAS("FalconForCausalLM", HEADS ",\"alibi\":true,\"num_attention_heads\":6,\"hidden_size\":36")), 0);
+    assert_int_equal(s.layer[0].kv_heads, 1);
+    assert_non_null(s.alibi);
+    sw_spec_free(&s);
+}
+
+/* ---- what is read is written back */
+
+static void same_tensors(const char *a, const char *b)
+{
+    sw_checkpoint *x = sw_checkpoint_open(a), *y = sw_checkpoint_open(b);
+    assert_non_null(x);
+    assert_non_null(y);
+    assert_int_equal(sw_checkpoint_count(x), sw_checkpoint_count(y));
+    for (size_t i = 0; i < sw_checkpoint_count(x); i++) {
+        const sw_entry *e = sw_checkpoint_at(x, i), *f = sw_checkpoint_find(y, e->name);
+        if (!f || f->t.dtype != e->t.dtype || f->t.ndim != e->t.ndim ||
+            memcmp(f->t.shape, e->t.shape, (size_t)e->t.ndim * sizeof *e->t.shape) ||
+            memcmp(f->t.data, e->t.data, sw_tensor_bytes(&e->t)))
+            fail_msg("%s: %s is not what it was", a, e->name);
+    }
+    sw_checkpoint_close(x);
+    sw_checkpoint_close(y);
+}
+
+static void round_trip(const char *from, sw_device *d)
+{
+    char out[] = "/tmp/swift-family-XXXXXX";
+    assert_non_null(mkdtemp(out));
+    sw_model *m = sw_model_load(from, d, &(sw_load_options){.dtype = SW_DTYPE_COUNT});
+    if (!m)
+        fail_msg("%s", sw_error());
+    sw_modules modules = sw_model_modules(m);
+    sw_save_report report;
+    int rc = sw_model_save(m, &modules, out, &(sw_save_options){.dtype = SW_DTYPE_COUNT}, &report);
+    free(modules.at);
+    sw_model_free(m);
+    if (rc)
+        fail_msg("%s", sw_error());
+    same_tensors(from, out);
+    char *command = sw_strfmt("rm -rf '%s'", out);
+    assert_int_equal(system(command), 0);
+    free(command);
+}
+
+static void round_trips(void **state)
+{
+    (void)state;
+    sw_device *d = sw_device_open("cpu");
+    DIR *list = opendir(CASES);
+    assert_non_null(d);
+    assert_non_null(list);
+    int n = 0;
+    for (struct dirent *e; (e = readdir(list));) {
+        if (e->d_name[0] == '.')
+            continue;
+        char *path = sw_path_join(CASES, e->d_name);
+        round_trip(path, d);
+        free(path);
+        n++;
+    }
+    closedir(list);
+    d->close(d);
+    assert_true(n > 20);
+}
+
+/* Tuners see the modules that the hub's own classes have: a packed projection is one, in and out as it computes. */
+static void packed_modules(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *folder, *path;
+        int64_t out, in;
+    } want[] = {{"gpt2", "transformer.h.1.attn.c_attn", 96, 32}, {"codegen", "transformer.h.0.attn.qkv_proj", 96, 32},
+                {"hub_internlm2_reward", "model.layers.0.attention.wqkv", 64, 32}, {"phi3_longrope", "model.layers.1.mlp.gate_up_proj", 80, 32}};
+    sw_device *d = sw_device_open("cpu");
+    for (size_t i = 0; i < SW_COUNT(want); i++) {
+        char *path = sw_path_join(CASES, want[i].folder);
+        sw_model *m = sw_model_load(path, d, &(sw_load_options){.dtype = SW_DTYPE_COUNT});
+        if (!m)
+            fail_msg("%s", sw_error());
+        const sw_module *found = NULL;
+        for (size_t k = 0; k < m->modules.n; k++)
+            if (!strcmp(m->modules.at[k].path, want[i].path))
+                found = &m->modules.at[k];
+        assert_non_null(found);
+        assert_int_equal(found->kind, SW_MODULE_LINEAR);
+        assert_int_equal(found->linear->out, want[i].out);
+        assert_int_equal(found->linear->in, want[i].in);
+        sw_model_free(m);
+        free(path);
+    }
+    d->close(d);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(refusals), cmocka_unit_test(names), cmocka_unit_test(defaults),
+                                       cmocka_unit_test(round_trips), cmocka_unit_test(packed_modules)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -22,8 +22,8 @@ static void declare(sw_builder *b, void *self)
     sw_ask_linear(b, &f->down, "mlp.down_proj", s->hidden, wide, s->down_bias ? SW_ASK_BIAS : 0);
     f->alpha_p = sw_ask(b, "mlp.act_fn.alpha_p", 1, &one, SW_ASK_F32);
     f->alpha_n = sw_ask(b, "mlp.act_fn.alpha_n", 1, &one, SW_ASK_F32);
-    f->beta = sw_ask(b, "mlp.act_fn.beta", 0, NULL, SW_ASK_F32 | SW_ASK_FIXED);
-    f->eps = sw_ask(b, "mlp.act_fn.eps", 0, NULL, SW_ASK_F32 | SW_ASK_FIXED); /* its own kernels begin the exponential at it: 1e-6 */
+    f->beta = sw_ask(b, "mlp.act_fn.beta", 0, &one, SW_ASK_F32 | SW_ASK_FIXED);
+    f->eps = sw_ask(b, "mlp.act_fn.eps", 0, &one, SW_ASK_F32 | SW_ASK_FIXED); /* its own kernels begin the exponential at it: 1e-6 */
 }
 
 /* Scalars on the host; masters are f32 where they train in another type. */

@@ -174,7 +174,7 @@ sw_var *sw_layer_inputs_of(sw_ctx *c, sw_layer_inputs *in, sw_pass *p, sw_var *x
     sw_var *e = at ? sw_embed_forward(c, &in->table, at, sqrt((double)in->width)) : NULL;
     sw_var *y = e ? sw_linear_forward(c, &in->projection, x) : NULL;
     y = y ? sw_scale(c, y, 1 / sqrt((double)p->spec->hidden)) : NULL;
-    y = y ? sw_norm_forward(c, &in->norm, sw_heads(y, layers)) : NULL;
+    y = y ? sw_norm_forward(c, &in->norm, sw_part(c, y, 0, 3, (int64_t[]){p->n, layers, in->width}, (int64_t[]){wide, in->width, 1})) : NULL;
     y = y ? sw_add(c, e, sw_part(c, y, 0, 2, (int64_t[]){p->n, wide}, (int64_t[]){wide, 1})) : NULL;
     return y ? sw_pass_keep(c, p, sw_scale(c, y, 1 / sqrt(2))) : NULL;
 }

@@ -13,7 +13,8 @@ static int clamp_back(sw_ctx *c, sw_node *n)
     sw_tensor *g = sw_grad(c, n->in[0], &acc);
     if (!g)
         return acc == -2 ? -1 : 0;
-    sw_var *dy = sw_cast(c, sw_borrow(c, n->out[0]->grad->t), SW_F32);
+    /* y may have been given another shape since (sw_heads) */
+    sw_var *dy = sw_cast(c, sw_borrow(c, sw_reshaped(&n->out[0]->grad->t, g->ndim, g->shape)), SW_F32);
     for (int i = 0; dy && i < 2; i++) {
         sw_var *x = shifted(c, n->saved[0], i ? -n->f[0] : n->f[0]);
         if (!x || sw_k(c)->act_bwd(sw_s(c), &x->t, &dy->t, &x->t, SW_ACT_RELU, 0) ||

@@ -82,12 +82,23 @@ sw_var *sw_cast(sw_ctx *c, sw_var *x, sw_dtype dtype)
     return sw_record(c, (sw_node){.op = "cast", .back = scale_back, .in = {x}, .out = {y}, .f = {1}});
 }
 
+/* y may have been given another shape since (sw_heads). */
+static int dense_back(sw_ctx *c, sw_node *n)
+{
+    int acc;
+    sw_tensor *g = sw_grad(c, n->in[0], &acc);
+    if (!g)
+        return acc == -2 ? -1 : 0;
+    sw_tensor dy = sw_reshaped(&n->out[0]->grad->t, g->ndim, g->shape);
+    return sw_k(c)->axpby(sw_s(c), g, 1, &dy, acc);
+}
+
 sw_var *sw_dense(sw_ctx *c, sw_var *x)
 {
     sw_var *y = sw_like(c, x);
     if (!y || sw_k(c)->copy(sw_s(c), &y->t, &x->t))
         return NULL;
-    return sw_record(c, (sw_node){.op = "dense", .back = scale_back, .in = {x}, .out = {y}, .f = {1}});
+    return sw_record(c, (sw_node){.op = "dense", .back = dense_back, .in = {x}, .out = {y}});
 }
 
 static sw_tensor rows_of(const sw_tensor *x)

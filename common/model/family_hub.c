@@ -35,7 +35,7 @@ static sw_var *unit_head(sw_ctx *c, sw_linear *l, sw_var *x)
         return sw_fail_null("%s: a head of unit rows takes no adapter and no quantised type", l->name);
     sw_var *unit = sw_like(c, w), *rstd = sw_tmp1(c, SW_F32, w->t.shape[0]), *y = sw_tmp2(c, SW_F32, x->t.shape[0], w->t.shape[0]);
     double scale = 1 / sqrt((double)w->t.shape[1]); /* a norm over D gives rows of length sqrt(D) */
-    if (!unit || !rstd || !y || sw_k(c)->rmsnorm_fwd(sw_s(c), &unit->t, &rstd->t, &w->t, NULL, 0, 0) ||
+    if (!unit || !rstd || !y || sw_use(c, w, NULL) || sw_k(c)->rmsnorm_fwd(sw_s(c), &unit->t, &rstd->t, &w->t, NULL, 0, 0) ||
         sw_k(c)->linear_fwd(sw_s(c), &y->t, &x->t, &unit->t, NULL, scale, 0))
         return NULL;
     return sw_record(c, (sw_node){.op = "unit_head", .back = unit_head_back, .in = {x, w}, .out = {y},

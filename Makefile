@@ -43,7 +43,7 @@ ENGINE_mpi  = $(shell pkg-config --cflags --libs $(MPI_PC))
 ENGINE_nccl = -isystem $(CUDA)/include -L$(CUDA)/lib64 -Wl,-rpath,$(CUDA)/lib64 -lnccl -lcudart
 
 LIB_SRC  := $(sort $(wildcard common/*/*.c))
-LIB_OBJ  := $(LIB_SRC:%.c=$(O)/obj/%.o) $(KERNEL_OBJ)
+LIB_OBJ  := $(LIB_SRC:%.c=$(O)/obj/%.o) $(O)/obj/template_parts.o $(KERNEL_OBJ)
 LIB      := $(O)/libswift.a
 TOOL_OBJ  = $(patsubst %.c,$(O)/obj/%.o,$(sort $(wildcard tools/$1/*.c)))
 
@@ -59,6 +59,16 @@ $(O)/obj/%.o: %.c
 # Stored values are defined by separately rounded operations.
 EXTRA_common/store/quant := -ffp-contract=off
 EXTRA_kernels/blocks := -ffp-contract=off
+
+# Jinja that the library carries: each file a string under its name below common/text.
+PARTS := $(sort $(wildcard common/text/*.jinja common/text/agents/*.jinja))
+$(O)/template_parts.c: $(PARTS)
+	@mkdir -p $(@D)
+	$(Q){ echo '#include "text/template_format.h"'; echo 'const sw_template_part sw_template_parts[] = {'; for f in $(PARTS:common/text/%.jinja=%); do \
+	    echo "{\"$$f\","; sed -e 's/[\\"]/\\&/g' -e 's/.*/"&\\n"/' common/text/$$f.jinja; echo '},'; done; echo '{0, 0}};'; } > $@
+$(O)/obj/template_parts.o: $(O)/template_parts.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
 
 $(LIB): $(LIB_OBJ)
 	@rm -f $@

@@ -277,7 +277,14 @@ static void print(sw_buf *out, const cJSON *v, int indent)
     switch (v->type & 0xff) {
     case cJSON_False: sw_buf_puts(out, "false"); return;
     case cJSON_True: sw_buf_puts(out, "true"); return;
-    case cJSON_Number: sw_json_number(out, v->valuedouble); return;
+    case cJSON_Number: { /* digits that a double cannot hold are kept */
+        const char *spelt = sw_json_number_text(v);
+        if (spelt && !strpbrk(spelt, ".eEIN") && strtod(spelt, NULL) == v->valuedouble)
+            sw_buf_puts(out, spelt);
+        else
+            sw_json_number(out, v->valuedouble);
+        return;
+    }
     case cJSON_String: {
         sw_span s = sw_json_text(v, &text);
         sw_buf_json(out, s.at, s.n);

@@ -3,7 +3,7 @@
 
 #include "base/json.h"
 #include "base/memory.h"
-#include "text/template_builtin.h"
+#include "text/template_family.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -136,6 +136,30 @@ static int32_t find_end_token(const sw_template *m)
     return end;
 }
 
+/* The first comment of what sw_chat_format_to_jinja made: {#- swift-template {...} -#}. */
+static cJSON *read_marker(const char *jinja, size_t n)
+{
+    static const char head[] = "{#- swift-template ", tail[] = " -#}";
+    const char *end = n > sizeof head && !memcmp(jinja, head, sizeof head - 1) ? memmem(jinja, n, tail, sizeof tail - 1) : NULL;
+    cJSON *o = end ? sw_json_parse(jinja + sizeof head - 1, (size_t)(end - jinja) - (sizeof head - 1)) : NULL;
+    if (!o)
+        sw_error_clear();
+    return o;
+}
+
+static void apply_marker(sw_template *m, const cJSON *marker)
+{
+    const cJSON *agent = sw_json_get(marker, "agent"), *stop = sw_json_get(marker, "stop");
+    struct { char **at; size_t n, cap; } all = {0};
+    for (const cJSON *s = cJSON_IsArray(stop) ? stop->child : NULL; s; s = s->next)
+        if (cJSON_IsString(s) && *s->valuestring)
+            SW_PUSH(all, sw_strdup(s->valuestring));
+    SW_PUSH(all, NULL);
+    m->stop = all.at;
+    m->apart = cJSON_IsObject(marker);
+    m->agent = cJSON_IsString(agent) ? sw_agent_find(agent->valuestring) : sw_agent_guess(m->text);
+}
+
 sw_template *sw_template_from_text(const sw_tokenizer *t, const char *name, const char *jinja, size_t n)
 {
     sw_jinja *j = sw_jinja_compile(jinja, n);
@@ -150,40 +174,63 @@ sw_template *sw_template_from_text(const sw_tokenizer *t, const char *name, cons
     m->digest = sw_digest_bytes(jinja, n);
     m->jinja = j;
     m->tokens = token_variables(t);
+    cJSON *marker = read_marker(jinja, n);
+    apply_marker(m, marker);
+    cJSON_Delete(marker);
     m->end_token = find_end_token(m);
     return m;
 }
 
-static sw_template *unknown_template(const char *source)
+static sw_template *from_format(const sw_tokenizer *t, const sw_chat_format *f, const char *agent)
 {
-    sw_buf names = {0};
-    for (const sw_builtin_template *b = sw_builtin_templates; b->name; b++) {
-        sw_buf_puts(&names, b == sw_builtin_templates ? "" : ", ");
-        sw_buf_puts(&names, b->name);
-    }
-    if (source)
-        sw_fail("chat template '%s': neither a file nor a built-in one (%s)", source, names.at);
+    sw_buf text = {0};
+    sw_template *m = sw_chat_format_to_jinja(f, agent, t, &text) ? NULL : sw_template_from_text(t, f->name, text.at, text.n);
+    sw_buf_free(&text);
+    return m;
+}
+
+static sw_template *from_file(const sw_tokenizer *t, const char *path)
+{
+    sw_buf text = {0};
+    sw_template *m = sw_read_file(path, &text) ? NULL : sw_template_from_text(t, path, text.n ? text.at : "", text.n);
+    sw_buf_free(&text);
+    return m;
+}
+
+static sw_template *choose(const sw_tokenizer *t, const sw_template_choice *c)
+{
+    const char *own = sw_tokenizer_chat_template(t);
+    const sw_chat_format *f = c->source ? sw_chat_format_find(c->source) : own ? NULL : sw_template_family_format(c->family, t);
+    if (f)
+        return from_format(t, f, c->agent);
+    if (c->source && sw_is_file(c->source))
+        return from_file(t, c->source);
+    if (!c->source && own)
+        return sw_template_from_text(t, "of the tokenizer", own, strlen(own));
+    static const char names[] = "such as chatml, llama3 or qwen2_5; swift-tokenize --list-templates prints them all";
+    if (c->source)
+        sw_fail("chat template '%s': neither a file nor a built-in one (%s)", c->source, names);
     else
-        sw_fail("the tokenizer has no chat template: name a file or a built-in one (%s)", names.at);
-    sw_buf_free(&names);
+        sw_fail("the tokenizer has no chat template: name a file or a built-in one (%s)", names);
     return NULL;
+}
+
+sw_template *sw_template_choose(const sw_tokenizer *t, const sw_template_choice *c)
+{
+    const sw_agent *agent = c->agent ? sw_agent_find(c->agent) : NULL;
+    if (c->agent && !agent) {
+        sw_fail("agent format '%s' is not known; there are %s", c->agent, sw_agent_list());
+        return NULL;
+    }
+    sw_template *m = choose(t, c);
+    if (m && agent)
+        m->agent = agent;
+    return m;
 }
 
 sw_template *sw_template_load(const sw_tokenizer *t, const char *source)
 {
-    if (!source) {
-        const char *own = sw_tokenizer_chat_template(t);
-        return own ? sw_template_from_text(t, "of the tokenizer", own, strlen(own)) : unknown_template(NULL);
-    }
-    for (const sw_builtin_template *b = sw_builtin_templates; b->name; b++)
-        if (!strcmp(b->name, source))
-            return sw_template_from_text(t, source, b->jinja, strlen(b->jinja));
-    if (!sw_is_file(source))
-        return unknown_template(source);
-    sw_buf text = {0};
-    sw_template *m = sw_read_file(source, &text) ? NULL : sw_template_from_text(t, source, text.n ? text.at : "", text.n);
-    sw_buf_free(&text);
-    return m;
+    return sw_template_choose(t, &(sw_template_choice){.source = source});
 }
 
 void sw_template_free(sw_template *m)
@@ -192,6 +239,9 @@ void sw_template_free(sw_template *m)
         return;
     sw_jinja_free(m->jinja);
     cJSON_Delete(m->tokens);
+    for (char **s = m->stop; *s; s++)
+        free(*s);
+    free(m->stop);
     free(m->name);
     free(m->text);
     free(m);
@@ -201,14 +251,8 @@ const char *sw_template_name(const sw_template *m) { return m->name; }
 const char *sw_template_text(const sw_template *m) { return m->text; }
 sw_digest sw_template_digest(const sw_template *m) { return m->digest; }
 int32_t sw_template_end_token(const sw_template *m) { return m->end_token; }
-
-const char *const *sw_template_builtin_names(void)
-{
-    static const char *names[32];
-    for (size_t i = 0; sw_builtin_templates[i].name && i + 1 < SW_COUNT(names); i++)
-        names[i] = sw_builtin_templates[i].name;
-    return names;
-}
+const sw_agent *sw_template_agent(const sw_template *m) { return m->agent; }
+const char *const *sw_template_stops(const sw_template *m) { return (const char *const *)m->stop; }
 
 /* ---- rendering */
 
@@ -220,14 +264,4 @@ int sw_template_render(const sw_template *m, const cJSON *messages, const cJSON 
     int bad = template_render(m, vars, out, generation);
     cJSON_Delete(vars);
     return bad;
-}
-
-int sw_template_encode_prompt(const sw_template *m, sw_encoder *e, const cJSON *messages, const cJSON *tools,
-                              const cJSON *extra, sw_ids *ids)
-{
-    sw_buf text = {0};
-    int bad = sw_template_render(m, messages, tools, extra, true, &text, NULL) ||
-              sw_encode(e, text.n ? text.at : "", text.n, false, ids, NULL);
-    sw_buf_free(&text);
-    return bad ? -1 : 0;
 }

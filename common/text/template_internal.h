@@ -11,6 +11,9 @@ struct sw_template {
     sw_jinja *jinja;
     cJSON *tokens; /* bos_token, eos_token ... */
     int32_t end_token;
+    bool apart; /* answers are tokenised apart from what stands around them, as ms-swift does */
+    const sw_agent *agent;
+    char **stop; /* NULL-terminated */
 };
 
 /* As sw_template_variables, with the tokenizer's tokens. */

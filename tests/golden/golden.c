@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define KINDS(X)                                                                                                    \
-    X(tokenizer) X(jinja) X(chat_template) X(loss_mask) X(quant) X(llm) X(tuner) X(optimizer) X(loss)
+    X(tokenizer) X(jinja) X(chat_template) X(template) X(loss_mask) X(quant) X(llm) X(tuner) X(optimizer) X(loss)
 
 #define DECLARE(name) extern const golden_kind golden_##name __attribute__((weak));
 KINDS(DECLARE)

@@ -4,7 +4,8 @@
 
 #include "base/fileio.h"
 #include "base/json.h"
-#include "golden_pieces.h"
+#include "base/memory.h"
+#include "text/template_format.h"
 #include "text/template.h"
 
 #include <stdlib.h>
@@ -60,6 +61,49 @@ static int load_template(state *s, const char *name)
     return s->template ? 0 : -1;
 }
 
+/* ["text", ["bos_token_id"]] as a text with marks; NULL for null. */
+static char *join(const cJSON *list)
+{
+    sw_buf b = {0};
+    if (!cJSON_IsArray(list))
+        return NULL;
+    sw_buf_puts(&b, "");
+    for (const cJSON *p = list->child; p; p = p->next)
+        for (const cJSON *one = cJSON_IsArray(p) ? p->child : p; one; one = cJSON_IsArray(p) ? one->next : NULL)
+            if (one == p)
+                sw_buf_puts(&b, one->valuestring);
+            else if (cJSON_IsNumber(one))
+                sw_buf_printf(&b, "{{ID:%.0f}}", one->valuedouble);
+            else
+                sw_buf_puts(&b, !strcmp(one->valuestring, "bos_token_id") ? "{{BOS}}" : "{{EOS}}");
+    return sw_buf_take(&b);
+}
+
+/* A template that the golden gives in pieces, as a built-in format would be loaded. */
+static int load_pieces(state *s, const char *name)
+{
+    const cJSON *given = sw_json_get(s->pieces, name);
+    const char *system;
+    bool bos;
+    if (!given || sw_json_str(given, "default_system", NULL, &system) || sw_json_bool(given, "auto_bos", false, &bos))
+        return sw_fail_in("template %s in pieces", name);
+    char *p[] = {join(sw_json_get(given, "prefix")), join(sw_json_get(given, "system_prefix")), join(sw_json_get(given, "prompt")),
+                 join(sw_json_get(given, "chat_sep")), join(sw_json_get(given, "suffix"))};
+    sw_chat_pieces pieces = {p[0], p[1], p[2], NULL, p[3], p[4]};
+    sw_chat_format f = {.name = name, .pieces = &pieces, .system = system, .flags = bos ? SW_CHAT_ADD_BOS : 0};
+    sw_buf text = {0};
+    sw_template_free(s->template);
+    free(s->template_name);
+    s->template_name = NULL;
+    s->template = NULL;
+    if (!sw_chat_format_to_jinja(&f, NULL, s->tokenizer, &text))
+        s->template = sw_template_from_text(s->tokenizer, name, text.at, text.n);
+    sw_buf_free(&text);
+    for (size_t i = 0; i < SW_COUNT(p); i++)
+        free(p[i]);
+    return s->template ? 0 : -1;
+}
+
 static int compare(const cJSON *line, const char *label, const sw_ids *ids, const sw_weights *weights)
 {
     const cJSON *id = sw_json_get(line, "ids"), *mask = sw_json_get(line, "mask");
@@ -87,12 +131,8 @@ static int one(const cJSON *line, void *state_)
     const cJSON *messages = sw_json_get(line, "messages"), *kwargs = sw_json_get(line, "kwargs");
     sw_ids ids = {0};
     sw_weights weights = {0};
-    int bad;
-    if (!strcmp(method, "swift"))
-        bad = golden_pieces_encode(sw_json_get(s->pieces, template), s->tokenizer, s->encoder, messages, kwargs, &ids, &weights);
-    else
-        bad = load_template(s, template) ||
-              sw_template_encode(s->template, s->encoder, messages, NULL, kwargs, SW_TRAIN_ASSISTANT, &ids, &weights);
+    int bad = !strcmp(method, "swift") ? load_pieces(s, template) : load_template(s, template);
+    bad = bad || sw_template_encode(s->template, s->encoder, messages, NULL, kwargs, SW_TRAIN_ASSISTANT, NULL, &ids, &weights);
     char *label = sw_strfmt("%s, %s, %s", template, tokenizer, method);
     bad = bad ? sw_fail_in("%s", label) : compare(line, label, &ids, &weights);
     free(label);

@@ -72,7 +72,7 @@ static char *labelled(const sw_template *m, const char *messages, sw_train_on tr
     sw_ids ids = {0};
     sw_weights w = {0};
     sw_buf out = {0};
-    if (sw_template_encode(m, encoder, v, NULL, NULL, train_on, &ids, &w)) {
+    if (sw_template_encode(m, encoder, v, NULL, NULL, train_on, NULL, &ids, &w)) {
         sw_buf_printf(&out, "! %s", sw_error());
         assert_int_equal(ids.n, 0);
         assert_int_equal(w.n, 0);
@@ -110,16 +110,9 @@ static void end_tokens(void **state)
     (void)state;
     static const char *const due[][2] = {{"chatml", "<|im_end|>"}, {"llama3", "<|eot_id|>"}, {"llama2", "</s>"}, {"mistral", "</s>"},
                                          {"gemma", "<end_of_turn>"}, {"phi3", "<|end|>"}, {"zephyr", "</s>"}, {"plain", "</s>"}};
-    size_t n = 0;
-    for (const char *const *name = sw_template_builtin_names(); *name; name++, n++) {
-        sw_template *m = load(*name, false);
-        size_t i = 0;
-        while (i < sizeof due / sizeof *due && strcmp(due[i][0], *name))
-            i++;
-        assert_true(i < sizeof due / sizeof *due);
+    for (size_t i = 0; i < sizeof due / sizeof *due; i++) {
+        sw_template *m = load(due[i][0], false);
         assert_int_equal(sw_template_end_token(m), sw_token_id(tokenizer, due[i][1], strlen(due[i][1])));
-        char text[64];
-        snprintf(text, sizeof text, "[%s]", due[i][1]);
         char *got = labelled(m, "[" U("q") "," A("a") "," U("r") "," A("b") "]", SW_TRAIN_ASSISTANT);
         assert_non_null(strstr(got, due[i][1])); /* each answer carries its end */
         char *first = strstr(got, "a"), *second = strstr(got, "b");
@@ -130,7 +123,6 @@ static void end_tokens(void **state)
         free(got);
         sw_template_free(m);
     }
-    assert_int_equal(n, sizeof due / sizeof *due);
     sw_template *none = load("{% for m in messages %}{{ m.content }}\n{% endfor %}", true);
     assert_int_equal(sw_template_end_token(none), -1);
     expect(none, "[" U("q") "," A("ab") "]", SW_TRAIN_ASSISTANT, "[ab\n]");
@@ -141,15 +133,17 @@ static void labels(void **state)
 {
     (void)state;
     sw_template *m = load("chatml", false);
-    expect(m, "[" S("s") "," U("q") "," A("one") "," U("r") "," A("two\\n") "]", SW_TRAIN_ASSISTANT, "[one<|im_end|>][two\n<|im_end|>]");
-    expect(m, "[" U("q") "," A("one") "," U("r") "," A("two") "]", SW_TRAIN_LAST, "[two<|im_end|>]");
-    expect(m, "[" U("q") "," A("") "]", SW_TRAIN_ASSISTANT, "[<|im_end|>]");
+    expect(m, "[" S("s") "," U("q") "," A("one") "," U("r") "," A("two\\n") "]", SW_TRAIN_ASSISTANT, "[one<|im_end|>\n][two\n<|im_end|>\n]");
+    expect(m, "[" U("q") "," A("one") "," U("r") "," A("two") "]", SW_TRAIN_LAST, "[two<|im_end|>\n]");
+    expect(m, "[" U("q") "," A("") "]", SW_TRAIN_ASSISTANT, "[<|im_end|>\n]");
     expect(m, "[" U("q") "]", SW_TRAIN_ASSISTANT, "");
-    expect(m, "[" A("first") "," U("q") "]", SW_TRAIN_ASSISTANT, "[first<|im_end|>]");
+    expect(m, "[" A("first") "," U("q") "]", SW_TRAIN_ASSISTANT, "[first<|im_end|>\n]");
     expect(m, "[" U("q") ",{\"role\":\"assistant\",\"content\":\"x\",\"loss\":false}," U("r") "," A("y") "]", SW_TRAIN_ASSISTANT,
-           "[y<|im_end|>]");
+           "[y<|im_end|>\n]");
+    expect(m, "[" U("q") ",{\"role\":\"assistant\",\"content\":\"x\",\"loss\":true}," U("r") "," A("y") "," A("z") "]", SW_TRAIN_LAST,
+           "[x<|im_end|>\n][yz<|im_end|>\n]");
     expect(m, "[" U("q") ",{\"role\":\"assistant\",\"content\":[{\"type\":\"text\",\"text\":\"p\"},{\"type\":\"text\",\"text\":\"q\"}]}]",
-           SW_TRAIN_ASSISTANT, "[pq<|im_end|>]");
+           SW_TRAIN_ASSISTANT, "[pq<|im_end|>\n]");
     expect(m, "[" U("q") "," A("a") "]", SW_TRAIN_ALL,
            "[user\nq<|im_end|>\n<|im_start|>assistant\na<|im_end|>\n]");
     char *got = labelled(m, "[" U("q") ",{\"role\":\"assistant\",\"content\":\"x\",\"loss_scale\":-1}]", SW_TRAIN_ASSISTANT);
@@ -167,10 +161,10 @@ static void scaled(void **state)
     sw_ids ids = {0};
     sw_weights w = {0};
     float sum = 0;
-    assert_int_equal(sw_template_encode(m, encoder, v, NULL, NULL, SW_TRAIN_ASSISTANT, &ids, &w), 0);
+    assert_int_equal(sw_template_encode(m, encoder, v, NULL, NULL, SW_TRAIN_ASSISTANT, NULL, &ids, &w), 0);
     for (size_t i = 0; i < w.n; i++)
         sum += w.at[i];
-    assert_true(sum == 2 * 0.25f + 2);
+    assert_true(sum == 3 * 0.25f + 3);
     cJSON_Delete(v);
     free(ids.at);
     free(w.at);
@@ -213,8 +207,8 @@ static void refusals(void **state)
     free(got);
     sw_template_free(m);
     m = load("mistral", false);
-    got = labelled(m, "[" U("q") ",{\"role\":\"tool\",\"content\":\"x\"}]", SW_TRAIN_ASSISTANT);
-    assert_non_null(strstr(got, "no role tool"));
+    got = labelled(m, "[" U("q") ",{\"role\":\"critic\",\"content\":\"x\"}]", SW_TRAIN_ASSISTANT);
+    assert_non_null(strstr(got, "no role critic"));
     free(got);
     sw_template_free(m);
     assert_null(sw_template_load(tokenizer, "no-such-template"));
@@ -227,14 +221,13 @@ static void refusals(void **state)
 static void prompt(void **state)
 {
     (void)state;
-    sw_template *m = load("llama3", false);
+    sw_template *m = load("llama2", false);
     cJSON *v = sw_json_parse("[" U(" q ") "]", strlen("[" U(" q ") "]"));
     sw_ids ids = {0};
     sw_buf text = {0};
     assert_int_equal(sw_template_encode_prompt(m, encoder, v, NULL, NULL, &ids), 0);
     assert_int_equal(sw_decode(tokenizer, ids.at, ids.n, false, &text), 0);
-    assert_string_equal(text.at, "<s><|start_header_id|>user<|end_header_id|>\n\nq<|eot_id|>"
-                                 "<|start_header_id|>assistant<|end_header_id|>\n\n");
+    assert_string_equal(text.at, "<s>[INST]  q  [/INST]");
     assert_int_equal(ids.at[0], sw_tokenizer_bos(tokenizer)); /* written by the template, and not twice */
     assert_int_not_equal(ids.at[1], ids.at[0]);
     cJSON_Delete(v);
@@ -243,11 +236,83 @@ static void prompt(void **state)
     sw_template_free(m);
 }
 
+/* Without a template of its own, a checkpoint gets the first of its family's that its vocabulary knows. */
+static void families(void **state)
+{
+    (void)state;
+    sw_template *m = sw_template_choose(tokenizer, &(sw_template_choice){.family = "llama"});
+    assert_non_null(m);
+    assert_string_equal(sw_template_name(m), "llama3");
+    sw_template_free(m);
+    m = sw_template_choose(tokenizer, &(sw_template_choice){.family = "qwen2", .source = "llama2", .agent = "hermes"});
+    assert_non_null(m);
+    assert_string_equal(sw_template_name(m), "llama2"); /* what is asked for comes first */
+    assert_string_equal(sw_template_agent(m)->name, "hermes");
+    sw_template_free(m);
+    assert_null(sw_template_choose(tokenizer, &(sw_template_choice){.family = "seed_oss"})); /* no <seed:eos> here */
+    assert_null(sw_template_choose(tokenizer, &(sw_template_choice){.source = "chatml", .agent = "nope"}));
+    assert_non_null(strstr(sw_error(), "react_en"));
+}
+
+/* A built-in format that was saved as a file is still what it was: how it writes calls, what ends an answer. */
+static void saved(void **state)
+{
+    (void)state;
+    sw_template *m = load("glm4", false), *again;
+    again = sw_template_from_text(tokenizer, "saved", sw_template_text(m), strlen(sw_template_text(m)));
+    assert_non_null(again);
+    assert_string_equal(sw_template_agent(again)->name, "glm4");
+    const char *const *stop = sw_template_stops(again);
+    assert_string_equal(stop[0], "<|user|>");
+    assert_string_equal(stop[1], "<|endoftext|>");
+    char *a = labelled(m, "[" U("q") "," A("one") "," U("r") "," A("two") "]", SW_TRAIN_ASSISTANT);
+    char *b = labelled(again, "[" U("q") "," A("one") "," U("r") "," A("two") "]", SW_TRAIN_ASSISTANT);
+    assert_string_equal(a, "[one<|user|>][two<|user|>]"); /* the next turn's mark is what ends this one */
+    assert_string_equal(a, b);
+    free(a);
+    free(b);
+    sw_template_free(m);
+    sw_template_free(again);
+}
+
+static void loss_scales(void **state)
+{
+    (void)state;
+    sw_template *m[2] = {load("chatml", false), load("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}", true)};
+    const char *text = "[" U("q") "," A("Thought: x\\nAction: f\\nObservation: 1") "," U("r") "," A("y") "]";
+    char base;
+    sw_loss_scale *scale = sw_loss_scale_load("react", &base);
+    assert_non_null(scale);
+    for (int k = 0; k < 2; k++) {
+        cJSON *v = sw_json_parse(text, strlen(text));
+        sw_ids ids = {0};
+        sw_weights w = {0};
+        sw_buf out = {0};
+        assert_int_equal(sw_template_encode(m[k], encoder, v, NULL, NULL, SW_TRAIN_ASSISTANT, scale, &ids, &w), 0);
+        for (size_t i = 0; i < ids.n; i++) {
+            if (w.at[i] != (i ? w.at[i - 1] : 0))
+                sw_buf_printf(&out, "|%g|", w.at[i]);
+            if (w.at[i] != 0)
+                assert_int_equal(sw_decode(tokenizer, &ids.at[i], 1, false, &out), 0);
+        }
+        assert_string_equal(out.at, k ? "|1|<|im_start|>assistant\nThought: x\n|2|Action: f\nObservation:|0||1|<|im_end|>|0|"
+                                        "|1|<|im_start|>assistant\ny<|im_end|>|0|"
+                                      : "|1|Thought: x\n|2|Action: f\nObservation:|0||1|<|im_end|>\n|0||1|y<|im_end|>\n");
+        cJSON_Delete(v);
+        free(ids.at);
+        free(w.at);
+        sw_buf_free(&out);
+        sw_template_free(m[k]);
+    }
+    sw_loss_scale_free(scale);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(end_tokens), cmocka_unit_test(labels), cmocka_unit_test(scaled), cmocka_unit_test(blocks),
         cmocka_unit_test(thinking), cmocka_unit_test(refusals), cmocka_unit_test(prompt),
+        cmocka_unit_test(families), cmocka_unit_test(saved), cmocka_unit_test(loss_scales),
     };
     return cmocka_run_group_tests(tests, make_tokenizer, free_tokenizer);
 }

@@ -86,7 +86,7 @@ static int encode_chat(const tokenize_job *job, sw_encoder *encoder, const sw_sa
     if (!job->template)
         return sw_fail("is a conversation, and %s has no chat template; name one (--template)", job->o->model);
     return sw_template_encode(job->template, encoder, messages, s->tools, s->extra, (sw_train_on)job->o->train_on,
-                              &e->ids, &e->weights);
+                              job->scale, &e->ids, &e->weights);
 }
 
 static bool has_label(const encoded *e, span q)

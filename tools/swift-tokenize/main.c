@@ -3,6 +3,7 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "store/hub.h"
+#include "text/template_format.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +31,10 @@ static const sw_opt options[] = {
     SW_STR('m', "model", &o.model, "M",
            "folder, GGUF file, tokenizer.json or hub id whose tokenizer and chat template to use"),
     SW_STR('t', "template", &o.template_source, "T",
-           "chat template: a file of Jinja, or the name of a built-in one; without it, the model's own"),
+           "chat template: a file of Jinja, or the name of a built-in one; without it, the model's own, else that of its family"),
+    SW_STR(0, "agent-template", &o.agent, "NAME",
+           "how a built-in template writes tools, calls and results; without it, the template's own way"),
+    SW_FLAG(0, "list-templates", &o.list_templates, "print the built-in templates, a line each: name, agent template, end of an answer"),
     SW_GROUP("Input"),
     SW_CHOICE('f', "format", &o.format, sw_format_names,
               "what the records are; auto looks at the fields of each record (see Data formats in the manual)"),
@@ -67,6 +71,8 @@ static const sw_opt options[] = {
         0, "train-on", &o.train_on, train_on_names,
         "which tokens of a conversation are labels: all but the first, the assistant's turns with their end-of-turn "
         "token, or the last such turn"),
+    SW_STR(0, "loss-scale", &o.loss_scale, "SPEC",
+           "weights of parts of an answer: default, last_round or all, then presets or JSON files, joined by + (see Loss scales)"),
     SW_FLAG(0, "end-token", &o.end_token, "end plain texts and completions with the tokenizer's end token"),
     SW_I64('L', "max-length", &o.max_length, 0, 2147483647.0, "N", "longest record in tokens; 0 is no limit"),
     SW_CHOICE(
@@ -128,7 +134,7 @@ const sw_program swift_tokenize = {
 
 static int check_usage(void)
 {
-    if (o.inspect)
+    if (o.inspect || o.list_templates)
         return 0;
     if (!o.model)
         return sw_usage("--model is needed: its tokenizer makes the tokens");
@@ -175,9 +181,44 @@ static int check_terminal(void)
     return 0;
 }
 
+/* The template, or none where the model has none and may not need one. */
+static int load_template(const sw_tokenizer *t, sw_template **m)
+{
+    bool plain = o.format == SW_FORMAT_TEXT || o.format == SW_FORMAT_COMPLETION, own = sw_tokenizer_chat_template(t);
+    bool needed = o.template_source || o.agent || (own && !plain);
+    *m = NULL;
+    if (plain && !needed)
+        return 0;
+    if (o.agent && own && !o.template_source)
+        return sw_usage("--agent-template needs a built-in --template: the model's own writes tools its own way");
+    char *family = sw_template_family_of(o.model);
+    *m = sw_template_choose(t, &(sw_template_choice){o.template_source, o.agent, family});
+    free(family);
+    if (!*m && needed)
+        return -1;
+    if (!*m)
+        sw_error_clear(); /* the first conversation will say that there is none */
+    else if (!own && !o.template_source)
+        sw_info("%s has no chat template; %s is taken, as its family's", o.model, sw_template_name(*m));
+    return 0;
+}
+
+/* --loss-scale may name what --train-on does, in other words. */
+static int load_scale(sw_loss_scale **scale)
+{
+    char base;
+    *scale = o.loss_scale ? sw_loss_scale_load(o.loss_scale, &base) : NULL;
+    if (!*scale)
+        return o.loss_scale ? -1 : 0;
+    int wanted = base == 'a' ? SW_TRAIN_ALL : base == 'l' ? SW_TRAIN_LAST : base ? SW_TRAIN_ASSISTANT : o.train_on;
+    if (sw_option_given("train-on") && wanted != o.train_on)
+        return sw_usage("--loss-scale %s and --train-on %s contradict each other", o.loss_scale, train_on_names[o.train_on]);
+    o.train_on = wanted;
+    return 0;
+}
+
 static int tokenize(const sw_tokenizer *t, int n, char **operands)
 {
-    bool plain = o.format == SW_FORMAT_TEXT || o.format == SW_FORMAT_COMPLETION;
     tokenize_job job = {.o = &o, .tokenizer = t, .end_token = -1};
     job.dataset = (sw_dataset_options){.format = (sw_format)o.format,
                                        .system = o.system,
@@ -187,16 +228,32 @@ static int tokenize(const sw_tokenizer *t, int n, char **operands)
                                        .task = (sw_task)o.task,
                                        .bare_texts = !o.template_source};
     sw_template *m = NULL;
-    if (o.template_source || (!plain && sw_tokenizer_chat_template(t))) {
-        m = sw_template_load(t, o.template_source);
-        if (!m)
-            return -1;
+    sw_loss_scale *scale = NULL;
+    int rc = load_template(t, &m);
+    rc = rc ? rc : load_scale(&scale);
+    if (!rc) {
         job.template = m;
-        job.end_token = sw_template_end_token(m);
-        job.takes_media = template_takes_media(m);
+        job.scale = scale;
+        job.end_token = m ? sw_template_end_token(m) : -1;
+        job.takes_media = m && template_takes_media(m);
+        rc = tokenize_run(&job, n, operands);
     }
-    int rc = tokenize_run(&job, n, operands);
     sw_template_free(m);
+    sw_loss_scale_free(scale);
+    return rc;
+}
+
+/* The suffix with its marks, as one word for people and cut(1). */
+static int list_templates(void)
+{
+    sw_buf b = {0};
+    for (const sw_chat_format *f = sw_chat_formats; f->name; f++) {
+        sw_buf_printf(&b, "%s\t%s\t", f->name, f->agent ? f->agent : "react_en");
+        sw_buf_json(&b, f->pieces->suffix, strlen(f->pieces->suffix));
+        sw_buf_putc(&b, '\n');
+    }
+    int rc = fwrite(b.at, 1, b.n, stdout) == b.n ? 0 : sw_fail_errno("standard output: write");
+    sw_buf_free(&b);
     return rc;
 }
 
@@ -205,6 +262,8 @@ static int body(int n, char **operands)
     int status = check_usage();
     if (status)
         return status;
+    if (o.list_templates)
+        return list_templates();
     sw_interrupt_install();
     if (check_terminal())
         return -1;

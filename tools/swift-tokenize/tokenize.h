@@ -17,11 +17,11 @@ enum { PACK_BINPACK, PACK_SEQUENTIAL, PACK_WRAPPED };
 enum { DEDUP_NONE, DEDUP_EXACT, DEDUP_NEAR };
 
 typedef struct tokenize_options {
-    const char *model, *template_source, *out, *val_out, *system, *stats;
+    const char *model, *template_source, *agent, *loss_scale, *out, *val_out, *system, *stats;
     int format, task, input_kind, text_unit, train_on, truncate, mix, packing_strategy, dedup, utf8_errors;
     int64_t max_length, packing_length, pack_window, skip_bad, limit, max_record, dedup_memory, shard_tokens;
     double val_split, dedup_threshold;
-    bool packing, end_token, inspect, resume;
+    bool packing, end_token, inspect, resume, list_templates;
     sw_strings fill, map, carry;
 } tokenize_options;
 
@@ -33,6 +33,7 @@ typedef struct tokenize_job {
     sw_dataset_options dataset;
     const sw_tokenizer *tokenizer;
     const sw_template *template; /* NULL: the model has none */
+    const sw_loss_scale *scale;  /* NULL: all answers weigh 1 */
     int32_t end_token;           /* of the template, or -1 */
     bool takes_media;            /* the template turns pictures, sound and film into placeholders */
 } tokenize_job;

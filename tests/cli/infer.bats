@@ -208,3 +208,21 @@ P
     [ "$status" = 1 ]
     [[ $output == *'No space left'* ]]
 }
+
+@test "a model that was taught to call a tool calls it" {
+    cat > t.jinja <<'J'
+{% for m in messages %}{{ m.role[0] }}:{{ m.content }}{% if m.role == 'assistant' %}{% generation %}{% for c in m.tool_calls %}<tool_call>{"name":"{{ c.function.name }}","arguments":{"x":{{ c.function.arguments.x }}}}</tool_call>{% endfor %}</s>{% endgeneration %}{% endif %}{% endfor %}{% if add_generation_prompt %}a:{% endif %}
+J
+    q='"tools":[{"type":"function","function":{"name":"f","parameters":{}}}],"messages":[{"role":"user","content":"go"}'
+    echo "{$q,{\"role\":\"tool_call\",\"content\":\"{\\\"name\\\":\\\"f\\\",\\\"arguments\\\":{\\\"x\\\":7}}\"}]}" |
+        swift-tokenize -q -m model --template t.jinja -o d.shard
+    swift-train -q -j 1 --model model --tuner full --lr 0.02 --warmup 0 --max-steps 40 --out out d.shard
+    run bash -c "echo '{$q]}' | swift-infer -q -j 1 -m out --dtype f32 -n 60"
+    [ "$status" = 0 ]
+    [[ $output == *'"tool_calls": [{"id": "call_0", "type": "function", "function": {"name": "f", "arguments": "{\"x\": 7}"}}], "finish_reason": "tool_calls"}' ]]
+    run bash -c "echo '{\"messages\":[{\"role\":\"user\",\"content\":\"go\"}]}' | swift-infer -q -j 1 -m out --dtype f32 -n 60"
+    [[ $output == *'<tool_call>'*'"finish_reason": "stop"}' ]] # nothing was offered to call
+    run bash -c "echo '{\"tools\": 5, \"messages\":[{\"role\":\"user\",\"content\":\"go\"}]}' | swift-infer -q -m out"
+    [ "$status" = 1 ]
+    [[ $output == *'line 1: "tools": a list of functions is needed'* ]]
+}

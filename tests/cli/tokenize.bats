@@ -318,3 +318,45 @@ fgh' ]
     [ "$status" = 1 ]
     [[ $output == *template* ]]
 }
+
+@test "built-in templates and agent templates are listed, and taken by name" {
+    swift-tokenize --list-templates > list
+    [ "$(wc -l < list)" -gt 290 ]
+    grep -q "^qwen2_5	hermes	\"<|im_end|>\\\\n\"$" list
+    [ -z "$(cut -f1 list | sort | uniq -d)" ]
+    echo '{"tools":[{"name":"f","description":"D","parameters":{}}],"messages":[{"role":"user","content":"hi"},{"role":"tool_call","content":"{\"name\":\"f\",\"arguments\":{\"x\":1}}"},{"role":"tool_response","content":"R"},{"role":"assistant","content":"done"}]}' > t.jsonl
+    swift-tokenize -q --model "$M" --template chatml --agent-template hermes --out t.shard t.jsonl
+    swift-tokenize -q --inspect --model "$M" t.shard > seen
+    python3 - > text <<'P'
+import json
+for l in open("seen"):
+    if l[:1] == " ":
+        print(json.loads(l[24:]), end="")
+P
+    grep -q '^{"name": "f", "arguments": {"x": 1}}$' text
+    grep -q '^<tool_response>$' text
+    run swift-tokenize -q --model "$M" --template chatml --agent-template nope --out t.shard t.jsonl
+    [ "$status" = 1 ]
+    [[ $output == *"agent format 'nope' is not known; there are react_en"* ]]
+    run swift-tokenize -q --model "$M" --template nope --out t.shard t.jsonl
+    [ "$status" = 1 ]
+    [[ $output == *"neither a file nor a built-in one"*"--list-templates"* ]]
+}
+
+@test "loss scales weigh the parts of an answer" {
+    echo '{"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"Action: f"},{"role":"user","content":"r"},{"role":"assistant","content":"plain"}]}' > t.jsonl
+    weights() { swift-tokenize -q --inspect --model "$M" t.shard | awk '/^ / {w[$3]++} END {for (k in w) if (k != 0) printf "%s:%d ", k, w[k]}' | tr ' ' '\n' | sort | tr '\n' ' '; }
+    swift-tokenize -q --model "$M" --template chatml --loss-scale react --out t.shard t.jsonl
+    [[ $(weights) == *"1:"*" 2:"* ]]
+    swift-tokenize -q --model "$M" --template chatml --loss-scale last_round+react --out t.shard t.jsonl
+    [[ $(weights) != *"2:"* ]]
+    echo '{"plain": [3, 1]}' > mine.json
+    swift-tokenize -q --model "$M" --template chatml --loss-scale default+mine.json --out t.shard t.jsonl
+    [[ $(weights) == *"3:"* ]]
+    run swift-tokenize --model "$M" --template chatml --loss-scale all --train-on last --out t.shard t.jsonl
+    [ "$status" = 2 ]
+    [[ $output == *"contradict"* ]]
+    run swift-tokenize --model "$M" --template chatml --loss-scale nope --out t.shard t.jsonl
+    [ "$status" = 1 ]
+    [[ $output == *"ignore_empty_think"* ]]
+}

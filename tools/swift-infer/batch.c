@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "data/jsonl.h"
+#include "data/messages.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -47,13 +48,20 @@ static int read_sampling(const cJSON *o, sw_sampling *s, int64_t *max_tokens, in
     return 0;
 }
 
-static int read_stop(const cJSON *o, const sw_strings *options, infer_job *j)
+/* Stop strings: the command's, the record's, in conversations the template's, and what would be a tool's result. */
+static int read_stop(const infer_session *s, const cJSON *o, infer_job *j)
 {
+    const sw_strings *options = &s->settings->stop;
     const cJSON *stop = sw_json_get(o, "stop");
-    size_t n = options->n + (cJSON_IsArray(stop) ? (size_t)cJSON_GetArraySize(stop) : stop != NULL);
-    j->stop = SW_NEW_ARRAY(char *, n);
+    const sw_agent *agent = s->tmpl && sw_json_get(o, "tools") ? sw_template_agent(s->tmpl) : NULL;
+    size_t n = options->n + (cJSON_IsArray(stop) ? (size_t)cJSON_GetArraySize(stop) : stop != NULL), chat = sw_json_get(o, "messages") ? s->stop_texts.n : 0;
+    j->stop = SW_NEW_ARRAY(char *, n + chat + 1);
     for (size_t i = 0; i < options->n; i++)
         j->stop[j->n_stop++] = sw_strdup(options->at[i]);
+    for (size_t i = 0; i < chat; i++)
+        j->stop[j->n_stop++] = sw_strdup(s->stop_texts.at[i]);
+    if (agent && agent->stop)
+        j->stop[j->n_stop++] = sw_strdup(agent->stop);
     for (const cJSON *v = cJSON_IsArray(stop) ? stop->child : stop; v; v = cJSON_IsArray(stop) ? v->next : NULL) {
         if (!cJSON_IsString(v))
             return sw_fail("\"stop\": a string or a list of strings is needed");
@@ -62,10 +70,14 @@ static int read_stop(const cJSON *o, const sw_strings *options, infer_job *j)
     return 0;
 }
 
-/* The conversation with --system in front, when it brings none. */
+/* The conversation with --system in front, when it brings none; calls of tools as every template reads them. */
 static cJSON *with_system(const cJSON *messages, const char *system)
 {
     cJSON *all = cJSON_Duplicate(messages, true);
+    if (sw_messages_normalise(all, "messages")) {
+        cJSON_Delete(all);
+        return NULL;
+    }
     const cJSON *role = all->child ? sw_json_get(all->child, "role") : NULL;
     if (system && !(cJSON_IsString(role) && !strcmp(role->valuestring, "system"))) {
         cJSON *m = cJSON_CreateObject();
@@ -74,6 +86,28 @@ static cJSON *with_system(const cJSON *messages, const char *system)
         cJSON_InsertItemInArray(all, 0, m);
     }
     return all;
+}
+
+/* "tools": a list of functions, or its text. NULL where there are none; the caller deletes it. */
+static int read_tools(const cJSON *o, cJSON **tools)
+{
+    const cJSON *given = sw_json_get(o, "tools");
+    *tools = NULL;
+    if (cJSON_IsString(given) && *given->valuestring && !(*tools = sw_json_parse(given->valuestring, strlen(given->valuestring))))
+        return sw_fail_in("\"tools\"");
+    if (given && !cJSON_IsString(given))
+        *tools = cJSON_Duplicate(given, true);
+    if (*tools && !cJSON_IsArray(*tools)) {
+        sw_fail("\"tools\": a list of functions is needed, not %s", sw_json_kind(*tools));
+        cJSON_Delete(*tools);
+        *tools = NULL;
+        return -1;
+    }
+    if (*tools && !(*tools)->child) {
+        cJSON_Delete(*tools);
+        *tools = NULL;
+    }
+    return 0;
 }
 
 static int read_prompt(infer_session *s, const cJSON *o, sw_ids *ids, sw_buf *text)
@@ -85,8 +119,10 @@ static int read_prompt(infer_session *s, const cJSON *o, sw_ids *ids, sw_buf *te
         if (!s->tmpl)
             return sw_fail("\"messages\": there is no chat template: %s", s->template_error);
         cJSON *all = with_system(messages, s->settings->system);
-        int rc = sw_template_encode_prompt(s->tmpl, s->encoder, all, sw_json_get(o, "tools"), NULL, ids);
+        cJSON *tools = NULL;
+        int rc = !all || read_tools(o, &tools) ? -1 : sw_template_encode_prompt(s->tmpl, s->encoder, all, tools, NULL, ids);
         cJSON_Delete(all);
+        cJSON_Delete(tools);
         return rc;
     }
     if (!cJSON_IsString(prompt))
@@ -118,7 +154,7 @@ static int prepare(infer_session *s, record *r)
     for (int64_t k = 0; k < n; k++) {
         infer_job *j = &r->jobs[r->n_jobs++];
         sw_buf text = {0};
-        int rc = read_prompt(s, r->in, &j->prompt, &text) || read_stop(r->in, &o->stop, j);
+        int rc = read_prompt(s, r->in, &j->prompt, &text) || read_stop(s, r->in, j);
         sw_buf_free(&text);
         if (rc)
             return -1;
@@ -179,6 +215,29 @@ static void add_logprobs(cJSON *o, const infer_session *s, const int32_t *ids, c
     }
 }
 
+/* Calls of tools in an answer, where tools were given: "tool_calls" of o. Marks that are special tokens count, so that the
+ * ids are read and not the text. Returns the number of calls, or -1. */
+static int add_tool_calls(const infer_session *s, const record *r, const infer_job *j, cJSON *o)
+{
+    const sw_agent *agent = s->tmpl ? sw_template_agent(s->tmpl) : NULL;
+    cJSON *tools;
+    sw_buf text = {0};
+    if (!sw_json_get(r->in, "messages") || !sw_json_get(r->in, "tools"))
+        return 0;
+    if (read_tools(r->in, &tools) || sw_decode(s->tokenizer, j->sequence.out.at, j->sequence.out.n, false, &text)) {
+        cJSON_Delete(tools);
+        return -1;
+    }
+    cJSON *calls = sw_agent_parse(agent ? agent : sw_agent_find("react_en"), text.n ? text.at : "", text.n, tools, NULL);
+    int n = cJSON_GetArraySize(calls);
+    if (n)
+        cJSON_AddItemToObject(o, "tool_calls", sw_agent_tool_calls(calls));
+    cJSON_Delete(calls);
+    cJSON_Delete(tools);
+    sw_buf_free(&text);
+    return n;
+}
+
 static int write_answers(infer_session *s, record *r)
 {
     for (size_t k = 0; k < r->n_jobs; k++) {
@@ -192,7 +251,13 @@ static int write_answers(infer_session *s, record *r)
         add_text(o, "text", j->text.at, j->text.n);
         cJSON_AddNumberToObject(o, "prompt_tokens", (double)q->n_prompt);
         cJSON_AddNumberToObject(o, "completion_tokens", (double)q->out.n);
-        cJSON_AddStringToObject(o, "finish_reason", infer_finish_name(q));
+        int calls = add_tool_calls(s, r, j, o);
+        if (calls < 0) {
+            cJSON_Delete(o);
+            return -1;
+        }
+        bool called = calls && q->finish != SW_FINISH_LENGTH && q->finish != SW_FINISH_NONE;
+        cJSON_AddStringToObject(o, "finish_reason", called ? "tool_calls" : infer_finish_name(q));
         if (s->settings->logprobs)
             add_logprobs(o, s, q->out.at, q->logprobs.at, q->logprobs.n);
         if (s->settings->timing) {

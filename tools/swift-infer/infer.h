@@ -9,7 +9,7 @@
 #include "text/template.h"
 
 typedef struct infer_settings {
-    const char *model, *template_source, *system;
+    const char *model, *template_source, *agent, *system;
     sw_strings adapters, stop;
     sw_sampling sampling;
     int64_t max_tokens, batch, samples, context;
@@ -31,6 +31,7 @@ typedef struct infer_session {
     sw_generator generator;
     bool ready;
     struct { int32_t *at; size_t n, cap; } stop; /* token ids that end an answer */
+    struct { const char **at; size_t n, cap; } stop_texts; /* of the template, where they are no tokens */
 } infer_session;
 
 int infer_open(infer_session *s, const infer_settings *settings) SW_MUST_CHECK;

@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "store/gguf.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,30 @@ static char *adapter_template(const infer_settings *o)
     return NULL;
 }
 
+static char *model_family(const infer_session *s)
+{
+    if (!s->model->checkpoint->gguf)
+        return sw_template_family_of(s->model->checkpoint->path);
+    sw_span name = sw_gguf_str(s->model->checkpoint->gguf, "general.architecture");
+    return name.n ? sw_strndup(name.at, name.n) : NULL;
+}
+
+/* What the template says ends an answer: tokens, or else texts. */
+static void add_template_stops(infer_session *s)
+{
+    const sw_agent *agent = sw_template_agent(s->tmpl);
+    add_stop(s, sw_template_end_token(s->tmpl));
+    for (const char *const *t = sw_template_stops(s->tmpl); *t; t++) {
+        int32_t id = sw_token_id(s->tokenizer, *t, strlen(*t));
+        if (id >= 0)
+            add_stop(s, id);
+        else
+            SW_PUSH(s->stop_texts, *t);
+    }
+    if (agent && agent->stop)
+        add_stop(s, sw_token_id(s->tokenizer, agent->stop, strlen(agent->stop)));
+}
+
 static int load_text(infer_session *s)
 {
     const infer_settings *o = s->settings;
@@ -39,11 +64,12 @@ static int load_text(infer_session *s)
         return sw_fail("%s: the tokenizer has ids up to %lld, the model's vocabulary ends at %lld", o->model,
                        (long long)sw_tokenizer_size(s->tokenizer) - 1, (long long)s->model->spec.vocab - 1);
     s->encoder = sw_encoder_new(s->tokenizer);
-    char *saved = o->template_source ? NULL : adapter_template(o);
-    s->tmpl = sw_template_load(s->tokenizer, o->template_source ? o->template_source : saved);
+    char *saved = o->template_source ? NULL : adapter_template(o), *family = model_family(s);
+    s->tmpl = sw_template_choose(s->tokenizer, &(sw_template_choice){o->template_source ? o->template_source : saved, o->agent, family});
     free(saved);
+    free(family);
     if (!s->tmpl) {
-        if (o->template_source)
+        if (o->template_source || o->agent)
             return -1;
         s->template_error = sw_strdup(sw_error()); /* matters only when messages are to be rendered */
     }
@@ -51,7 +77,7 @@ static int load_text(infer_session *s)
         add_stop(s, s->model->spec.eos[i]);
     add_stop(s, sw_tokenizer_eos(s->tokenizer));
     if (s->tmpl)
-        add_stop(s, sw_template_end_token(s->tmpl));
+        add_template_stops(s);
     return 0;
 }
 
@@ -115,6 +141,7 @@ void infer_close(infer_session *s)
         sw_tuned_free(s->tuned.at[i]);
     free(s->tuned.at);
     free(s->stop.at);
+    free(s->stop_texts.at);
     if (s->device)
         s->device->close(s->device);
 }

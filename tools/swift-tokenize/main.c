@@ -189,9 +189,10 @@ static int load_template(const sw_tokenizer *t, sw_template **m)
     *m = NULL;
     if (plain && !needed)
         return 0;
-    if (o.agent && own && !o.template_source)
-        return sw_usage("--agent-template needs a built-in --template: the model's own writes tools its own way");
-    char *family = sw_template_family_of(o.model);
+    if (o.agent && (o.template_source ? !sw_chat_format_find(o.template_source) : own))
+        return sw_usage("--agent-template needs a built-in --template: other templates write tools their own way");
+    char *path = sw_tokenizer_path(o.model), *family = path ? sw_template_family_of(path) : NULL;
+    free(path);
     *m = sw_template_choose(t, &(sw_template_choice){o.template_source, o.agent, family});
     free(family);
     if (!*m && needed)

@@ -1,6 +1,6 @@
 /* The table of agent formats, and the reading of calls that all of them share: a call lies between marks, and so do its
- * name, keys and values. What a model wrote is anything: nothing here recurses deeper than AGENT_DEPTH, and each byte is
- * looked at a few times only. */
+ * name, keys and values. What a model wrote is anything: nothing here recurses deeper than AGENT_DEPTH, and each byte
+ * is looked at a few times only. */
 #include "text/agent.h"
 
 #include "base/json.h"
@@ -11,12 +11,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define REACT .call = "Action:", .name_end = "Action Input:", .stop = "Observation:", .style = SW_CALLS_OBJECT, .gap = "\n"
+#define REACT                                                                                                          \
+    .call = "Action:", .name_end = "Action Input:", .stop = "Observation:", .style = SW_CALLS_OBJECT, .gap = "\n"
 #define QWEN .call = "✿FUNCTION✿:", .name_end = "✿ARGS✿:", .stop = "✿RESULT✿:", .style = SW_CALLS_OBJECT, .gap = "\n"
 #define TAGGED_JSON .call = "<tool_call>", .call_end = "</tool_call>", .style = SW_CALLS_JSON
-#define GLM .call = "<tool_call>", .name_end = "<arg_key>", .call_end = "</tool_call>", .key = "<arg_key>", .key_end = "</arg_key>", \
-            .value_end = "</arg_value>", .ends_answer = "<|observation|>", .stop = "<|observation|>"
-#define CODER .call = "<function=", .name_end = ">", .call_end = "</function>", .key = "<parameter=", .key_end = ">", .value_end = "</parameter>"
+#define GLM                                                                                                            \
+    .call = "<tool_call>", .name_end = "<arg_key>", .call_end = "</tool_call>", .key = "<arg_key>",                    \
+    .key_end = "</arg_key>", .value_end = "</arg_value>", .ends_answer = "<|observation|>", .stop = "<|observation|>"
+#define CODER                                                                                                          \
+    .call = "<function=", .name_end = ">", .call_end = "</function>", .key = "<parameter=", .key_end = ">",            \
+    .value_end = "</parameter>"
 #define LLAMA .style = SW_CALLS_JSON, .call = "{", .in_user = true
 
 const sw_agent sw_agents[] = {
@@ -34,38 +38,98 @@ const sw_agent sw_agents[] = {
     {.name = "qwen3_coder", CODER, .lead = SW_AGENT_SEP, .gap = "\n"},
     {.name = "qwen3_5", CODER, .lead = SW_AGENT_SEP, .gap = "\n\n"},
     {.name = "seed_oss", CODER, .lead = "<seed:eos>"},
-    {.name = "hy_v3_preview", .call = "<tool_call>", .name_end = "<tool_sep>", .call_end = "</tool_call>", .key = "<arg_key>",
-     .key_end = "</arg_key>", .value_end = "</arg_value>", .lead = "<｜hy_eos｜>"},
-    {.name = "hy_v3", .call = "<tool_call:opensource>", .name_end = "<tool_sep:opensource>", .call_end = "</tool_call:opensource>",
-     .key = "<arg_key:opensource>", .key_end = "</arg_key:opensource>", .value_end = "</arg_value:opensource>",
+    {.name = "hy_v3_preview",
+     .call = "<tool_call>",
+     .name_end = "<tool_sep>",
+     .call_end = "</tool_call>",
+     .key = "<arg_key>",
+     .key_end = "</arg_key>",
+     .value_end = "</arg_value>",
+     .lead = "<｜hy_eos｜>"},
+    {.name = "hy_v3",
+     .call = "<tool_call:opensource>",
+     .name_end = "<tool_sep:opensource>",
+     .call_end = "</tool_call:opensource>",
+     .key = "<arg_key:opensource>",
+     .key_end = "</arg_key:opensource>",
+     .value_end = "</arg_value:opensource>",
      .lead = "<｜hy_eos:opensource｜>"},
-    {.name = "chatglm4", .style = SW_CALLS_OBJECT, .call = "", .name_end = "\n", .call_end = "<|assistant|>",
-     .ends_answer = "<|observation|>", .stop = "<|observation|>"},
-    {.name = "glm4", .style = SW_CALLS_OBJECT, .call = "", .name_end = "\n", .call_end = "<|assistant|>",
-     .ends_answer = "<|observation|>", .stop = "<|observation|>"},
+    {.name = "chatglm4",
+     .style = SW_CALLS_OBJECT,
+     .call = "",
+     .name_end = "\n",
+     .call_end = "<|assistant|>",
+     .ends_answer = "<|observation|>",
+     .stop = "<|observation|>"},
+    {.name = "glm4",
+     .style = SW_CALLS_OBJECT,
+     .call = "",
+     .name_end = "\n",
+     .call_end = "<|assistant|>",
+     .ends_answer = "<|observation|>",
+     .stop = "<|observation|>"},
     {.name = "glm4_5", GLM},
     {.name = "glm4_7", GLM},
     {.name = "glm5_1", GLM},
     {.name = "llama3", LLAMA, .lead = "<|eot_id|>"},
     {.name = "llama4", LLAMA, .lead = "<|eot|>"},
-    {.name = "deepseek_v3_1", .style = SW_CALLS_OBJECT, .call = "<｜tool▁call▁begin｜>", .name_end = "<｜tool▁sep｜>",
-     .call_end = "<｜tool▁call▁end｜>", .lead = "<｜end▁of▁sentence｜>"},
-    {.name = "deepseek_v4", .call = "<｜DSML｜invoke name=\"", .name_end = "\">", .call_end = "</｜DSML｜invoke>",
-     .key = "<｜DSML｜parameter name=\"", .key_end = "\"", .value_end = "</｜DSML｜parameter>", .lead = "<｜end▁of▁sentence｜>"},
-    {.name = "minimax_m2", .call = "<invoke name=\"", .name_end = "\">", .call_end = "</invoke>", .key = "<parameter name=\"",
-     .key_end = "\">", .value_end = "</parameter>", .lead = "[e~[\n"},
-    {.name = "minimax_m3", .style = SW_CALLS_MINIMAX, .call = "]<]minimax[>[<invoke name=\"", .name_end = "\">",
-     .call_end = "]<]minimax[>[</invoke>", .lead = "[e~[\n"},
-    {.name = "gemma4", .style = SW_CALLS_GEMMA, .call = "<|tool_call>call:", .name_end = "{", .call_end = "<tool_call|>",
+    {.name = "deepseek_v3_1",
+     .style = SW_CALLS_OBJECT,
+     .call = "<｜tool▁call▁begin｜>",
+     .name_end = "<｜tool▁sep｜>",
+     .call_end = "<｜tool▁call▁end｜>",
+     .lead = "<｜end▁of▁sentence｜>"},
+    {.name = "deepseek_v4",
+     .call = "<｜DSML｜invoke name=\"",
+     .name_end = "\">",
+     .call_end = "</｜DSML｜invoke>",
+     .key = "<｜DSML｜parameter name=\"",
+     .key_end = "\"",
+     .value_end = "</｜DSML｜parameter>",
+     .lead = "<｜end▁of▁sentence｜>"},
+    {.name = "minimax_m2",
+     .call = "<invoke name=\"",
+     .name_end = "\">",
+     .call_end = "</invoke>",
+     .key = "<parameter name=\"",
+     .key_end = "\">",
+     .value_end = "</parameter>",
+     .lead = "[e~[\n"},
+    {.name = "minimax_m3",
+     .style = SW_CALLS_MINIMAX,
+     .call = "]<]minimax[>[<invoke name=\"",
+     .name_end = "\">",
+     .call_end = "]<]minimax[>[</invoke>",
+     .lead = "[e~[\n"},
+    {.name = "gemma4",
+     .style = SW_CALLS_GEMMA,
+     .call = "<|tool_call>call:",
+     .name_end = "{",
+     .call_end = "<tool_call|>",
      .stop = "<|tool_response>"},
     {.name = "mistral", .style = SW_CALLS_JSON, .call = "[TOOL_CALLS]", .ends_answer = "]</s>", .lead = SW_AGENT_SEP},
-    {.name = "kimi_k25", .style = SW_CALLS_OBJECT, .call = "<|tool_call_begin|>", .name_end = "<|tool_call_argument_begin|>",
-     .call_end = "<|tool_call_end|>", .lead = "<|im_end|>"},
-    {.name = "kimi_k3", .call = "<|open|>call tool=\"", .name_end = "\"", .call_end = "<|close|>call<|sep|>",
-     .key = "<|open|>argument key=\"", .key_end = "\"", .value_end = "<|close|>argument<|sep|>",
+    {.name = "kimi_k25",
+     .style = SW_CALLS_OBJECT,
+     .call = "<|tool_call_begin|>",
+     .name_end = "<|tool_call_argument_begin|>",
+     .call_end = "<|tool_call_end|>",
+     .lead = "<|im_end|>"},
+    {.name = "kimi_k3",
+     .call = "<|open|>call tool=\"",
+     .name_end = "\"",
+     .call_end = "<|close|>call<|sep|>",
+     .key = "<|open|>argument key=\"",
+     .key_end = "\"",
+     .value_end = "<|close|>argument<|sep|>",
      .lead = "<|close|>message<|sep|><|end_of_msg|>"},
-    {.name = "minicpm5", .call = "<function name=\"", .name_end = "\">", .call_end = "</function>", .key = "<param name=\"", .key_end = "\">",
-     .value_end = "</param>", .lead = SW_AGENT_SEP},
+    {.name = "minicpm5",
+     .call = "<function name=\"",
+     .name_end = "\">",
+     .call_end = "</function>",
+     .key = "<param name=\"",
+     .key_end = "\">",
+     .value_end = "</param>",
+     .lead = SW_AGENT_SEP},
     {.name = NULL}};
 
 const sw_agent *sw_agent_find(const char *name)
@@ -87,13 +151,27 @@ const char *sw_agent_list(void)
 
 const sw_agent *sw_agent_guess(const char *jinja)
 {
-    static const char *const told[][2] = { /* the first mark that is there tells; rarer ones first */
-        {"minimax[>[", "minimax_m3"}, {"<minimax:tool_call>", "minimax_m2"}, {"<seed:tool_call>", "seed_oss"},
-        {"<｜DSML｜", "deepseek_v4"}, {"<｜tool▁call▁begin｜>", "deepseek_v3_1"}, {"<|tool_call>call:", "gemma4"},
-        {"<|tool_call_argument_begin|>", "kimi_k25"}, {"<|open|>call", "kimi_k3"}, {"<tool_sep:opensource>", "hy_v3"},
-        {"<tool_sep>", "hy_v3_preview"}, {"<arg_key>", "glm4_7"}, {"<function=", "qwen3_coder"}, {"<param name=", "minicpm5"},
-        {"[TOOL_CALLS]", "mistral"}, {"✿FUNCTION✿", "qwen_en"}, {"<tool_call>", "hermes"}, {"<|observation|>", "glm4"},
-        {"<|python_tag|>", "llama3"}, {"Action Input:", "react_en"},
+    static const char *const told[][2] = {
+        /* the first mark that is there tells; rarer ones first */
+        {"minimax[>[", "minimax_m3"},
+        {"<minimax:tool_call>", "minimax_m2"},
+        {"<seed:tool_call>", "seed_oss"},
+        {"<｜DSML｜", "deepseek_v4"},
+        {"<｜tool▁call▁begin｜>", "deepseek_v3_1"},
+        {"<|tool_call>call:", "gemma4"},
+        {"<|tool_call_argument_begin|>", "kimi_k25"},
+        {"<|open|>call", "kimi_k3"},
+        {"<tool_sep:opensource>", "hy_v3"},
+        {"<tool_sep>", "hy_v3_preview"},
+        {"<arg_key>", "glm4_7"},
+        {"<function=", "qwen3_coder"},
+        {"<param name=", "minicpm5"},
+        {"[TOOL_CALLS]", "mistral"},
+        {"✿FUNCTION✿", "qwen_en"},
+        {"<tool_call>", "hermes"},
+        {"<|observation|>", "glm4"},
+        {"<|python_tag|>", "llama3"},
+        {"Action Input:", "react_en"},
     };
     for (size_t i = 0; i < SW_COUNT(told); i++)
         if (strstr(jinja, told[i][0]))
@@ -124,7 +202,8 @@ static const cJSON *schema_type(const cJSON *tools, sw_span name, const char *ke
     for (const cJSON *t = cJSON_IsArray(tools) ? tools->child : NULL; t; t = t->next) {
         const cJSON *f = sw_json_get(t, "function"), *own = sw_json_get(f ? f : t, "name");
         if (cJSON_IsString(own) && strlen(own->valuestring) == name.n && !memcmp(own->valuestring, name.at, name.n))
-            return sw_json_get(sw_json_get(sw_json_get(sw_json_get(f ? f : t, "parameters"), "properties"), key), "type");
+            return sw_json_get(sw_json_get(sw_json_get(sw_json_get(f ? f : t, "parameters"), "properties"), key),
+                               "type");
     }
     return NULL;
 }
@@ -199,7 +278,8 @@ static cJSON *read_pairs(const sw_agent *a, sw_span name, const char *at, const 
             break;
         int told;
         sw_span k = trim(key, key_end);
-        const char *value = skip_to_value(a, key_end + strlen(a->key_end), end, &told), *value_end = find(value, end, a->value_end);
+        const char *value = skip_to_value(a, key_end + strlen(a->key_end), end, &told),
+                   *value_end = find(value, end, a->value_end);
         sw_span v = {value, (size_t)((value_end ? value_end : end) - value)};
         bool cdata = v.n >= 12 && !memcmp(v.at, "<![CDATA[", 9) && !memcmp(v.at + v.n - 3, "]]>", 3);
         if (cdata)
@@ -235,7 +315,10 @@ static void take_json(cJSON *calls, cJSON *v, int depth)
         cJSON_Delete(own);
         own = NULL;
     }
-    add_call(calls, (sw_span){name->valuestring, strlen(name->valuestring)}, own ? own : given ? cJSON_Duplicate(given, 1) : NULL);
+    add_call(calls, (sw_span){name->valuestring, strlen(name->valuestring)},
+             own     ? own
+             : given ? cJSON_Duplicate(given, 1)
+                     : NULL);
 }
 
 /* Objects one after another, with commas, brackets and line breaks between. Returns where they end. */
@@ -322,7 +405,8 @@ static const char *first_of(const char *const *marks, size_t n, const char *at, 
 
 /* The call that begins at or after at: it is added to calls. Returns where reading goes on, or NULL at the end; *begin:
  * where the call began, NULL where what looked like one was none. */
-static const char *read_call(const sw_agent *a, const char *at, const char *end, const cJSON *tools, cJSON *calls, const char **begin)
+static const char *read_call(const sw_agent *a, const char *at, const char *end, const cJSON *tools, cJSON *calls,
+                             const char **begin)
 {
     *begin = NULL;
     if (!*a->call)
@@ -348,7 +432,9 @@ static const char *read_call(const sw_agent *a, const char *at, const char *end,
     if (!name_end)
         return name;
     sw_span s = clean_name(trim(name, name_end));
-    const char *body = a->style == SW_CALLS_GEMMA || (a->key && !strcmp(a->name_end, a->key)) ? name_end : SW_MIN(name_end + strlen(a->name_end), limit);
+    const char *body = a->style == SW_CALLS_GEMMA || (a->key && !strcmp(a->name_end, a->key))
+                           ? name_end
+                           : SW_MIN(name_end + strlen(a->name_end), limit);
     if (!s.n || s.n > 256)
         return name;
     char *spelt = unescape(s); /* attributes hide quotes */
@@ -365,11 +451,13 @@ static const char *read_call(const sw_agent *a, const char *at, const char *end,
     return a->call_end && limit < end ? limit + strlen(a->call_end) : limit;
 }
 
-static void read_all(const sw_agent *a, const char *text, const char *end, const cJSON *tools, cJSON *calls, sw_buf *rest)
+static void read_all(const sw_agent *a, const char *text, const char *end, const cJSON *tools, cJSON *calls,
+                     sw_buf *rest)
 {
     const char *at = text, *kept = text;
     int tries = 0; /* a text full of calls, or of what looks like the beginning of one, is read that far only */
-    for (const char *begin, *next; at < end && tries++ < 1000 && (next = read_call(a, at, end, tools, calls, &begin)); at = next) {
+    for (const char *begin, *next; at < end && tries++ < 1000 && (next = read_call(a, at, end, tools, calls, &begin));
+         at = next) {
         if (begin) {
             sw_buf_add(rest, kept, (size_t)(begin - kept));
             kept = next;
@@ -381,18 +469,41 @@ static void read_all(const sw_agent *a, const char *text, const char *end, const
 /* What only frames the calls, and is left over once they are taken out. */
 static void drop_frames(sw_buf *b)
 {
-    static const char *const frames[] = { /* longer ones first */
-        "]<]minimax[>[<tool_call>", "]<]minimax[>[</tool_call>", "<tool_calls>", "</tool_calls>", "<tool_calls:opensource>",
-        "</tool_calls:opensource>", "<tool_call>", "</tool_call>", "<minimax:tool_call>", "</minimax:tool_call>", "<seed:tool_call>",
-        "</seed:tool_call>", "<｜DSML｜tool_calls>", "</｜DSML｜tool_calls>", "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>",
-        "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>", "<|open|>tools<|sep|>", "<|close|>tools<|sep|>", "<|observation|>",
-        "<|assistant|>", "Observation:", "✿RESULT✿:", "]</s>", "[TOOL_CALLS]",
+    static const char *const frames[] = {
+        /* longer ones first */
+        "]<]minimax[>[<tool_call>",
+        "]<]minimax[>[</tool_call>",
+        "<tool_calls>",
+        "</tool_calls>",
+        "<tool_calls:opensource>",
+        "</tool_calls:opensource>",
+        "<tool_call>",
+        "</tool_call>",
+        "<minimax:tool_call>",
+        "</minimax:tool_call>",
+        "<seed:tool_call>",
+        "</seed:tool_call>",
+        "<｜DSML｜tool_calls>",
+        "</｜DSML｜tool_calls>",
+        "<｜tool▁calls▁begin｜>",
+        "<｜tool▁calls▁end｜>",
+        "<|tool_calls_section_begin|>",
+        "<|tool_calls_section_end|>",
+        "<|open|>tools<|sep|>",
+        "<|close|>tools<|sep|>",
+        "<|observation|>",
+        "<|assistant|>",
+        "Observation:",
+        "✿RESULT✿:",
+        "]</s>",
+        "[TOOL_CALLS]",
     };
     size_t kept = 0;
     for (size_t at = 0, n; at < b->n; at += n) {
         n = 0;
         for (size_t i = 0; i < SW_COUNT(frames) && !n; i++)
-            if (*frames[i] == b->at[at] && b->n - at >= strlen(frames[i]) && !memcmp(b->at + at, frames[i], strlen(frames[i])))
+            if (*frames[i] == b->at[at] && b->n - at >= strlen(frames[i]) &&
+                !memcmp(b->at + at, frames[i], strlen(frames[i])))
                 n = strlen(frames[i]);
         if (!n) {
             b->at[kept++] = b->at[at];

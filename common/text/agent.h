@@ -36,19 +36,20 @@ typedef struct sw_agent {
     const char *call, *name_end, *call_end, *key, *key_end, *value_end;
 } sw_agent;
 
-extern const sw_agent sw_agents[]; /* ends with a NULL name */
+extern const sw_agent sw_agents[];               /* ends with a NULL name */
 const sw_agent *sw_agent_find(const char *name); /* NULL: there is none */
 const char *sw_agent_list(void);                 /* the names, for messages */
 /* The format that a chat template's Jinja writes calls in, by the marks in it; NULL where it has none of them. */
 const sw_agent *sw_agent_guess(const char *jinja);
 
 /* The calls in a model's answer, in its own format or else as ReAct, which models fall back to: an array of
- * {"name": text, "arguments": object}, that the caller deletes; empty where there are none. tools (may be NULL) tell which
- * values are texts; without them a value that reads as JSON is that. Arguments that cannot be read are kept as a text.
- * rest (may be NULL): the answer without its calls, trimmed, is appended. */
+ * {"name": text, "arguments": object}, that the caller deletes; empty where there are none. tools (may be NULL) tell
+ * which values are texts; without them a value that reads as JSON is that. Arguments that cannot be read are kept as a
+ * text. rest (may be NULL): the answer without its calls, trimmed, is appended. */
 cJSON *sw_agent_parse(const sw_agent *a, const char *text, size_t n, const cJSON *tools, sw_buf *rest);
 
-/* The same as OpenAI's tool_calls: [{"id": "call_0", "type": "function", "function": {"name", "arguments": JSON text}}]. */
+/* The same as OpenAI's tool_calls: [{"id": "call_0", "type": "function", "function": {"name", "arguments": JSON
+ * text}}]. */
 cJSON *sw_agent_tool_calls(const cJSON *calls);
 
 #endif

@@ -38,7 +38,10 @@ static bool take_hex(reader *r, int digits, uint32_t *cp)
         return false;
     for (int i = 0; i < digits; i++, r->at++) {
         char c = *r->at;
-        int v = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+        int v = c >= '0' && c <= '9'   ? c - '0'
+                : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                       : -1;
         if (v < 0)
             return false;
         *cp = *cp * 16 + (uint32_t)v;
@@ -163,7 +166,8 @@ static bool read_items(reader *r, char close, bool pairs, int depth)
 
 static bool read_value(reader *r, int depth)
 {
-    static const char *const words[][2] = {{"true", "true"}, {"True", "true"}, {"false", "false"}, {"False", "false"}, {"null", "null"}, {"None", "null"}};
+    static const char *const words[][2] = {{"true", "true"},   {"True", "true"}, {"false", "false"},
+                                           {"False", "false"}, {"null", "null"}, {"None", "null"}};
     skip_space(r);
     if (r->at == r->end || depth > AGENT_DEPTH)
         return false;

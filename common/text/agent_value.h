@@ -1,4 +1,5 @@
-/* Values as models write them in calls: JSON, Python literals, and two dialects of chat templates. All are turned into JSON. */
+/* Values as models write them in calls: JSON, Python literals, and two dialects of chat templates. All are turned into
+ * JSON. */
 #ifndef SW_TEXT_AGENT_VALUE_H
 #define SW_TEXT_AGENT_VALUE_H
 

@@ -363,6 +363,11 @@ int jinja_replace(jrun *r, jv v, jv old, jv new, int64_t count, jv *out);
 int jinja_pad(jrun *r, jv v, int64_t width, jv fill, int left_parts, int right_parts, jv *out);
 int jinja_percent(jrun *r, jv format, jv args, jv *out);
 int jinja_format(jrun *r, jv format, const jargs *a, jv *out);
+int jinja_str_istitle(jrun *r, jv s, const jargs *a, jv *out); /* jinja_string_class.c */
+int jinja_str_isprintable(jrun *r, jv s, const jargs *a, jv *out);
+int jinja_str_isidentifier(jrun *r, jv s, const jargs *a, jv *out);
+int jinja_str_expandtabs(jrun *r, jv s, const jargs *a, jv *out);
+int jinja_str_format_map(jrun *r, jv s, const jargs *a, jv *out);
 int jinja_join(jrun *r, jv sep, const jv *items, size_t n, bool strict, jv *out);
 
 #endif

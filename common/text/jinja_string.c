@@ -54,6 +54,16 @@ static void put_case(sw_buf *b, uint32_t cp, jcase how)
     sw_buf_add(b, s, (size_t)sw_utf8_encode((uint32_t)c, s));
 }
 
+/* A letter stands before text[at], and none after it. */
+static bool ends_word(jv v, size_t at, int len)
+{
+    size_t before = at, after = at + (size_t)SW_MAX(len, 1);
+    uint32_t cp = 0;
+    while (before && ((unsigned char)v.u.s[--before] & 0xc0) == 0x80) {}
+    bool word = at && sw_utf8_decode(v.u.s + before, at - before, &cp) && is_cased(cp);
+    return word && !(after < v.n && sw_utf8_decode(v.u.s + after, v.n - after, &cp) && is_cased(cp));
+}
+
 int jinja_change_case(jrun *r, jv v, jcase how, jv *out)
 {
     sw_buf b = {0};
@@ -65,7 +75,10 @@ int jinja_change_case(jrun *r, jv v, jcase how, jv *out)
                     : how == JC_SWAP                   ? (is_upper(cp) ? JC_LOWER : is_lower(cp) ? JC_UPPER : JC_LOWER)
                     : inside                           ? JC_LOWER
                                                        : JC_TITLE;
-        put_case(&b, cp, one);
+        if (cp == 0x3a3 && one == JC_LOWER && ends_word(v, at, len)) /* a sigma that ends a word */
+            sw_buf_puts(&b, "ς");
+        else
+            put_case(&b, cp, one);
         inside = how == JC_TITLE ? is_cased(cp) : true;
         at += (size_t)SW_MAX(len, 1);
     }
@@ -591,11 +604,16 @@ static int str_format(jrun *r, jv s, const jargs *a, jv *out) { return jinja_for
 
 static int list_index(jrun *r, jv s, const jargs *a, jv *out)
 {
-    jv item;
-    if (JINJA_BIND("index", a, 1, &item, "value") || jinja_charge(r, s.n))
+    jv p[3];
+    if (JINJA_BIND("index", a, 1, p, "value", "start", "stop") || jinja_charge(r, s.n))
         return -1;
-    for (size_t i = 0; i < s.n; i++)
-        if (jinja_equal(r, s.u.items[i], item)) {
+    if ((p[1].kind && need_int("index", p[1])) || (p[2].kind && need_int("index", p[2])))
+        return -1;
+    int64_t n = (int64_t)s.n, from = p[1].kind ? jinja_index(p[1]) : 0, to = p[2].kind ? jinja_index(p[2]) : n;
+    from = from < 0 ? SW_MAX(from + n, 0) : from;
+    to = to < 0 ? to + n : SW_MIN(to, n);
+    for (int64_t i = from; i < to; i++)
+        if (jinja_equal(r, s.u.items[i], p[0])) {
             *out = jint((int64_t)i);
             return 0;
         }
@@ -661,11 +679,13 @@ static const jmethod methods[] = {
     {"append", .unsafe_list = true}, {"capitalize", .str = str_capitalize},
     {"casefold", .str = str_casefold}, {"center", .str = str_center}, {"clear", .unsafe_list = true, .unsafe_dict = true},
     {"copy", .list = same, .dict = same}, {"count", .str = str_count, .list = list_count}, {"endswith", .str = str_endswith},
-    {"extend", .unsafe_list = true}, {"find", .str = str_find}, {"format", .str = str_format},
+    {"expandtabs", .str = jinja_str_expandtabs}, {"extend", .unsafe_list = true}, {"find", .str = str_find},
+    {"format", .str = str_format}, {"format_map", .str = jinja_str_format_map},
     {"get", .dict = dict_get}, {"index", .str = str_index, .list = list_index}, {"insert", .unsafe_list = true},
     {"isalnum", .str = str_isalnum}, {"isalpha", .str = str_isalpha}, {"isascii", .str = str_isascii},
-    {"isdecimal", .str = str_isdecimal}, {"isdigit", .str = str_isdigit}, {"islower", .str = str_islower},
-    {"isnumeric", .str = str_isnumeric}, {"isspace", .str = str_isspace}, {"isupper", .str = str_isupper},
+    {"isdecimal", .str = str_isdecimal}, {"isdigit", .str = str_isdigit}, {"isidentifier", .str = jinja_str_isidentifier},
+    {"islower", .str = str_islower}, {"isnumeric", .str = str_isnumeric}, {"isprintable", .str = jinja_str_isprintable},
+    {"isspace", .str = str_isspace}, {"istitle", .str = jinja_str_istitle}, {"isupper", .str = str_isupper},
     {"items", .dict = dict_items}, {"join", .str = str_join}, {"keys", .dict = dict_keys},
     {"ljust", .str = str_ljust}, {"lower", .str = str_lower}, {"lstrip", .str = str_lstrip},
     {"partition", .str = str_partition}, {"pop", .unsafe_list = true, .unsafe_dict = true}, {"popitem", .unsafe_dict = true},

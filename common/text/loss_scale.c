@@ -13,20 +13,24 @@
 static const struct preset {
     const char *name, *json;
 } presets[] = {
-    {"react", "{\"Action:\": [2, 2], \"Action Input:\": [2, 2], \"Thought:\": [1, 1], \"Final Answer:\": [1, 1], \"Observation:\": [2, 0]}"},
+    {"react", "{\"Action:\": [2, 2], \"Action Input:\": [2, 2], \"Thought:\": [1, 1], \"Final Answer:\": [1, 1], "
+              "\"Observation:\": [2, 0]}"},
     {"alpha_umi", "{\"Action:\": [2, 2], \"Action Input:\": [2, 2], \"Thought:\": [1, 1], \"Final Answer:\": [1, 1], "
                   "\"Observation:\": [2, 0], \"Next:\": [2, 2]}"},
     {"agentflan",
-     "{\"response\": {\"Name:\": [1, 3], \"Action:\": [1, 3], \"ACTION:\": [1, 3], \"Tool:\": [1, 3], \"Command\": [1, 3], "
-     "\"Arguments:\": [1, 3], \"action input\": [1, 3], \"ACTION_INPUT:\": [1, 3], \"Action Input:\": [1, 3], \"Thought:\": [1, 1], "
+     "{\"response\": {\"Name:\": [1, 3], \"Action:\": [1, 3], \"ACTION:\": [1, 3], \"Tool:\": [1, 3], \"Command\": [1, "
+     "3], "
+     "\"Arguments:\": [1, 3], \"action input\": [1, 3], \"ACTION_INPUT:\": [1, 3], \"Action Input:\": [1, 3], "
+     "\"Thought:\": [1, 1], "
      "\"Final Answer:\": [1, 1], \"Observation:\": [2, 0]}, \"query\": {\"What is the tool you want to use\": 3, "
      "\"What are the required parameter names\": 3, \"What is the value of\": 3, "
      "\"What are the required parameter names for this tool\": 3}}"},
     {"qwen", "{\"✿FUNCTION✿:\": [2, 2], \"✿ARGS✿:\": [2, 2], \"✿RETURN✿:\": [1, 1], \"✿RESULT✿:\": [2, 0]}"},
     {"hermes", "{\"<tool_call>.+?</tool_call>\": 2}"},
-    {"ignore_empty_think", "{\"^<think>\\\\s*</think>\\\\s*\": 0, \"^</think>\\\\s*\": 0, \"^</mm:think>\\\\s*\": 0, "
-                           "\"^<\\\\|channel>thought\\\\s*<channel\\\\|>\\\\s*\": 0, "
-                           "\"^<seed:think>\\\\s*<seed:cot_budget_reflect>[^<]*</seed:cot_budget_reflect>\\\\s*</seed:think>\\\\s*\": 0}"},
+    {"ignore_empty_think",
+     "{\"^<think>\\\\s*</think>\\\\s*\": 0, \"^</think>\\\\s*\": 0, \"^</mm:think>\\\\s*\": 0, "
+     "\"^<\\\\|channel>thought\\\\s*<channel\\\\|>\\\\s*\": 0, "
+     "\"^<seed:think>\\\\s*<seed:cot_budget_reflect>[^<]*</seed:cot_budget_reflect>\\\\s*</seed:think>\\\\s*\": 0}"},
     {"ignore_think_prefix", "{\"^<think>\\\\n?\": 0}"},
 };
 
@@ -40,12 +44,21 @@ typedef struct pattern {
     float weight;
 } pattern;
 typedef struct rule {
-    struct { key *at; size_t n, cap; } keys, queries;
-    struct { pattern *at; size_t n, cap; } patterns;
+    struct {
+        key *at;
+        size_t n, cap;
+    } keys, queries;
+    struct {
+        pattern *at;
+        size_t n, cap;
+    } patterns;
 } rule;
 
 struct sw_loss_scale {
-    struct { rule *at; size_t n, cap; } rules;
+    struct {
+        rule *at;
+        size_t n, cap;
+    } rules;
     pcre2_match_context *limits;
 };
 
@@ -63,7 +76,8 @@ static int add_pattern(rule *r, const char *text, double weight)
 {
     int error;
     PCRE2_SIZE offset;
-    pcre2_code *code = pcre2_compile((PCRE2_SPTR)text, PCRE2_ZERO_TERMINATED, PCRE2_DOTALL | PCRE2_UTF | PCRE2_UCP, &error, &offset, NULL);
+    pcre2_code *code = pcre2_compile((PCRE2_SPTR)text, PCRE2_ZERO_TERMINATED, PCRE2_DOTALL | PCRE2_UTF | PCRE2_UCP,
+                                     &error, &offset, NULL);
     if (!code) {
         char why[120];
         pcre2_get_error_message(error, (PCRE2_UCHAR *)why, sizeof why);
@@ -75,15 +89,18 @@ static int add_pattern(rule *r, const char *text, double weight)
 
 static int add_entry(rule *r, const cJSON *entry, bool query)
 {
-    const cJSON *one = cJSON_IsArray(entry) ? entry->child : entry, *two = cJSON_IsArray(entry) && one ? one->next : NULL;
+    const cJSON *one = cJSON_IsArray(entry) ? entry->child : entry,
+                *two = cJSON_IsArray(entry) && one ? one->next : NULL;
     bool good = one && cJSON_IsNumber(one) && (!two || (cJSON_IsNumber(two) && !two->next && !query));
     for (const cJSON *v = one; v && good; v = cJSON_IsArray(entry) ? v->next : NULL)
         good = v->valuedouble >= 0 && v->valuedouble <= 1e6;
     if (!good)
-        return sw_fail("\"%s\": %s from 0 to 1000000 is wanted", entry->string, query ? "a number" : "one number, or a list of two,");
+        return sw_fail("\"%s\": %s from 0 to 1000000 is wanted", entry->string,
+                       query ? "a number" : "one number, or a list of two,");
     if (!*entry->string)
         return sw_fail("an empty text finds nothing");
-    key k = {sw_strdup(entry->string), strlen(entry->string), (float)one->valuedouble, (float)(two ? two->valuedouble : one->valuedouble)};
+    key k = {sw_strdup(entry->string), strlen(entry->string), (float)one->valuedouble,
+             (float)(two ? two->valuedouble : one->valuedouble)};
     if (query)
         SW_PUSH(r->queries, k);
     else if (two)
@@ -246,10 +263,12 @@ static int apply_patterns(const sw_loss_scale *s, const rule *r, const char *tex
                 best = next[2 * k] < next[2 * best] ? k : best;
                 continue;
             }
-            int got = pcre2_match(r->patterns.at[k].code, (PCRE2_SPTR)text, n, at, at ? PCRE2_NO_UTF_CHECK : 0, m, s->limits);
+            int got =
+                pcre2_match(r->patterns.at[k].code, (PCRE2_SPTR)text, n, at, at ? PCRE2_NO_UTF_CHECK : 0, m, s->limits);
             const PCRE2_SIZE *range = pcre2_get_ovector_pointer(m);
             if (got < 0 && got != PCRE2_ERROR_NOMATCH)
-                bad = sw_fail("a regular expression of the loss scale takes too long on this answer, or the answer is no UTF-8");
+                bad = sw_fail(
+                    "a regular expression of the loss scale takes too long on this answer, or the answer is no UTF-8");
             next[2 * k] = got < 0 ? n + 1 : range[0];
             next[2 * k + 1] = got < 0 ? n + 1 : range[1];
             best = next[2 * k] < next[2 * best] ? k : best;
@@ -267,7 +286,8 @@ static int apply_patterns(const sw_loss_scale *s, const rule *r, const char *tex
     return bad;
 }
 
-int sw_loss_scale_apply(const sw_loss_scale *s, const char *query, size_t query_n, const char *answer, size_t n, float *w)
+int sw_loss_scale_apply(const sw_loss_scale *s, const char *query, size_t query_n, const char *answer, size_t n,
+                        float *w)
 {
     for (size_t i = 0; i < s->rules.n; i++) {
         const rule *r = &s->rules.at[i];

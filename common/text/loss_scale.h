@@ -9,13 +9,15 @@
 
 typedef struct sw_loss_scale sw_loss_scale;
 
-/* spec: [BASE][+RULE]..., where BASE is default, last_round or all, and a RULE a preset (sw_loss_scale_presets) or a JSON
- * file; a file's name that holds a + must be alone. Rules multiply. *base: 0 where spec names none, else 'd', 'l' or 'a'.
+/* spec: [BASE][+RULE]..., where BASE is default, last_round or all, and a RULE a preset (sw_loss_scale_presets) or a
+ * JSON file; a file's name that holds a + must be alone. Rules multiply. *base: 0 where spec names none, else 'd', 'l'
+ * or 'a'.
  *
- * A file is an object: {"text": weights, ...}, or {"query": {...}, "response": {...}} of such. Weights of two numbers: the
- * text is a key; it weighs the first, what follows it up to the next key the second. One number (alone or in a list): the
- * text is a regular expression (a dot matches line breaks too), what it matches weighs that; used where no key is given.
- * query: where the user's text holds one of these, the whole answer weighs the number. What no rule names weighs 1. */
+ * A file is an object: {"text": weights, ...}, or {"query": {...}, "response": {...}} of such. Weights of two numbers:
+ * the text is a key; it weighs the first, what follows it up to the next key the second. One number (alone or in a
+ * list): the text is a regular expression (a dot matches line breaks too), what it matches weighs that; used where no
+ * key is given. query: where the user's text holds one of these, the whole answer weighs the number. What no rule names
+ * weighs 1. */
 sw_loss_scale *sw_loss_scale_load(const char *spec, char *base) SW_MUST_CHECK;
 void sw_loss_scale_free(sw_loss_scale *s);
 bool sw_loss_scale_is_plain(const sw_loss_scale *s); /* no rules: all weigh 1 */

@@ -90,7 +90,8 @@ static bool suits(const sw_chat_format *f, const sw_tokenizer *t)
 const sw_chat_format *sw_template_family_format(const char *family, const sw_tokenizer *t)
 {
     for (size_t i = 0; family && i < SW_COUNT(families); i++)
-        for (size_t k = 0; k < SW_COUNT(families[i].formats) && families[i].formats[k] && !strcmp(families[i].type, family); k++) {
+        for (size_t k = 0;
+             k < SW_COUNT(families[i].formats) && families[i].formats[k] && !strcmp(families[i].type, family); k++) {
             const sw_chat_format *f = sw_chat_format_find(families[i].formats[k]);
             if (f && suits(f, t))
                 return f;

@@ -1,5 +1,6 @@
 /* A chat format becomes Jinja: its pieces as settings and macros, the agent format's macros, then template_chat.jinja,
- * which is the same for all. What reads chat templates elsewhere reads the result; nothing here is known to the renderer. */
+ * which is the same for all. What reads chat templates elsewhere reads the result; nothing here is known to the
+ * renderer. */
 #include "text/template_format.h"
 
 #include "base/memory.h"
@@ -58,8 +59,13 @@ static void put_literal(sw_buf *b, const char *s, size_t n)
 static const struct mark {
     const char *name, *expression;
 } marks[] = {
-    {"{{SYSTEM}}", "system"}, {"{{QUERY}}", "query"}, {"{{ROUND0}}", "round"}, {"{{ROUND1}}", "(round + 1)"},
-    {"{{BOS}}", "bos_token"}, {"{{EOS}}", "eos_token"}, {"{{DAY}}", "strftime_now('%d %b %Y')"},
+    {"{{SYSTEM}}", "system"},
+    {"{{QUERY}}", "query"},
+    {"{{ROUND0}}", "round"},
+    {"{{ROUND1}}", "(round + 1)"},
+    {"{{BOS}}", "bos_token"},
+    {"{{EOS}}", "eos_token"},
+    {"{{DAY}}", "strftime_now('%d %b %Y')"},
     {"{{DATE}}", "strftime_now('%Y-%m-%d')"},
 };
 
@@ -139,7 +145,8 @@ static int put_separator(sw_buf *b, const char *name, const char *text, const ch
     return bad;
 }
 
-/* Where rounds are not separated, the next user's turn may begin with the suffix: it is then the answer that ends so. */
+/* Where rounds are not separated, the next user's turn may begin with the suffix: it is then the answer that ends so.
+ */
 static int put_next_round(sw_buf *b, const sw_chat_pieces *p, const char *suffix, const sw_tokenizer *t)
 {
     const char *sep = p->chat_sep ? p->chat_sep : "";
@@ -203,7 +210,8 @@ static int put_ends(sw_buf *b, const sw_chat_format *f, const sw_agent *agent, c
 
 static int put_thinking(sw_buf *b, const sw_chat_format *f, const sw_tokenizer *t)
 {
-    const char *open = f->think_open, *close = f->think_close, *kwarg = f->flags & SW_CHAT_KWARG_THINKING ? "thinking" : "enable_thinking";
+    const char *open = f->think_open, *close = f->think_close,
+               *kwarg = f->flags & SW_CHAT_KWARG_THINKING ? "thinking" : "enable_thinking";
     char own_open[40] = "<think>", own_close[40] = "</think>";
     if (!open && f->thinking && begins(f->thinking, "<") && strchr(f->thinking, '>')) {
         int n = (int)(strchr(f->thinking, '>') - f->thinking);
@@ -214,13 +222,16 @@ static int put_thinking(sw_buf *b, const sw_chat_format *f, const sw_tokenizer *
     }
     open = open ? open : own_open;
     close = close ? close : own_close;
-    sw_buf_printf(b, "{%%- set thinking_on = %s if %s is defined and %s is not none else %s -%%}\n", kwarg, kwarg, kwarg,
-                  f->flags & SW_CHAT_THINKS ? "true" : "false");
+    sw_buf_printf(b, "{%%- set thinking_on = %s if %s is defined and %s is not none else %s -%%}\n", kwarg, kwarg,
+                  kwarg, f->flags & SW_CHAT_THINKS ? "true" : "false");
     put_flag(b, "thinks", f->flags & SW_CHAT_THINKS);
     put_flag(b, "keeps_thoughts", f->flags & SW_CHAT_KEEPS_THOUGHTS);
     put_flag(b, "after_user_only", f->flags & SW_CHAT_AFTER_USER);
-    const char *const texts[][2] = {{"thinking", f->thinking}, {"no_thinking", f->no_thinking}, {"history", f->history},
-                                    {"think_open", open}, {"think_close", close}};
+    const char *const texts[][2] = {{"thinking", f->thinking},
+                                    {"no_thinking", f->no_thinking},
+                                    {"history", f->history},
+                                    {"think_open", open},
+                                    {"think_close", close}};
     for (size_t i = 0; i < SW_COUNT(texts); i++)
         if (put_set(b, texts[i][0], texts[i][1], texts[i][1] ? strlen(texts[i][1]) : 0, t))
             return -1;

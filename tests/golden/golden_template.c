@@ -15,10 +15,13 @@ static int check_text(const cJSON *line, const sw_template *m, const char *label
     const cJSON *due = sw_json_get(line, "rendered"), *error = sw_json_get(line, "error");
     if (sw_json_bool(line, "add_generation_prompt", false, &prompt))
         return -1;
-    int failed = sw_template_render(m, sw_json_get(line, "messages"), sw_json_get(line, "tools"), NULL, prompt, &out, NULL), bad = 0;
+    int failed =
+            sw_template_render(m, sw_json_get(line, "messages"), sw_json_get(line, "tools"), NULL, prompt, &out, NULL),
+        bad = 0;
     if (error) {
-        bad = failed && strstr(sw_error(), error->valuestring) ? 0 : sw_fail("%s: '%s' is due, not %s", label, error->valuestring,
-                                                                             failed ? sw_error() : "a text");
+        bad = failed && strstr(sw_error(), error->valuestring)
+                  ? 0
+                  : sw_fail("%s: '%s' is due, not %s", label, error->valuestring, failed ? sw_error() : "a text");
     } else if (failed) {
         bad = sw_fail_in("%s", label);
     } else {

@@ -55,6 +55,19 @@ static void python_values(void **state)
            "dict_items([('x', 1), ('y', {'z': None})]) ['x', 'y'] 1|None");
 }
 
+/* What Python's jinja2 gave for each. */
+static void text_methods(void **state)
+{
+    (void)state;
+    expect("{{ 'a\\tbc\\td\\n\\te'.expandtabs() }}|{{ 'é\\tb'.expandtabs(3) }}", "{}", "a       bc      d\n        e|é  b");
+    expect("{{ 'Ab Cd'.istitle() }} {{ 'AB'.istitle() }} {{ 'A1b'.istitle() }}", "{}", "True False False");
+    expect("{{ 'a_1'.isidentifier() }} {{ '1a'.isidentifier() }} {{ 'a\\t'.isprintable() }}", "{}", "True False False");
+    expect("{{ '{a} {b}'.format_map({'a': 1, 'b': 'x'}) }}", "{}", "1 x");
+    expect("{{ [1, 2, 1].index(1, 1) }} {{ (1, 2, 1).index(1, -1) }}", "{}", "2 2");
+    refused("{{ [1, 2].index(1, 1, 2) }}", "{}", "not in the list");
+    expect("{{ 'ΑΣ ΑΣΑ Σ'.lower() }} {{ 'ΟΔΟΣ'.title() }}", "{}", "ας ασα σ Οδος");
+}
+
 static void nul_in_texts(void **state)
 {
     (void)state;
@@ -159,7 +172,7 @@ static void failure_leaves_output_alone(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(python_values), cmocka_unit_test(nul_in_texts), cmocka_unit_test(scopes),
+        cmocka_unit_test(python_values), cmocka_unit_test(text_methods), cmocka_unit_test(nul_in_texts), cmocka_unit_test(scopes),
         cmocka_unit_test(white_space), cmocka_unit_test(sandbox), cmocka_unit_test(messages), cmocka_unit_test(bounds),
         cmocka_unit_test(failure_leaves_output_alone),
     };

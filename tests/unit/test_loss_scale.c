@@ -45,8 +45,10 @@ static void presets(void **state)
            "I will.\n|2|Action: f\nAction Input: {}\nObservation:|0| 3\n|1|Thought: t\nFinal Answer: a");
     expect("react", NULL, "Next: x", "Next: x");
     expect("alpha_umi", NULL, "Next: x", "|2|Next: x");
-    expect("qwen", NULL, "a✿FUNCTION✿: f\n✿RESULT✿: r\n✿RETURN✿: b", "a|2|✿FUNCTION✿: f\n✿RESULT✿:|0| r\n|1|✿RETURN✿: b");
-    expect("hermes", NULL, "a<tool_call>\n{}\n</tool_call>b<tool_call>c</tool_call>", "a|2|<tool_call>\n{}\n</tool_call>|1|b|2|<tool_call>c</tool_call>");
+    expect("qwen", NULL, "a✿FUNCTION✿: f\n✿RESULT✿: r\n✿RETURN✿: b",
+           "a|2|✿FUNCTION✿: f\n✿RESULT✿:|0| r\n|1|✿RETURN✿: b");
+    expect("hermes", NULL, "a<tool_call>\n{}\n</tool_call>b<tool_call>c</tool_call>",
+           "a|2|<tool_call>\n{}\n</tool_call>|1|b|2|<tool_call>c</tool_call>");
     expect("agentflan", NULL, "Name: x\nThought: y", "Name:|3| x\n|1|Thought: y");
     expect("agentflan", "What is the value of x?", "Thought: y", "|3|Thought: y");
     expect("ignore_empty_think", NULL, "<think>\n\n</think>\n\nyes", "|0|<think>\n\n</think>\n\n|1|yes");
@@ -59,7 +61,8 @@ static void chains(void **state)
 {
     (void)state;
     char base;
-    expect("last_round+react+ignore_empty_think", NULL, "<think>\n</think>\nAction: f", "|0|<think>\n</think>\n|2|Action: f");
+    expect("last_round+react+ignore_empty_think", NULL, "<think>\n</think>\nAction: f",
+           "|0|<think>\n</think>\n|2|Action: f");
     expect("hermes+react", NULL, "<tool_call>Action: x</tool_call>", "|2|<tool_call>|4|Action: x</tool_call>");
     static const char *const specs[] = {"default", "last_round", "all", "all+hermes", "hermes"};
     static const char due[] = "dlaa\0";
@@ -132,6 +135,7 @@ static void hostile(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(presets), cmocka_unit_test(chains), cmocka_unit_test(files), cmocka_unit_test(hostile)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(presets), cmocka_unit_test(chains), cmocka_unit_test(files),
+                                       cmocka_unit_test(hostile)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

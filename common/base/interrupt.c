@@ -1,5 +1,7 @@
 #include "base/interrupt.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
@@ -33,6 +35,19 @@ void sw_interrupt_install(void)
 
 bool sw_interrupted(void) { return stop; }
 void sw_interrupt_clear(void) { stop = 0; }
+
+ssize_t sw_read_unless_stopped(int fd, void *to, size_t n)
+{
+    struct pollfd p = {fd, POLLIN, 0};
+    for (;;) {
+        while (!stop && poll(&p, 1, 100) == 0)
+            ;
+        errno = EINTR;
+        ssize_t got = stop ? -1 : read(fd, to, n);
+        if (got >= 0 || errno != EINTR || stop)
+            return got;
+    }
+}
 
 bool sw_usr1_taken(void)
 {

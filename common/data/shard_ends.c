@@ -27,7 +27,7 @@ int shard_fetch(sw_shard *s, uint64_t offset, uint64_t n, sw_buf *b)
     while (n) {
         size_t want = (size_t)SW_MIN(n, (uint64_t)STEP);
         sw_buf_reserve(b, want);
-        ssize_t got = s->seekable ? pread(s->fd, b->at + b->n, want, (off_t)offset) : read(s->fd, b->at + b->n, want);
+        ssize_t got = s->seekable ? pread(s->fd, b->at + b->n, want, (off_t)offset) : sw_read_unless_stopped(s->fd, b->at + b->n, want);
         if (got < 0 && errno == EINTR && !sw_interrupted())
             continue;
         if (got < 0)
@@ -249,9 +249,7 @@ int shard_finish_pipe(sw_shard *s, uint64_t offset)
     if (memcmp(b->at + 8, SHARD_END, 8) || shard_get64(b->at) != offset)
         return shard_damaged(s, s->at - SHARD_FOOTER_BYTES, "the end mark is wrong");
     char more;
-    ssize_t got;
-    while ((got = read(s->fd, &more, 1)) < 0 && errno == EINTR && !sw_interrupted())
-        ;
+    ssize_t got = sw_read_unless_stopped(s->fd, &more, 1);
     if (got)
         return got < 0
                    ? sw_fail_errno("%s: read", s->name)

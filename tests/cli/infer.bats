@@ -186,7 +186,8 @@ P
 {"prompt": "a", "n": 0}|"n"
 {"prompt": "a", "stop": 5}|"stop"
 {"messages": []}|"messages"
-{"messages": [{"role": "user", "content": "hi"}]}|no chat template
+{"messages": [{"role": "critic", "content": "hi"}]}|"messages[0].role": "critic" is not known
+{"messages": [{"role": "user", "content": "hi"}], "tools": {}}|"tools": a list of functions
 {"prompt": "a", "continuations": "b"}|"continuations"
 [1]|an object is needed
 {"prompt": "a"|JSON

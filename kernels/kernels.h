@@ -20,6 +20,9 @@ typedef enum sw_act {
     SW_ACT_TANH,
     SW_ACT_GELU_QUICK, /* x sigmoid(1.702 x) */
     SW_ACT_ELU,        /* exp(x) - 1 below 0, x above */
+    SW_ACT_SOFTPLUS,   /* log(1 + exp(x)) */
+    SW_ACT_EXP,
+    SW_ACT_SQRT, /* 0 below 0; its slope ends at 1000 */
     SW_ACT_NONE,
     SW_ACT_COUNT
 } sw_act;

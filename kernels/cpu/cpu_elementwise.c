@@ -162,7 +162,7 @@ int SW_CPU(mul)(sw_stream *s, sw_tensor *y, const sw_tensor *a, const sw_tensor 
 /* ---- activations: one loop a kind, chosen outside the loop */
 
 #define EACH_ACT(X) X(SW_ACT_SILU) X(SW_ACT_GELU) X(SW_ACT_GELU_TANH) X(SW_ACT_RELU) X(SW_ACT_RELU2) X(SW_ACT_SIGMOID) \
-    X(SW_ACT_TANH) X(SW_ACT_GELU_QUICK) X(SW_ACT_ELU) X(SW_ACT_NONE)
+    X(SW_ACT_TANH) X(SW_ACT_GELU_QUICK) X(SW_ACT_ELU) X(SW_ACT_SOFTPLUS) X(SW_ACT_EXP) X(SW_ACT_SQRT) X(SW_ACT_NONE)
 
 static void act_values(float *restrict y, const float *restrict x, int64_t n, int kind)
 {

@@ -99,6 +99,9 @@ static inline float sw_act_value(float x, int kind)
     case SW_ACT_TANH: return sw_tanh(x);
     case SW_ACT_GELU_QUICK: return x * sw_sigmoid(1.702f * x);
     case SW_ACT_ELU: return sw_choose(x < 0, sw_exp(x) - 1.0f, x);
+    case SW_ACT_SOFTPLUS: return fmaxf(x, 0) + log1pf(sw_exp(-fabsf(x)));
+    case SW_ACT_EXP: return sw_exp(x);
+    case SW_ACT_SQRT: return sqrtf(sw_choose(x < 0, 0.0f, x));
     default: return x;
     }
 }
@@ -118,6 +121,9 @@ static inline float sw_act_slope(float x, int kind)
     case SW_ACT_TANH: s = sw_tanh(x); return 1 - s * s;
     case SW_ACT_GELU_QUICK: s = sw_sigmoid(1.702f * x); return s + 1.702f * x * s * (1 - s);
     case SW_ACT_ELU: return sw_choose(x < 0, sw_exp(x), 1.0f);
+    case SW_ACT_SOFTPLUS: return sw_sigmoid(x);
+    case SW_ACT_EXP: return sw_exp(x);
+    case SW_ACT_SQRT: return 0.5f / sqrtf(sw_choose(x < 2.5e-7f, 2.5e-7f, x));
     default: return 1;
     }
 }

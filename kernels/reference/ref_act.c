@@ -20,6 +20,9 @@ double ref_act(int kind, double x)
     case SW_ACT_TANH: return tanh(x);
     case SW_ACT_GELU_QUICK: return x * sigmoid(1.702 * x);
     case SW_ACT_ELU: return x > 0 ? x : expm1(x);
+    case SW_ACT_SOFTPLUS: return (x > 0 ? x : 0) + log1p(exp(-fabs(x)));
+    case SW_ACT_EXP: return exp(x);
+    case SW_ACT_SQRT: return x > 0 ? sqrt(x) : 0;
     default: assert(kind == SW_ACT_NONE); return x;
     }
 }
@@ -42,6 +45,9 @@ double ref_act_slope(int kind, double x)
         return g + 1.702 * x * g * (1 - g);
     }
     case SW_ACT_ELU: return x > 0 ? 1 : exp(x);
+    case SW_ACT_SOFTPLUS: return sigmoid(x);
+    case SW_ACT_EXP: return exp(x);
+    case SW_ACT_SQRT: return x > 2.5e-7 ? 0.5 / sqrt(x) : 1000;
     default: assert(kind == SW_ACT_NONE); return 1;
     }
 }

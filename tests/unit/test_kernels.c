@@ -20,6 +20,7 @@ static const struct {
                  {"gradients of norms", gradients_norm},
                  {"gradients of rope", gradients_rope},
                  {"gradients of attention", gradients_attention},
+                 {"gradients of layers with a state", gradients_recurrent},
                  {"gradients of cross-entropy", gradients_xent}};
 
 typedef struct job {

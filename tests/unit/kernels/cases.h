@@ -97,6 +97,7 @@ void gradients_elementwise(rig *r);
 void gradients_norm(rig *r);
 void gradients_rope(rig *r);
 void gradients_attention(rig *r);
+void gradients_recurrent(rig *r);
 void gradients_xent(rig *r);
 void known_values(rig *r);
 

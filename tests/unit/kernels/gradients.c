@@ -85,6 +85,8 @@ void gradients_elementwise(rig *r)
             note(r, "kind %d%s", kind, gated ? ", gated" : "");
             for (int i = 0; i < 35; i++) /* not where relu has its corner */
                 values(e.x)[i] += fabs(values(e.x)[i]) < 4 * step ? 0.5 : 0;
+            for (int i = 0; kind == SW_ACT_SQRT && i < 35; i++) /* where it is smooth */
+                values(e.x)[i] = 1 + fabs(values(e.x)[i]);
             run_elementwise(&e);
             memcpy(values(was), values(dx), 35 * sizeof(double));
             if (gated)
@@ -288,6 +290,117 @@ void gradients_xent(rig *r)
     }
 }
 
+/* ---- layers with a state along each sequence */
+
+typedef struct recurrent {
+    rig *r;
+    array *x, *w, *b, *y, *dy, *seqs; /* convolution */
+    array *dt, *a, *c, *skip;         /* scan */
+    array *q, *k, *g, *beta;          /* matrices */
+    int delta;
+} recurrent;
+
+static double run_conv1d(void *setup)
+{
+    recurrent *n = setup;
+    CALL(n->r, conv1d_fwd, T(n->y), NULL, T(n->x), T(n->w), T(n->b), T(n->seqs));
+    return inner(n->y, n->dy);
+}
+
+static double run_scan(void *setup)
+{
+    recurrent *n = setup;
+    CALL(n->r, selective_scan_fwd, T(n->y), NULL, T(n->x), T(n->dt), T(n->a), T(n->b), T(n->c), T(n->skip), T(n->seqs));
+    return inner(n->y, n->dy);
+}
+
+static double run_matrices(void *setup)
+{
+    recurrent *n = setup;
+    CALL(n->r, recurrence_fwd, T(n->y), NULL, T(n->q), T(n->k), T(n->x), T(n->g), T(n->beta), T(n->skip), T(n->seqs), n->delta);
+    return inner(n->y, n->dy);
+}
+
+/* Two sequences, of five rows and of three. */
+static array *two_runs(rig *r)
+{
+    static const int at[] = {3, 5, -1, 0, 0, 3, -1, 0};
+    array *a = whole(r, SW_I32, DENSE, SHAPE(2, 4), 0, 0);
+    for (int i = 0; i < 8; i++)
+        set_value(r, a, i, at[i]);
+    return a;
+}
+
+static void gradients_conv1d(rig *r)
+{
+    recurrent n = {.r = r, .x = input(r, SHAPE(8, 3)), .w = input(r, SHAPE(3, 4)), .b = input(r, SHAPE(3)), .y = zero(r, SHAPE(8, 3)),
+                   .dy = input(r, SHAPE(8, 3)), .seqs = two_runs(r)};
+    array *dx = zero(r, SHAPE(8, 3)), *dw = zero(r, SHAPE(3, 4)), *db = zero(r, SHAPE(3));
+    note(r, "convolution");
+    CALL(r, conv1d_bwd, T(dx), T(dw), T(db), T(n.dy), T(n.x), T(n.w), T(n.seqs));
+    check(r, "x", n.x, dx, run_conv1d, &n);
+    check(r, "w", n.w, dw, run_conv1d, &n);
+    check(r, "b", n.b, db, run_conv1d, &n);
+    done(r);
+}
+
+static void gradients_scan(rig *r)
+{
+    recurrent n = {.r = r, .x = input(r, SHAPE(8, 3)), .dt = input(r, SHAPE(8, 3)), .a = input(r, SHAPE(3, 2)), .b = input(r, SHAPE(8, 2)),
+                   .c = input(r, SHAPE(8, 2)), .skip = input(r, SHAPE(3)), .y = zero(r, SHAPE(8, 3)), .dy = input(r, SHAPE(8, 3)),
+                   .seqs = two_runs(r)};
+    array *dx = zero(r, SHAPE(8, 3)), *ddt = zero(r, SHAPE(8, 3)), *da = zero(r, SHAPE(3, 2)), *db = zero(r, SHAPE(8, 2)),
+          *dc = zero(r, SHAPE(8, 2)), *dskip = zero(r, SHAPE(3));
+    note(r, "selective scan");
+    for (int i = 0; i < 24; i++)
+        values(n.dt)[i] *= 0.3;
+    CALL(r, selective_scan_bwd, T(dx), T(ddt), T(da), T(db), T(dc), T(dskip), T(n.dy), T(n.x), T(n.dt), T(n.a), T(n.b), T(n.c), T(n.skip),
+         T(n.seqs));
+    check(r, "x", n.x, dx, run_scan, &n);
+    check(r, "dt", n.dt, ddt, run_scan, &n);
+    check(r, "a", n.a, da, run_scan, &n);
+    check(r, "b", n.b, db, run_scan, &n);
+    check(r, "c", n.c, dc, run_scan, &n);
+    check(r, "skip", n.skip, dskip, run_scan, &n);
+    done(r);
+}
+
+static void gradients_matrices(rig *r, int form)
+{
+    bool deep = form & 1;
+    recurrent n = {.r = r, .q = input(r, SHAPE(8, 2, 3)), .k = input(r, SHAPE(8, 2, 3)), .x = input(r, SHAPE(8, 2, 4)),
+                   .g = deep ? input(r, SHAPE(8, 2, 3)) : input(r, SHAPE(8, 2)), .beta = form & 2 ? input(r, SHAPE(8, 2)) : NULL,
+                   .skip = form & 2 ? input(r, SHAPE(2)) : NULL, .y = zero(r, SHAPE(8, 2, 4)), .dy = input(r, SHAPE(8, 2, 4)),
+                   .seqs = two_runs(r), .delta = (form & 4) > 0};
+    array *dq = zero(r, SHAPE(8, 2, 3)), *dk = zero(r, SHAPE(8, 2, 3)), *dv = zero(r, SHAPE(8, 2, 4)),
+          *dg = deep ? zero(r, SHAPE(8, 2, 3)) : zero(r, SHAPE(8, 2)), *dbeta = zero(r, SHAPE(8, 2)), *dskip = zero(r, SHAPE(2));
+    note(r, "matrices, form %d", form);
+    for (int i = 0; i < 48; i++) {
+        values(n.k)[i] *= 0.4;
+        if (i < sw_numel(&n.g->t[0]))
+            values(n.g)[i] *= 0.3;
+    }
+    CALL(r, recurrence_bwd, T(dq), T(dk), T(dv), T(dg), n.beta ? T(dbeta) : NULL, n.skip ? T(dskip) : NULL, T(n.dy), T(n.q), T(n.k), T(n.x),
+         T(n.g), T(n.beta), T(n.skip), T(n.seqs), n.delta);
+    check(r, "q", n.q, dq, run_matrices, &n);
+    check(r, "k", n.k, dk, run_matrices, &n);
+    check(r, "v", n.x, dv, run_matrices, &n);
+    check(r, "g", n.g, dg, run_matrices, &n);
+    if (n.beta)
+        check(r, "beta", n.beta, dbeta, run_matrices, &n);
+    if (n.skip)
+        check(r, "skip", n.skip, dskip, run_matrices, &n);
+    done(r);
+}
+
+void gradients_recurrent(rig *r)
+{
+    gradients_conv1d(r);
+    gradients_scan(r);
+    for (int form = 0; form < 8; form++)
+        gradients_matrices(r, form);
+}
+
 /* ---- the forward kernels themselves, at values that tables and a pocket calculator give */
 
 static void near(double got, double want)
@@ -307,6 +420,9 @@ void known_values(rig *r)
                                                 [SW_ACT_TANH] = 0.761594155956,
                                                 [SW_ACT_GELU_QUICK] = 0.845795765933,
                                                 [SW_ACT_ELU] = 1,
+                                                [SW_ACT_SOFTPLUS] = 1.313261687518,
+                                                [SW_ACT_EXP] = 2.718281828459,
+                                                [SW_ACT_SQRT] = 1,
                                                 [SW_ACT_NONE] = 1};
     array *one = whole(r, F, DENSE, SHAPE(1), 1, 1), *y = zero(r, SHAPE(1)), *line = zero(r, SHAPE(1, 4)),
           *normed = zero(r, SHAPE(1, 4));

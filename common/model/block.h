@@ -80,6 +80,7 @@ typedef struct sw_pass {
     const int64_t *lengths, *before, *slots;      /* host [n_seqs]: tokens in this batch, tokens in the cache, slot (0 without) */
     int64_t longest;                              /* largest position + 1 */
     sw_var *seqs;                                 /* i32 [n_seqs, 4], as sw_attend has it: of the cache when there is one */
+    sw_var *runs;                                 /* i32 [n_seqs, 4], as kernels with a state have it */
     sw_var *rows;                                 /* i32 [n]: cache row of each token; NULL without a cache */
     sw_var *cos[SW_MOST_ROPES], *sin[SW_MOST_ROPES]; /* f32 [n, R] of each rope that some layer uses */
     sw_var *query_scale, *query_zero;             /* f32 [n, head_dim / 2]: tables that scale instead of turn, or NULL */
@@ -99,7 +100,7 @@ typedef struct sw_state_spec {
     int64_t shape[3];  /* of a row */
     sw_dtype dtype;    /* SW_DTYPE_COUNT: the context's compute type */
 } sw_state_spec;
-/* State k of the running block: [slots * capacity, ...] by token, [slots, ...] else. */
+/* State k of the running block: [slots * capacity, ...] by token, [slots, ...] else. NULL without a cache. */
 sw_tensor *sw_pass_state(const sw_pass *p, int k);
 
 typedef struct sw_mixer_ops {

@@ -12,7 +12,7 @@ sw_var *sw_pass_keep(sw_ctx *c, sw_pass *p, sw_var *x)
     return x;
 }
 
-sw_tensor *sw_pass_state(const sw_pass *p, int k) { return &p->cache->layer[p->block->index].t[k]; }
+sw_tensor *sw_pass_state(const sw_pass *p, int k) { return p->cache ? &p->cache->layer[p->block->index].t[k] : NULL; }
 
 static sw_var *block_forward(sw_ctx *c, sw_var *x, void *arg)
 {
@@ -26,7 +26,7 @@ static sw_var *block_forward(sw_ctx *c, sw_var *x, void *arg)
 /* The table of sequences, positions, and cache rows. */
 static int lay_out(sw_ctx *c, sw_pass *p, const sw_batch *b)
 {
-    int32_t *seqs = sw_ctx_alloc(c, (size_t)b->n_seqs * 4 * sizeof *seqs);
+    int32_t *seqs = sw_ctx_alloc(c, (size_t)b->n_seqs * 8 * sizeof *seqs), *runs = seqs + 4 * b->n_seqs;
     int32_t *positions = sw_ctx_alloc(c, (size_t)b->n * sizeof *positions), *rows = sw_ctx_alloc(c, (size_t)b->n * sizeof *rows);
     int32_t *ids = sw_ctx_alloc(c, (size_t)b->n * sizeof *ids);
     int64_t *tables = sw_ctx_alloc(c, (size_t)b->n_seqs * 3 * sizeof *tables), *lengths = tables, *before = tables + b->n_seqs,
@@ -45,6 +45,7 @@ static int lay_out(sw_ctx *c, sw_pass *p, const sw_batch *b)
             b->cache->length[slots[i]] += n;
         }
         memcpy(seqs + 4 * i, (int32_t[]){(int32_t)at, (int32_t)n, (int32_t)first, (int32_t)(before[i] + n)}, 4 * sizeof *seqs);
+        memcpy(runs + 4 * i, (int32_t[]){(int32_t)at, (int32_t)n, b->cache ? (int32_t)slots[i] : -1, before[i] > 0}, 4 * sizeof *runs);
         for (int64_t t = 0; t < n; t++) {
             positions[at + t] = b->positions ? b->positions[at + t] : (int32_t)(before[i] + t);
             rows[at + t] = (int32_t)(first + before[i] + t);
@@ -67,8 +68,9 @@ static int lay_out(sw_ctx *c, sw_pass *p, const sw_batch *b)
     p->slots = slots;
     p->cache = b->cache;
     p->seqs = sw_pass_keep(c, p, sw_from_host(c, SW_I32, 2, (int64_t[]){b->n_seqs, 4}, seqs));
+    p->runs = sw_pass_keep(c, p, sw_from_host(c, SW_I32, 2, (int64_t[]){b->n_seqs, 4}, runs));
     p->rows = b->cache ? sw_pass_keep(c, p, sw_from_host(c, SW_I32, 1, &b->n, rows)) : NULL;
-    return p->seqs && (p->rows || !b->cache) ? 0 : -1;
+    return p->seqs && p->runs && (p->rows || !b->cache) ? 0 : -1;
 }
 
 /* Angles of the rows [at, at + n) for a text of `length` places. */

@@ -50,6 +50,23 @@ sw_var *sw_rope(sw_ctx *c, sw_var *x, sw_var *cos, sw_var *sin, sw_rope_mode mod
  * alibi f32 [Hq] and sinks f32 [Hq], or NULL, stand for a's own pointers. (attention.c) */
 sw_var *sw_attend(sw_ctx *c, sw_var *q, sw_var *k, sw_var *v, sw_var *seqs, const sw_attention *a, sw_var *alibi, sw_param *sinks) SW_MUST_CHECK;
 
+/* A parameter in f32, for ops between parameters. (recurrent.c) */
+sw_var *sw_parameter(sw_ctx *c, sw_param *p) SW_MUST_CHECK;
+/* Each row of x [N, ...] plus, or times, the values of w, f32 and as many as a row has. */
+sw_var *sw_plus_row(sw_ctx *c, sw_var *x, sw_var *w) SW_MUST_CHECK;
+sw_var *sw_times_row(sw_ctx *c, sw_var *x, sw_var *w) SW_MUST_CHECK;
+/* Layers with a state, as kernels.def says: runs is the table of sequences, state NULL where none is kept. w [C, ..., K]. */
+sw_var *sw_conv1d(sw_ctx *c, sw_var *x, sw_param *w, sw_param *b, sw_var *runs, sw_tensor *state) SW_MUST_CHECK;
+typedef struct sw_scan_in {
+    sw_var *x, *dt, *a, *b, *c, *skip; /* dt, a and skip f32 */
+} sw_scan_in;
+sw_var *sw_selective_scan(sw_ctx *c, const sw_scan_in *in, sw_var *runs, sw_tensor *state) SW_MUST_CHECK;
+typedef struct sw_recurrence_in {
+    sw_var *q, *k, *v, *g, *beta, *skip; /* g, beta and skip f32; beta and skip may be NULL */
+    int delta;
+} sw_recurrence_in;
+sw_var *sw_recurrence(sw_ctx *c, const sw_recurrence_in *in, sw_var *runs, sw_tensor *state) SW_MUST_CHECK;
+
 /* y [N, O] = x w^T + bias; w [O, I] any type, bias [O] or NULL; x's dimensions after the first are taken as one.
  * y has the context's product type. (matmul.c) */
 sw_var *sw_matmul(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias) SW_MUST_CHECK;

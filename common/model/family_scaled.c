@@ -1,5 +1,6 @@
-/* Llama with multipliers on embeddings, scores, branches and logits: Granite and MiniCPM. */
+/* Llama with multipliers on embeddings, scores, branches and logits: Granite and MiniCPM, whose third has latent attention. */
 #include "model/ffn_moe.h"
+#include "model/mixer_mla.h"
 
 #include "base/json.h"
 
@@ -60,4 +61,6 @@ const sw_family sw_family_scaled[] = {
      .layers = granite_moe, .names = granite_names},
     {.name = "granitemoeshared", .architectures = SW_NAMES("GraniteMoeSharedForCausalLM"), .model_types = SW_NAMES("granitemoeshared"),
      .read = read_granite, .layers = granite_shared, .names = granite_names},
+    {.name = "minicpm3", .architectures = SW_NAMES("MiniCPM3ForCausalLM"), .model_types = SW_NAMES("minicpm3"),
+     .spec = {.tied = true, .norm = {.eps = 1e-5}}, .read = read_minicpm, .layers = sw_mla_layers},
     {0}};

@@ -85,6 +85,12 @@ static double yarn_dim(const sw_rope_spec *r, double rotations, int64_t dim, dou
 
 static double yarn_mscale(double scale, double m) { return scale <= 1 ? 1 : 0.1 * m * log(scale) + 1; }
 
+double sw_rope_score_scale(const sw_rope_spec *r)
+{
+    double m = r->kind == SW_ROPE_DEFAULT || !(r->mscale_all_dim != 0) ? 1 : yarn_mscale(r->factor, r->mscale_all_dim);
+    return m * m;
+}
+
 static void yarn(const sw_rope_spec *r, int64_t dim, float *f, double *scale)
 {
     double length = sw_rope_trained(r);

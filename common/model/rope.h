@@ -49,5 +49,7 @@ static inline bool sw_rope_by_length(const sw_rope_spec *r) { return r->kind == 
 static inline double sw_rope_trained(const sw_rope_spec *r) { return r->original_length > 0 ? r->original_length : r->max_position; }
 /* inv_freq f32 [R] for a batch whose longest sequence has `length` places, and the scale of cos and sin. */
 void sw_rope_frequencies(const sw_rope_spec *r, int64_t length, float *inv_freq, double *scale);
+/* What DeepSeek's yarn multiplies the scale of the scores by (mscale_all_dim, squared); 1 where it has none. */
+double sw_rope_score_scale(const sw_rope_spec *r);
 
 #endif

@@ -80,7 +80,8 @@ static int read_sizes(sw_spec *s, const cJSON *config)
         if (!cJSON_IsArray(sw_json_get(config, key)) && sw_json_i64(config, key, 1, many, all[i].missing, all[i].to))
             return -1;
     }
-    static const char *const head_dim[] = {"head_dim", "kv_channels", NULL};
+    /* Where queries and keys are made of two parts, what turns is the part that rope_head_dim says. */
+    static const char *const head_dim[] = {"qk_rope_head_dim", "head_dim", "kv_channels", NULL};
     return sw_json_i64(config, "num_key_value_heads", 1, many, s->heads, &s->kv_heads) ||
                    sw_json_i64(config, spelling(config, head_dim), 1, many, s->heads ? s->hidden / s->heads : 0, &s->head_dim)
                ? -1

@@ -2,31 +2,100 @@
 
 #include <assert.h>
 
+/* The values of each head from `from` on: t [N, H, D] -> [N, H, D - from]. */
+static sw_tensor tail(const sw_tensor *t, int64_t from)
+{
+    sw_tensor r = *t;
+    r.data = (char *)t->data + sw_dtype_bytes(t->dtype, from);
+    r.shape[2] -= from;
+    return r;
+}
+
+/* The first `count` values of each head. */
+static sw_tensor front(const sw_tensor *t, int64_t count)
+{
+    sw_tensor r = *t;
+    r.shape[2] = count;
+    return r;
+}
+
+/* y = x, turned from dimension `from` of each head on; the same memory, or not. */
+static int turn(sw_ctx *c, const sw_tensor *y, const sw_tensor *x, int64_t from, const sw_tensor *cos, const sw_tensor *sin, int mode, int inverse)
+{
+    sw_tensor to = tail(y, from), of = tail(x, from), to_front = front(y, from), of_front = front(x, from);
+    if (from && y->data != x->data && sw_k(c)->copy(sw_s(c), &to_front, &of_front))
+        return -1;
+    return sw_k(c)->rope(sw_s(c), &to, &of, cos, sin, mode, inverse);
+}
+
 static int rope_back(sw_ctx *c, sw_node *n)
 {
     sw_var *x = n->in[0], *y = n->out[0];
+    const sw_tensor *cos = &n->saved[0]->t, *sin = &n->saved[1]->t;
     int mode = (int)n->i[0];
     if (!x->needs_grad)
         return 0;
     if (!x->base && !x->grad && y->grad->storage && y->grad->storage->refs == 1) /* turn y's gradient back where it lies */
-        return sw_k(c)->rope(sw_s(c), &y->grad->t, &y->grad->t, &n->saved[0]->t, &n->saved[1]->t, mode, 1) ? -1
-                                                                                                          : sw_grad_pass(c, x, y);
+        return turn(c, &y->grad->t, &y->grad->t, n->i[1], cos, sin, mode, 1) ? -1 : sw_grad_pass(c, x, y);
     sw_var *t = sw_tmp(c, y->grad->t.dtype, y->t.ndim, y->t.shape);
-    if (!t || sw_k(c)->rope(sw_s(c), &t->t, &y->grad->t, &n->saved[0]->t, &n->saved[1]->t, mode, 1))
+    if (!t || turn(c, &t->t, &y->grad->t, n->i[1], cos, sin, mode, 1))
         return -1;
     int acc;
     sw_tensor *g = sw_grad(c, x, &acc);
     return g ? sw_k(c)->axpby(sw_s(c), g, 1, &t->t, acc) : -1;
 }
 
-sw_var *sw_rope(sw_ctx *c, sw_var *x, sw_var *cos, sw_var *sin, sw_rope_mode mode)
+sw_var *sw_rope_from(sw_ctx *c, sw_var *x, int64_t from, sw_var *cos, sw_var *sin, sw_rope_mode mode)
 {
-    sw_tensor from = x->t;
+    sw_tensor of = x->t;
     sw_var *y = sw_take_over(c, x);
-    if (!y || sw_k(c)->rope(sw_s(c), &y->t, &from, &cos->t, &sin->t, mode, 0))
+    if (!y || turn(c, &y->t, &of, from, &cos->t, &sin->t, mode, 0))
         return NULL;
-    return sw_record(c, (sw_node){.op = "rope", .back = rope_back, .in = {x}, .out = {y}, .saved = {cos, sin}, .i = {mode}});
+    return sw_record(c, (sw_node){.op = "rope", .back = rope_back, .in = {x}, .out = {y}, .saved = {cos, sin}, .i = {mode, from}});
 }
+
+sw_var *sw_rope(sw_ctx *c, sw_var *x, sw_var *cos, sw_var *sin, sw_rope_mode mode) { return sw_rope_from(c, x, 0, cos, sin, mode); }
+
+/* ---- keys of which heads share a part */
+
+static int shared_keys_back(sw_ctx *c, sw_node *n)
+{
+    const sw_kernels *k = sw_k(c);
+    const sw_tensor *dk = &n->out[0]->grad->t;
+    int64_t own = n->in[0]->t.shape[2];
+    sw_tensor from = front(dk, own), rest = tail(dk, own);
+    int acc;
+    sw_tensor *g = sw_grad(c, n->in[0], &acc);
+    if (acc == -2 || (g && k->axpby(sw_s(c), g, 1, &from, acc)))
+        return -1;
+    if (!(g = sw_grad(c, n->in[1], &acc)))
+        return acc == -2 ? -1 : 0;
+    sw_var *sum = sw_tmp(c, SW_F32, 3, n->in[1]->t.shape); /* over heads, in f32 */
+    for (int64_t h = 0; sum && h < dk->shape[1]; h++) {
+        sw_tensor one = rest;
+        one.data = (char *)rest.data + sw_dtype_bytes(rest.dtype, h * rest.stride[1]);
+        one.shape[1] = 1;
+        if (k->axpby(sw_s(c), &sum->t, 1, &one, h > 0))
+            return -1;
+    }
+    return sum ? k->axpby(sw_s(c), g, 1, &sum->t, acc) : -1;
+}
+
+sw_var *sw_shared_keys(sw_ctx *c, sw_var *own, sw_var *shared)
+{
+    int64_t m = own->t.shape[0], heads = own->t.shape[1], width = own->t.shape[2];
+    sw_var *y = sw_tmp3(c, own->t.dtype, m, heads, width + shared->t.shape[2]);
+    if (!y)
+        return NULL;
+    sw_tensor to = front(&y->t, width), rest = tail(&y->t, width), all = shared->t;
+    all.shape[1] = heads;
+    all.stride[1] = 0;
+    if (sw_k(c)->copy(sw_s(c), &to, &own->t) || sw_k(c)->copy(sw_s(c), &rest, &all))
+        return NULL;
+    return sw_record(c, (sw_node){.op = "shared_keys", .back = shared_keys_back, .in = {own, shared}, .out = {y}});
+}
+
+/* ---- attention */
 
 static int attend_back(sw_ctx *c, sw_node *n)
 {

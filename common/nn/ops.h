@@ -45,6 +45,10 @@ sw_var *sw_embedding(sw_ctx *c, sw_param *w, sw_var *ids, double scale) SW_MUST_
 
 /* x [N, H, D] rotated by the tables f32 [N, R] (sw_kernels rope_table). Takes over x's memory when it can. */
 sw_var *sw_rope(sw_ctx *c, sw_var *x, sw_var *cos, sw_var *sin, sw_rope_mode mode) SW_MUST_CHECK;
+/* The same where the first `from` dimensions of each head do not turn. */
+sw_var *sw_rope_from(sw_ctx *c, sw_var *x, int64_t from, sw_var *cos, sw_var *sin, sw_rope_mode mode) SW_MUST_CHECK;
+/* Keys [M, H, A + B] of own parts [M, H, A] and one part [M, 1, B] that all heads share. */
+sw_var *sw_shared_keys(sw_ctx *c, sw_var *own, sw_var *shared) SW_MUST_CHECK;
 
 /* q [N, Hq, D], k [M, Hk, D], v [M, Hk, Dv], seqs i32 [S, 4] as kernels.def says; returns [N, Hq, Dv].
  * alibi f32 [Hq] and sinks f32 [Hq], or NULL, stand for a's own pointers. (attention.c) */

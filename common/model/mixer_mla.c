@@ -1,0 +1,276 @@
+/* What is remembered of a token is its latent and the shared part of its key. Many queries expand them into keys and
+ * values; few queries (decoding) go to the latents instead: with the rows K and V of a head in kv_b, q (K l) = (q K) l, and
+ * the sum of weights times V l is V times the sum of weights times l. */
+#include "model/mixer_mla.h"
+
+#include "base/json.h"
+#include "model/cache.h"
+#include "model/model.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* The norms of the latents have an epsilon of their own, which no configuration says. */
+static const sw_norm_spec latent_norm = {.kind = SW_NORM_RMS, .eps = 1e-6};
+
+static const char *named(char out[SW_NAME_MAX], const char *place, const char *name)
+{
+    snprintf(out, SW_NAME_MAX, "%s%s", place, name);
+    return out;
+}
+
+void sw_mla_declare(sw_builder *b, sw_mla_parts *a, const char *place, const sw_mla *o)
+{
+    const sw_layer *l = sw_builder_layer(b);
+    int64_t hidden = sw_builder_spec(b)->hidden, queries = l->heads * (o->nope + o->rope);
+    unsigned bias = o->bias ? SW_ASK_BIAS : 0;
+    char name[SW_NAME_MAX];
+    a->options = o;
+    if (o->q_rank) {
+        sw_ask_linear(b, &a->q_a, named(name, place, "q_a_proj"), o->q_rank, hidden, bias);
+        sw_ask_norm(b, &a->q_norm, named(name, place, "q_a_layernorm"), o->q_rank, &latent_norm);
+        sw_ask_linear(b, &a->q_b, named(name, place, "q_b_proj"), queries, o->q_rank, 0);
+    } else {
+        sw_ask_linear(b, &a->q, named(name, place, "q_proj"), queries, hidden, 0);
+    }
+    sw_ask_linear(b, &a->kv_a, named(name, place, "kv_a_proj_with_mqa"), o->kv_rank + o->rope, hidden, bias);
+    sw_ask_norm(b, &a->kv_norm, named(name, place, "kv_a_layernorm"), o->kv_rank, &latent_norm);
+    sw_ask_linear(b, &a->kv_b, named(name, place, "kv_b_proj"), l->heads * (o->nope + l->value_dim), o->kv_rank, 0);
+    sw_ask_linear(b, &a->o, named(name, place, "o_proj"), hidden, l->heads * l->value_dim, bias);
+}
+
+sw_state_spec sw_mla_state(const sw_mla *o) { return (sw_state_spec){true, 2, {1, o->kv_rank + o->rope}, SW_DTYPE_COUNT}; }
+
+/* ---- queries and latents of this batch */
+
+static sw_var *turned(sw_ctx *c, const sw_pass *p, sw_var *x, int64_t from)
+{
+    int which = p->block->spec->rope;
+    return x && which >= 0 ? sw_rope_from(c, x, from, p->cos[which], p->sin[which], p->spec->rope[which].mode) : x;
+}
+
+static sw_var *queries_of(sw_ctx *c, sw_mla_parts *a, const sw_pass *p, sw_var *x)
+{
+    const sw_mla *o = a->options;
+    sw_var *q;
+    if (o->q_rank) {
+        q = sw_linear_forward(c, &a->q_a, x);
+        q = q ? sw_norm_forward(c, &a->q_norm, q) : NULL;
+        q = q ? sw_linear_forward(c, &a->q_b, q) : NULL;
+    } else {
+        q = sw_linear_forward(c, &a->q, x);
+    }
+    q = q && o->q_scale > 0 ? sw_scale(c, q, o->q_scale) : q;
+    return turned(c, p, sw_heads(q, p->block->spec->heads), o->nope);
+}
+
+/* latent [N, kv_rank] and shared [N, 1, rope]. */
+static int latents_of(sw_ctx *c, sw_mla_parts *a, const sw_pass *p, sw_var *x, sw_var **latent, sw_var **shared)
+{
+    const sw_mla *o = a->options;
+    int64_t width = o->kv_rank + o->rope;
+    sw_var *kv = sw_linear_forward(c, &a->kv_a, x);
+    *latent = kv ? sw_norm_forward(c, &a->kv_norm, sw_columns(c, kv, 0, o->kv_rank)) : NULL;
+    if (*latent && o->kv_scale > 0)
+        *latent = sw_scale(c, *latent, o->kv_scale);
+    *shared = *latent ? turned(c, p, sw_part(c, kv, o->kv_rank, 3, (int64_t[]){x->t.shape[0], 1, o->rope}, (int64_t[]){width, o->rope, 1}), 0)
+                      : NULL;
+    return *shared ? 0 : -1;
+}
+
+/* ---- many queries */
+
+static sw_var *expanded(sw_ctx *c, sw_mla_parts *a, const sw_layer *l, sw_var *q, sw_var *latent, sw_var *shared, sw_var *seqs,
+                        const sw_attention *how)
+{
+    int64_t m = latent->t.shape[0], nope = a->options->nope, each = nope + l->value_dim, row = l->heads * each;
+    sw_var *kv = sw_linear_forward(c, &a->kv_b, latent);
+    if (!kv)
+        return NULL;
+    sw_var *own = sw_part(c, kv, 0, 3, (int64_t[]){m, l->heads, nope}, (int64_t[]){row, each, 1});
+    sw_var *v = sw_part(c, kv, nope, 3, (int64_t[]){m, l->heads, l->value_dim}, (int64_t[]){row, each, 1});
+    sw_var *k = sw_shared_keys(c, own, shared);
+    return k ? sw_attend(c, q, k, v, seqs, how, NULL, NULL) : NULL;
+}
+
+/* The remembered rows of the batch's sequences one after the other, taken apart, and the table of sequences over them. */
+static int remembered(sw_ctx *c, const sw_pass *p, const sw_mla *o, int state, int64_t keys, sw_var **latent, sw_var **shared, sw_var **seqs)
+{
+    int32_t *rows = sw_ctx_alloc(c, (size_t)keys * sizeof *rows), *table = sw_ctx_alloc(c, (size_t)p->n_seqs * 4 * sizeof *table);
+    int64_t at = 0, first = 0;
+    for (int64_t i = 0; i < p->n_seqs; first += p->lengths[i++]) {
+        int64_t n = p->before[i] + p->lengths[i];
+        memcpy(table + 4 * i, (int32_t[]){(int32_t)first, (int32_t)p->lengths[i], (int32_t)at, (int32_t)n}, 4 * sizeof *table);
+        for (int64_t t = 0; t < n; t++)
+            rows[at++] = (int32_t)(p->slots[i] * p->cache->capacity + t);
+    }
+    sw_var *all = sw_borrow(c, *sw_pass_state(p, state)), *ids = sw_from_host(c, SW_I32, 1, &keys, rows);
+    *seqs = sw_from_host(c, SW_I32, 2, (int64_t[]){p->n_seqs, 4}, table);
+    all = ids && *seqs ? sw_gather(c, all, ids) : NULL;
+    if (!all)
+        return -1;
+    int64_t width = o->kv_rank + o->rope;
+    *latent = sw_dense(c, sw_part(c, all, 0, 2, (int64_t[]){keys, o->kv_rank}, (int64_t[]){width, 1}));
+    *shared = sw_part(c, all, o->kv_rank, 3, (int64_t[]){keys, 1, o->rope}, (int64_t[]){width, o->rope, 1});
+    return *latent ? 0 : -1;
+}
+
+/* ---- few queries */
+
+/* The matrix [heads * (nope + value), kv_rank] that kv_b is; where adapters hang on it, what it does to each unit vector. */
+static int matrix_of(sw_ctx *c, sw_linear *l, sw_tensor *w)
+{
+    const sw_adapter *on = l->adapter;
+    while (on && on->off)
+        on = on->next;
+    if (!on) {
+        *w = l->w->v.t;
+        if (sw_use(c, &l->w->v, NULL))
+            return -1;
+        *w = l->w->v.t;
+        return 0;
+    }
+    sw_var *unit = sw_tmp2(c, c->compute, l->in, l->in), *y;
+    if (!unit || sw_k(c)->fill(sw_s(c), &unit->t, 0))
+        return -1;
+    sw_tensor diagonal = sw_tensor_of(unit->t.data, unit->t.dtype, 1, &l->in);
+    diagonal.stride[0] = l->in + 1;
+    if (sw_k(c)->fill(sw_s(c), &diagonal, 1) || !(y = sw_linear_forward(c, l, unit)))
+        return -1;
+    sw_tensor across = y->t;
+    across.shape[0] = l->out;
+    across.shape[1] = l->in;
+    across.stride[0] = y->t.stride[1];
+    across.stride[1] = y->t.stride[0];
+    sw_var *turned_about = sw_tmp2(c, c->compute, l->out, l->in);
+    if (!turned_about || sw_k(c)->copy(sw_s(c), &turned_about->t, &across))
+        return -1;
+    *w = turned_about->t;
+    return 0;
+}
+
+/* Values [from, from + width) of head h: t [N, H, D] -> [N, width]. */
+static sw_tensor head_of(const sw_tensor *t, int64_t h, int64_t from, int64_t width)
+{
+    sw_tensor r = sw_tensor_of((char *)t->data + sw_dtype_bytes(t->dtype, h * t->stride[1] + from), t->dtype, 2, (int64_t[]){t->shape[0], width});
+    r.stride[0] = t->stride[0];
+    return r;
+}
+
+static sw_var *absorbed(sw_ctx *c, sw_mla_parts *a, const sw_pass *p, sw_var *q, int state, const sw_attention *how)
+{
+    const sw_mla *o = a->options;
+    const sw_layer *l = p->block->spec;
+    const sw_kernels *k = sw_k(c);
+    int64_t n = q->t.shape[0], each = o->nope + l->value_dim;
+    sw_tensor w;
+    sw_var *wide = sw_tmp3(c, q->t.dtype, n, l->heads, o->kv_rank + o->rope), *out = sw_tmp3(c, q->t.dtype, n, l->heads, l->value_dim);
+    if (!wide || !out || matrix_of(c, &a->kv_b, &w))
+        return NULL;
+    for (int64_t h = 0; h < l->heads; h++) {
+        sw_tensor to = head_of(&wide->t, h, 0, o->kv_rank), from = head_of(&q->t, h, 0, o->nope), rows = sw_row_view(&w, h * each, o->nope);
+        sw_tensor to_rest = head_of(&wide->t, h, o->kv_rank, o->rope), rest = head_of(&q->t, h, o->nope, o->rope);
+        if (k->linear_bwd_x(sw_s(c), &to, &from, &rows, 1, 0) || k->copy(sw_s(c), &to_rest, &rest))
+            return NULL;
+    }
+    sw_tensor *keys = sw_pass_state(p, state), values = *keys;
+    values.shape[2] = o->kv_rank;
+    sw_var *sum = sw_attend(c, wide, sw_borrow(c, *keys), sw_borrow(c, values), p->seqs, how, NULL, NULL);
+    for (int64_t h = 0; sum && h < l->heads; h++) {
+        sw_tensor to = head_of(&out->t, h, 0, l->value_dim), from = head_of(&sum->t, h, 0, o->kv_rank);
+        sw_tensor rows = sw_row_view(&w, h * each + o->nope, l->value_dim);
+        if (k->linear_fwd(sw_s(c), &to, &from, &rows, NULL, 1, 0))
+            return NULL;
+    }
+    return sum ? out : NULL;
+}
+
+/* Whether going to the latents takes fewer products than expanding them; *keys: how many there are. */
+static bool few_queries(const sw_pass *p, const sw_mla *o, int64_t value, int64_t *keys)
+{
+    double expand = 0, absorb = 0, rank = (double)o->kv_rank, nope = (double)o->nope, rope = (double)o->rope, wide = (double)value;
+    *keys = 0;
+    for (int64_t i = 0; i < p->n_seqs; i++) {
+        double n = (double)p->lengths[i], m = (double)(p->before[i] + p->lengths[i]);
+        expand += m * rank * (nope + wide) + n * m * (nope + rope + wide);
+        absorb += n * rank * (nope + wide) + n * m * (2 * rank + rope);
+        *keys += p->lengths[i] + p->before[i];
+    }
+    return absorb < expand;
+}
+
+sw_var *sw_mla_forward(sw_ctx *c, sw_mla_parts *a, const sw_pass *p, sw_var *x, int state)
+{
+    const sw_mla *o = a->options;
+    const sw_layer *l = p->block->spec;
+    sw_attention how = {.scale = l->attention_scale, .causal = 1};
+    sw_var *latent, *shared, *seqs = p->seqs, *q = queries_of(c, a, p, x), *out;
+    int64_t keys;
+    if (!q || latents_of(c, a, p, x, &latent, &shared))
+        return NULL;
+    if (!p->cache) {
+        out = expanded(c, a, l, q, latent, shared, seqs, &how);
+    } else {
+        sw_var *both = sw_heads(sw_join(c, (sw_var *[]){latent, shared}, 2), 1);
+        if (!both || !sw_pass_remember(c, p, state, both))
+            return NULL;
+        if (few_queries(p, o, l->value_dim, &keys))
+            out = absorbed(c, a, p, q, state, &how);
+        else
+            out = remembered(c, p, o, state, keys, &latent, &shared, &seqs) ? NULL : expanded(c, a, l, q, latent, shared, seqs, &how);
+    }
+    return out ? sw_linear_forward(c, &a->o, out) : NULL;
+}
+
+/* ---- one in a layer */
+
+static void declare(sw_builder *b, void *self) { sw_mla_declare(b, self, "self_attn.", sw_builder_layer(b)->mixer_options); }
+
+static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x) { return sw_mla_forward(c, self, p, x, 0); }
+
+static int states(const sw_spec *s, const sw_layer *l, sw_state_spec out[SW_MOST_STATES])
+{
+    (void)s;
+    out[0] = sw_mla_state(l->mixer_options);
+    return 1;
+}
+
+const sw_mixer_ops sw_mixer_mla = {"latent attention", sizeof(sw_mla_parts), declare, forward, states};
+
+int sw_mla_read(sw_spec *s, const cJSON *config, sw_mla **out)
+{
+    sw_mla *o = *out = sw_arena_zalloc(&s->arena, sizeof *o);
+    int64_t value, most = 1 << 16;
+    bool interleave, pairs = s->rope[0].mode == SW_ROPE_INTERLEAVED;
+    if (sw_json_i64(config, "q_lora_rank", 1, most, 0, &o->q_rank) || sw_json_i64(config, "kv_lora_rank", 1, most, 512, &o->kv_rank) ||
+        sw_json_i64(config, "qk_nope_head_dim", 1, most, 128, &o->nope) || sw_json_i64(config, "qk_rope_head_dim", 2, most, 64, &o->rope) ||
+        sw_json_i64(config, "v_head_dim", 1, most, s->heads > 0 ? s->hidden / s->heads : 128, &value) ||
+        sw_json_bool(config, "attention_bias", false, &o->bias) || sw_json_bool(config, "rope_interleave", pairs, &interleave))
+        return -1;
+    if (s->heads < 1 || s->heads > 1 << 16)
+        return sw_fail("\"num_attention_heads\": %lld is not between 1 and 65536", (long long)s->heads);
+    if (o->rope % 2)
+        return sw_fail("\"qk_rope_head_dim\": %lld is odd, the rotary embedding needs pairs", (long long)o->rope);
+    s->rope[0].mode = interleave ? SW_ROPE_INTERLEAVED : SW_ROPE_HALF;
+    for (int64_t i = 0; i < s->layers; i++) {
+        sw_layer *l = &s->layer[i];
+        l->kv_heads = l->heads;
+        l->head_dim = o->nope + o->rope;
+        l->value_dim = value;
+        l->attention_scale = sw_rope_score_scale(&s->rope[0]) / sqrt((double)l->head_dim);
+    }
+    return 0;
+}
+
+int sw_mla_layers(sw_spec *s, const cJSON *config)
+{
+    sw_mla *o;
+    if (sw_mla_read(s, config, &o))
+        return -1;
+    for (int64_t i = 0; i < s->layers; i++) {
+        s->layer[i].mixer = &sw_mixer_mla;
+        s->layer[i].mixer_options = o;
+    }
+    return 0;
+}

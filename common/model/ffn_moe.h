@@ -12,6 +12,7 @@ typedef struct sw_moe {
     sw_router router;
     int64_t experts, wide; /* wide: of an expert's hidden layer */
     int64_t identities;    /* more choices of the router, whose output is their input */
+    int64_t dense_first;   /* layers before the first mixture, where the configuration does not say */
     int64_t shared_wide;   /* an expert for every token; 0: none */
     bool shared_packed;    /* its gate and up are one projection */
     bool shared_gated;     /* and it is weighted by sigmoid(mlp.shared_gate x) */

@@ -39,7 +39,7 @@ static int read_moe(const sw_spec *s, const cJSON *c, sw_moe *m)
 }
 
 /* Whether layer i is a mixture, by whichever of the usual fields are there; all are without any. */
-static int is_sparse(const sw_spec *s, const cJSON *c, int64_t i, bool *sparse)
+static int is_sparse(const sw_spec *s, const cJSON *c, const sw_moe *m, int64_t i, bool *sparse)
 {
     const cJSON *types = sw_json_get(c, "mlp_layer_types"), *dense = sw_json_get(c, "mlp_only_layers");
     int64_t first, step, every, from, to, interval;
@@ -52,7 +52,7 @@ static int is_sparse(const sw_spec *s, const cJSON *c, int64_t i, bool *sparse)
             return sw_fail("\"mlp_layer_types\": layer %lld is neither dense nor sparse", (long long)i);
         return 0;
     }
-    if (sw_json_i64(c, "first_k_dense_replace", 0, 4096, 0, &first) ||
+    if (sw_json_i64(c, "first_k_dense_replace", 0, 4096, m->dense_first, &first) ||
         sw_json_i64(c, "num_dense_layers", 0, 4096, first, &first) ||
         sw_json_i64(c, "decoder_sparse_step", 1, 4096, 1, &step) ||
         sw_json_i64(c, "moe_layer_start_index", 0, 4096, 0, &from) ||
@@ -79,7 +79,7 @@ int sw_moe_layers(sw_spec *s, const cJSON *config, const sw_moe *base)
     const sw_moe *kept = sw_moe_keep(s, &m);
     for (int64_t i = 0; i < s->layers; i++) {
         bool sparse = false;
-        if (is_sparse(s, config, i, &sparse))
+        if (is_sparse(s, config, kept, i, &sparse))
             return -1;
         if (sparse)
             sw_moe_layer(s, i, kept);

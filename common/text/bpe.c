@@ -1,10 +1,12 @@
+/* Byte-pair encoding (Sennrich et al. 2016): the pair of the lowest rank is merged first, the leftmost of equal ones. */
+#include "text/tokenizer_chars.h"
 #include "text/tokenizer_parts.h"
 
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
-static size_t slot_of(const sw_tokenizer *t, int32_t left, int32_t right)
+static inline size_t slot_of(const sw_tokenizer *t, int32_t left, int32_t right)
 {
     uint64_t h = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) * 0x9E3779B97F4A7C15u;
     size_t i = (size_t)(h >> 20) & (t->merge_cap - 1);
@@ -15,6 +17,7 @@ static size_t slot_of(const sw_tokenizer *t, int32_t left, int32_t right)
 
 void sw_tokenizer_reserve_merges(sw_tokenizer *t, size_t n)
 {
+    free(t->merges);
     t->merge_cap = 16;
     while (t->merge_cap < n * 2)
         t->merge_cap *= 2;
@@ -23,22 +26,80 @@ void sw_tokenizer_reserve_merges(sw_tokenizer *t, size_t n)
         t->merges[i].left = -1;
 }
 
+static void put_merge(sw_tokenizer *t, int32_t left, int32_t right, int32_t rank, int32_t id)
+{
+    size_t i = slot_of(t, left, right);
+    if (t->merges[i].left < 0)
+        t->n_merges++;
+    t->merges[i] = (sw_merge){left, right, rank, id}; /* of equal pairs the last counts */
+}
+
 int sw_tokenizer_add_merge(sw_tokenizer *t, const char *left, size_t nl, const char *right, size_t nr, int32_t rank)
 {
-    char both[1024];
-    int64_t a = sw_map_get(&t->ids, left, nl, -1), b = sw_map_get(&t->ids, right, nr, -1), whole = -1;
-    if (nl + nr <= sizeof both) {
+    size_t prefix = t->prefix_text ? strlen(t->prefix_text) : 0;
+    int64_t a = sw_map_get(&t->model_ids, left, nl, -1), b = sw_map_get(&t->model_ids, right, nr, -1), whole = -1;
+    if (nr >= prefix) {
+        char small[256], *both = nl + nr <= sizeof small ? small : sw_malloc(nl + nr);
         memcpy(both, left, nl);
-        memcpy(both + nl, right, nr);
-        whole = sw_map_get(&t->ids, both, nl + nr, -1);
+        memcpy(both + nl, right + prefix, nr - prefix);
+        whole = sw_map_get(&t->model_ids, both, nl + nr - prefix, -1);
+        if (both != small)
+            free(both);
     }
     if (a < 0 || b < 0 || whole < 0)
-        return sw_fail("merge %d: '%.*s' + '%.*s': %s is not in the vocabulary", rank, (int)nl, left, (int)nr, right,
+        return sw_fail("merge %d: '%.*s' + '%.*s': %s is not in the vocabulary", rank, (int)SW_MIN(nl, 100), left, (int)SW_MIN(nr, 100), right,
                        whole < 0 && a >= 0 && b >= 0 ? "the result" : "a part");
-    size_t i = slot_of(t, (int32_t)a, (int32_t)b);
-    if (t->merges[i].left < 0) /* of equal pairs the first counts */
-        t->merges[i] = (sw_merge){(int32_t)a, (int32_t)b, rank, (int32_t)whole};
-    t->n_merges++;
+    put_merge(t, (int32_t)a, (int32_t)b, rank, (int32_t)whole);
+    return 0;
+}
+
+typedef struct implied {
+    float score;
+    int32_t left, right, id;
+} implied;
+
+static int by_score(const void *a, const void *b)
+{
+    const implied *x = a, *y = b;
+    if (x->score != y->score)
+        return x->score > y->score ? -1 : 1;
+    if (x->id != y->id)
+        return x->id < y->id ? -1 : 1;
+    if (x->left != y->left)
+        return x->left < y->left ? -1 : 1;
+    return (x->right > y->right) - (x->right < y->right);
+}
+
+int sw_tokenizer_merges_from_scores(sw_tokenizer *t, const float *scores, const uint8_t *usable, bool distinct)
+{
+    struct { implied *at; size_t n, cap; } all = {0};
+    for (int64_t id = 0; id < t->size; id++) {
+        sw_span w = t->words[id];
+        if (!w.at || (usable && !usable[id]))
+            continue;
+        if (w.n > 4096) { /* every cut of it is looked up */
+            free(all.at);
+            return sw_fail("token %lld has %zu bytes; 4096 are possible", (long long)id, w.n);
+        }
+        for (size_t k = 1; k < w.n; k++) {
+            if (((unsigned char)w.at[k] & 0xc0) == 0x80)
+                continue;
+            int64_t l = sw_map_get(&t->model_ids, w.at, k, -1), r = l < 0 ? -1 : sw_map_get(&t->model_ids, w.at + k, w.n - k, -1);
+            if (r < 0 || (usable && (!usable[l] || !usable[r])))
+                continue;
+            SW_PUSH(all, ((implied){scores[id], (int32_t)l, (int32_t)r, (int32_t)id}));
+        }
+    }
+    if (all.n)
+        qsort(all.at, all.n, sizeof *all.at, by_score);
+    sw_tokenizer_reserve_merges(t, all.n);
+    int32_t rank = 0;
+    for (size_t i = 0; i < all.n; i++) {
+        if (i && (distinct || all.at[i].score != all.at[i - 1].score))
+            rank++;
+        put_merge(t, all.at[i].left, all.at[i].right, rank, all.at[i].id);
+    }
+    free(all.at);
     return 0;
 }
 
@@ -90,7 +151,7 @@ static bool before(const sw_bpe_scratch *s, size_t a, size_t b)
 
 static void swap(sw_bpe_scratch *s, size_t a, size_t b)
 {
-    __typeof__(*s->heap) keep = s->heap[a];
+    struct sw_bpe_pair keep = s->heap[a];
     s->heap[a] = s->heap[b];
     s->heap[b] = keep;
 }
@@ -103,10 +164,7 @@ static void offer(const sw_tokenizer *t, sw_bpe_scratch *s, size_t *n, int32_t a
         return;
     sw_vec_grow((void **)&s->heap, &s->heap_cap, *n + 1, sizeof *s->heap);
     size_t i = (*n)++;
-    s->heap[i].rank = m->rank;
-    s->heap[i].at = at;
-    s->heap[i].left = s->node[at].id;
-    s->heap[i].right = s->node[next].id;
+    s->heap[i] = (struct sw_bpe_pair){m->rank, at, s->node[at].id, s->node[next].id};
     for (; i && before(s, i, (i - 1) / 2); i = (i - 1) / 2)
         swap(s, i, (i - 1) / 2);
 }
@@ -122,7 +180,7 @@ static void merge_long(const sw_tokenizer *t, sw_bpe_scratch *s, size_t *n)
     for (size_t i = 0; i + 1 < count; i++)
         offer(t, s, &heap, (int32_t)i);
     while (heap) {
-        __typeof__(*s->heap) top = s->heap[0];
+        struct sw_bpe_pair top = s->heap[0];
         s->heap[0] = s->heap[--heap];
         for (size_t i = 0;;) {
             size_t least = i, l = 2 * i + 1;
@@ -155,27 +213,115 @@ static void merge_long(const sw_tokenizer *t, sw_bpe_scratch *s, size_t *n)
     *n = kept;
 }
 
-int sw_bpe_word(const sw_tokenizer *t, sw_bpe_scratch *s, const uint8_t *word, size_t n, sw_ids *ids, sw_ids *lens)
+static void merge(const sw_tokenizer *t, sw_bpe_scratch *s, size_t *n)
+{
+    if (*n > 1 && *n <= 64)
+        merge_short(t, s, n);
+    else if (*n > 1)
+        merge_long(t, s, n);
+}
+
+int sw_bpe_bytes(const sw_tokenizer *t, sw_bpe_scratch *s, const uint8_t *word, size_t n, sw_ids *ids)
 {
     if (n > INT_MAX / 2)
         return sw_fail("a word of %zu bytes is too long", n);
     sw_vec_grow((void **)&s->node, &s->cap, n, sizeof *s->node);
-    size_t m = 0;
     for (size_t i = 0; i < n; i++) {
-        int32_t id = t->byte_ids[word[i]];
-        if (id < 0) { /* a vocabulary without this byte: the unknown token, or nothing, stands for it */
-            if (t->unk < 0)
-                continue;
-            id = t->unk;
-        }
-        s->node[m].id = id;
-        s->node[m++].len = 1;
+        s->node[i].id = t->byte_chars[word[i]];
+        s->node[i].len = 1;
     }
-    if (m > 1 && m <= 64)
-        merge_short(t, s, &m);
-    else if (m > 1)
-        merge_long(t, s, &m);
-    for (size_t i = 0; i < m; i++) {
+    merge(t, s, &n);
+    for (size_t i = 0; i < n; i++)
+        SW_PUSH(*ids, s->node[i].id);
+    return 0;
+}
+
+typedef struct symbols {
+    const sw_tokenizer *t;
+    sw_bpe_scratch *s;
+    size_t n;
+    int64_t unknown; /* bytes of the unknown token that is pending; 0: none */
+} symbols;
+
+static void add_symbol(symbols *y, int32_t id, int32_t len)
+{
+    sw_vec_grow((void **)&y->s->node, &y->s->cap, y->n + 1, sizeof *y->s->node);
+    y->s->node[y->n].id = id;
+    y->s->node[y->n++].len = len;
+}
+
+static void flush_unknown(symbols *y)
+{
+    if (y->unknown)
+        add_symbol(y, y->t->unk, (int32_t)y->unknown);
+    y->unknown = 0;
+}
+
+/* One character, with the texts that the model puts around it, `len` of its bytes being the piece's. */
+static void add_character(symbols *y, int32_t id, const char *spelling, size_t n, size_t len)
+{
+    const sw_tokenizer *t = y->t;
+    if (id >= 0) {
+        flush_unknown(y);
+        add_symbol(y, id, (int32_t)len);
+        return;
+    }
+    if (t->byte_fallback) {
+        bool all = true;
+        for (size_t i = 0; i < n; i++)
+            all &= t->byte_ids[(unsigned char)spelling[i]] >= 0;
+        if (all) { /* what is pending stays so: it is put in later */
+            for (size_t i = 0; i < n; i++)
+                add_symbol(y, t->byte_ids[(unsigned char)spelling[i]], 1);
+            return;
+        }
+    }
+    if (t->unk < 0)
+        return;
+    if (y->unknown && t->fuse_unk) {
+        y->unknown += (int64_t)len;
+        return;
+    }
+    flush_unknown(y);
+    y->unknown = (int64_t)len;
+}
+
+int sw_bpe_piece(const sw_tokenizer *t, sw_bpe_scratch *s, const char *text, size_t n, sw_ids *ids, sw_ids *lens)
+{
+    if (n > INT_MAX / 4)
+        return sw_fail("a word of %zu bytes is too long", n);
+    if (t->ignore_merges) {
+        int64_t id = sw_map_get(&t->model_ids, text, n, -1);
+        if (id >= 0) {
+            SW_PUSH(*ids, (int32_t)id);
+            if (lens)
+                SW_PUSH(*lens, (int32_t)n);
+            return 0;
+        }
+    }
+    symbols y = {.t = t, .s = s};
+    size_t prefix = strlen(t->prefix_text), suffix = strlen(t->suffix_text);
+    for (size_t i = 0; i < n;) {
+        int len;
+        uint32_t cp = sw_char_at(text + i, &len);
+        bool first = i == 0, last = i + (size_t)len == n;
+        if ((prefix && !first) || (suffix && last)) {
+            sw_buf_clear(&s->spelling);
+            if (!first)
+                sw_buf_add(&s->spelling, t->prefix_text, prefix);
+            sw_buf_add(&s->spelling, text + i, (size_t)len);
+            if (last)
+                sw_buf_add(&s->spelling, t->suffix_text, suffix);
+            add_character(&y, (int32_t)sw_map_get(&t->model_ids, s->spelling.at, s->spelling.n, -1), s->spelling.at, s->spelling.n, (size_t)len);
+        } else {
+            const int32_t *row = t->char_ids[cp >> 8];
+            add_character(&y, row ? row[cp & 255] : -1, text + i, (size_t)len, (size_t)len);
+        }
+        i += (size_t)len;
+    }
+    flush_unknown(&y);
+    merge(t, s, &y.n);
+    for (size_t i = 0; i < y.n; i++) {
         SW_PUSH(*ids, s->node[i].id);
         if (lens)
             SW_PUSH(*lens, s->node[i].len);

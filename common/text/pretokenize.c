@@ -1,238 +1,303 @@
+/* Pre-tokenizers: the pieces of a text are cut further, one kind after the other. Some also edit what they cut. */
+#include "text/tokenizer_chars.h"
 #include "text/tokenizer_parts.h"
 
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
 #include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
 
-typedef enum class_of { OTHER, LETTER, NUMBER, SPACE } class_of;
+enum { HAN = 42, LONG_VOWEL = 0x30fc };
 
-/* \p{L}, \p{N} and \s as the expressions mean them. */
-static class_of wide_class(uint32_t c)
+void sw_cut_free(sw_cut *c) { sw_pattern_free(&c->pattern); }
+
+static void keep(sw_work *w, uint32_t start, uint32_t end, uint32_t origin, int32_t id)
 {
-    switch (utf8proc_category((utf8proc_int32_t)c)) {
-    case UTF8PROC_CATEGORY_LU:
-    case UTF8PROC_CATEGORY_LL:
-    case UTF8PROC_CATEGORY_LT:
-    case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_LO: return LETTER;
-    case UTF8PROC_CATEGORY_ND:
-    case UTF8PROC_CATEGORY_NL:
-    case UTF8PROC_CATEGORY_NO: return NUMBER;
-    default: break;
-    }
-    if (c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f ||
-        c == 0x205f || c == 0x3000)
-        return SPACE;
-    return OTHER;
+    if (end > start || id >= 0)
+        SW_PUSH(w->spare_pieces, ((sw_piece){start, end, origin, id}));
 }
 
-static inline class_of at(const char *s, size_t n, size_t i, int *len)
+static void swap_pieces(sw_work *w)
 {
-    unsigned char b = (unsigned char)s[i];
-    if (b < 0x80) {
-        *len = 1;
-        if ((b | 0x20) >= 'a' && (b | 0x20) <= 'z')
-            return LETTER;
-        if (b >= '0' && b <= '9')
-            return NUMBER;
-        return b == ' ' || (b >= 9 && b <= 13) ? SPACE : OTHER;
-    }
-    uint32_t cp;
-    *len = sw_utf8_decode(s + i, n - i, &cp);
-    if (!*len) {
-        *len = 1;
-        return OTHER;
-    }
-    return wide_class(cp);
+    sw_pieces t = w->pieces;
+    w->pieces = w->spare_pieces;
+    w->spare_pieces = t;
 }
 
-static size_t run(const char *s, size_t n, size_t i, class_of k)
+static void swap_texts(sw_work *w)
 {
-    int len;
-    while (i < n && at(s, n, i, &len) == k)
-        i += (size_t)len;
-    return i;
+    sw_work_text t = w->text;
+    w->text = w->spare;
+    w->spare = t;
 }
 
-/* 's 't 're 've 'm 'll 'd after an apostrophe at i: its end, or 0. */
-static size_t contraction(const char *s, size_t n, size_t i, bool any_case)
+/* The matches of a piece become pieces. hit is read as "this is a delimiter". */
+static void apply(sw_work *w, const sw_piece *p, sw_behaviour behaviour)
 {
-    if (i + 1 >= n)
-        return 0;
-    int fold = any_case ? 0x20 : 0;
-    char a = (char)(s[i + 1] | fold), b = i + 2 < n ? (char)(s[i + 2] | fold) : 0;
-    if (a == 's' || a == 't' || a == 'm' || a == 'd')
-        return i + 2;
-    if ((a == 'r' && b == 'e') || (a == 'v' && b == 'e') || (a == 'l' && b == 'l'))
-        return i + 3;
-    if (any_case && i + 2 < n && s[i + 1] == '\xc5' && s[i + 2] == '\xbf') /* long s folds to s */
-        return i + 3;
+    sw_match *m = w->matches.at;
+    size_t n = w->matches.n, out = 0;
+    bool before = false;
+    switch (behaviour) {
+    case SW_REMOVED:
+        for (size_t i = 0; i < n; i++)
+            if (!m[i].hit)
+                m[out++] = m[i];
+        break;
+    case SW_ISOLATED: out = n; break;
+    case SW_CONTIGUOUS:
+    case SW_MERGED_WITH_PREVIOUS:
+        for (size_t i = 0; i < n; i++) {
+            bool hit = m[i].hit, joins = behaviour == SW_CONTIGUOUS ? hit == before : hit && !before;
+            if (joins && out)
+                m[out - 1].end = m[i].end;
+            else
+                m[out++] = m[i];
+            before = hit;
+        }
+        break;
+    case SW_MERGED_WITH_NEXT: /* from the end, kept at the end */
+        out = n;
+        for (size_t i = n; i-- > 0;) {
+            bool hit = m[i].hit;
+            if (hit && !before && out < n)
+                m[out].start = m[i].start;
+            else
+                m[--out] = m[i];
+            before = hit;
+        }
+        memmove(m, m + out, (n - out) * sizeof *m);
+        out = n - out;
+        break;
+    }
+    for (size_t i = 0; i < out; i++)
+        if (m[i].end > m[i].start)
+            keep(w, p->start + m[i].start, p->start + m[i].end, w->text.from[p->start + m[i].start].start, -1);
+}
+
+typedef bool delimits(uint32_t cp, uint32_t given);
+static bool is_number(uint32_t cp, uint32_t given) { return (void)given, sw_char_is(cp, SW_NUMBER); }
+static bool is_white(uint32_t cp, uint32_t given) { return (void)given, sw_char_is_space(cp); }
+static bool is_punctuation(uint32_t cp, uint32_t given) { return (void)given, sw_char_is_punctuation(cp); }
+static bool is_given(uint32_t cp, uint32_t given) { return cp == given; }
+
+static void match_characters(sw_work *w, const sw_piece *p, delimits *is, uint32_t given)
+{
+    const char *s = w->text.at + p->start;
+    uint32_t n = p->end - p->start, done = 0;
+    w->matches.n = 0;
+    for (uint32_t i = 0; i < n;) {
+        int len;
+        uint32_t cp = sw_char_at(s + i, &len);
+        if (is(cp, given)) {
+            if (i > done)
+                SW_PUSH(w->matches, ((sw_match){done, i, false}));
+            done = i + (uint32_t)len;
+            SW_PUSH(w->matches, ((sw_match){i, done, true}));
+        }
+        i += (uint32_t)len;
+    }
+    if (done < n)
+        SW_PUSH(w->matches, ((sw_match){done, n, false}));
+}
+
+static void cut_characters(sw_work *w, delimits *is, uint32_t given, sw_behaviour behaviour)
+{
+    w->spare_pieces.n = 0;
+    for (size_t i = 0; i < w->pieces.n; i++) {
+        sw_piece p = w->pieces.at[i];
+        if (p.id >= 0) {
+            SW_PUSH(w->spare_pieces, p);
+            continue;
+        }
+        match_characters(w, &p, is, given);
+        apply(w, &p, behaviour);
+    }
+    swap_pieces(w);
+}
+
+static int cut_pattern(sw_work *w, const sw_pattern *pattern, sw_behaviour behaviour, bool invert)
+{
+    w->spare_pieces.n = 0;
+    for (size_t i = 0; i < w->pieces.n; i++) {
+        sw_piece p = w->pieces.at[i];
+        if (p.id >= 0) {
+            SW_PUSH(w->spare_pieces, p);
+            continue;
+        }
+        if (sw_pattern_matches(pattern, w->text.at + p.start, p.end - p.start, &w->matches))
+            return -1;
+        for (size_t k = 0; invert && k < w->matches.n; k++)
+            w->matches.at[k].hit = !w->matches.at[k].hit;
+        apply(w, &p, behaviour);
+    }
+    swap_pieces(w);
     return 0;
 }
 
-/* White space from i: all of it at the end of the text, else all but the last character, which goes with what follows. */
-static size_t spaces(const char *s, size_t n, size_t i)
+/* Runs of word characters, and runs of what is neither word nor white space. */
+static void cut_words(sw_work *w)
 {
-    int len = 1;
-    size_t end = i, last = i;
-    while (end < n && at(s, n, end, &len) == SPACE) {
-        last = end;
-        end += (size_t)len;
-    }
-    return end == n || last == i ? end : last;
-}
-
-static size_t next_gpt2(const char *s, size_t n, size_t i)
-{
-    int len;
-    size_t e;
-    if (s[i] == '\'' && (e = contraction(s, n, i, false)))
-        return e;
-    class_of k = at(s, n, i, &len);
-    size_t start = i;
-    if (s[i] == ' ' && i + 1 < n) {
-        k = at(s, n, i + 1, &len);
-        start = i + 1;
-    }
-    return k == SPACE ? spaces(s, n, i) : run(s, n, start, k);
-}
-
-static size_t next_cl100k(const char *s, size_t n, size_t i, int digits)
-{
-    int len, next_len;
-    size_t e;
-    if (s[i] == '\'' && (e = contraction(s, n, i, true)))
-        return e;
-    class_of k = at(s, n, i, &len);
-    if (k == LETTER)
-        return run(s, n, i, LETTER);
-    size_t after = i + (size_t)len;
-    bool line_end = s[i] == '\r' || s[i] == '\n';
-    if (k != NUMBER && !line_end && after < n && at(s, n, after, &next_len) == LETTER)
-        return run(s, n, after, LETTER);
-    if (k == NUMBER) {
-        for (int d = 1; d < digits && after < n && at(s, n, after, &next_len) == NUMBER; d++)
-            after += (size_t)next_len;
-        return after;
-    }
-    size_t start = i;
-    if (s[i] == ' ' && after < n && at(s, n, after, &next_len) == OTHER) {
-        start = after;
-        k = OTHER;
-    }
-    if (k == OTHER) {
-        e = run(s, n, start, OTHER);
-        while (e < n && (s[e] == '\r' || s[e] == '\n'))
-            e++;
-        return e;
-    }
-    size_t end = run(s, n, i, SPACE);
-    for (size_t j = end; j > i; j--)
-        if (s[j - 1] == '\r' || s[j - 1] == '\n')
-            return j;
-    return spaces(s, n, i);
-}
-
-static size_t next_digits(const char *s, size_t n, size_t i, bool alone)
-{
-    int len;
-    bool number = at(s, n, i, &len) == NUMBER;
-    if (number && alone)
-        return i + (size_t)len;
-    while (i < n && (at(s, n, i, &len) == NUMBER) == number)
-        i += (size_t)len;
-    return i;
-}
-
-static int cut_regex(const sw_cut *c, const char *text, size_t n, sw_ids *ends)
-{
-    pcre2_match_data *m = pcre2_match_data_create(1, NULL);
-    size_t i = 0, done = 0;
-    int rc = 0;
-    while (i <= n) {
-        int hits = pcre2_match(c->regex, (PCRE2_SPTR)text, n, i, PCRE2_NO_UTF_CHECK, m, NULL);
-        if (hits == PCRE2_ERROR_NOMATCH)
-            break;
-        if (hits < 0) {
-            rc = sw_fail("the pre-tokenizer's expression failed on a text of %zu bytes (code %d)", n, hits);
-            break;
+    w->spare_pieces.n = 0;
+    for (size_t i = 0; i < w->pieces.n; i++) {
+        sw_piece p = w->pieces.at[i];
+        if (p.id >= 0) {
+            SW_PUSH(w->spare_pieces, p);
+            continue;
         }
-        const PCRE2_SIZE *o = pcre2_get_ovector_pointer(m);
-        if (o[0] > done)
-            SW_PUSH(*ends, (int32_t)o[0]);
-        if (o[1] > o[0])
-            SW_PUSH(*ends, (int32_t)o[1]);
-        done = SW_MAX(done, o[1]);
-        i = o[1] > o[0] ? o[1] : o[1] + 1;
-        while (i < n && ((unsigned char)text[i] & 0xc0) == 0x80)
-            i++;
+        int kind = 0;
+        uint32_t from = p.start;
+        for (uint32_t at = p.start; at <= p.end;) {
+            int len = 1, now = 0;
+            if (at < p.end) {
+                uint32_t cp = sw_char_at(w->text.at + at, &len);
+                now = sw_char_is_word(cp) ? 1 : sw_char_is_space(cp) ? 0 : 2;
+            }
+            if (now != kind || at == p.end) {
+                if (kind)
+                    keep(w, from, at, w->text.from[from].start, -1);
+                from = at;
+                kind = now;
+            }
+            at += (uint32_t)len;
+        }
     }
-    if (!rc && done < n)
-        SW_PUSH(*ends, (int32_t)n);
-    pcre2_match_data_free(m);
-    return rc;
+    swap_pieces(w);
 }
 
-int sw_cut_text(const sw_cut *c, const char *text, size_t n, sw_ids *ends)
+/* At changes of script. White space and characters without a script go with what is before; in front they are dropped. */
+static void cut_scripts(sw_work *w)
 {
-    if (c->kind == SW_CUT_REGEX)
-        return n ? cut_regex(c, text, n, ends) : 0;
-    for (size_t i = 0; i < n;) {
+    w->spare_pieces.n = 0;
+    for (size_t i = 0; i < w->pieces.n; i++) {
+        sw_piece p = w->pieces.at[i];
+        if (p.id >= 0) {
+            SW_PUSH(w->spare_pieces, p);
+            continue;
+        }
+        int last = 0;
+        uint32_t from = p.start;
+        for (uint32_t at = p.start; at < p.end;) {
+            int len;
+            uint32_t cp = sw_char_at(w->text.at + at, &len);
+            int script = cp == LONG_VOWEL ? HAN : cp == ' ' ? 0 : sw_char_script(cp);
+            if (script && script != last) {
+                if (last)
+                    keep(w, from, at, w->text.from[from].start, -1);
+                from = at;
+                last = script;
+            }
+            at += (uint32_t)len;
+        }
+        if (last)
+            keep(w, from, p.end, w->text.from[from].start, -1);
+    }
+    swap_pieces(w);
+}
+
+static void cut_length(sw_work *w, size_t length)
+{
+    w->spare_pieces.n = 0;
+    for (size_t i = 0; i < w->pieces.n; i++) {
+        sw_piece p = w->pieces.at[i];
+        if (p.id >= 0) {
+            SW_PUSH(w->spare_pieces, p);
+            continue;
+        }
+        for (uint32_t at = p.start, from; at < p.end;) {
+            from = at;
+            for (size_t k = 0; k < length && at < p.end; k++) {
+                int len;
+                sw_char_at(w->text.at + at, &len);
+                at += (uint32_t)len;
+            }
+            keep(w, from, at, w->text.from[from].start, -1);
+        }
+    }
+    swap_pieces(w);
+}
+
+typedef struct editing {
+    enum { PREFIX_SPACE, TO_BYTES, TO_METASPACE } kind;
+    uint32_t character;
+    sw_scheme scheme;
+} editing;
+
+static void edit_piece(const editing *how, sw_edit *e)
+{
+    const char *s = e->in->at;
+    int len;
+    if (how->kind == TO_BYTES) {
+        for (size_t i = e->start; i < e->end; i++)
+            sw_edit_put(e, sw_byte_char((uint8_t)s[i]), ((unsigned char)s[i] & 0xc0) == 0x80);
+        return;
+    }
+    bool put = false;
+    uint32_t first = e->start < e->end ? sw_char_at(s + e->start, &len) : 0;
+    if (how->kind == PREFIX_SPACE)
+        put = e->start < e->end && first != ' ';
+    else if (e->start < e->end && first != how->character && first != ' ')
+        put = how->scheme == SW_PREPEND_ALWAYS || (how->scheme == SW_PREPEND_FIRST && e->origin == 0);
+    if (put) {
+        sw_edit_put(e, how->kind == PREFIX_SPACE ? ' ' : how->character, 0);
+        sw_edit_put(e, first, 1);
+    }
+    if (how->kind == PREFIX_SPACE) {
+        sw_edit_copy(e, e->end);
+        return;
+    }
+    for (size_t i = e->at; i < e->end; i++)
+        if (s[i] == ' ') {
+            sw_edit_copy(e, i);
+            e->at = i + 1;
+            sw_edit_put(e, how->character, 1);
+        }
+    sw_edit_copy(e, e->end);
+}
+
+static void edit_all(sw_work *w, const editing *how)
+{
+    w->spare.n = 0;
+    for (size_t i = 0; i < w->pieces.n; i++) {
+        sw_piece *p = &w->pieces.at[i];
+        sw_edit e = sw_edit_begin(&w->text, p, &w->spare);
+        uint32_t start = (uint32_t)w->spare.n;
+        if (p->id >= 0)
+            sw_edit_copy(&e, p->end);
+        else
+            edit_piece(how, &e);
+        p->start = start;
+        p->end = (uint32_t)w->spare.n;
+    }
+    swap_texts(w);
+}
+
+int sw_pretokenize(const sw_tokenizer *t, sw_work *w)
+{
+    for (size_t i = 0; i < t->cuts.n; i++) {
+        const sw_cut *c = &t->cuts.at[i];
         switch (c->kind) {
-        case SW_CUT_GPT2: i = next_gpt2(text, n, i); break;
-        case SW_CUT_CL100K: i = next_cl100k(text, n, i, c->digits); break;
-        default: i = next_digits(text, n, i, c->digits == 1); break;
+        case SW_CUT_SPLIT:
+            if (cut_pattern(w, &c->pattern, c->behaviour, c->invert))
+                return -1;
+            break;
+        case SW_CUT_BYTE_LEVEL:
+            if (c->prefix_space)
+                edit_all(w, &(editing){.kind = PREFIX_SPACE});
+            if (c->regex && cut_pattern(w, &sw_gpt2_pattern, SW_ISOLATED, false))
+                return -1;
+            edit_all(w, &(editing){.kind = TO_BYTES});
+            break;
+        case SW_CUT_METASPACE:
+            edit_all(w, &(editing){TO_METASPACE, c->character, c->scheme});
+            if (c->split)
+                cut_characters(w, is_given, c->character, SW_MERGED_WITH_NEXT);
+            break;
+        case SW_CUT_WHITESPACE: cut_words(w); break;
+        case SW_CUT_WHITESPACE_SPLIT: cut_characters(w, is_white, 0, SW_REMOVED); break;
+        case SW_CUT_PUNCTUATION: cut_characters(w, is_punctuation, 0, c->behaviour); break;
+        case SW_CUT_DIGITS: cut_characters(w, is_number, 0, c->behaviour); break;
+        case SW_CUT_CHARACTER: cut_characters(w, is_given, c->character, SW_REMOVED); break;
+        case SW_CUT_SCRIPTS: cut_scripts(w); break;
+        case SW_CUT_LENGTH: cut_length(w, c->length); break;
         }
-        SW_PUSH(*ends, (int32_t)i);
     }
     return 0;
-}
-
-void sw_cut_simple(sw_tokenizer *t, sw_cut_kind kind, int digits)
-{
-    sw_cut c = {.kind = kind, .digits = digits};
-    SW_PUSH(t->cuts, c);
-}
-
-static const struct {
-    const char *expression;
-    sw_cut_kind kind;
-    int digits;
-} known[] = {
-    {"'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", SW_CUT_GPT2, 0},
-    {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
-     SW_CUT_CL100K, 3},
-    {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
-     SW_CUT_CL100K, 1},
-};
-
-int sw_cut_from_regex(sw_tokenizer *t, const char *expression)
-{
-    sw_cut c = {.kind = SW_CUT_REGEX, .expression = sw_strdup(expression)};
-    for (size_t i = 0; i < SW_COUNT(known); i++)
-        if (!strcmp(known[i].expression, expression)) {
-            c.kind = known[i].kind;
-            c.digits = known[i].digits;
-        }
-    if (c.kind == SW_CUT_REGEX) {
-        int code;
-        PCRE2_SIZE where;
-        c.regex = pcre2_compile((PCRE2_SPTR)expression, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &code, &where, NULL);
-        if (!c.regex) {
-            free(c.expression);
-            return sw_fail("the expression is wrong at character %zu", (size_t)where);
-        }
-        pcre2_jit_compile(c.regex, PCRE2_JIT_COMPLETE);
-    }
-    SW_PUSH(t->cuts, c);
-    return 0;
-}
-
-void sw_cut_free(sw_cut *c)
-{
-    free(c->expression);
-    if (c->regex)
-        pcre2_code_free(c->regex);
 }

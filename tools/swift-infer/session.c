@@ -229,7 +229,7 @@ void infer_job_free(infer_job *j)
         free(j->stop[i]);
     free(j->stop);
     free(j->prompt.at);
-    free(j->decoder.ids.at);
+    sw_stream_free(&j->decoder);
     sw_buf_free(&j->text);
 }
 

@@ -286,6 +286,33 @@ static void add_character(symbols *y, int32_t id, const char *spelling, size_t n
     y->unknown = (int64_t)len;
 }
 
+/* An unused piece of sentencepiece falls apart again into what it was made of. */
+static void emit(const sw_tokenizer *t, int32_t id, int32_t len, int depth, sw_ids *ids, sw_ids *lens)
+{
+    enum { UNUSED = 5, DEEPEST = 200 };
+    sw_span w = t->words[id];
+    for (size_t k = 1; t->piece_types && t->piece_types[id] == UNUSED && depth < DEEPEST && k < w.n; k++) {
+        int64_t l = sw_map_get(&t->model_ids, w.at, k, -1), r = l < 0 ? -1 : sw_map_get(&t->model_ids, w.at + k, w.n - k, -1);
+        if (r < 0 || !find(t, (int32_t)l, (int32_t)r))
+            continue;
+        emit(t, (int32_t)l, (int32_t)k, depth + 1, ids, lens);
+        emit(t, (int32_t)r, (int32_t)(w.n - k), depth + 1, ids, lens);
+        return;
+    }
+    SW_PUSH(*ids, id);
+    if (lens)
+        SW_PUSH(*lens, len);
+}
+
+/* Merges what has come together, and gives it out. */
+static void finish(symbols *y, sw_ids *ids, sw_ids *lens)
+{
+    merge(y->t, y->s, &y->n);
+    for (size_t i = 0; i < y->n; i++)
+        emit(y->t, y->s->node[i].id, y->s->node[i].len, 0, ids, lens);
+    y->n = 0;
+}
+
 int sw_bpe_piece(const sw_tokenizer *t, sw_bpe_scratch *s, const char *text, size_t n, sw_ids *ids, sw_ids *lens)
 {
     if (n > INT_MAX / 4)
@@ -303,6 +330,17 @@ int sw_bpe_piece(const sw_tokenizer *t, sw_bpe_scratch *s, const char *text, siz
     size_t prefix = strlen(t->prefix_text), suffix = strlen(t->suffix_text);
     for (size_t i = 0; i < n;) {
         int len;
+        int32_t frozen;
+        size_t used = t->frozen.n ? sw_trie_longest(&t->frozen, text + i, n - i, &frozen) : 0;
+        if (used) { /* nothing is merged with it */
+            flush_unknown(&y);
+            finish(&y, ids, lens);
+            SW_PUSH(*ids, frozen);
+            if (lens)
+                SW_PUSH(*lens, (int32_t)used);
+            i += used;
+            continue;
+        }
         uint32_t cp = sw_char_at(text + i, &len);
         bool first = i == 0, last = i + (size_t)len == n;
         if ((prefix && !first) || (suffix && last)) {
@@ -320,11 +358,6 @@ int sw_bpe_piece(const sw_tokenizer *t, sw_bpe_scratch *s, const char *text, siz
         i += (size_t)len;
     }
     flush_unknown(&y);
-    merge(t, s, &y.n);
-    for (size_t i = 0; i < y.n; i++) {
-        SW_PUSH(*ids, s->node[i].id);
-        if (lens)
-            SW_PUSH(*lens, s->node[i].len);
-    }
+    finish(&y, ids, lens);
     return 0;
 }

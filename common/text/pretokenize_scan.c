@@ -2,6 +2,7 @@
  * Each match begins where the one before ended, so that scanning is one pass. */
 #include "text/tokenizer_chars.h"
 #include "text/tokenizer_parts.h"
+#include "text/tokenizer_splits.h"
 
 #include <string.h>
 
@@ -181,30 +182,21 @@ size_t sw_scan_next(const sw_pattern *p, const char *text, size_t n, size_t i)
     }
 }
 
-#define ANY_CASE "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-#define FRONT "[^\\r\\n\\p{L}\\p{N}]?"
-#define WHITE "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-#define SYMBOLS " ?[^\\s\\p{L}\\p{N}]+"
-#define UPPERS "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
-#define LOWERS "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
-#define CASED(tail) FRONT UPPERS "*" LOWERS "+" tail "|" FRONT UPPERS "+" LOWERS "*" tail "|"
-
 static const struct {
     const char *expression;
     sw_scanner_kind kind;
     int digits;
     bool marks, contractions, slash;
 } known[] = {
-    {"'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", SW_SCAN_GPT2, 0, false, false, false},
-    {"'(?:[sdmt]|ll|ve|re)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", SW_SCAN_GPT2, 0, false, false, false},
-    {ANY_CASE "|" FRONT "\\p{L}+|\\p{N}{1,3}|" SYMBOLS "[\\r\\n]*" WHITE, SW_SCAN_CL100K, 3, false, true, false},
-    {ANY_CASE "|" FRONT "\\p{L}+|\\p{N}{1,2}|" SYMBOLS "[\\r\\n]*" WHITE, SW_SCAN_CL100K, 2, false, true, false},
-    {ANY_CASE "|" FRONT "\\p{L}+|\\p{N}|" SYMBOLS "[\\r\\n]*" WHITE, SW_SCAN_CL100K, 1, false, true, false},
-    {ANY_CASE "|" FRONT "\\p{L}+|\\p{N}+|" SYMBOLS "[\\r\\n]*" WHITE, SW_SCAN_CL100K, 0, false, true, false},
-    {ANY_CASE "|" FRONT "[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*" WHITE, SW_SCAN_CL100K, 1, true, true, false},
-    {CASED(ANY_CASE "?") "\\p{N}{1,3}|" SYMBOLS "[\\r\\n/]*" WHITE, SW_SCAN_O200K, 3, false, true, true},
-    {CASED(ANY_CASE "?") "\\p{N}{1,3}|" SYMBOLS "[\\r\\n]*" WHITE, SW_SCAN_O200K, 3, false, true, false},
-    {CASED("") "\\p{N}|" SYMBOLS "[\\r\\n/]*" WHITE, SW_SCAN_O200K, 1, false, false, true},
+    {SW_SPLIT_GPT2, SW_SCAN_GPT2, 0, false, false, false},
+    {SW_SPLIT_RAW_GPT2, SW_SCAN_GPT2, 0, false, false, false},
+    {SW_SPLIT_CL100K("\\p{N}{1,3}"), SW_SCAN_CL100K, 3, false, true, false},
+    {SW_SPLIT_CL100K("\\p{N}{1,2}"), SW_SCAN_CL100K, 2, false, true, false},
+    {SW_SPLIT_CL100K("\\p{N}"), SW_SCAN_CL100K, 1, false, true, false},
+    {SW_SPLIT_CL100K("\\p{N}+"), SW_SCAN_CL100K, 0, false, true, false},
+    {SW_SPLIT_QWEN35, SW_SCAN_CL100K, 1, true, true, false},
+    {SW_SPLIT_O200K, SW_SCAN_O200K, 3, false, true, true},
+    {SW_SPLIT_TEKKEN, SW_SCAN_O200K, 1, false, false, true},
 };
 
 bool sw_scan_known(sw_pattern *p, const char *expression)

@@ -25,31 +25,125 @@ static sw_tokenizer *from_gguf(const char *path)
     return t;
 }
 
-sw_tokenizer *sw_tokenizer_load(const char *path)
+typedef struct files {
+    sw_buf main, merges, config, template;
+} files;
+
+/* Bytes that are lines of base64 and a number, and no protocol buffer. */
+static bool is_ranks(const sw_buf *b)
 {
-    if (!sw_is_dir(path) && !sw_ends_with(path, ".json"))
-        return from_gguf(path);
-    char *dir = sw_is_dir(path) ? sw_strdup(path) : NULL;
-    if (!dir) {
-        const char *slash = strrchr(path, '/');
-        dir = slash ? sw_strndup(path, (size_t)(slash - path)) : sw_strdup(".");
+    size_t i = 0;
+    while (i < b->n && b->at[i] != ' ' && b->at[i] != '\n' && (unsigned char)b->at[i] > ' ' && (unsigned char)b->at[i] < 0x7f)
+        i++;
+    return i && i + 1 < b->n && b->at[i] == ' ' && b->at[i + 1] >= '0' && b->at[i + 1] <= '9';
+}
+
+/* A tiktoken file's special tokens are in tokenizer_config.json, where there is one. */
+static sw_tokenizer *from_ranks(const files *f)
+{
+    cJSON *config = f->config.n ? sw_json_parse(f->config.at, f->config.n) : NULL;
+    if (f->config.n && !config)
+        return NULL;
+    struct { sw_special_token *at; size_t n, cap; } special = {0};
+    const cJSON *list = sw_json_get(config, "added_tokens_decoder");
+    for (const cJSON *s = list ? list->child : NULL; s; s = s->next) {
+        const cJSON *content = sw_json_get(s, "content");
+        if (cJSON_IsString(content) && s->string)
+            SW_PUSH(special, ((sw_special_token){content->valuestring, (int32_t)strtol(s->string, NULL, 10)}));
     }
-    char *json = sw_is_dir(path) ? sw_path_join(path, "tokenizer.json") : sw_strdup(path);
-    sw_buf a = {0}, b = {0}, c = {0};
+    sw_tokenizer *t = sw_tokenizer_from_tiktoken(f->main.at, f->main.n, NULL, NULL, special.at, special.n);
+    if (t && config && sw_tokenizer_read_config(t, config)) {
+        sw_tokenizer_free(t);
+        t = NULL;
+    }
+    free(special.at);
+    cJSON_Delete(config);
+    return t;
+}
+
+static sw_tokenizer *from_model(const files *f)
+{
+    if (is_ranks(&f->main))
+        return from_ranks(f);
+    sw_tokenizer *t = sw_tokenizer_from_sentencepiece(f->main.at, f->main.n);
+    cJSON *config = t && f->config.n ? sw_json_parse(f->config.at, f->config.n) : NULL;
+    if (t && f->config.n && (!config || sw_tokenizer_read_config(t, config))) {
+        sw_tokenizer_free(t);
+        t = NULL;
+    }
+    cJSON_Delete(config);
+    return t;
+}
+
+/* The files that a folder may have, the best first. `*.tiktoken` is looked for. */
+static char *main_file(const char *dir)
+{
+    static const char *const names[] = {"tokenizer.json", "tokenizer.model", "tiktoken.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json", "vocab.txt"};
+    for (size_t i = 0; i < SW_COUNT(names); i++) {
+        char *path = sw_path_join(dir, names[i]);
+        if (sw_is_file(path))
+            return path;
+        free(path);
+    }
+    DIR *d = opendir(dir);
+    char *found = NULL;
+    for (struct dirent *e; d && !found && (e = readdir(d));)
+        if (sw_ends_with(e->d_name, ".tiktoken"))
+            found = sw_path_join(dir, e->d_name);
+    if (d)
+        closedir(d);
+    if (!found)
+        sw_fail("%s: no tokenizer.json, tokenizer.model, *.tiktoken, vocab.json or vocab.txt", dir);
+    return found;
+}
+
+static sw_tokenizer *from_files(const char *path, const char *dir)
+{
+    files f = {0};
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
     sw_tokenizer *t = NULL;
-    if (!sw_read_file(json, &a) && !read_beside(dir, "tokenizer_config.json", &b) && !read_beside(dir, "chat_template.jinja", &c)) {
-        t = sw_tokenizer_from_json(a.at, a.n, b.at, b.n);
-        if (!t)
-            sw_fail_in("%s", json);
-        else if (c.n) {
+    if (!sw_read_file(path, &f.main) && !read_beside(dir, "tokenizer_config.json", &f.config) && !read_beside(dir, "chat_template.jinja", &f.template) &&
+        !read_beside(dir, "merges.txt", &f.merges)) {
+        const char *at = f.main.at ? f.main.at : "";
+        if (!strcmp(name, "vocab.txt"))
+            t = sw_tokenizer_from_vocab_txt(at, f.main.n, f.config.at, f.config.n);
+        else if (!strcmp(name, "vocab.json"))
+            t = sw_tokenizer_from_vocab_merges(at, f.main.n, f.merges.at, f.merges.n, f.config.at, f.config.n);
+        else if (sw_ends_with(name, ".json"))
+            t = sw_tokenizer_from_json(at, f.main.n, f.config.at, f.config.n);
+        else
+            t = from_model(&f);
+        if (!t) {
+            sw_fail_in("%s", path);
+        } else if (f.template.n) {
             free(t->chat_template);
-            t->chat_template = sw_strndup(c.at, c.n);
+            t->chat_template = sw_strndup(f.template.at, f.template.n);
         }
     }
-    sw_buf_free(&a);
-    sw_buf_free(&b);
-    sw_buf_free(&c);
-    free(json);
-    free(dir);
+    sw_buf_free(&f.main);
+    sw_buf_free(&f.merges);
+    sw_buf_free(&f.config);
+    sw_buf_free(&f.template);
     return t;
+}
+
+sw_tokenizer *sw_tokenizer_load(const char *path)
+{
+    if (sw_is_dir(path)) {
+        char *file = main_file(path);
+        sw_tokenizer *t = file ? from_files(file, path) : NULL;
+        free(file);
+        return t;
+    }
+    static const char *const endings[] = {".json", ".model", ".tiktoken", ".txt"};
+    for (size_t i = 0; i < SW_COUNT(endings); i++) {
+        if (!sw_ends_with(path, endings[i]))
+            continue;
+        const char *slash = strrchr(path, '/');
+        char *dir = slash ? sw_strndup(path, (size_t)(slash - path)) : sw_strdup(".");
+        sw_tokenizer *t = from_files(path, dir);
+        free(dir);
+        return t;
+    }
+    return from_gguf(path);
 }

@@ -1,5 +1,6 @@
 /* Tokenizers from the tokenizer.ggml.* metadata of GGUF: put in the words of tokenizer.json, and read as that. */
 #include "text/tokenizer_parts.h"
+#include "text/tokenizer_splits.h"
 
 #include "store/gguf.h"
 
@@ -11,21 +12,8 @@ enum { NORMAL = 1, UNKNOWN = 2, CONTROL = 3, USER_DEFINED = 4, UNUSED = 5, BYTE 
 
 /* ---- tokenizer.ggml.pre: what cuts words. Expressions of Isolated splits, in order; then the bytes are spelt. */
 
-#define GPT2 "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
-#define RAW_GPT2 "'(?:[sdmt]|ll|ve|re)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+" /* the same, before bytes are spelt */
-#define ANY_CASE "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-#define FRONT "[^\\r\\n\\p{L}\\p{N}]?"
-#define WHITE "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-#define SYMBOLS " ?[^\\s\\p{L}\\p{N}]+"
-#define UPPERS "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
-#define LOWERS "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
-#define CASED(upper, lower, tail) FRONT upper "*" lower "+" tail "|" FRONT upper "+" lower "*" tail "|"
-#define CL100K(digits) ANY_CASE "|" FRONT "\\p{L}+|" digits "|" SYMBOLS "[\\r\\n]*" WHITE
-#define O200K CASED(UPPERS, LOWERS, ANY_CASE "?") "\\p{N}{1,3}|" SYMBOLS "[\\r\\n/]*" WHITE
-#define NO_HAN(set) "[" set "&&[^\\p{Han}]]"
-#define KIMI "[\\p{Han}]+|" CASED(NO_HAN("\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}"), NO_HAN("\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}"), ANY_CASE "?") "\\p{N}{1,3}|" SYMBOLS "[\\r\\n]*" WHITE
 #define ASCII_SYMBOLS "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~]"
-#define DEEPSEEK3 ASCII_SYMBOLS "[A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*" WHITE
+#define DEEPSEEK3 ASCII_SYMBOLS "[A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*" SW_SPLIT_WHITE
 #define CJK "[\\u4e00-\\u9fa5\\u3040-\\u309f\\u30a0-\\u30ff]+"
 #define DEEPSEEK_CJK "[\\u4e00-\\u9fa5\\u0800-\\u4e00\\uac00-\\ud7ff]+"
 #define SENTENCES " ?[^(\\s|.,!?\\u2026\\u3002\\uff0c\\u3001\\u0964\\u06d4\\u060c)]+"
@@ -54,18 +42,18 @@ static const struct {
     int flags;
     const char *cuts[6];
 } pres[] = {
-    {"default", 0, {"[\\p{P}$+<=>\\^~|]+", RAW_GPT2, "\\p{N}+", "[0-9][0-9][0-9]"}},
-    {"falcon", 0, {PUNCTUATION_RUNS, GPT2, DIGIT_RUNS, "[0-9][0-9][0-9]"}},
-    {"gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert olmo jais trillion granite-docling exaone4", 0, {GPT2}},
-    {"mpt", NFC, {GPT2}},
-    {"jina-v1-en jina-v2-code roberta-bpe", ADD_SEP, {GPT2}},
-    {"starcoder refact command-r smollm codeshell exaone minerva-7b mellum2", 0, {DIGITS, GPT2}},
-    {"llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano", IGNORE_MERGES | ADD_BOS, {CL100K("\\p{N}{1,3}")}},
-    {"dbrx smaug-bpe glm4 chatglm-bpe", 0, {CL100K("\\p{N}{1,3}")}},
-    {"qwen2 deepseek-r1-qwen kormo f2llmv2 megrez", NFC, {CL100K("\\p{N}")}},
-    {"stablelm2 hunyuan solar-open grok-2", 0, {CL100K("\\p{N}")}},
-    {"qwen35", NFC, {ANY_CASE "|" FRONT "[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*" WHITE}},
-    {"minicpm5", IGNORE_MERGES, {"\\p{N}{1,3}", CL100K("\\p{N}+")}},
+    {"default", 0, {"[\\p{P}$+<=>\\^~|]+", SW_SPLIT_RAW_GPT2, "\\p{N}+", "[0-9][0-9][0-9]"}},
+    {"falcon", 0, {PUNCTUATION_RUNS, SW_SPLIT_GPT2, DIGIT_RUNS, "[0-9][0-9][0-9]"}},
+    {"gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert olmo jais trillion granite-docling exaone4", 0, {SW_SPLIT_GPT2}},
+    {"mpt", NFC, {SW_SPLIT_GPT2}},
+    {"jina-v1-en jina-v2-code roberta-bpe", ADD_SEP, {SW_SPLIT_GPT2}},
+    {"starcoder refact command-r smollm codeshell exaone minerva-7b mellum2", 0, {DIGITS, SW_SPLIT_GPT2}},
+    {"llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano", IGNORE_MERGES | ADD_BOS, {SW_SPLIT_CL100K("\\p{N}{1,3}")}},
+    {"dbrx smaug-bpe glm4 chatglm-bpe", 0, {SW_SPLIT_CL100K("\\p{N}{1,3}")}},
+    {"qwen2 deepseek-r1-qwen kormo f2llmv2 megrez", NFC, {SW_SPLIT_CL100K("\\p{N}")}},
+    {"stablelm2 hunyuan solar-open grok-2", 0, {SW_SPLIT_CL100K("\\p{N}")}},
+    {"qwen35", NFC, {SW_SPLIT_ANY_CASE "|" SW_SPLIT_FRONT "[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*" SW_SPLIT_WHITE}},
+    {"minicpm5", IGNORE_MERGES, {"\\p{N}{1,3}", SW_SPLIT_CL100K("\\p{N}+")}},
     {"deepseek-llm", 0, {"[\\r\\n]", "\\s?[" DEEPSEEK_LETTERS "]+", "\\s?[!-/:-~\\uff01-\\uff0f\\uff1a-\\uff5e\\u2018-\\u201f\\u3000-\\u3002]+", "\\s+$", DEEPSEEK_CJK, DIGITS}},
     {"deepseek-coder", 0, {"[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", DEEPSEEK_CJK, DIGITS}},
     {"deepseek-v3 hunyuan-dense joyai-llm hy_v4", 0, {"\\p{N}{1,3}", CJK, DEEPSEEK3}},
@@ -76,27 +64,27 @@ static const struct {
       "[\\u4e00-\\u9fff\\u3400-\\u4dbf\\uf900-\\ufaff\\u3040-\\u309f\\u30a0-\\u30ff\\uff65-\\uff9f\\u2e80-\\u2fdf\\u0e00-\\u0e7f\\u0e80-\\u0eff"
       "\\u1780-\\u17ff\\u1000-\\u109f\\uaa60-\\uaa7f\\ua9e0-\\ua9ff\\uac00-\\ud7af\\u1100-\\u11ff]+",
       DEEPSEEK3}},
-    {"tekken", IGNORE_MERGES | ADD_BOS, {CASED(UPPERS, LOWERS, "") "\\p{N}|" SYMBOLS "[\\r\\n/]*" WHITE}},
-    {"gpt-4o llama4 kanana2 talkie minimax-m2", 0, {O200K}},
-    {"granite-embed-multi-97m", IGNORE_MERGES, {O200K}},
-    {"tiny_aya cohere2moe", 0, {"\\d{1,3}(?=(?:\\d{3})*\\b)", O200K}},
-    {"kimi-k2", IGNORE_MERGES, {KIMI}},
+    {"tekken", IGNORE_MERGES | ADD_BOS, {SW_SPLIT_CASED(SW_SPLIT_UPPERS, SW_SPLIT_LOWERS, "") "\\p{N}|" SW_SPLIT_SYMBOLS "[\\r\\n/]*" SW_SPLIT_WHITE}},
+    {"gpt-4o llama4 kanana2 talkie minimax-m2", 0, {SW_SPLIT_O200K}},
+    {"granite-embed-multi-97m", IGNORE_MERGES, {SW_SPLIT_O200K}},
+    {"tiny_aya cohere2moe", 0, {"\\d{1,3}(?=(?:\\d{3})*\\b)", SW_SPLIT_O200K}},
+    {"kimi-k2", IGNORE_MERGES, {SW_SPLIT_KIMI}},
     {"youtu", IGNORE_MERGES,
      {"[\\uac00-\\ud7a3\\u3131-\\u318e]+|[\\uff01\\u2026\\u201c\\u201d\\u2018\\u2019\\u2014\\uff1a\\uff1b\\uff0c\\u3001-\\u303f\\ufe30-\\ufe4f]+|[\\u3105-\\u312f]+|"
-      CJK, CASED(UPPERS, LOWERS, ANY_CASE "?") "\\p{N}|" SYMBOLS "[\\r\\n/]*" WHITE}},
+      CJK, SW_SPLIT_CASED(SW_SPLIT_UPPERS, SW_SPLIT_LOWERS, SW_SPLIT_ANY_CASE "?") "\\p{N}|" SW_SPLIT_SYMBOLS "[\\r\\n/]*" SW_SPLIT_WHITE}},
     {"bloom poro-chat gpt3-finnish", 0, {SENTENCES}},
     {"viking", 0, {SENTENCES, DIGITS}},
     {"superbpe", 0, {"\\p{N}+", "(?=(\\d{3})+(?!\\d))"}},
     {"bailingmoe bailingmoe2 llada-moe", 0, {"'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+"}},
-    {"seed-coder", 0, {ANY_CASE "|" FRONT "\\p{L}+|\\p{N}{1}| ?[^\\s\\p{L}\\p{N}\\r\\n]+" WHITE}},
-    {"ufakzeka", 0, {FRONT "\\p{L}+|\\p{N}|" SYMBOLS "[\\r\\n]*" WHITE}},
-    {"laguna", 0, {"[^\\n]+|[\\n]+", CL100K("\\p{N}")}},
+    {"seed-coder", 0, {SW_SPLIT_ANY_CASE "|" SW_SPLIT_FRONT "\\p{L}+|\\p{N}{1}| ?[^\\s\\p{L}\\p{N}\\r\\n]+" SW_SPLIT_WHITE}},
+    {"ufakzeka", 0, {SW_SPLIT_FRONT "\\p{L}+|\\p{N}|" SW_SPLIT_SYMBOLS "[\\r\\n]*" SW_SPLIT_WHITE}},
+    {"laguna", 0, {"[^\\n]+|[\\n]+", SW_SPLIT_CL100K("\\p{N}")}},
     {"exaone-moe", 0,
-     {ANY_CASE "|" FRONT "(?:\\p{L}\\p{M}*(?: \\p{L}\\p{M}*)*)+|\\p{N}|" SYMBOLS "[\\r\\n/]?|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+"}},
+     {SW_SPLIT_ANY_CASE "|" SW_SPLIT_FRONT "(?:\\p{L}\\p{M}*(?: \\p{L}\\p{M}*)*)+|\\p{N}|" SW_SPLIT_SYMBOLS "[\\r\\n/]?|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+"}},
     {"chameleon", ADD_BOS,
-     {"<sentinel:[0-9]+>", "(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z", "([\\t\\n]|    |  )", DIGITS, "{\"type\": \"Punctuation\", \"behavior\": \"Isolated\"}", GPT2}},
+     {"<sentinel:[0-9]+>", "(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z", "([\\t\\n]|    |  )", DIGITS, "{\"type\": \"Punctuation\", \"behavior\": \"Isolated\"}", SW_SPLIT_GPT2}},
     {"jais-2", 0,
-     {ANY_CASE "|" FRONT "\\p{L}+|\\p{N}{1,3}|" SYMBOLS "[\\r\\n]*|\\s*[\\r\\n]+|\\s{512}(?!\\S)|\\s{256}(?!\\S)|\\s{128}(?!\\S)|\\s{64}(?!\\S)|\\s{32}(?!\\S)|"
+     {SW_SPLIT_ANY_CASE "|" SW_SPLIT_FRONT "\\p{L}+|\\p{N}{1,3}|" SW_SPLIT_SYMBOLS "[\\r\\n]*|\\s*[\\r\\n]+|\\s{512}(?!\\S)|\\s{256}(?!\\S)|\\s{128}(?!\\S)|\\s{64}(?!\\S)|\\s{32}(?!\\S)|"
       "\\s{16}(?!\\S)|\\s{8}(?!\\S)|\\s{4}(?!\\S)|\\s{1,2}(?!\\S)|\\s{1}"}},
     {"gemma4 granite-embed-multi-311m sarvam-moe", SPACES, {"[^\\n]+|[\\n]+"}},
 };
@@ -129,7 +117,7 @@ static int read_pre(sw_tokenizer *t, sw_span name, int *flags)
         sw_buf_puts(&b, i ? ", " : "");
         if (*cut == '{') {
             sw_buf_puts(&b, cut);
-        } else if (!strcmp(cut, GPT2)) {
+        } else if (!strcmp(cut, SW_SPLIT_GPT2)) {
             sw_buf_printf(&b, BYTE_LEVEL, "true");
             spelt = true;
         } else {

@@ -317,6 +317,7 @@ void sw_tokenizer_reserve_merges(sw_tokenizer *t, size_t n);
 /* The merges that scores imply: every pair of words whose joint spelling is a word of a higher score comes first.
  * distinct: equal scores are ordered by the ids of the halves, else they stay equal. usable (may be NULL) says which words. */
 int sw_tokenizer_merges_from_scores(sw_tokenizer *t, const float *scores, const uint8_t *usable, bool distinct) SW_MUST_CHECK;
+int sw_tokenizer_read_vocabulary(sw_tokenizer *t, const cJSON *vocab) SW_MUST_CHECK; /* {"piece": id}; sets the size */
 /* normalizer, pre_tokenizer, post_processor, decoder from JSON; o may be NULL. */
 int sw_tokenizer_read_part(sw_tokenizer *t, int part, const cJSON *o) SW_MUST_CHECK;
 int sw_tokenizer_read_part_text(sw_tokenizer *t, int part, const char *json) SW_MUST_CHECK; /* NULL: none */

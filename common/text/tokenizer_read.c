@@ -11,15 +11,15 @@
 static bool is_id(const cJSON *v) { return cJSON_IsNumber(v) && v->valuedouble >= 0 && v->valuedouble < SW_MOST_TOKENS && v->valuedouble == (int32_t)v->valuedouble; }
 
 /* {"piece": id, ...} */
-static int read_vocabulary(sw_tokenizer *t, const cJSON *vocab)
+int sw_tokenizer_read_vocabulary(sw_tokenizer *t, const cJSON *vocab)
 {
     if (!cJSON_IsObject(vocab))
-        return sw_fail("\"model.vocab\": an object of token ids is needed, not %s", sw_json_kind(vocab));
+        return sw_fail("the vocabulary: an object of token ids is needed, not %s", sw_json_kind(vocab));
     sw_buf b = {0};
     int64_t most = -1;
     for (const cJSON *v = vocab->child; v; v = v->next) {
         if (!is_id(v))
-            return sw_fail("\"model.vocab\": '%.100s' has no token id between 0 and %d", v->string, SW_MOST_TOKENS - 1);
+            return sw_fail("the vocabulary: '%.100s' has no token id between 0 and %d", v->string, SW_MOST_TOKENS - 1);
         most = SW_MAX(most, (int64_t)v->valuedouble);
     }
     sw_tokenizer_size_is(t, most + 1);
@@ -109,7 +109,7 @@ static int read_bpe(sw_tokenizer *t, const cJSON *model)
     if (dropout != 0)
         return sw_fail("\"model.dropout\": %g makes encoding random; 0 or null is needed", dropout);
     if (model_text(model, "continuing_subword_prefix", &t->prefix_text) || model_text(model, "end_of_word_suffix", &t->suffix_text) ||
-        read_vocabulary(t, sw_json_get(model, "vocab")) || read_merges(t, sw_json_get(model, "merges")))
+        sw_tokenizer_read_vocabulary(t, sw_json_get(model, "vocab")) || read_merges(t, sw_json_get(model, "merges")))
         return -1;
     t->unk = *t->unk_text ? (int32_t)sw_map_gets(&t->model_ids, t->unk_text, -1) : -1;
     return 0;
@@ -133,7 +133,7 @@ static int read_words(sw_tokenizer *t, const cJSON *model)
     t->prefix_text = sw_strdup("##");
     bool has_prefix = sw_json_get(model, "continuing_subword_prefix") != NULL;
     if ((has_prefix && model_text(model, "continuing_subword_prefix", &t->prefix_text)) ||
-        sw_json_i64(model, "max_input_chars_per_word", 0, INT64_MAX, 100, &t->max_chars) || read_vocabulary(t, sw_json_get(model, "vocab")))
+        sw_json_i64(model, "max_input_chars_per_word", 0, INT64_MAX, 100, &t->max_chars) || sw_tokenizer_read_vocabulary(t, sw_json_get(model, "vocab")))
         return -1;
     t->unk = (int32_t)sw_map_gets(&t->model_ids, t->unk_text, -1);
     return 0;

@@ -1,11 +1,16 @@
 /* Oniguruma's syntax (as Ruby has it) in the words of PCRE2. Where the two mean other characters by a name, ranges are
  * written out; what a bracket of PCRE2 cannot hold (brackets within, intersections, complements) becomes an alternative or
  * a look-ahead at one character, which is the same. */
+#include "text/tokenizer_chars.h"
 #include "text/tokenizer_parts.h"
 
+#define PCRE2_CODE_UNIT_WIDTH 8
 #include <ctype.h>
+#include <pcre2.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <utf8proc.h>
 
 #define SPACES "\\x09-\\x0d\\x20\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
 #define WORDS "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}"
@@ -44,6 +49,61 @@ static const char *posix(const char *name, size_t n)
     return NULL;
 }
 
+/* PCRE2 may know an older Unicode: characters that it takes for unassigned, and their categories. */
+static struct newer { uint32_t first, last; int category; } *newer;
+static size_t n_newer;
+static pthread_once_t newer_once = PTHREAD_ONCE_INIT;
+
+static void find_newer(void)
+{
+    sw_buf all = {0};
+    const uint8_t *table = sw_class_table();
+    for (uint32_t cp = 0x80; cp < SW_CLASS_LIMIT; cp++) {
+        char c[4];
+        if (table[cp] && table[cp] != UTF8PROC_CATEGORY_CS)
+            sw_buf_add(&all, c, (size_t)sw_utf8_encode(cp, c));
+    }
+    int code;
+    PCRE2_SIZE where;
+    pcre2_code *regex = pcre2_compile((PCRE2_SPTR)"\\p{Cn}", PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &code, &where, NULL);
+    pcre2_match_data *m = pcre2_match_data_create(1, NULL);
+    struct { struct newer *at; size_t n, cap; } found = {0};
+    for (size_t i = 0; regex && pcre2_match(regex, (PCRE2_SPTR)all.at, all.n, i, PCRE2_NO_UTF_CHECK, m, NULL) > 0;) {
+        i = pcre2_get_ovector_pointer(m)[1];
+        int len;
+        uint32_t cp = sw_char_at(all.at + pcre2_get_ovector_pointer(m)[0], &len);
+        struct newer *last = found.n ? &found.at[found.n - 1] : NULL;
+        if (last && last->last + 1 == cp && last->category == table[cp])
+            last->last = cp;
+        else
+            SW_PUSH(found, ((struct newer){cp, cp, table[cp]}));
+    }
+    newer = found.at;
+    n_newer = found.n;
+    pcre2_match_data_free(m);
+    pcre2_code_free(regex);
+    sw_buf_free(&all);
+}
+
+/* The newer characters of a category, or of all that begin with its letter. */
+static void add_newer(const char *name, size_t n, sw_buf *out)
+{
+    pthread_once(&newer_once, find_newer);
+    for (size_t i = 0; i < n_newer; i++) {
+        const char *category = utf8proc_category_string((utf8proc_int32_t)newer[i].first);
+        if (!strncasecmp(category, name, n))
+            sw_buf_printf(out, "\\x{%x}-\\x{%x}", newer[i].first, newer[i].last);
+    }
+}
+
+/* A set written out above, and the newer characters that belong to it. */
+static void put_set(const char *set, sw_buf *out)
+{
+    sw_buf_puts(out, set);
+    for (const char *s = set; (s = strstr(s, "\\p{")); s += 3)
+        add_newer(s + 3, strcspn(s + 3, "}"), out);
+}
+
 /* \p{...} with r->i behind the p. Scripts are meant where PCRE2 would take their extensions. */
 static int property(reader *r, bool negated, sw_buf *out)
 {
@@ -64,10 +124,12 @@ static int property(reader *r, bool negated, sw_buf *out)
     for (size_t i = 0; i < n; i++)
         if (!isalnum((unsigned char)name[i]) && name[i] != '_' && name[i] != ' ' && name[i] != '-')
             return fail(r, "a property's name is wrong");
-    if (n <= 2)
+    if (n <= 2) {
         sw_buf_printf(out, "\\%c{%.*s}", negated ? 'P' : 'p', (int)n, name);
-    else if ((set = posix(name, n)) && !negated)
-        sw_buf_puts(out, set);
+        if (!negated)
+            add_newer(name, n, out);
+    } else if ((set = posix(name, n)) && !negated)
+        put_set(set, out);
     else if (n == 10 && !strncasecmp(name, "alphabetic", 10))
         sw_buf_printf(out, "\\%c{Alphabetic}", negated ? 'P' : 'p');
     else if (set)
@@ -106,10 +168,9 @@ static int bracket_items(reader *r, sw_buf *out)
                     rc = fail(r, "a bracket's name is not known");
                     break;
                 }
-                if (negated)
-                    sw_buf_printf(&more, "|[^%s]", set);
-                else
-                    sw_buf_puts(&plain, set);
+                sw_buf_puts(&more, negated ? "|[^" : "");
+                put_set(set, negated ? &more : &plain);
+                sw_buf_puts(&more, negated ? "]" : "");
                 r->i = (size_t)(end + 2 - r->s);
                 continue;
             }
@@ -121,10 +182,10 @@ static int bracket_items(reader *r, sw_buf *out)
             char e = r->s[r->i + 1];
             const char *set = set_of(e);
             if (set) {
-                if (isupper((unsigned char)e))
-                    sw_buf_printf(&more, "|[^%s]", set);
-                else
-                    sw_buf_puts(&plain, set);
+                bool negated = isupper((unsigned char)e);
+                sw_buf_puts(&more, negated ? "|[^" : "");
+                put_set(set, negated ? &more : &plain);
+                sw_buf_puts(&more, negated ? "]" : "");
                 r->i += 2;
             } else if (e == 'p' || e == 'P') {
                 r->i += 2;
@@ -254,7 +315,9 @@ int sw_regex_translate(const char *expression, sw_buf *out)
             const char *set = set_of(e);
             atom = here;
             if (set) {
-                sw_buf_printf(out, "[%s%s]", isupper((unsigned char)e) ? "^" : "", set);
+                sw_buf_puts(out, isupper((unsigned char)e) ? "[^" : "[");
+                put_set(set, out);
+                sw_buf_putc(out, ']');
                 r.i += 2;
             } else if (e == 'p' || e == 'P') {
                 r.i += 2;

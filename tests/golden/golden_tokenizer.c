@@ -1,5 +1,5 @@
 /* Kind tokenizer: ids, offsets and decoding of Hugging Face tokenizers (shared INDEX.md "tokenizer/"). */
-#include "golden.h"
+#include "golden_text.h"
 
 #include "base/fileio.h"
 #include "base/json.h"
@@ -9,35 +9,26 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+
+static int has(const char *dir, const char *name)
+{
+    char *packed = sw_strfmt("%s.xz", name);
+    int there = golden_has(dir, name) || golden_has(dir, packed);
+    free(packed);
+    return there;
+}
 
 static int is_case(const char *dir)
 {
-    return golden_has(dir, "cases.jsonl") && (golden_has(dir, "tokenizer.json") || golden_has(dir, "tokenizer.json.xz"));
+    return (has(dir, "cases.jsonl") && has(dir, "tokenizer.json")) || (has(dir, "spm_cases.jsonl") && has(dir, "tokenizer.model"));
 }
 
-/* A file of the case, unpacked with xz(1) where it is packed. 1 read, 0 not there. */
+/* A file of the case. 1 read, 0 not there. */
 static int slurp(const char *dir, const char *name, sw_buf *out)
 {
-    char *plain = sw_path_join(dir, name), *packed = sw_strfmt("%s.xz", plain);
-    int rc = 0;
-    if (sw_is_file(plain)) {
-        rc = sw_read_file(plain, out) ? -1 : 1;
-    } else if (sw_is_file(packed) && !strchr(packed, '\'')) {
-        char *command = sw_strfmt("xz -dc '%s'", packed);
-        FILE *f = popen(command, "r");
-        free(command);
-        for (size_t n = 1; f && n;) {
-            sw_buf_reserve(out, 65536);
-            n = fread(out->at + out->n, 1, 65536, f);
-            out->n += n;
-            out->at[out->n] = 0;
-        }
-        rc = !f || pclose(f) ? sw_fail("%s: xz failed", packed) : 1;
-    }
-    free(plain);
-    free(packed);
-    return rc;
+    if (!has(dir, name))
+        return 0;
+    return golden_slurp(dir, name, out) ? -1 : 1;
 }
 
 typedef struct tally {
@@ -182,26 +173,125 @@ static void gguf_line(const sw_tokenizer *t, sw_encoder *e, const cJSON *line, t
     sw_buf_free(&b);
 }
 
+static int check_ids(const char *dir, sw_tokenizer *t, const sw_tokenizer *json, tally *n)
+{
+    if (!t)
+        return -1;
+    sw_encoder *e = sw_encoder_new(t);
+    json_tokenizer = json;
+    int rc = each_line(dir, "cases.jsonl", t, e, n, gguf_line);
+    sw_encoder_free(e);
+    sw_tokenizer_free(t);
+    return rc;
+}
+
 static int check_gguf(const char *dir, const sw_tokenizer *json, tally *n)
 {
     sw_buf b = {0};
     int rc = slurp(dir, "vocab.gguf", &b);
-    if (rc <= 0)
-        return rc;
-    sw_gguf *g = sw_gguf_from_bytes(b.at, b.n, "vocab.gguf");
-    sw_tokenizer *t = g ? sw_tokenizer_from_gguf(g) : NULL;
-    rc = -1;
+    if (rc > 0) {
+        sw_gguf *g = sw_gguf_from_bytes(b.at, b.n, "vocab.gguf");
+        sw_tokenizer *t = g ? sw_tokenizer_from_gguf(g) : NULL;
+        sw_buf again = {0}, config = {0};
+        rc = t && !sw_tokenizer_to_json(t, &again, &config) ? check_ids(dir, t, json, n) : -1;
+        if (!rc) /* and what is written of it */
+            rc = check_ids(dir, sw_tokenizer_from_json(again.at, again.n, config.at, config.n), json, n);
+        sw_buf_free(&again);
+        sw_buf_free(&config);
+        if (g)
+            sw_gguf_close(g);
+    }
+    sw_buf_free(&b);
+    return rc ? sw_fail_in("by vocab.gguf") : 0;
+}
+
+/* The tiktoken file with the pattern and special tokens of ranks.json. */
+static int check_ranks(const char *dir, const sw_tokenizer *json, tally *n)
+{
+    sw_buf b = {0}, text = {0};
+    int rc = slurp(dir, "ranks.tiktoken", &b);
+    cJSON *about = rc > 0 && slurp(dir, "ranks.json", &text) > 0 ? sw_json_parse(text.at, text.n) : NULL;
+    if (rc > 0) {
+        const cJSON *list = sw_json_get(about, "special_tokens"), *pattern = sw_json_get(about, "pattern"), *normal = sw_json_get(about, "normalizer");
+        struct { sw_special_token *at; size_t n, cap; } special = {0};
+        for (const cJSON *s = list ? list->child : NULL; s; s = s->next)
+            SW_PUSH(special, ((sw_special_token){s->string, (int32_t)s->valuedouble}));
+        char *normalizer = cJSON_IsString(normal) ? sw_strfmt("{\"type\": \"%s\"}", normal->valuestring) : NULL;
+        rc = check_ids(dir, sw_tokenizer_from_tiktoken(b.at, b.n, cJSON_IsString(pattern) ? pattern->valuestring : NULL, normalizer, special.at, special.n),
+                       json, n);
+        free(normalizer);
+        free(special.at);
+        if (rc)
+            sw_fail_in("ranks.tiktoken");
+    }
+    cJSON_Delete(about);
+    sw_buf_free(&b);
+    sw_buf_free(&text);
+    return rc;
+}
+
+static void pair_line(const sw_tokenizer *t, sw_encoder *e, const cJSON *line, tally *n)
+{
+    (void)t;
+    sw_buf x = {0}, y = {0};
+    sw_ids plain = {0}, ids = {0}, types = {0}, special = {0};
+    sw_span a = sw_json_text(sw_json_get(line, "text"), &x), b = sw_json_text(sw_json_get(line, "pair"), &y);
+    count(n, !sw_encode_pair(e, a.at ? a.at : "", a.n, b.at ? b.at : "", b.n, false, &plain, NULL, NULL) && same_ids(sw_json_get(line, "ids"), &plain),
+          "ids of a pair", line);
+    count(n, !sw_encode_pair(e, a.at ? a.at : "", a.n, b.at ? b.at : "", b.n, true, &ids, &types, &special) &&
+                 same_ids(sw_json_get(line, "ids_with_special"), &ids) && same_ids(sw_json_get(line, "type_ids"), &types) &&
+                 same_ids(sw_json_get(line, "special_tokens_mask"), &special),
+          "a pair", line);
+    free(plain.at);
+    free(ids.at);
+    free(types.at);
+    free(special.at);
+    sw_buf_free(&x);
+    sw_buf_free(&y);
+}
+
+/* A line of sentencepiece: its own ids, pieces and text. The spelling of control symbols is plain text there. */
+static void spm_line(const sw_tokenizer *t, sw_encoder *e, const cJSON *line, tally *n)
+{
+    sw_ids ids = {0}, special = {0};
+    sw_buf b = {0}, out = {0};
+    sw_span text = sw_json_text(sw_json_get(line, "text"), &b);
+    const char *s = text.at ? text.at : "";
+    count(n, !sw_encode(e, s, text.n, false, &ids, NULL) && same_ids(sw_json_get(line, "ids"), &ids), "ids", line);
+    const cJSON *want = sw_json_get(line, "ids_with_special");
+    if (sw_tokenizer_bos(t) >= 0)
+        SW_PUSH(special, sw_tokenizer_bos(t));
+    for (size_t i = 0; i < ids.n; i++)
+        SW_PUSH(special, ids.at[i]);
+    if (sw_tokenizer_eos(t) >= 0)
+        SW_PUSH(special, sw_tokenizer_eos(t));
+    count(n, same_ids(want, &special), "ids_with_special", line);
+    count(n, !sw_decode(t, ids.at, ids.n, false, &out) && same_text(sw_json_get(line, "decoded"), &out), "decoded", line);
+    sw_stream_decoder d = {0};
+    sw_buf_clear(&out);
+    bool good = true;
+    for (size_t i = 0; i < ids.n; i++)
+        good &= !sw_stream_decode(&d, t, ids.at[i], false, &out);
+    count(n, !sw_stream_finish(&d, t, false, &out) && good && same_text(sw_json_get(line, "decoded"), &out), "decoded as a stream", line);
+    free(ids.at);
+    free(special.at);
+    sw_buf_free(&b);
+    sw_buf_free(&out);
+}
+
+static int run_spm(const char *dir, tally *n)
+{
+    sw_buf b = {0};
+    int rc = slurp(dir, "tokenizer.model", &b);
+    sw_tokenizer *t = rc > 0 ? sw_tokenizer_from_sentencepiece(b.at, b.n) : NULL;
     if (t) {
         sw_encoder *e = sw_encoder_new(t);
-        json_tokenizer = json;
-        rc = each_line(dir, "cases.jsonl", t, e, n, gguf_line);
+        rc = each_line(dir, "spm_cases.jsonl", t, e, n, spm_line);
         sw_encoder_free(e);
-        sw_tokenizer_free(t);
     }
-    if (g)
-        sw_gguf_close(g);
+    sw_tokenizer_free(t);
     sw_buf_free(&b);
-    return rc;
+    return t ? rc : -1;
 }
 
 /* The tokenizer written to JSON and read back gives the same ids. */
@@ -228,11 +318,14 @@ static int run(const char *dir, double *worst)
     sw_buf json = {0}, config = {0};
     tally n = {0};
     int rc = slurp(dir, "tokenizer.json", &json) < 0 || slurp(dir, "tokenizer_config.json", &config) < 0 ? -1 : 0;
-    sw_tokenizer *t = rc ? NULL : sw_tokenizer_from_json(json.at, json.n, config.at, config.n);
-    if (t) {
+    bool spm = !rc && !has(dir, "tokenizer.json");
+    sw_tokenizer *t = rc || spm ? NULL : sw_tokenizer_from_json(json.at, json.n, config.at, config.n);
+    if (spm) {
+        rc = run_spm(dir, &n);
+    } else if (t) {
         sw_encoder *e = sw_encoder_new(t);
         rc = each_line(dir, "cases.jsonl", t, e, &n, check_line) || each_line(dir, "decode.jsonl", t, e, &n, decode_line) ||
-             check_gguf(dir, t, &n) || check_written(dir, t, &n);
+             each_line(dir, "pairs.jsonl", t, e, &n, pair_line) || check_gguf(dir, t, &n) || check_ranks(dir, t, &n) || check_written(dir, t, &n);
         sw_encoder_free(e);
         sw_tokenizer_free(t);
     } else {

@@ -186,8 +186,8 @@ static int read_model(model *m, const void *bytes, size_t n)
         return -1;
     if (!m->pieces.n)
         return sw_fail("the file has no pieces: it is no sentencepiece model");
-    if (m->kind != UNIGRAM && m->kind != BPE)
-        return sw_fail("a sentencepiece model of kind %s is not known here; unigram and BPE are", m->kind == WORD ? "word" : m->kind == CHAR ? "char" : "unknown");
+    if (m->kind < UNIGRAM || m->kind > CHAR)
+        return sw_fail("a sentencepiece model of kind %d is not known here; unigram, BPE, word and char are", m->kind);
     if (m->denormal.n)
         return sw_fail("a sentencepiece model with rules for decoding is not known here");
     return 0;
@@ -267,12 +267,12 @@ static int write_parts(sw_tokenizer *t, const model *m)
         if (m->squeeze)
             sw_buf_puts(&b, "{\"type\": \"Strip\", \"strip_left\": true, \"strip_right\": true}, {\"type\": \"Replace\", \"pattern\": {\"Regex\": \" {2,}\"}, "
                             "\"content\": \" \"}, ");
-        if (m->prefix)
+        if (m->prefix && m->kind != WORD)
             sw_buf_puts(&b, "{\"type\": \"Prepend\", \"prepend\": \"\xe2\x96\x81\"}, ");
         sw_buf_printf(&b, "%s]}", replace);
     }
     t->parts[SW_PART_NORMALIZER] = sw_buf_take(&b);
-    if (m->kind == UNIGRAM)
+    if (m->kind == UNIGRAM || m->kind == WORD)
         t->parts[SW_PART_PRE_TOKENIZER] = sw_strdup(m->prefix ? SW_METASPACE_JSON("always") : SW_METASPACE_JSON("never"));
     t->parts[SW_PART_DECODER] =
         sw_strfmt("{\"type\": \"Sequence\", \"decoders\": [{\"type\": \"Replace\", \"pattern\": {\"String\": \"\xe2\x96\x81\"}, \"content\": \" \"}%s, "
@@ -288,7 +288,8 @@ static int write_parts(sw_tokenizer *t, const model *m)
 static int build(sw_tokenizer *t, const model *m)
 {
     sw_tokenizer_size_is(t, (int64_t)m->pieces.n);
-    t->model = m->kind == BPE ? SW_BPE : SW_UNIGRAM;
+    /* A model of characters is a BPE without merges; one of words looks up what begins with a space. */
+    t->model = m->kind == UNIGRAM ? SW_UNIGRAM : m->kind == WORD ? SW_WORDLEVEL : SW_BPE;
     t->sentencepiece = true;
     t->byte_fallback = m->byte_fallback;
     t->fuse_unk = true;
@@ -302,6 +303,11 @@ static int build(sw_tokenizer *t, const model *m)
     SW_PUSH(t->normals, ((sw_normal){.kind = SW_SENTENCEPIECE, .prefix = m->prefix, .suffix = m->suffix, .squeeze = m->squeeze, .escape = m->escape}));
     if (m->charsmap.n && sw_charsmap_read(&t->normals.at[0].charsmap, m->charsmap.at, m->charsmap.n))
         return -1;
+    if (m->kind == WORD) {
+        SW_PUSH(t->cuts, ((sw_cut){.kind = SW_CUT_SPLIT, .behaviour = SW_MERGED_WITH_NEXT}));
+        if (sw_pattern_literal(&t->cuts.at[0].pattern, "\xe2\x96\x81", 3))
+            return -1;
+    }
     t->decodes = true;
     SW_PUSH(t->decoders, ((sw_decode_step){.kind = SW_DECODE_SENTENCEPIECE, .text = sw_strndup(m->unk_surface.at, m->unk_surface.n),
                                            .prefix = m->prefix, .squeeze = m->squeeze}));

@@ -19,6 +19,11 @@ int sw_wordpiece_piece(const sw_tokenizer *t, sw_bpe_scratch *s, const char *tex
 {
     if (t->model == SW_WORDLEVEL) {
         int64_t id = sw_map_get(&t->model_ids, text, n, -1);
+        for (size_t i = 0; id < 0 && t->byte_fallback && i < n; i++) /* of sentencepiece */
+            if (one(t, t->byte_ids[(unsigned char)text[i]], 1, ids, lens))
+                return -1;
+        if (id < 0 && t->byte_fallback)
+            return 0;
         return one(t, id >= 0 ? id : t->unk, n, ids, lens);
     }
     if ((int64_t)sw_utf8_count(text, n) > t->max_chars)

@@ -103,6 +103,22 @@ int sw_tokenizer_merges_from_scores(sw_tokenizer *t, const float *scores, const 
     return 0;
 }
 
+bool sw_bpe_cuts_spaces(const sw_tokenizer *t)
+{
+    static const char space[] = "\xe2\x96\x81";
+    if (*t->prefix_text || *t->suffix_text || !t->char_ids[0x25] || t->char_ids[0x25][0x81] < 0)
+        return false;
+    for (size_t i = 0; i < t->merge_cap; i++) {
+        const sw_merge *m = &t->merges[i];
+        if (m->left < 0)
+            continue;
+        sw_span l = t->words[m->left], r = t->words[m->right];
+        if (r.n >= 3 && !memcmp(r.at, space, 3) && (l.n < 3 || memcmp(l.at + l.n - 3, space, 3)))
+            return false;
+    }
+    return true;
+}
+
 static inline const sw_merge *find(const sw_tokenizer *t, int32_t left, int32_t right)
 {
     const sw_merge *m = &t->merges[slot_of(t, left, right)];
@@ -328,6 +344,8 @@ int sw_bpe_piece(const sw_tokenizer *t, sw_bpe_scratch *s, const char *text, siz
     }
     symbols y = {.t = t, .s = s};
     size_t prefix = strlen(t->prefix_text), suffix = strlen(t->suffix_text);
+    enum { SPACE = 0x2581 };
+    uint32_t before = 0;
     for (size_t i = 0; i < n;) {
         int len;
         int32_t frozen;
@@ -343,6 +361,11 @@ int sw_bpe_piece(const sw_tokenizer *t, sw_bpe_scratch *s, const char *text, siz
         }
         uint32_t cp = sw_char_at(text + i, &len);
         bool first = i == 0, last = i + (size_t)len == n;
+        if (t->cut_spaces && cp == SPACE && y.n && before != SPACE) { /* nothing crosses here: short merges instead of a long one */
+            flush_unknown(&y);
+            finish(&y, ids, lens);
+        }
+        before = cp;
         if ((prefix && !first) || (suffix && last)) {
             sw_buf_clear(&s->spelling);
             if (!first)

@@ -24,13 +24,12 @@ void sw_encoder_free(sw_encoder *e)
     free(e->cache);
     free(e->lens.at);
     free(e->edges.at);
-    free(e->ends.at);
     sw_buf_free(&e->spelling);
     free(e);
 }
 
 /* Spaces at the ends of a token's text, in characters: white space, or the byte-level character of a space. */
-static struct sw_edges edges_of(const char *s, size_t n)
+struct sw_edges sw_edges_of(const char *s, size_t n)
 {
     struct sw_edges e = {0, 0};
     int len;
@@ -53,7 +52,7 @@ static void push_offsets(sw_encoder *e, sw_ids *offsets, size_t a, size_t b, con
     SW_PUSH(*offsets, (int32_t)a);
     SW_PUSH(*offsets, (int32_t)b);
     if (e->t->trims.n)
-        SW_PUSH(e->edges, edges_of(value, n));
+        SW_PUSH(e->edges, sw_edges_of(value, n));
 }
 
 /* Offsets of the ids of one piece, from the bytes that each has of it. */

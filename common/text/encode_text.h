@@ -19,6 +19,8 @@ struct sw_edges {
     uint32_t lead, trail;
 };
 
+struct sw_edges sw_edges_of(const char *s, size_t n); /* of one token's text */
+
 struct sw_encoder {
     const sw_tokenizer *t;
     sw_bpe_scratch scratch;
@@ -26,7 +28,6 @@ struct sw_encoder {
     struct sw_cached *cache;
     sw_ids lens;
     struct { struct sw_edges *at; size_t n, cap; } edges; /* of each token with offsets, where they are trimmed */
-    struct { uint32_t *at; size_t n, cap; } ends;
     sw_buf spelling;
 };
 

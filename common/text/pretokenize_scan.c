@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-const sw_pattern sw_gpt2_pattern = {.scanner = SW_SCAN_GPT2};
+const sw_pattern sw_gpt2_pattern = {.scanner = SW_SCAN_GPT2}, sw_gpt2_digits_pattern = {.scanner = SW_SCAN_GPT2, .digits = 1};
 
 typedef struct view {
     const uint8_t *table;
@@ -38,7 +38,7 @@ static inline size_t run(const view *v, size_t i, uint32_t bits)
 static inline bool line_end(char c) { return c == '\r' || c == '\n'; }
 
 /* 's 't 're 've 'm 'll 'd after an apostrophe at i: its end, or 0. */
-static size_t contraction(const view *v, size_t i, bool any_case)
+static inline size_t contraction(const view *v, size_t i, bool any_case)
 {
     const char *s = v->s;
     if (i + 1 >= v->n)
@@ -54,36 +54,45 @@ static size_t contraction(const view *v, size_t i, bool any_case)
     return 0;
 }
 
-/* White space from i: all of it at the end of the text, else all but the last character, which goes with what follows. */
-static size_t spaces(const view *v, size_t i)
+/* White space from i: all of it at the end of the text (or before a character of `stop`), else all but the last character, which goes with what follows. */
+static inline size_t spaces(const view *v, size_t i, uint32_t stop)
 {
     size_t end = i, last = i, next;
     while (end < v->n && at(v, end, &next) & SW_SPACE) {
         last = end;
         end = next;
     }
-    return end == v->n || last == i ? end : last;
+    return end == v->n || last == i || (stop && at(v, end, &next) & stop) ? end : last;
 }
 
-static size_t next_gpt2(const view *v, size_t i)
+/* digits: each number alone, as where they are cut out before (the Digits of StarCoder and SmolLM). */
+static inline size_t next_gpt2(const view *v, size_t i, bool digits)
 {
     size_t e, next;
     if (v->s[i] == '\'' && (e = contraction(v, i, false)))
         return e;
     uint32_t k = at(v, i, &next);
-    if (v->s[i] == ' ' && next < v->n)
-        k = at(v, next, &next);
+    if (digits && k & SW_NUMBER)
+        return next;
+    if (v->s[i] == ' ' && next < v->n) {
+        size_t after;
+        uint32_t follows = at(v, next, &after);
+        if (!(digits && follows & SW_NUMBER)) {
+            k = follows;
+            next = after;
+        }
+    }
     if (k & SW_LETTER)
         return run(v, next, SW_LETTER);
     if (k & SW_SPACE)
-        return spaces(v, i);
+        return spaces(v, i, digits ? SW_NUMBER : 0);
     if (k & SW_NUMBER)
         return run(v, next, SW_NUMBER);
     return run(v, next, ~(SW_LETTER | SW_NUMBER | SW_SPACE));
 }
 
 /* What cl100k and o200k have in common: numbers in groups, symbols with a space before and line ends behind, white space. */
-static size_t number_symbol_space(const view *v, const sw_pattern *p, size_t i, uint32_t k, size_t next)
+static inline size_t number_symbol_space(const view *v, const sw_pattern *p, size_t i, uint32_t k, size_t next)
 {
     uint32_t not_symbol = SW_LETTER | SW_NUMBER | SW_SPACE | (p->marks ? SW_MARK : 0);
     if (k & SW_NUMBER) {
@@ -109,10 +118,10 @@ static size_t number_symbol_space(const view *v, const sw_pattern *p, size_t i, 
     for (size_t j = end; j > i; j--)
         if (line_end(v->s[j - 1]))
             return j;
-    return spaces(v, i);
+    return spaces(v, i, 0);
 }
 
-static size_t next_cl100k(const view *v, const sw_pattern *p, size_t i)
+static inline size_t next_cl100k(const view *v, const sw_pattern *p, size_t i)
 {
     size_t e, next, after;
     if (v->s[i] == '\'' && p->contractions && (e = contraction(v, i, true)))
@@ -176,10 +185,29 @@ size_t sw_scan_next(const sw_pattern *p, const char *text, size_t n, size_t i)
 {
     view v = {sw_class_table(), text, n};
     switch (p->scanner) {
-    case SW_SCAN_GPT2: return next_gpt2(&v, i);
+    case SW_SCAN_GPT2: return next_gpt2(&v, i, p->digits == 1);
     case SW_SCAN_CL100K: return next_cl100k(&v, p, i);
     default: return next_o200k(&v, p, i);
     }
+}
+
+size_t sw_scan_many(const sw_pattern *p, const char *text, size_t n, size_t i, uint32_t *ends, size_t most)
+{
+    view v = {sw_class_table(), text, n};
+    size_t k = 0;
+    if (p->scanner == SW_SCAN_GPT2 && p->digits == 1)
+        while (i < n && k < most)
+            ends[k++] = (uint32_t)(i = next_gpt2(&v, i, true));
+    else if (p->scanner == SW_SCAN_GPT2)
+        while (i < n && k < most)
+            ends[k++] = (uint32_t)(i = next_gpt2(&v, i, false));
+    else if (p->scanner == SW_SCAN_CL100K)
+        while (i < n && k < most)
+            ends[k++] = (uint32_t)(i = next_cl100k(&v, p, i));
+    else
+        while (i < n && k < most)
+            ends[k++] = (uint32_t)(i = next_o200k(&v, p, i));
+    return k;
 }
 
 static const struct {

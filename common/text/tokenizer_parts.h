@@ -50,6 +50,8 @@ void sw_pattern_free(sw_pattern *p);
 int sw_pattern_matches(const sw_pattern *p, const char *text, size_t n, sw_matches *out) SW_MUST_CHECK;
 /* A scanner's next piece of text[i..n): where it ends. i < n. */
 size_t sw_scan_next(const sw_pattern *p, const char *text, size_t n, size_t i);
+/* As many of them as fit; returns how many. */
+size_t sw_scan_many(const sw_pattern *p, const char *text, size_t n, size_t i, uint32_t *ends, size_t most);
 /* Whether an expression is one that there is a scanner for; fills the scanner's fields. */
 bool sw_scan_known(sw_pattern *p, const char *expression);
 /* Oniguruma's syntax in the words of PCRE2 (appended). */
@@ -163,7 +165,7 @@ typedef struct sw_cut {
 
 int sw_pretokenize(const sw_tokenizer *t, sw_work *w) SW_MUST_CHECK;
 void sw_cut_free(sw_cut *c);
-extern const sw_pattern sw_gpt2_pattern;
+extern const sw_pattern sw_gpt2_pattern, sw_gpt2_digits_pattern;
 
 /* ---- models */
 
@@ -190,6 +192,7 @@ int sw_model_piece(const sw_tokenizer *t, sw_bpe_scratch *s, const char *text, s
 int sw_bpe_piece(const sw_tokenizer *t, sw_bpe_scratch *s, const char *text, size_t n, sw_ids *ids, sw_ids *lens) SW_MUST_CHECK;
 int sw_unigram_piece(const sw_tokenizer *t, sw_bpe_scratch *s, const char *text, size_t n, sw_ids *ids, sw_ids *lens) SW_MUST_CHECK;
 int sw_wordpiece_piece(const sw_tokenizer *t, sw_bpe_scratch *s, const char *text, size_t n, sw_ids *ids, sw_ids *lens) SW_MUST_CHECK;
+bool sw_bpe_cuts_spaces(const sw_tokenizer *t); /* for cut_spaces */
 /* Byte-level BPE of raw bytes, where the vocabulary has a token for each byte. */
 int sw_bpe_bytes(const sw_tokenizer *t, sw_bpe_scratch *s, const uint8_t *word, size_t n, sw_ids *ids) SW_MUST_CHECK;
 
@@ -290,10 +293,16 @@ struct sw_tokenizer {
     struct { sw_decode_step *at; size_t n, cap; } decoders;
     bool decodes;           /* there is a decoder; without, tokens are joined by spaces */
 
-    /* The quick way (encode_quick.c). */
-    int quick;
-    bool quick_prefix;
-    uint16_t *token_bytes;  /* [size] bytes of text of a byte-level token */
+    struct {                /* the quick way (encode_quick.c) */
+        enum { SW_QUICK_NONE, SW_QUICK_BYTES, SW_QUICK_SPACES } kind;
+        const sw_pattern *scan; /* BYTES */
+        bool nfc;               /* BYTES: only for text that is in this form */
+        bool each;              /* SPACES: every space begins a word, not only the first of several */
+        bool prefix, given;     /* SPACES: one is put in front; not where there is one */
+        bool first;             /* SPACES: only at the start of the text */
+    } quick;
+    bool cut_spaces;        /* BPE: no merge joins ▁ to what is before it, unless that is one, too */
+    uint8_t *token_bytes;   /* [size] bytes of text of a byte-level token; 0: more than fit, or no such */
 
     int32_t bos, eos, pad;
     bool adds_bos, adds_eos;
@@ -332,7 +341,6 @@ void sw_unigram_normaliser(const char *charsmap, size_t n, bool squeeze, sw_buf 
 sw_span sw_json_key(const cJSON *v, sw_buf *buf);
 
 /* ---- encoding */
-enum { SW_QUICK_NONE, SW_QUICK_BYTES, SW_QUICK_SPACES };
 void sw_quick_prepare(sw_tokenizer *t);
 
 #endif

@@ -124,9 +124,9 @@ demo: deps
 	@$(MAKE) --no-print-directory all
 	@$(MAKE) --no-print-directory -C examples/demo $(if $(MODEL),MODEL='$(or $(realpath $(MODEL)),$(MODEL))')
 
-bench: all $(O)/bench/machine
+bench: all $(O)/bench/machine $(O)/bench/tokenize
 	@tests/bench/run
-$(O)/bench/machine: $(O)/obj/tests/bench/machine.o $(LIB)
+$(O)/bench/%: $(O)/obj/tests/bench/%.o $(LIB)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 

@@ -6,10 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+static inline uint64_t hash_of(int32_t left, int32_t right) { return ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) * 0x9E3779B97F4A7C15u; }
+
 static inline size_t slot_of(const sw_tokenizer *t, int32_t left, int32_t right)
 {
-    uint64_t h = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) * 0x9E3779B97F4A7C15u;
-    size_t i = (size_t)(h >> 20) & (t->merge_cap - 1);
+    size_t i = (size_t)(hash_of(left, right) >> 20) & (t->merge_cap - 1);
     while (t->merges[i].left >= 0 && (t->merges[i].left != left || t->merges[i].right != right))
         i = (i + 1) & (t->merge_cap - 1);
     return i;
@@ -18,6 +19,8 @@ static inline size_t slot_of(const sw_tokenizer *t, int32_t left, int32_t right)
 void sw_tokenizer_reserve_merges(sw_tokenizer *t, size_t n)
 {
     free(t->merges);
+    free(t->merge_bits);
+    t->merge_bits = sw_calloc((1 << 21) / 64, sizeof *t->merge_bits);
     t->merge_cap = 16;
     while (t->merge_cap < n * 2)
         t->merge_cap *= 2;
@@ -31,6 +34,8 @@ static void put_merge(sw_tokenizer *t, int32_t left, int32_t right, int32_t rank
     size_t i = slot_of(t, left, right);
     if (t->merges[i].left < 0)
         t->n_merges++;
+    uint64_t bit = hash_of(left, right) >> 43;
+    t->merge_bits[bit / 64] |= UINT64_C(1) << (bit % 64);
     t->merges[i] = (sw_merge){left, right, rank, id}; /* of equal pairs the last counts */
 }
 
@@ -119,45 +124,84 @@ bool sw_bpe_cuts_spaces(const sw_tokenizer *t)
     return true;
 }
 
+/* Most pairs that are asked for are no merges: a bit each, few enough to stay in the cache, says so for nearly all. */
 static inline const sw_merge *find(const sw_tokenizer *t, int32_t left, int32_t right)
 {
+    uint64_t h = hash_of(left, right), bit = h >> 43;
+    if (!(t->merge_bits[bit / 64] >> (bit % 64) & 1))
+        return NULL;
     const sw_merge *m = &t->merges[slot_of(t, left, right)];
     return m->left < 0 ? NULL : m;
 }
 
-/* Words of usual length: look at all pairs each time, the whole state sits in the first-level cache. */
-static void merge_short(const sw_tokenizer *t, sw_bpe_scratch *s, size_t *n)
+/* Words of usual length: ranks in blocks of which each knows its least, links beside them, all in the first-level cache. */
+enum { SHORT = 256, BLOCK = 16 };
+
+typedef struct links {
+    int32_t rank[SHORT], made[SHORT]; /* of the pair that begins here */
+    int32_t least[SHORT / BLOCK];
+    uint16_t where[SHORT / BLOCK], next[SHORT + 1], prev[SHORT + 1];
+} links;
+
+static inline void look(const sw_tokenizer *t, const sw_bpe_scratch *s, links *l, size_t i, size_t n)
 {
-    int32_t rank[64], id[64];
-    for (size_t i = 0; i + 1 < *n; i++) {
-        const sw_merge *m = find(t, s->node[i].id, s->node[i + 1].id);
-        rank[i] = m ? m->rank : INT_MAX;
-        id[i] = m ? m->id : 0;
-    }
-    while (*n > 1) {
-        size_t best = 0;
-        for (size_t i = 1; i + 1 < *n; i++)
-            if (rank[i] < rank[best])
-                best = i;
-        if (rank[best] == INT_MAX)
-            return;
-        s->node[best].id = id[best];
-        s->node[best].len += s->node[best + 1].len;
-        --*n;
-        memmove(&s->node[best + 1], &s->node[best + 2], (*n - best - 1) * sizeof *s->node);
-        if (best + 1 < *n) {
-            memmove(&rank[best + 1], &rank[best + 2], (*n - best - 1) * sizeof *rank);
-            memmove(&id[best + 1], &id[best + 2], (*n - best - 1) * sizeof *id);
-            const sw_merge *m = find(t, s->node[best].id, s->node[best + 1].id);
-            rank[best] = m ? m->rank : INT_MAX;
-            id[best] = m ? m->id : 0;
+    const sw_merge *m = i < n && l->next[i] < n ? find(t, s->node[i].id, s->node[l->next[i]].id) : NULL;
+    l->rank[i] = m ? m->rank : INT_MAX;
+    l->made[i] = m ? m->id : 0;
+}
+
+static inline void count_block(links *l, size_t block, size_t n)
+{
+    size_t from = block * BLOCK, to = SW_MIN(from + BLOCK, n), best = from;
+    int32_t least = l->rank[from];
+    for (size_t i = from + 1; i < to; i++)
+        if (l->rank[i] < least) {
+            least = l->rank[i];
+            best = i;
         }
-        if (best > 0) {
-            const sw_merge *m = find(t, s->node[best - 1].id, s->node[best].id);
-            rank[best - 1] = m ? m->rank : INT_MAX;
-            id[best - 1] = m ? m->id : 0;
+    l->least[block] = least;
+    l->where[block] = (uint16_t)best;
+}
+
+static void merge_short(const sw_tokenizer *t, sw_bpe_scratch *s, size_t *count)
+{
+    links l;
+    size_t n = *count, blocks = (n + BLOCK - 1) / BLOCK, kept = 0;
+    for (size_t i = 0; i < n; i++) {
+        l.next[i] = (uint16_t)(i + 1);
+        l.prev[i] = (uint16_t)(i ? i - 1 : SHORT);
+    }
+    for (size_t i = 0; i < n; i++)
+        look(t, s, &l, i, n);
+    for (size_t b = 0; b < blocks; b++)
+        count_block(&l, b, n);
+    for (;;) {
+        size_t b = 0;
+        for (size_t k = 1; k < blocks; k++)
+            if (l.least[k] < l.least[b])
+                b = k;
+        if (l.least[b] == INT_MAX)
+            break;
+        size_t i = l.where[b], gone = l.next[i], after = l.next[gone], before = l.prev[i];
+        s->node[i].id = l.made[i];
+        s->node[i].len += s->node[gone].len;
+        s->node[gone].len = 0;
+        l.rank[gone] = INT_MAX;
+        l.next[i] = (uint16_t)after;
+        if (after < n)
+            l.prev[after] = (uint16_t)i;
+        look(t, s, &l, i, n);
+        count_block(&l, b, n);
+        if (gone / BLOCK != b)
+            count_block(&l, gone / BLOCK, n);
+        if (before < n) {
+            look(t, s, &l, before, n);
+            count_block(&l, before / BLOCK, n);
         }
     }
+    for (size_t i = 0; i < n; i = l.next[i])
+        s->node[kept++] = s->node[i];
+    *count = kept;
 }
 
 static bool before(const sw_bpe_scratch *s, size_t a, size_t b)
@@ -231,7 +275,7 @@ static void merge_long(const sw_tokenizer *t, sw_bpe_scratch *s, size_t *n)
 
 static void merge(const sw_tokenizer *t, sw_bpe_scratch *s, size_t *n)
 {
-    if (*n > 1 && *n <= 64)
+    if (*n > 1 && *n <= SHORT)
         merge_short(t, s, n);
     else if (*n > 1)
         merge_long(t, s, n);

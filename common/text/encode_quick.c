@@ -278,7 +278,7 @@ static int one_word(sw_encoder *e, const char *s, size_t n, size_t room, sw_ids 
     }
     if (miss_spaces(e, s, n, ids))
         return -1;
-    if (c)
+    if (c && ids->n > first)
         sw_cache_fill(c, s, n, ids->at + first, ids->n - first);
     return 0;
 }

@@ -68,6 +68,8 @@ static void piece_offsets(sw_encoder *e, const sw_piece *p, const sw_ids *ids, s
         sw_span value = e->t->words[id];
         if (e->t->model == SW_UNIGRAM && id == e->t->unk && b <= p->end)
             value = (sw_span){w->at + a, b - a};
+        else if (!value.at)
+            value = (sw_span){"", 0};
         if (b > a && b <= p->end)
             push_offsets(e, offsets, w->from[a].start, w->from[b - 1].end, value.at, value.n);
         else /* beyond the text: as the numbers stand */
@@ -87,7 +89,7 @@ static int encode_piece(sw_encoder *e, const char *s, size_t n, sw_ids *ids, sw_
     }
     if (sw_model_piece(e->t, &e->scratch, s, n, ids, lens))
         return -1;
-    if (c)
+    if (c && ids->n > first)
         sw_cache_fill(c, s, n, ids->at + first, ids->n - first);
     return 0;
 }
@@ -102,6 +104,7 @@ static int encode_stretch(sw_encoder *e, const char *s, size_t n, size_t base, b
     int quick = sw_quick_stretch(e, s, n, base, plain, ids, offsets);
     if (quick <= 0)
         return quick;
+    sw_work_reserve(&w->spare, 1);
     w->text.n = 0;
     sw_work_reserve(&w->text, n + 1);
     memcpy(w->text.at, s, n);

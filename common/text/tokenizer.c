@@ -54,7 +54,7 @@ void sw_tokenizer_free(sw_tokenizer *t)
     for (int i = 0; i < SW_PART_COUNT; i++)
         free(t->parts[i]);
     void *const blocks[] = {t->normals.at, t->cuts.at, t->decoders.at, t->added.at, t->trims.at, t->single.at, t->pair.at, t->pieces, t->words,
-                            t->special, t->skipped, t->merges, t->scores, t->piece_types, t->token_bytes, t->prefix_text, t->suffix_text,
+                            t->special, t->skipped, t->merges, t->merge_bits, t->scores, t->piece_types, t->token_bytes, t->prefix_text, t->suffix_text,
                             t->unk_text, t->chat_template};
     for (size_t i = 0; i < SW_COUNT(blocks); i++)
         free(blocks[i]);

@@ -277,6 +277,7 @@ struct sw_tokenizer {
     int32_t *char_ids[0x1100]; /* [cp >> 8][cp & 255] id of a character alone; -1: none */
     sw_merge *merges;
     size_t merge_cap, n_merges;
+    uint64_t *merge_bits;   /* 2^21 bits: which hashes of pairs there are */
     double *scores;         /* [size], UNIGRAM */
     double least_score, most_score;
     sw_trie trie;           /* UNIGRAM: the vocabulary; WORDPIECE: of starts */

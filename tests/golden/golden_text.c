@@ -49,6 +49,7 @@ int golden_slurp(const char *dir, const char *name, sw_buf *out)
             sw_buf_reserve(out, 65536);
             n = fread(out->at + out->n, 1, 65536, f);
         }
+        sw_buf_add(out, "", 0);
         bad = !f || pclose(f) ? sw_fail("%s: xz failed", packed) : 0;
     }
     free(plain);

@@ -1,4 +1,5 @@
-/* Byte-pair encoding (Sennrich et al. 2016): the pair of the lowest rank is merged first, the leftmost of equal ones. */
+/* Byte-pair encoding (Sennrich et al. 2016): the pair of the lowest rank is merged first, the leftmost of equal ones.
+ */
 #include "text/tokenizer_chars.h"
 #include "text/tokenizer_parts.h"
 
@@ -6,7 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static inline uint64_t hash_of(int32_t left, int32_t right) { return ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) * 0x9E3779B97F4A7C15u; }
+static inline uint64_t hash_of(int32_t left, int32_t right)
+{
+    return ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) * 0x9E3779B97F4A7C15u;
+}
 
 static inline size_t slot_of(const sw_tokenizer *t, int32_t left, int32_t right)
 {
@@ -52,8 +56,8 @@ int sw_tokenizer_add_merge(sw_tokenizer *t, const char *left, size_t nl, const c
             free(both);
     }
     if (a < 0 || b < 0 || whole < 0)
-        return sw_fail("merge %d: '%.*s' + '%.*s': %s is not in the vocabulary", rank, (int)SW_MIN(nl, 100), left, (int)SW_MIN(nr, 100), right,
-                       whole < 0 && a >= 0 && b >= 0 ? "the result" : "a part");
+        return sw_fail("merge %d: '%.*s' + '%.*s': %s is not in the vocabulary", rank, (int)SW_MIN(nl, 100), left,
+                       (int)SW_MIN(nr, 100), right, whole < 0 && a >= 0 && b >= 0 ? "the result" : "a part");
     put_merge(t, (int32_t)a, (int32_t)b, rank, (int32_t)whole);
     return 0;
 }
@@ -77,7 +81,10 @@ static int by_score(const void *a, const void *b)
 
 int sw_tokenizer_merges_from_scores(sw_tokenizer *t, const float *scores, const uint8_t *usable, bool distinct)
 {
-    struct { implied *at; size_t n, cap; } all = {0};
+    struct {
+        implied *at;
+        size_t n, cap;
+    } all = {0};
     for (int64_t id = 0; id < t->size; id++) {
         sw_span w = t->words[id];
         if (!w.at || (usable && !usable[id]))
@@ -89,7 +96,8 @@ int sw_tokenizer_merges_from_scores(sw_tokenizer *t, const float *scores, const 
         for (size_t k = 1; k < w.n; k++) {
             if (((unsigned char)w.at[k] & 0xc0) == 0x80)
                 continue;
-            int64_t l = sw_map_get(&t->model_ids, w.at, k, -1), r = l < 0 ? -1 : sw_map_get(&t->model_ids, w.at + k, w.n - k, -1);
+            int64_t l = sw_map_get(&t->model_ids, w.at, k, -1),
+                    r = l < 0 ? -1 : sw_map_get(&t->model_ids, w.at + k, w.n - k, -1);
             if (r < 0 || (usable && (!usable[l] || !usable[r])))
                 continue;
             SW_PUSH(all, ((implied){scores[id], (int32_t)l, (int32_t)r, (int32_t)id}));
@@ -134,7 +142,8 @@ static inline const sw_merge *find(const sw_tokenizer *t, int32_t left, int32_t 
     return m->left < 0 ? NULL : m;
 }
 
-/* Words of usual length: ranks in blocks of which each knows its least, links beside them, all in the first-level cache. */
+/* Words of usual length: ranks in blocks of which each knows its least, links beside them, all in the first-level
+ * cache. */
 enum { SHORT = 256, BLOCK = 16 };
 
 typedef struct links {
@@ -352,7 +361,8 @@ static void emit(const sw_tokenizer *t, int32_t id, int32_t len, int depth, sw_i
     enum { UNUSED = 5, DEEPEST = 200 };
     sw_span w = t->words[id];
     for (size_t k = 1; t->piece_types && t->piece_types[id] == UNUSED && depth < DEEPEST && k < w.n; k++) {
-        int64_t l = sw_map_get(&t->model_ids, w.at, k, -1), r = l < 0 ? -1 : sw_map_get(&t->model_ids, w.at + k, w.n - k, -1);
+        int64_t l = sw_map_get(&t->model_ids, w.at, k, -1),
+                r = l < 0 ? -1 : sw_map_get(&t->model_ids, w.at + k, w.n - k, -1);
         if (r < 0 || !find(t, (int32_t)l, (int32_t)r))
             continue;
         emit(t, (int32_t)l, (int32_t)k, depth + 1, ids, lens);
@@ -405,7 +415,8 @@ int sw_bpe_piece(const sw_tokenizer *t, sw_bpe_scratch *s, const char *text, siz
         }
         uint32_t cp = sw_char_at(text + i, &len);
         bool first = i == 0, last = i + (size_t)len == n;
-        if (t->cut_spaces && cp == SPACE && y.n && before != SPACE) { /* nothing crosses here: short merges instead of a long one */
+        if (t->cut_spaces && cp == SPACE && y.n &&
+            before != SPACE) { /* nothing crosses here: short merges instead of a long one */
             flush_unknown(&y);
             finish(&y, ids, lens);
         }
@@ -417,7 +428,8 @@ int sw_bpe_piece(const sw_tokenizer *t, sw_bpe_scratch *s, const char *text, siz
             sw_buf_add(&s->spelling, text + i, (size_t)len);
             if (last)
                 sw_buf_add(&s->spelling, t->suffix_text, suffix);
-            add_character(&y, (int32_t)sw_map_get(&t->model_ids, s->spelling.at, s->spelling.n, -1), s->spelling.at, s->spelling.n, (size_t)len);
+            add_character(&y, (int32_t)sw_map_get(&t->model_ids, s->spelling.at, s->spelling.n, -1), s->spelling.at,
+                          s->spelling.n, (size_t)len);
         } else {
             const int32_t *row = t->char_ids[cp >> 8];
             add_character(&y, row ? row[cp & 255] : -1, text + i, (size_t)len, (size_t)len);

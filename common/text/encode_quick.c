@@ -1,5 +1,5 @@
-/* The quick way: text that the normaliser leaves alone, cut by a scanner, words looked up in a cache. Of the tokenizers that
- * most models have: byte-level BPE cut by a known expression, and BPE in which ▁ stands for a space. */
+/* The quick way: text that the normaliser leaves alone, cut by a scanner, words looked up in a cache. Of the tokenizers
+ * that most models have: byte-level BPE cut by a known expression, and BPE in which ▁ stands for a space. */
 #include "text/encode_text.h"
 #include "text/tokenizer_chars.h"
 
@@ -82,7 +82,8 @@ static const sw_pattern *scanner_of(const sw_tokenizer *t)
     if (c[0].kind == SW_CUT_DIGITS && c[0].behaviour == SW_ISOLATED && c[1].regex)
         return &sw_gpt2_digits_pattern;
     bool all = c[0].invert ? c[0].behaviour == SW_REMOVED : c[0].behaviour == SW_ISOLATED;
-    return c[0].kind == SW_CUT_SPLIT && c[0].pattern.scanner != SW_SCAN_NONE && all && !c[1].regex ? &c[0].pattern : NULL;
+    return c[0].kind == SW_CUT_SPLIT && c[0].pattern.scanner != SW_SCAN_NONE && all && !c[1].regex ? &c[0].pattern
+                                                                                                   : NULL;
 }
 
 static void prepare_bytes(sw_tokenizer *t)
@@ -121,12 +122,13 @@ static bool spaces_by_normaliser(sw_tokenizer *t)
         s++;
         n--;
     }
-    if (n != 1 || s[0].kind != SW_REPLACE || !s[0].pattern.literal || !is_text(s[0].pattern.literal, s[0].pattern.n, " ") ||
-        !is_text(s[0].text, s[0].n, "\xe2\x96\x81"))
+    if (n != 1 || s[0].kind != SW_REPLACE || !s[0].pattern.literal ||
+        !is_text(s[0].pattern.literal, s[0].pattern.n, " ") || !is_text(s[0].text, s[0].n, "\xe2\x96\x81"))
         return false;
     /* a split at spaces, of which there are none left */
     const sw_cut *c = t->cuts.at;
-    return !t->cuts.n || (t->cuts.n == 1 && c->kind == SW_CUT_SPLIT && c->pattern.literal && is_text(c->pattern.literal, c->pattern.n, " ") && !c->invert);
+    return !t->cuts.n || (t->cuts.n == 1 && c->kind == SW_CUT_SPLIT && c->pattern.literal &&
+                          is_text(c->pattern.literal, c->pattern.n, " ") && !c->invert);
 }
 
 static void prepare_spaces(sw_tokenizer *t)
@@ -175,7 +177,8 @@ static int miss_bytes(sw_encoder *e, const char *s, size_t n, sw_ids *ids)
 }
 
 /* Offsets of one word's ids: a token that holds part of a character is said to hold it. */
-static bool word_offsets(sw_encoder *e, const char *s, size_t from, size_t to, size_t base, const sw_ids *ids, size_t first, sw_ids *offsets)
+static bool word_offsets(sw_encoder *e, const char *s, size_t from, size_t to, size_t base, const sw_ids *ids,
+                         size_t first, sw_ids *offsets)
 {
     size_t at = from;
     for (size_t k = first; k < ids->n; k++) {
@@ -329,5 +332,6 @@ int sw_quick_stretch(sw_encoder *e, const char *s, size_t n, size_t base, bool p
     (void)plain;
     if (t->quick.kind == SW_QUICK_NONE || t->matchers[1].trie.n || (offsets && t->quick.kind == SW_QUICK_SPACES))
         return 1;
-    return t->quick.kind == SW_QUICK_BYTES ? quick_bytes(e, s, n, base, ids, offsets) : quick_spaces(e, s, n, base, ids);
+    return t->quick.kind == SW_QUICK_BYTES ? quick_bytes(e, s, n, base, ids, offsets)
+                                           : quick_spaces(e, s, n, base, ids);
 }

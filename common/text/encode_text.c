@@ -1,5 +1,6 @@
-/* Text to ids: added tokens are cut out, the rest is normalised, cut into pieces, and each piece given to the model. What a
- * tokenizer of a common kind makes of text that its normaliser leaves alone has a quicker way (encode_quick.c). */
+/* Text to ids: added tokens are cut out, the rest is normalised, cut into pieces, and each piece given to the model.
+ * What a tokenizer of a common kind makes of text that its normaliser leaves alone has a quicker way (encode_quick.c).
+ */
 #include "text/encode_text.h"
 
 #include "text/tokenizer_chars.h"
@@ -94,7 +95,8 @@ static int encode_piece(sw_encoder *e, const char *s, size_t n, sw_ids *ids, sw_
     return 0;
 }
 
-/* A stretch without those added tokens that are looked for in the text as given; it begins at `base` of the whole text. */
+/* A stretch without those added tokens that are looked for in the text as given; it begins at `base` of the whole text.
+ */
 static int encode_stretch(sw_encoder *e, const char *s, size_t n, size_t base, bool plain, sw_ids *ids, sw_ids *offsets)
 {
     const sw_tokenizer *t = e->t;
@@ -133,12 +135,14 @@ static int encode_stretch(sw_encoder *e, const char *s, size_t n, size_t base, b
         if (p->id >= 0) {
             SW_PUSH(*ids, p->id);
             if (offsets)
-                push_offsets(e, offsets, w->text.from[p->start].start, w->text.from[p->end - 1].end, at, p->end - p->start);
+                push_offsets(e, offsets, w->text.from[p->start].start, w->text.from[p->end - 1].end, at,
+                             p->end - p->start);
             continue;
         }
         size_t first = ids->n;
         e->lens.n = 0;
-        if (t->sentencepiece && t->model == SW_WORDLEVEL && i && first && ids->at[first - 1] == t->unk && !t->byte_fallback &&
+        if (t->sentencepiece && t->model == SW_WORDLEVEL && i && first && ids->at[first - 1] == t->unk &&
+            !t->byte_fallback &&
             sw_map_get(&t->model_ids, at, p->end - p->start, -1) < 0) { /* one unknown token for words in a row */
             if (offsets)
                 offsets->at[offsets->n - 1] = (int32_t)w->text.from[p->end - 1].end;
@@ -221,9 +225,13 @@ int sw_encode(sw_encoder *e, const char *text, size_t n, bool add_special, sw_id
     return 0;
 }
 
-int sw_encode_plain(sw_encoder *e, const char *text, size_t n, sw_ids *ids) { return encode_text(e, text, n, true, ids, NULL); }
+int sw_encode_plain(sw_encoder *e, const char *text, size_t n, sw_ids *ids)
+{
+    return encode_text(e, text, n, true, ids, NULL);
+}
 
-int sw_encode_pair(sw_encoder *e, const char *a, size_t na, const char *b, size_t nb, bool add_special, sw_ids *ids, sw_ids *types, sw_ids *special)
+int sw_encode_pair(sw_encoder *e, const char *a, size_t na, const char *b, size_t nb, bool add_special, sw_ids *ids,
+                   sw_ids *types, sw_ids *special)
 {
     const sw_post_items *items = &e->t->pair;
     for (size_t i = 0; i < items->n; i++) {

@@ -27,7 +27,10 @@ struct sw_encoder {
     sw_work work;
     struct sw_cached *cache;
     sw_ids lens;
-    struct { struct sw_edges *at; size_t n, cap; } edges; /* of each token with offsets, where they are trimmed */
+    struct {
+        struct sw_edges *at;
+        size_t n, cap;
+    } edges; /* of each token with offsets, where they are trimmed */
     sw_buf spelling;
 };
 
@@ -35,6 +38,7 @@ struct sw_encoder {
 struct sw_cached *sw_cache_slot(sw_encoder *e, const char *s, size_t n);
 void sw_cache_fill(struct sw_cached *c, const char *s, size_t n, const int32_t *ids, size_t n_ids);
 /* 0 done, -1 failed, 1: this stretch has to go the usual way (nothing was appended). */
-int sw_quick_stretch(sw_encoder *e, const char *s, size_t n, size_t base, bool plain, sw_ids *ids, sw_ids *offsets) SW_MUST_CHECK;
+int sw_quick_stretch(sw_encoder *e, const char *s, size_t n, size_t base, bool plain, sw_ids *ids,
+                     sw_ids *offsets) SW_MUST_CHECK;
 
 #endif

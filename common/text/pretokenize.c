@@ -162,7 +162,8 @@ static void cut_words(sw_work *w)
     swap_pieces(w);
 }
 
-/* At changes of script. White space and characters without a script go with what is before; in front they are dropped. */
+/* At changes of script. White space and characters without a script go with what is before; in front they are dropped.
+ */
 static void cut_scripts(sw_work *w)
 {
     w->spare_pieces.n = 0;

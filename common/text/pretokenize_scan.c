@@ -1,12 +1,13 @@
-/* Scanners by hand for the expressions that most vocabularies are cut by: GPT-2's, and the families of cl100k and o200k.
- * Each match begins where the one before ended, so that scanning is one pass. */
+/* Scanners by hand for the expressions that most vocabularies are cut by: GPT-2's, and the families of cl100k and
+ * o200k. Each match begins where the one before ended, so that scanning is one pass. */
 #include "text/tokenizer_chars.h"
 #include "text/tokenizer_parts.h"
 #include "text/tokenizer_splits.h"
 
 #include <string.h>
 
-const sw_pattern sw_gpt2_pattern = {.scanner = SW_SCAN_GPT2}, sw_gpt2_digits_pattern = {.scanner = SW_SCAN_GPT2, .digits = 1};
+const sw_pattern sw_gpt2_pattern = {.scanner = SW_SCAN_GPT2},
+                 sw_gpt2_digits_pattern = {.scanner = SW_SCAN_GPT2, .digits = 1};
 
 typedef struct view {
     const uint8_t *table;
@@ -54,7 +55,8 @@ static inline size_t contraction(const view *v, size_t i, bool any_case)
     return 0;
 }
 
-/* White space from i: all of it at the end of the text (or before a character of `stop`), else all but the last character, which goes with what follows. */
+/* White space from i: all of it at the end of the text (or before a character of `stop`), else all but the last
+ * character, which goes with what follows. */
 static inline size_t spaces(const view *v, size_t i, uint32_t stop)
 {
     size_t end = i, last = i, next;
@@ -91,7 +93,8 @@ static inline size_t next_gpt2(const view *v, size_t i, bool digits)
     return run(v, next, ~(SW_LETTER | SW_NUMBER | SW_SPACE));
 }
 
-/* What cl100k and o200k have in common: numbers in groups, symbols with a space before and line ends behind, white space. */
+/* What cl100k and o200k have in common: numbers in groups, symbols with a space before and line ends behind, white
+ * space. */
 static inline size_t number_symbol_space(const view *v, const sw_pattern *p, size_t i, uint32_t k, size_t next)
 {
     uint32_t not_symbol = SW_LETTER | SW_NUMBER | SW_SPACE | (p->marks ? SW_MARK : 0);

@@ -53,9 +53,10 @@ void sw_tokenizer_free(sw_tokenizer *t)
         free(t->char_ids[i]);
     for (int i = 0; i < SW_PART_COUNT; i++)
         free(t->parts[i]);
-    void *const blocks[] = {t->normals.at, t->cuts.at, t->decoders.at, t->added.at, t->trims.at, t->single.at, t->pair.at, t->pieces, t->words,
-                            t->special, t->skipped, t->merges, t->merge_bits, t->scores, t->piece_types, t->token_bytes, t->prefix_text, t->suffix_text,
-                            t->unk_text, t->chat_template};
+    void *const blocks[] = {t->normals.at,  t->cuts.at,     t->decoders.at, t->added.at, t->trims.at,
+                            t->single.at,   t->pair.at,     t->pieces,      t->words,    t->special,
+                            t->skipped,     t->merges,      t->merge_bits,  t->scores,   t->piece_types,
+                            t->token_bytes, t->prefix_text, t->suffix_text, t->unk_text, t->chat_template};
     for (size_t i = 0; i < SW_COUNT(blocks); i++)
         free(blocks[i]);
     sw_trie_free(&t->trie);
@@ -216,7 +217,10 @@ int sw_tokenizer_finish(sw_tokenizer *t)
 }
 
 int64_t sw_tokenizer_size(const sw_tokenizer *t) { return t->size; }
-sw_span sw_token_piece(const sw_tokenizer *t, int32_t id) { return id >= 0 && id < t->size ? t->pieces[id] : (sw_span){0}; }
+sw_span sw_token_piece(const sw_tokenizer *t, int32_t id)
+{
+    return id >= 0 && id < t->size ? t->pieces[id] : (sw_span){0};
+}
 bool sw_token_is_special(const sw_tokenizer *t, int32_t id) { return id >= 0 && id < t->size && t->special[id] == 1; }
 int32_t sw_token_id(const sw_tokenizer *t, const char *piece, size_t n)
 {
@@ -235,7 +239,8 @@ static sw_digest digest(const sw_tokenizer *t, bool all)
     sw_buf b = {0};
     int64_t last = t->size;
     /* Filler rows ("[PAD12]") and rows without a token at the end belong to the model's size, not to the vocabulary. */
-    while (last > 0 && (!t->pieces[last - 1].at || (t->pieces[last - 1].n > 5 && !memcmp(t->pieces[last - 1].at, "[PAD", 4))))
+    while (last > 0 &&
+           (!t->pieces[last - 1].at || (t->pieces[last - 1].n > 5 && !memcmp(t->pieces[last - 1].at, "[PAD", 4))))
         last--;
     for (int64_t id = 0; id < last; id++) {
         uint32_t head[2] = {(uint32_t)id, (uint32_t)t->pieces[id].n};
@@ -256,8 +261,8 @@ static sw_digest digest(const sw_tokenizer *t, bool all)
         }
         for (int i = 0; i < SW_PART_DECODER; i++)
             sw_buf_printf(&b, "|%s", t->parts[i] ? t->parts[i] : "");
-        sw_buf_printf(&b, "|%d%d%d%d%d%d|%s|%s|%s", t->model, t->sentencepiece, t->byte_fallback, t->fuse_unk, t->ignore_merges, t->unk, t->prefix_text,
-                      t->suffix_text, t->unk_text);
+        sw_buf_printf(&b, "|%d%d%d%d%d%d|%s|%s|%s", t->model, t->sentencepiece, t->byte_fallback, t->fuse_unk,
+                      t->ignore_merges, t->unk, t->prefix_text, t->suffix_text, t->unk_text);
     }
     sw_digest d = sw_digest_bytes(b.at ? b.at : "", b.n);
     sw_buf_free(&b);

@@ -29,20 +29,22 @@ sw_tokenizer *sw_tokenizer_from_json(const char *text, size_t n, const char *con
 sw_tokenizer *sw_tokenizer_from_gguf(const struct sw_gguf *g) SW_MUST_CHECK;
 /* A sentencepiece model (its protocol buffer): the ids are sentencepiece's own. */
 sw_tokenizer *sw_tokenizer_from_sentencepiece(const void *bytes, size_t n) SW_MUST_CHECK;
-/* A tiktoken file (a line a token: base64 and rank). pattern: the expression that cuts words, NULL: guessed from the size;
- * normalizer: its tokenizer.json text or NULL; special tokens by name and id. */
+/* A tiktoken file (a line a token: base64 and rank). pattern: the expression that cuts words, NULL: guessed from the
+ * size; normalizer: its tokenizer.json text or NULL; special tokens by name and id. */
 typedef struct sw_special_token {
     const char *text;
     int32_t id;
 } sw_special_token;
 sw_tokenizer *sw_tokenizer_from_tiktoken(const char *text, size_t n, const char *pattern, const char *normalizer,
                                          const sw_special_token *specials, size_t n_specials) SW_MUST_CHECK;
-/* The older files of byte-level BPE (vocab.json and merges.txt), and of WordPiece (vocab.txt; lower_case as in its config). */
-sw_tokenizer *sw_tokenizer_from_vocab_merges(const char *vocab, size_t n_vocab, const char *merges, size_t n_merges, const char *config,
-                                             size_t n_config) SW_MUST_CHECK;
-sw_tokenizer *sw_tokenizer_from_vocab_txt(const char *text, size_t n, const char *config, size_t n_config) SW_MUST_CHECK;
-/* From a model folder (tokenizer.json, else tokenizer.model, a .tiktoken file, vocab.json + merges.txt, or vocab.txt, with
- * tokenizer_config.json and chat_template.jinja), one of those files, or a GGUF file. */
+/* The older files of byte-level BPE (vocab.json and merges.txt), and of WordPiece (vocab.txt; lower_case as in its
+ * config). */
+sw_tokenizer *sw_tokenizer_from_vocab_merges(const char *vocab, size_t n_vocab, const char *merges, size_t n_merges,
+                                             const char *config, size_t n_config) SW_MUST_CHECK;
+sw_tokenizer *sw_tokenizer_from_vocab_txt(const char *text, size_t n, const char *config,
+                                          size_t n_config) SW_MUST_CHECK;
+/* From a model folder (tokenizer.json, else tokenizer.model, a .tiktoken file, vocab.json + merges.txt, or vocab.txt,
+ * with tokenizer_config.json and chat_template.jinja), one of those files, or a GGUF file. */
 sw_tokenizer *sw_tokenizer_load(const char *path) SW_MUST_CHECK;
 void sw_tokenizer_free(sw_tokenizer *t);
 
@@ -78,18 +80,19 @@ int sw_encode(sw_encoder *e, const char *text, size_t n, bool add_special, sw_id
 /* As sw_encode, but the spelling of special tokens in text is plain text (for untrusted user text). */
 int sw_encode_plain(sw_encoder *e, const char *text, size_t n, sw_ids *ids) SW_MUST_CHECK;
 /* Two texts as the post-processor joins them. types and special (may be NULL) get one value an id. */
-int sw_encode_pair(sw_encoder *e, const char *a, size_t na, const char *b, size_t nb, bool add_special, sw_ids *ids, sw_ids *types,
-                   sw_ids *special) SW_MUST_CHECK;
+int sw_encode_pair(sw_encoder *e, const char *a, size_t na, const char *b, size_t nb, bool add_special, sw_ids *ids,
+                   sw_ids *types, sw_ids *special) SW_MUST_CHECK;
 /* Appends the text of ids. Bytes that are no UTF-8 become U+FFFD. Ids without a token are dropped. */
 int sw_decode(const sw_tokenizer *t, const int32_t *ids, size_t n, bool skip_special, sw_buf *out) SW_MUST_CHECK;
 
 /* Streaming decode for generation: feed one id at a time; text that can no longer change is appended, never a part of a
- * character. Zero value starts; _finish flushes what is left (broken bytes as U+FFFD) and frees, _free only frees. What is
- * appended in all is what sw_decode gives. skip_special must stay the same. */
+ * character. Zero value starts; _finish flushes what is left (broken bytes as U+FFFD) and frees, _free only frees. What
+ * is appended in all is what sw_decode gives. skip_special must stay the same. */
 typedef struct sw_stream_decoder {
     struct sw_decoding *decoding;
 } sw_stream_decoder;
-int sw_stream_decode(sw_stream_decoder *d, const sw_tokenizer *t, int32_t id, bool skip_special, sw_buf *out) SW_MUST_CHECK;
+int sw_stream_decode(sw_stream_decoder *d, const sw_tokenizer *t, int32_t id, bool skip_special,
+                     sw_buf *out) SW_MUST_CHECK;
 int sw_stream_finish(sw_stream_decoder *d, const sw_tokenizer *t, bool skip_special, sw_buf *out) SW_MUST_CHECK;
 void sw_stream_free(sw_stream_decoder *d);
 

@@ -36,8 +36,8 @@ static bool word_at(const char *s, size_t i)
 
 static bool space_at(const char *s, size_t i, int *len) { return sw_char_is_space(sw_char_at(s + i, len)); }
 
-bool sw_added_next(const sw_tokenizer *t, bool normalized, bool plain, const char *s, size_t n, size_t *from, size_t done, size_t *start,
-                   size_t *end, int32_t *id)
+bool sw_added_next(const sw_tokenizer *t, bool normalized, bool plain, const char *s, size_t n, size_t *from,
+                   size_t done, size_t *start, size_t *end, int32_t *id)
 {
     const sw_matcher *m = &t->matchers[normalized];
     if (!m->trie.n)
@@ -88,13 +88,16 @@ void sw_added_cut(const sw_tokenizer *t, bool normalized, bool plain, sw_work *w
         }
         while (sw_added_next(t, normalized, plain, s, n, &from, done, &start, &end, &id)) {
             if (done < start)
-                SW_PUSH(w->spare_pieces, ((sw_piece){p.start + (uint32_t)done, p.start + (uint32_t)start, w->text.from[p.start + done].start, -1}));
+                SW_PUSH(w->spare_pieces, ((sw_piece){p.start + (uint32_t)done, p.start + (uint32_t)start,
+                                                     w->text.from[p.start + done].start, -1}));
             if (start < end)
-                SW_PUSH(w->spare_pieces, ((sw_piece){p.start + (uint32_t)start, p.start + (uint32_t)end, w->text.from[p.start + start].start, id}));
+                SW_PUSH(w->spare_pieces, ((sw_piece){p.start + (uint32_t)start, p.start + (uint32_t)end,
+                                                     w->text.from[p.start + start].start, id}));
             done = end;
         }
         if (done < n)
-            SW_PUSH(w->spare_pieces, ((sw_piece){p.start + (uint32_t)done, p.end, w->text.from[p.start + done].start, -1}));
+            SW_PUSH(w->spare_pieces,
+                    ((sw_piece){p.start + (uint32_t)done, p.end, w->text.from[p.start + done].start, -1}));
     }
     sw_pieces keep = w->pieces;
     w->pieces = w->spare_pieces;

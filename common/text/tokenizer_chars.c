@@ -40,7 +40,8 @@ bool sw_char_is_word(uint32_t cp)
 bool sw_char_is_punctuation(uint32_t cp)
 {
     if (cp < 0x80)
-        return (cp >= '!' && cp <= '/') || (cp >= ':' && cp <= '@') || (cp >= '[' && cp <= '`') || (cp >= '{' && cp <= '~');
+        return (cp >= '!' && cp <= '/') || (cp >= ':' && cp <= '@') || (cp >= '[' && cp <= '`') ||
+               (cp >= '{' && cp <= '~');
     return sw_char_is(cp, SW_PUNCTUATION);
 }
 

@@ -12,7 +12,11 @@ enum { SW_CLASS_CONTROL_SPACE = 30, SW_CLASS_LIMIT = 0x33400 };
 
 #define SW_BITS(first, last) (((1u << ((last) - (first) + 1)) - 1) << (first))
 enum sw_class_bits {
-    SW_LU = 1u << 1, SW_LL = 1u << 2, SW_LT = 1u << 3, SW_LM = 1u << 4, SW_LO = 1u << 5,
+    SW_LU = 1u << 1,
+    SW_LL = 1u << 2,
+    SW_LT = 1u << 3,
+    SW_LM = 1u << 4,
+    SW_LO = 1u << 5,
     SW_LETTER = SW_BITS(1, 5),
     SW_NONSPACING = 1u << 6,
     SW_MARK = SW_BITS(6, 8),
@@ -39,7 +43,7 @@ bool sw_char_is(uint32_t cp, uint32_t bits); /* of one of these classes */
 bool sw_char_is_space(uint32_t cp);          /* White_Space */
 /* \w: letters, marks, decimal digits, connectors, and the other characters that are Alphabetic (UTS #18). */
 bool sw_char_is_word(uint32_t cp);
-bool sw_char_is_punctuation(uint32_t cp);    /* P and ASCII's symbols */
+bool sw_char_is_punctuation(uint32_t cp); /* P and ASCII's symbols */
 /* Lower case, one or two characters; returns how many. */
 int sw_char_lower(uint32_t cp, uint32_t out[2]);
 int sw_char_script(uint32_t cp); /* 0: none */

@@ -1,10 +1,14 @@
-/* sentencepiece's normalisation rules: [size of the array in bytes, u32][a double array of Darts, u32 each][strings]. */
+/* sentencepiece's normalisation rules: [size of the array in bytes, u32][a double array of Darts, u32 each][strings].
+ */
 #include "text/tokenizer_parts.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-static uint32_t u32(const unsigned char *p) { return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24; }
+static uint32_t u32(const unsigned char *p)
+{
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
 
 int sw_charsmap_read(sw_charsmap *m, const void *blob, size_t n)
 {

@@ -1,6 +1,6 @@
-/* Ids to text. A decoder is a chain of steps, each of which is fed tokens one at a time and hands tokens on; so decoding as
- * ids come in is the same as decoding them all. A step behind one that makes a single token of all (ByteLevel, Fuse) sees
- * that token in parts. */
+/* Ids to text. A decoder is a chain of steps, each of which is fed tokens one at a time and hands tokens on; so
+ * decoding as ids come in is the same as decoding them all. A step behind one that makes a single token of all
+ * (ByteLevel, Fuse) sees that token in parts. */
 #include "text/tokenizer_chars.h"
 #include "text/tokenizer_parts.h"
 
@@ -8,10 +8,10 @@
 #include <string.h>
 
 typedef struct stage {
-    sw_buf held;      /* text that may still change */
-    int64_t count;    /* tokens (or parts of the one token) seen; SENTENCEPIECE: of ids that are no bytes */
-    size_t cut;       /* STRIP of one token in parts: characters taken off its start */
-    bool open;        /* STRIP: the start is not over yet; SENTENCEPIECE: nothing was written yet */
+    sw_buf held;   /* text that may still change */
+    int64_t count; /* tokens (or parts of the one token) seen; SENTENCEPIECE: of ids that are no bytes */
+    size_t cut;    /* STRIP of one token in parts: characters taken off its start */
+    bool open;     /* STRIP: the start is not over yet; SENTENCEPIECE: nothing was written yet */
 } stage;
 
 struct sw_decoding {
@@ -70,7 +70,10 @@ static void add_lossy(sw_buf *out, const char *s, size_t n)
         const unsigned char *u = (const unsigned char *)s + i;
         size_t len = 1, left = n - i;
         unsigned char lo = 0x80, hi = 0xbf;
-        int need = u[0] >= 0xc2 && u[0] <= 0xdf ? 1 : u[0] >= 0xe0 && u[0] <= 0xef ? 2 : u[0] >= 0xf0 && u[0] <= 0xf4 ? 3 : 0;
+        int need = u[0] >= 0xc2 && u[0] <= 0xdf   ? 1
+                   : u[0] >= 0xe0 && u[0] <= 0xef ? 2
+                   : u[0] >= 0xf0 && u[0] <= 0xf4 ? 3
+                                                  : 0;
         lo = u[0] == 0xe0 ? 0xa0 : u[0] == 0xf0 ? 0x90 : lo;
         hi = u[0] == 0xed ? 0x9f : u[0] == 0xf4 ? 0x8f : hi;
         for (; (int)len <= need && len < left && u[len] >= lo && u[len] <= hi; len++) {
@@ -99,8 +102,9 @@ static void replace_all(sw_buf *b, const char *from, const char *to)
 
 static void clean(sw_buf *b)
 {
-    static const char *const pairs[][2] = {{" .", "."},     {" ?", "?"},    {" !", "!"},   {" ,", ","},      {" ' ", "'"},   {" n't", "n't"},
-                                           {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+    static const char *const pairs[][2] = {{" .", "."},   {" ?", "?"},     {" !", "!"},    {" ,", ","},
+                                           {" ' ", "'"},  {" n't", "n't"}, {" 'm", "'m"},  {" do not", " don't"},
+                                           {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
     for (size_t i = 0; i < SW_COUNT(pairs); i++)
         replace_all(b, pairs[i][0], pairs[i][1]);
 }
@@ -115,7 +119,10 @@ static int byte_token(const char *s, size_t n)
     int value = 0;
     for (int i = 3; i < 5; i++) {
         char c = s[i];
-        int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+        int digit = c >= '0' && c <= '9'   ? c - '0'
+                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                           : -1;
         if (digit < 0)
             return -1;
         value = value * 16 + digit;
@@ -246,8 +253,10 @@ static int whole(struct sw_decoding *d, size_t step, const char *at, size_t n, i
     return rc;
 }
 
-/* sentencepiece's pieces: the first space goes, and with squeezing all at the start. Its id is known, not only its text. */
-static int sentencepiece(struct sw_decoding *d, size_t step, const sw_decode_step *s, const char *at, size_t n, int type)
+/* sentencepiece's pieces: the first space goes, and with squeezing all at the start. Its id is known, not only its
+ * text. */
+static int sentencepiece(struct sw_decoding *d, size_t step, const sw_decode_step *s, const char *at, size_t n,
+                         int type)
 {
     stage *g = &d->stages[step];
     sw_buf b = {0};
@@ -318,8 +327,8 @@ static int feed(struct sw_decoding *d, size_t step, const char *at, size_t n)
     case SW_DECODE_FUSE: return feed(d, step + 1, at, n);
     case SW_DECODE_METASPACE: return metaspace(d, step, s, at, n, parts || !g->count++);
     case SW_DECODE_BYTE_LEVEL: {
-        /* A token with any character that stands for no byte is taken as it is; so is the one token in parts, which then
-         * has to be seen whole. */
+        /* A token with any character that stands for no byte is taken as it is; so is the one token in parts, which
+         * then has to be seen whole. */
         if (parts) {
             sw_buf_add(&g->held, at, n);
             return 0;
@@ -431,8 +440,8 @@ static int finish(struct sw_decoding *d)
                 free(copy);
             }
             rc = rc || flush_bytes(d, i) ? -1 : 0;
-        } else if (g->count && (parts || s->kind == SW_DECODE_BPE) && s->kind != SW_DECODE_METASPACE && s->kind != SW_DECODE_FUSE &&
-                   (s->kind != SW_DECODE_CTC || parts)) {
+        } else if (g->count && (parts || s->kind == SW_DECODE_BPE) && s->kind != SW_DECODE_METASPACE &&
+                   s->kind != SW_DECODE_FUSE && (s->kind != SW_DECODE_CTC || parts)) {
             rc = whole(d, i, at, g->held.n, 0, true);
         }
         sw_buf_free(&b);

@@ -1,5 +1,5 @@
-/* The older files: vocab.json with merges.txt (GPT-2 and its kin), and vocab.txt (BERT). What they leave open is said by
- * tokenizer_config.json, and by what the class that it names does. */
+/* The older files: vocab.json with merges.txt (GPT-2 and its kin), and vocab.txt (BERT). What they leave open is said
+ * by tokenizer_config.json, and by what the class that it names does. */
 #include "text/tokenizer_parts.h"
 #include "text/tokenizer_splits.h"
 
@@ -17,14 +17,16 @@ static const char *class_of(const cJSON *config)
 /* Tokens that the configuration names, with their flags, then bos, eos and the like. */
 static int add_configured(sw_tokenizer *t, const cJSON *config)
 {
-    static const char *const names[] = {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"};
+    static const char *const names[] = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                        "pad_token", "cls_token", "mask_token"};
     const cJSON *decoder = sw_json_get(config, "added_tokens_decoder");
     int32_t next = (int32_t)t->model_ids.n;
     for (const cJSON *a = decoder ? decoder->child : NULL; a; a = a->next) {
         const char *content;
         sw_added one = {0};
-        if (sw_json_str(a, "content", NULL, &content) || sw_json_bool(a, "special", true, &one.special) || sw_json_bool(a, "lstrip", false, &one.lstrip) ||
-            sw_json_bool(a, "rstrip", false, &one.rstrip) || sw_json_bool(a, "single_word", false, &one.single_word) ||
+        if (sw_json_str(a, "content", NULL, &content) || sw_json_bool(a, "special", true, &one.special) ||
+            sw_json_bool(a, "lstrip", false, &one.lstrip) || sw_json_bool(a, "rstrip", false, &one.rstrip) ||
+            sw_json_bool(a, "single_word", false, &one.single_word) ||
             sw_json_bool(a, "normalized", false, &one.normalized))
             return sw_fail_in("tokenizer_config.json: \"added_tokens_decoder\"");
         if (!content || !a->string)
@@ -35,7 +37,8 @@ static int add_configured(sw_tokenizer *t, const cJSON *config)
             return sw_fail("tokenizer_config.json: \"added_tokens_decoder\": '%.40s' is no id", a->string);
         one.n = strlen(content);
         one.text = sw_strndup(content, one.n);
-        if (sw_map_get(&t->model_ids, content, one.n, -1) < 0 && (id >= t->size || !t->words[id].at)) { /* keeps its id */
+        if (sw_map_get(&t->model_ids, content, one.n, -1) < 0 &&
+            (id >= t->size || !t->words[id].at)) { /* keeps its id */
             sw_tokenizer_grow(t, id + 1);
             sw_tokenizer_set_word(t, (int32_t)id, content, one.n);
         }
@@ -50,7 +53,8 @@ static int add_configured(sw_tokenizer *t, const cJSON *config)
         if (!cJSON_IsString(v) || sw_map_gets(&t->added_ids, v->valuestring, -1) >= 0)
             continue;
         next = (int32_t)t->size;
-        if (sw_tokenizer_add(t, (sw_added){.text = sw_strdup(v->valuestring), .n = strlen(v->valuestring), .special = true}, &next))
+        if (sw_tokenizer_add(
+                t, (sw_added){.text = sw_strdup(v->valuestring), .n = strlen(v->valuestring), .special = true}, &next))
             return -1;
     }
     return sw_tokenizer_read_config(t, config);
@@ -83,21 +87,26 @@ static int read_merges(sw_tokenizer *t, const char *text, size_t n)
         const char *space = memchr(line, ' ', len);
         if (!space || memchr(space + 1, ' ', len - (size_t)(space + 1 - line)))
             return sw_fail("merges.txt: line %zu is no pair", number);
-        if (sw_tokenizer_add_merge(t, line, (size_t)(space - line), space + 1, len - (size_t)(space + 1 - line), rank++))
+        if (sw_tokenizer_add_merge(t, line, (size_t)(space - line), space + 1, len - (size_t)(space + 1 - line),
+                                   rank++))
             return sw_fail_in("merges.txt: line %zu", number);
     }
     return 0;
 }
 
-#define BYTES(prefix, regex) "{\"type\": \"ByteLevel\", \"add_prefix_space\": " prefix ", \"trim_offsets\": true, \"use_regex\": " regex "}"
+#define BYTES(prefix, regex)                                                                                           \
+    "{\"type\": \"ByteLevel\", \"add_prefix_space\": " prefix ", \"trim_offsets\": true, \"use_regex\": " regex "}"
 
-static int read_bpe(sw_tokenizer *t, const char *vocab, size_t n_vocab, const char *merges, size_t n_merges, const cJSON *config)
+static int read_bpe(sw_tokenizer *t, const char *vocab, size_t n_vocab, const char *merges, size_t n_merges,
+                    const cJSON *config)
 {
     const char *class = class_of(config);
-    bool qwen = strstr(class, "Qwen2") != NULL, roberta = strstr(class, "Roberta") || strstr(class, "Bart") || strstr(class, "Longformer"), prefix;
+    bool qwen = strstr(class, "Qwen2") != NULL,
+         roberta = strstr(class, "Roberta") || strstr(class, "Bart") || strstr(class, "Longformer"), prefix;
     if (strstr(class, "CLIP"))
         return sw_fail("a %s without tokenizer.json is not known here", class);
-    if (sw_json_bool(config, "add_prefix_space", false, &prefix) || read_vocab(t, vocab, n_vocab) || read_merges(t, merges, n_merges))
+    if (sw_json_bool(config, "add_prefix_space", false, &prefix) || read_vocab(t, vocab, n_vocab) ||
+        read_merges(t, merges, n_merges))
         return -1;
     sw_buf b = {0};
     if (qwen) {
@@ -108,17 +117,20 @@ static int read_bpe(sw_tokenizer *t, const char *vocab, size_t n_vocab, const ch
         sw_buf_puts(&b, prefix ? BYTES("true", "true") : BYTES("false", "true"));
     }
     int rc = sw_tokenizer_read_part_text(t, SW_PART_NORMALIZER, qwen ? "{\"type\": \"NFC\"}" : NULL) ||
-                     sw_tokenizer_read_part_text(t, SW_PART_PRE_TOKENIZER, b.at) || sw_tokenizer_read_part_text(t, SW_PART_DECODER, BYTES("true", "true")) ||
-                     add_configured(t, config)
+                     sw_tokenizer_read_part_text(t, SW_PART_PRE_TOKENIZER, b.at) ||
+                     sw_tokenizer_read_part_text(t, SW_PART_DECODER, BYTES("true", "true")) || add_configured(t, config)
                  ? -1
                  : 0;
     sw_buf_clear(&b);
     int32_t cls = sw_token_id(t, "<s>", 3), sep = sw_token_id(t, "</s>", 4);
     if (roberta && cls >= 0 && sep >= 0)
-        sw_buf_printf(&b, "{\"type\": \"RobertaProcessing\", \"sep\": [\"</s>\", %d], \"cls\": [\"<s>\", %d], \"trim_offsets\": true, \"add_prefix_space\": %s}",
+        sw_buf_printf(&b,
+                      "{\"type\": \"RobertaProcessing\", \"sep\": [\"</s>\", %d], \"cls\": [\"<s>\", %d], "
+                      "\"trim_offsets\": true, \"add_prefix_space\": %s}",
                       sep, cls, prefix ? "true" : "false");
     else if (!qwen)
-        sw_buf_puts(&b, "{\"type\": \"ByteLevel\", \"add_prefix_space\": true, \"trim_offsets\": false, \"use_regex\": true}");
+        sw_buf_puts(
+            &b, "{\"type\": \"ByteLevel\", \"add_prefix_space\": true, \"trim_offsets\": false, \"use_regex\": true}");
     if (!rc)
         rc = sw_tokenizer_read_part_text(t, SW_PART_POST_PROCESSOR, b.n ? b.at : NULL);
     sw_buf_free(&b);
@@ -130,8 +142,10 @@ static int read_wordpiece(sw_tokenizer *t, const char *text, size_t n, const cJS
     bool lower, chinese, accents;
     const char *unk;
     const cJSON *u = sw_json_get(config, "unk_token");
-    if (sw_json_bool(config, "do_lower_case", true, &lower) || sw_json_bool(config, "tokenize_chinese_chars", true, &chinese) ||
-        sw_json_bool(config, "strip_accents", lower, &accents) || sw_json_str(cJSON_IsObject(u) ? u : config, cJSON_IsObject(u) ? "content" : "unk_token", "[UNK]", &unk))
+    if (sw_json_bool(config, "do_lower_case", true, &lower) ||
+        sw_json_bool(config, "tokenize_chinese_chars", true, &chinese) ||
+        sw_json_bool(config, "strip_accents", lower, &accents) ||
+        sw_json_str(cJSON_IsObject(u) ? u : config, cJSON_IsObject(u) ? "content" : "unk_token", "[UNK]", &unk))
         return -1;
     size_t lines = 0;
     for (size_t at = 0; at < n; lines++) {
@@ -159,11 +173,14 @@ static int read_wordpiece(sw_tokenizer *t, const char *text, size_t n, const cJS
     free(t->unk_text);
     t->unk_text = sw_strdup(unk);
     t->unk = (int32_t)sw_map_gets(&t->model_ids, unk, -1);
-    char *normal = sw_strfmt("{\"type\": \"BertNormalizer\", \"clean_text\": true, \"handle_chinese_chars\": %s, \"strip_accents\": %s, \"lowercase\": %s}",
+    char *normal = sw_strfmt("{\"type\": \"BertNormalizer\", \"clean_text\": true, \"handle_chinese_chars\": %s, "
+                             "\"strip_accents\": %s, \"lowercase\": %s}",
                              chinese ? "true" : "false", accents ? "true" : "false", lower ? "true" : "false");
     int rc = sw_tokenizer_read_part_text(t, SW_PART_NORMALIZER, normal) ||
                      sw_tokenizer_read_part_text(t, SW_PART_PRE_TOKENIZER, "{\"type\": \"BertPreTokenizer\"}") ||
-                     sw_tokenizer_read_part_text(t, SW_PART_DECODER, "{\"type\": \"WordPiece\", \"prefix\": \"##\", \"cleanup\": true}") || add_configured(t, config)
+                     sw_tokenizer_read_part_text(t, SW_PART_DECODER,
+                                                 "{\"type\": \"WordPiece\", \"prefix\": \"##\", \"cleanup\": true}") ||
+                     add_configured(t, config)
                  ? -1
                  : 0;
     free(normal);
@@ -171,12 +188,14 @@ static int read_wordpiece(sw_tokenizer *t, const char *text, size_t n, const cJS
     for (size_t i = 0; i < SW_COUNT(usual) && !rc; i++) {
         int32_t next = (int32_t)t->size;
         if (sw_map_gets(&t->model_ids, usual[i], -1) >= 0)
-            rc = sw_tokenizer_add(t, (sw_added){.text = sw_strdup(usual[i]), .n = strlen(usual[i]), .special = true}, &next);
+            rc = sw_tokenizer_add(t, (sw_added){.text = sw_strdup(usual[i]), .n = strlen(usual[i]), .special = true},
+                                  &next);
     }
     sw_buf b = {0};
     int32_t cls = sw_token_id(t, "[CLS]", 5), sep = sw_token_id(t, "[SEP]", 5);
     if (cls >= 0 && sep >= 0)
-        sw_buf_printf(&b, "{\"type\": \"BertProcessing\", \"sep\": [\"[SEP]\", %d], \"cls\": [\"[CLS]\", %d]}", sep, cls);
+        sw_buf_printf(&b, "{\"type\": \"BertProcessing\", \"sep\": [\"[SEP]\", %d], \"cls\": [\"[CLS]\", %d]}", sep,
+                      cls);
     if (!rc)
         rc = sw_tokenizer_read_part_text(t, SW_PART_POST_PROCESSOR, b.n ? b.at : NULL);
     sw_buf_free(&b);
@@ -184,13 +203,18 @@ static int read_wordpiece(sw_tokenizer *t, const char *text, size_t n, const cJS
 }
 
 /* One of the two, by whether there are merges. */
-static sw_tokenizer *read(const char *vocab, size_t n_vocab, const char *merges, size_t n_merges, const char *config_text, size_t n_config)
+static sw_tokenizer *read(const char *vocab, size_t n_vocab, const char *merges, size_t n_merges,
+                          const char *config_text, size_t n_config)
 {
     cJSON *config = n_config ? sw_json_parse(config_text, n_config) : NULL;
     sw_tokenizer *t = sw_tokenizer_new();
     int rc = n_config && !config ? sw_fail_in("tokenizer_config.json") : 0;
     if (!rc)
-        rc = (merges ? read_bpe(t, vocab, n_vocab, merges, n_merges, config) : read_wordpiece(t, vocab, n_vocab, config)) || sw_tokenizer_finish(t) ? -1 : 0;
+        rc = (merges ? read_bpe(t, vocab, n_vocab, merges, n_merges, config)
+                     : read_wordpiece(t, vocab, n_vocab, config)) ||
+                     sw_tokenizer_finish(t)
+                 ? -1
+                 : 0;
     cJSON_Delete(config);
     if (rc) {
         sw_tokenizer_free(t);
@@ -199,7 +223,8 @@ static sw_tokenizer *read(const char *vocab, size_t n_vocab, const char *merges,
     return t;
 }
 
-sw_tokenizer *sw_tokenizer_from_vocab_merges(const char *vocab, size_t n_vocab, const char *merges, size_t n_merges, const char *config, size_t n_config)
+sw_tokenizer *sw_tokenizer_from_vocab_merges(const char *vocab, size_t n_vocab, const char *merges, size_t n_merges,
+                                             const char *config, size_t n_config)
 {
     return read(vocab, n_vocab, merges ? merges : "", n_merges, config, n_config);
 }

@@ -33,7 +33,8 @@ typedef struct files {
 static bool is_ranks(const sw_buf *b)
 {
     size_t i = 0;
-    while (i < b->n && b->at[i] != ' ' && b->at[i] != '\n' && (unsigned char)b->at[i] > ' ' && (unsigned char)b->at[i] < 0x7f)
+    while (i < b->n && b->at[i] != ' ' && b->at[i] != '\n' && (unsigned char)b->at[i] > ' ' &&
+           (unsigned char)b->at[i] < 0x7f)
         i++;
     return i && i + 1 < b->n && b->at[i] == ' ' && b->at[i + 1] >= '0' && b->at[i + 1] <= '9';
 }
@@ -44,7 +45,10 @@ static sw_tokenizer *from_ranks(const files *f)
     cJSON *config = f->config.n ? sw_json_parse(f->config.at, f->config.n) : NULL;
     if (f->config.n && !config)
         return NULL;
-    struct { sw_special_token *at; size_t n, cap; } special = {0};
+    struct {
+        sw_special_token *at;
+        size_t n, cap;
+    } special = {0};
     const cJSON *list = sw_json_get(config, "added_tokens_decoder");
     for (const cJSON *s = list ? list->child : NULL; s; s = s->next) {
         const cJSON *content = sw_json_get(s, "content");
@@ -78,7 +82,8 @@ static sw_tokenizer *from_model(const files *f)
 /* The files that a folder may have, the best first. `*.tiktoken` is looked for. */
 static char *main_file(const char *dir)
 {
-    static const char *const names[] = {"tokenizer.json", "tokenizer.model", "tiktoken.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json", "vocab.txt"};
+    static const char *const names[] = {"tokenizer.json",          "tokenizer.model", "tiktoken.model", "spiece.model",
+                                        "sentencepiece.bpe.model", "vocab.json",      "vocab.txt"};
     for (size_t i = 0; i < SW_COUNT(names); i++) {
         char *path = sw_path_join(dir, names[i]);
         if (sw_is_file(path))
@@ -102,8 +107,8 @@ static sw_tokenizer *from_files(const char *path, const char *dir)
     files f = {0};
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
     sw_tokenizer *t = NULL;
-    if (!sw_read_file(path, &f.main) && !read_beside(dir, "tokenizer_config.json", &f.config) && !read_beside(dir, "chat_template.jinja", &f.template) &&
-        !read_beside(dir, "merges.txt", &f.merges)) {
+    if (!sw_read_file(path, &f.main) && !read_beside(dir, "tokenizer_config.json", &f.config) &&
+        !read_beside(dir, "chat_template.jinja", &f.template) && !read_beside(dir, "merges.txt", &f.merges)) {
         const char *at = f.main.at ? f.main.at : "";
         if (!strcmp(name, "vocab.txt"))
             t = sw_tokenizer_from_vocab_txt(at, f.main.n, f.config.at, f.config.n);

@@ -52,8 +52,8 @@ static bool nmt_keeps(uint32_t c)
 
 static uint32_t nmt_maps(uint32_t c)
 {
-    bool space = c == 9 || c == 10 || c == 12 || c == 13 || c == 0x1680 || (c >= 0x200b && c <= 0x200f) || c == 0x2028 || c == 0x2029 ||
-                 c == 0x2581 || c == 0xfeff || c == 0xfffd;
+    bool space = c == 9 || c == 10 || c == 12 || c == 13 || c == 0x1680 || (c >= 0x200b && c <= 0x200f) ||
+                 c == 0x2028 || c == 0x2029 || c == 0x2581 || c == 0xfeff || c == 0xfffd;
     return space ? ' ' : c;
 }
 
@@ -67,8 +67,9 @@ static uint32_t bert_maps(uint32_t c) { return sw_char_is_space(c) ? ' ' : c; }
 
 static bool is_chinese(uint32_t c)
 {
-    return (c >= 0x4e00 && c <= 0x9fff) || (c >= 0x3400 && c <= 0x4dbf) || (c >= 0x20000 && c <= 0x2a6df) || (c >= 0x2a700 && c <= 0x2b73f) ||
-           (c >= 0x2b740 && c <= 0x2b81f) || (c >= 0x2b920 && c <= 0x2ceaf) || (c >= 0xf900 && c <= 0xfaff) || (c >= 0x2f800 && c <= 0x2fa1f);
+    return (c >= 0x4e00 && c <= 0x9fff) || (c >= 0x3400 && c <= 0x4dbf) || (c >= 0x20000 && c <= 0x2a6df) ||
+           (c >= 0x2a700 && c <= 0x2b73f) || (c >= 0x2b740 && c <= 0x2b81f) || (c >= 0x2b920 && c <= 0x2ceaf) ||
+           (c >= 0xf900 && c <= 0xfaff) || (c >= 0x2f800 && c <= 0x2fa1f);
 }
 
 static void space_chinese(sw_edit *e)
@@ -163,9 +164,8 @@ static void prepend(const sw_normal *s, sw_edit *e)
     sw_edit_copy(e, e->end);
 }
 
-
-/* As the Hugging Face reading of these rules: whole grapheme clusters below six bytes first, then single characters. A rule
- * that gives nothing leaves its characters to the one before. */
+/* As the Hugging Face reading of these rules: whole grapheme clusters below six bytes first, then single characters. A
+ * rule that gives nothing leaves its characters to the one before. */
 static void charsmap(const sw_charsmap *m, sw_work *w, sw_edit *e)
 {
     const char *s = e->in->at;
@@ -210,7 +210,8 @@ static void charsmap(const sw_charsmap *m, sw_work *w, sw_edit *e)
         sw_edit_put(e, w->units.at[i].cp, w->units.at[i].change);
 }
 
-/* sentencepiece's own: longest rules, user-defined pieces kept, white space squeezed and spelt ▁ (Kudo and Richardson 2018). */
+/* sentencepiece's own: longest rules, user-defined pieces kept, white space squeezed and spelt ▁ (Kudo and Richardson
+ * 2018). */
 static void sentencepiece(const sw_tokenizer *t, const sw_normal *s, sw_edit *e)
 {
     const char *in = e->in->at;
@@ -218,16 +219,16 @@ static void sentencepiece(const sw_tokenizer *t, const sw_normal *s, sw_edit *e)
     uint32_t mark = s->escape ? 0x2581 : ' ';
     size_t i = e->start, last_end = 0, first = e->out->n;
     sw_span to;
-#define NEXT()                                                                                                     \
-    size_t used = 0;                                                                                               \
-    int32_t value = 0;                                                                                             \
-    if (t->frozen.n && (used = sw_trie_longest(&t->frozen, in + i, e->end - i, &value)))                           \
-        to = (sw_span){in + i, used};                                                                              \
-    else if (!(used = sw_charsmap_find(&s->charsmap, in + i, e->end - i, true, &to))) {                            \
-        int len;                                                                                                   \
-        sw_char_at(in + i, &len);                                                                                  \
-        used = (size_t)len;                                                                                        \
-        to = (sw_span){in + i, used};                                                                              \
+#define NEXT()                                                                                                         \
+    size_t used = 0;                                                                                                   \
+    int32_t value = 0;                                                                                                 \
+    if (t->frozen.n && (used = sw_trie_longest(&t->frozen, in + i, e->end - i, &value)))                               \
+        to = (sw_span){in + i, used};                                                                                  \
+    else if (!(used = sw_charsmap_find(&s->charsmap, in + i, e->end - i, true, &to))) {                                \
+        int len;                                                                                                       \
+        sw_char_at(in + i, &len);                                                                                      \
+        used = (size_t)len;                                                                                            \
+        to = (sw_span){in + i, used};                                                                                  \
     }
     while (s->squeeze && i < e->end) {
         NEXT();
@@ -238,13 +239,13 @@ static void sentencepiece(const sw_tokenizer *t, const sw_normal *s, sw_edit *e)
     if (i == e->end)
         return;
     sw_work_text *out = e->out;
-#define EMIT(c, a, b)                                                                                              \
-    do {                                                                                                           \
-        sw_work_reserve(out, out->n + 4);                                                                          \
-        int width = sw_utf8_encode((c), out->at + out->n);                                                         \
-        for (int w_ = 0; w_ < width; w_++)                                                                         \
-            out->from[out->n + (size_t)w_] = (sw_from){(uint32_t)(a), (uint32_t)(b)};                              \
-        out->n += (size_t)width;                                                                                   \
+#define EMIT(c, a, b)                                                                                                  \
+    do {                                                                                                               \
+        sw_work_reserve(out, out->n + 4);                                                                              \
+        int width = sw_utf8_encode((c), out->at + out->n);                                                             \
+        for (int w_ = 0; w_ < width; w_++)                                                                             \
+            out->from[out->n + (size_t)w_] = (sw_from){(uint32_t)(a), (uint32_t)(b)};                                  \
+        out->n += (size_t)width;                                                                                       \
     } while (0)
     if (s->prefix && !s->suffix)
         EMIT(mark, e->in->from[i].start, e->in->from[i].start);
@@ -299,7 +300,8 @@ static bool is_ascii(const sw_work_text *t)
     return true;
 }
 
-/* One pass over the whole text. `pass` numbers the passes of a normaliser that makes several; false: there is no such pass. */
+/* One pass over the whole text. `pass` numbers the passes of a normaliser that makes several; false: there is no such
+ * pass. */
 static int pass_of(const sw_tokenizer *t, const sw_normal *s, int pass, sw_work *w, bool *done)
 {
     sw_piece whole = {0, (uint32_t)w->text.n, w->text.n ? w->text.from[0].start : 0, -1};

@@ -18,10 +18,10 @@ enum { SW_MOST_TOKENS = 1 << 24, SW_DEEPEST_SEQUENCE = 16 };
 /* ---- patterns: a literal or a regular expression (Oniguruma's syntax) */
 
 typedef enum sw_scanner_kind {
-    SW_SCAN_NONE,    /* PCRE2 */
-    SW_SCAN_GPT2,    /* the pattern of GPT-2 */
-    SW_SCAN_CL100K,  /* that of cl100k, Llama 3, Qwen 2 */
-    SW_SCAN_O200K,   /* that of o200k, Llama 4, Tekken: words that change from lower to upper case are cut */
+    SW_SCAN_NONE,   /* PCRE2 */
+    SW_SCAN_GPT2,   /* the pattern of GPT-2 */
+    SW_SCAN_CL100K, /* that of cl100k, Llama 3, Qwen 2 */
+    SW_SCAN_O200K,  /* that of o200k, Llama 4, Tekken: words that change from lower to upper case are cut */
 } sw_scanner_kind;
 
 typedef struct sw_pattern {
@@ -84,15 +84,22 @@ typedef struct sw_work {
     sw_work_text text, spare;
     sw_pieces pieces, spare_pieces;
     sw_matches matches;
-    struct { struct sw_unit { uint32_t cp; int32_t change; uint8_t combining; } *at; size_t n, cap; } units;
+    struct {
+        struct sw_unit {
+            uint32_t cp;
+            int32_t change;
+            uint8_t combining;
+        } * at;
+        size_t n, cap;
+    } units;
     sw_buf scratch;
 } sw_work;
 
 void sw_work_free(sw_work *w);
 void sw_work_reserve(sw_work_text *t, size_t want);
 
-/* Edits of one piece, character by character. change 0: takes the place of the next character; below 0: of that and of as
- * many more; above 0: is put in, and belongs where the character before it belongs. */
+/* Edits of one piece, character by character. change 0: takes the place of the next character; below 0: of that and of
+ * as many more; above 0: is put in, and belongs where the character before it belongs. */
 typedef struct sw_edit {
     const sw_work_text *in;
     sw_work_text *out;
@@ -107,8 +114,20 @@ void sw_edit_copy(sw_edit *e, size_t to); /* keeps what lies before a position *
 /* ---- normalisers */
 
 typedef enum sw_normal_kind {
-    SW_NFC, SW_NFD, SW_NFKC, SW_NFKD, SW_LOWERCASE, SW_STRIP, SW_STRIP_ACCENTS, SW_REPLACE, SW_PREPEND, SW_CHARSMAP,
-    SW_BYTES, SW_NMT, SW_BERT, SW_SENTENCEPIECE,
+    SW_NFC,
+    SW_NFD,
+    SW_NFKC,
+    SW_NFKD,
+    SW_LOWERCASE,
+    SW_STRIP,
+    SW_STRIP_ACCENTS,
+    SW_REPLACE,
+    SW_PREPEND,
+    SW_CHARSMAP,
+    SW_BYTES,
+    SW_NMT,
+    SW_BERT,
+    SW_SENTENCEPIECE,
 } sw_normal_kind;
 
 /* Rules as sentencepiece keeps them: a double array (of Darts) from spellings to places in a list of strings. */
@@ -126,13 +145,13 @@ size_t sw_charsmap_find(const sw_charsmap *m, const char *s, size_t n, bool long
 
 typedef struct sw_normal {
     sw_normal_kind kind;
-    sw_pattern pattern;                                    /* REPLACE */
-    char *text;                                            /* REPLACE, PREPEND */
+    sw_pattern pattern; /* REPLACE */
+    char *text;         /* REPLACE, PREPEND */
     size_t n;
-    bool left, right;                                      /* STRIP */
-    bool clean, chinese, strip_accents, lowercase;         /* BERT */
-    bool prefix, suffix, squeeze, escape;                  /* SENTENCEPIECE: dummy prefix, at the end, extra white space out, ▁ */
-    sw_charsmap charsmap;                                  /* CHARSMAP, SENTENCEPIECE */
+    bool left, right;                              /* STRIP */
+    bool clean, chinese, strip_accents, lowercase; /* BERT */
+    bool prefix, suffix, squeeze, escape; /* SENTENCEPIECE: dummy prefix, at the end, extra white space out, ▁ */
+    sw_charsmap charsmap;                 /* CHARSMAP, SENTENCEPIECE */
 } sw_normal;
 
 /* All of t's normalisers over w->text, which is one piece. */
@@ -144,23 +163,37 @@ size_t sw_grapheme_end(const char *s, size_t n, size_t i);
 
 /* ---- pre-tokenizers */
 
-typedef enum sw_behaviour { SW_REMOVED, SW_ISOLATED, SW_MERGED_WITH_PREVIOUS, SW_MERGED_WITH_NEXT, SW_CONTIGUOUS } sw_behaviour;
+typedef enum sw_behaviour {
+    SW_REMOVED,
+    SW_ISOLATED,
+    SW_MERGED_WITH_PREVIOUS,
+    SW_MERGED_WITH_NEXT,
+    SW_CONTIGUOUS
+} sw_behaviour;
 typedef enum sw_cut_kind {
-    SW_CUT_SPLIT, SW_CUT_BYTE_LEVEL, SW_CUT_METASPACE, SW_CUT_WHITESPACE, SW_CUT_WHITESPACE_SPLIT, SW_CUT_PUNCTUATION,
-    SW_CUT_DIGITS, SW_CUT_CHARACTER, SW_CUT_SCRIPTS, SW_CUT_LENGTH,
+    SW_CUT_SPLIT,
+    SW_CUT_BYTE_LEVEL,
+    SW_CUT_METASPACE,
+    SW_CUT_WHITESPACE,
+    SW_CUT_WHITESPACE_SPLIT,
+    SW_CUT_PUNCTUATION,
+    SW_CUT_DIGITS,
+    SW_CUT_CHARACTER,
+    SW_CUT_SCRIPTS,
+    SW_CUT_LENGTH,
 } sw_cut_kind;
 typedef enum sw_scheme { SW_PREPEND_ALWAYS, SW_PREPEND_FIRST, SW_PREPEND_NEVER } sw_scheme;
 
 typedef struct sw_cut {
     sw_cut_kind kind;
-    sw_pattern pattern;      /* SPLIT */
-    sw_behaviour behaviour;  /* SPLIT, PUNCTUATION, DIGITS */
-    bool invert;             /* SPLIT */
-    bool prefix_space, regex;/* BYTE_LEVEL */
-    uint32_t character;      /* METASPACE's replacement, CHARACTER's delimiter */
-    sw_scheme scheme;        /* METASPACE */
+    sw_pattern pattern;       /* SPLIT */
+    sw_behaviour behaviour;   /* SPLIT, PUNCTUATION, DIGITS */
+    bool invert;              /* SPLIT */
+    bool prefix_space, regex; /* BYTE_LEVEL */
+    uint32_t character;       /* METASPACE's replacement, CHARACTER's delimiter */
+    sw_scheme scheme;         /* METASPACE */
     bool split;
-    size_t length;           /* LENGTH */
+    size_t length; /* LENGTH */
 } sw_cut;
 
 int sw_pretokenize(const sw_tokenizer *t, sw_work *w) SW_MUST_CHECK;
@@ -172,26 +205,37 @@ extern const sw_pattern sw_gpt2_pattern, sw_gpt2_digits_pattern;
 typedef enum sw_model_kind { SW_BPE, SW_UNIGRAM, SW_WORDPIECE, SW_WORDLEVEL } sw_model_kind;
 
 typedef struct sw_merge { /* slot of the open-addressed table */
-    int32_t left, right;    /* -1: empty */
+    int32_t left, right;  /* -1: empty */
     int32_t rank, id;
 } sw_merge;
 
 typedef struct sw_bpe_scratch {
-    struct sw_bpe_node { int32_t id, prev, next, len; } *node;
+    struct sw_bpe_node {
+        int32_t id, prev, next, len;
+    } * node;
     size_t cap;
-    struct sw_bpe_pair { int32_t rank, at, left, right; } *heap;
+    struct sw_bpe_pair {
+        int32_t rank, at, left, right;
+    } * heap;
     size_t heap_cap;
-    struct sw_best { double score; int32_t from, id; } *best; /* UNIGRAM */
+    struct sw_best {
+        double score;
+        int32_t from, id;
+    } * best; /* UNIGRAM */
     size_t best_cap;
     sw_buf spelling;
 } sw_bpe_scratch;
 void sw_scratch_free(sw_bpe_scratch *s);
 
 /* The ids of one piece; lens (may be NULL) gets the bytes of each. */
-int sw_model_piece(const sw_tokenizer *t, sw_bpe_scratch *s, const char *text, size_t n, sw_ids *ids, sw_ids *lens) SW_MUST_CHECK;
-int sw_bpe_piece(const sw_tokenizer *t, sw_bpe_scratch *s, const char *text, size_t n, sw_ids *ids, sw_ids *lens) SW_MUST_CHECK;
-int sw_unigram_piece(const sw_tokenizer *t, sw_bpe_scratch *s, const char *text, size_t n, sw_ids *ids, sw_ids *lens) SW_MUST_CHECK;
-int sw_wordpiece_piece(const sw_tokenizer *t, sw_bpe_scratch *s, const char *text, size_t n, sw_ids *ids, sw_ids *lens) SW_MUST_CHECK;
+int sw_model_piece(const sw_tokenizer *t, sw_bpe_scratch *s, const char *text, size_t n, sw_ids *ids,
+                   sw_ids *lens) SW_MUST_CHECK;
+int sw_bpe_piece(const sw_tokenizer *t, sw_bpe_scratch *s, const char *text, size_t n, sw_ids *ids,
+                 sw_ids *lens) SW_MUST_CHECK;
+int sw_unigram_piece(const sw_tokenizer *t, sw_bpe_scratch *s, const char *text, size_t n, sw_ids *ids,
+                     sw_ids *lens) SW_MUST_CHECK;
+int sw_wordpiece_piece(const sw_tokenizer *t, sw_bpe_scratch *s, const char *text, size_t n, sw_ids *ids,
+                       sw_ids *lens) SW_MUST_CHECK;
 bool sw_bpe_cuts_spaces(const sw_tokenizer *t); /* for cut_spaces */
 /* Byte-level BPE of raw bytes, where the vocabulary has a token for each byte. */
 int sw_bpe_bytes(const sw_tokenizer *t, sw_bpe_scratch *s, const uint8_t *word, size_t n, sw_ids *ids) SW_MUST_CHECK;
@@ -199,32 +243,32 @@ int sw_bpe_bytes(const sw_tokenizer *t, sw_bpe_scratch *s, const uint8_t *word, 
 /* ---- added tokens */
 
 typedef struct sw_added {
-    char *text;     /* as the file spells it */
+    char *text; /* as the file spells it */
     size_t n;
-    char *pattern;  /* as it is looked for: normalised, where `normalized` */
+    char *pattern; /* as it is looked for: normalised, where `normalized` */
     size_t n_pattern;
     int32_t id;
     bool special, lstrip, rstrip, single_word, normalized;
 } sw_added;
 
 typedef struct sw_matcher {
-    sw_trie trie;         /* values are indices into added */
-    uint8_t first[256];   /* an added token begins with this byte */
+    sw_trie trie;       /* values are indices into added */
+    uint8_t first[256]; /* an added token begins with this byte */
 } sw_matcher;
 
-/* Cuts pieces at added tokens: those looked for in the text as given (normalized false), or in the normalised one. plain:
- * special ones are passed over. */
+/* Cuts pieces at added tokens: those looked for in the text as given (normalized false), or in the normalised one.
+ * plain: special ones are passed over. */
 void sw_added_cut(const sw_tokenizer *t, bool normalized, bool plain, sw_work *w);
 void sw_added_build(sw_tokenizer *t);
-/* The next added token of the text as given at or after *from: false, or its index with the bounds that stripping gives; *from
- * is then behind it. `done`: where the one before ended. */
-bool sw_added_next(const sw_tokenizer *t, bool normalized, bool plain, const char *s, size_t n, size_t *from, size_t done, size_t *start,
-                   size_t *end, int32_t *id);
+/* The next added token of the text as given at or after *from: false, or its index with the bounds that stripping
+ * gives; *from is then behind it. `done`: where the one before ended. */
+bool sw_added_next(const sw_tokenizer *t, bool normalized, bool plain, const char *s, size_t n, size_t *from,
+                   size_t done, size_t *start, size_t *end, int32_t *id);
 
 /* ---- post-processor: what stands around the texts */
 
 typedef struct sw_post_item {
-    int32_t id;      /* -1: the text itself, -2: the second one */
+    int32_t id; /* -1: the text itself, -2: the second one */
     int32_t type;
 } sw_post_item;
 typedef struct sw_post_items {
@@ -235,19 +279,27 @@ typedef struct sw_post_items {
 /* ---- decoder */
 
 typedef enum sw_decode_kind {
-    SW_DECODE_BYTE_LEVEL, SW_DECODE_BYTE_FALLBACK, SW_DECODE_METASPACE, SW_DECODE_WORDPIECE, SW_DECODE_BPE, SW_DECODE_CTC,
-    SW_DECODE_FUSE, SW_DECODE_STRIP, SW_DECODE_REPLACE, SW_DECODE_SENTENCEPIECE,
+    SW_DECODE_BYTE_LEVEL,
+    SW_DECODE_BYTE_FALLBACK,
+    SW_DECODE_METASPACE,
+    SW_DECODE_WORDPIECE,
+    SW_DECODE_BPE,
+    SW_DECODE_CTC,
+    SW_DECODE_FUSE,
+    SW_DECODE_STRIP,
+    SW_DECODE_REPLACE,
+    SW_DECODE_SENTENCEPIECE,
 } sw_decode_kind;
 
 typedef struct sw_decode_step {
     sw_decode_kind kind;
-    sw_pattern pattern;        /* REPLACE */
-    char *text, *other;        /* REPLACE's content; WORDPIECE's prefix; BPE's suffix; CTC's padding and delimiter */
+    sw_pattern pattern; /* REPLACE */
+    char *text, *other; /* REPLACE's content; WORDPIECE's prefix; BPE's suffix; CTC's padding and delimiter */
     bool cleanup;
-    uint32_t character;        /* METASPACE, STRIP */
+    uint32_t character; /* METASPACE, STRIP */
     sw_scheme scheme;
-    size_t start, stop;        /* STRIP */
-    bool squeeze, prefix;      /* SENTENCEPIECE */
+    size_t start, stop;   /* STRIP */
+    bool squeeze, prefix; /* SENTENCEPIECE */
 } sw_decode_step;
 void sw_decode_step_free(sw_decode_step *s);
 
@@ -258,43 +310,58 @@ extern const char *const sw_part_names[SW_PART_COUNT];
 
 struct sw_tokenizer {
     sw_arena arena;
-    int64_t size;           /* largest id + 1 */
-    sw_span *pieces;        /* [size] as decoding sees them (an added token wins); at NULL: no such id */
-    sw_span *words;         /* [size] the model's own vocabulary; at NULL: the id is an added token's alone */
+    int64_t size;    /* largest id + 1 */
+    sw_span *pieces; /* [size] as decoding sees them (an added token wins); at NULL: no such id */
+    sw_span *words;  /* [size] the model's own vocabulary; at NULL: the id is an added token's alone */
     sw_map model_ids, added_ids;
-    uint8_t *special;       /* [size] 1: special added token, 2: added token */
-    uint8_t *skipped;       /* [size] left out of decoding when special tokens are */
+    uint8_t *special;           /* [size] 1: special added token, 2: added token */
+    uint8_t *skipped;           /* [size] left out of decoding when special tokens are */
     char *parts[SW_PART_COUNT]; /* as JSON, for writing */
 
     sw_model_kind model;
     int32_t unk;
-    char *unk_text;         /* a model's unk_token */
+    char *unk_text; /* a model's unk_token */
     bool byte_fallback, fuse_unk, ignore_merges;
     char *prefix_text, *suffix_text; /* continuing_subword_prefix, end_of_word_suffix; never NULL after reading */
-    int64_t max_chars;      /* WORDPIECE */
-    int32_t byte_ids[256];     /* of the tokens <0x00> ...; -1: none */
-    int32_t byte_chars[256];   /* of the byte-level characters; -1: none */
-    int32_t *char_ids[0x1100]; /* [cp >> 8][cp & 255] id of a character alone; -1: none */
+    int64_t max_chars;               /* WORDPIECE */
+    int32_t byte_ids[256];           /* of the tokens <0x00> ...; -1: none */
+    int32_t byte_chars[256];         /* of the byte-level characters; -1: none */
+    int32_t *char_ids[0x1100];       /* [cp >> 8][cp & 255] id of a character alone; -1: none */
     sw_merge *merges;
     size_t merge_cap, n_merges;
-    uint64_t *merge_bits;   /* 2^21 bits: which hashes of pairs there are */
-    double *scores;         /* [size], UNIGRAM */
+    uint64_t *merge_bits; /* 2^21 bits: which hashes of pairs there are */
+    double *scores;       /* [size], UNIGRAM */
     double least_score, most_score;
-    sw_trie trie;           /* UNIGRAM: the vocabulary; WORDPIECE: of starts */
-    bool sentencepiece;     /* user-defined pieces are never cut, unknown ones are merged */
-    sw_trie frozen;         /* user-defined pieces of sentencepiece */
-    uint8_t *piece_types;   /* [size] of sentencepiece, or NULL */
+    sw_trie trie;         /* UNIGRAM: the vocabulary; WORDPIECE: of starts */
+    bool sentencepiece;   /* user-defined pieces are never cut, unknown ones are merged */
+    sw_trie frozen;       /* user-defined pieces of sentencepiece */
+    uint8_t *piece_types; /* [size] of sentencepiece, or NULL */
 
-    struct { sw_normal *at; size_t n, cap; } normals;
-    struct { sw_cut *at; size_t n, cap; } cuts;
-    struct { sw_added *at; size_t n, cap; } added;
+    struct {
+        sw_normal *at;
+        size_t n, cap;
+    } normals;
+    struct {
+        sw_cut *at;
+        size_t n, cap;
+    } cuts;
+    struct {
+        sw_added *at;
+        size_t n, cap;
+    } added;
     sw_matcher matchers[2]; /* of tokens looked for before and after normalisation */
     sw_post_items single, pair;
-    struct { bool *at; size_t n, cap; } trims; /* of offsets; true: a space in front may have been put there */
-    struct { sw_decode_step *at; size_t n, cap; } decoders;
-    bool decodes;           /* there is a decoder; without, tokens are joined by spaces */
+    struct {
+        bool *at;
+        size_t n, cap;
+    } trims; /* of offsets; true: a space in front may have been put there */
+    struct {
+        sw_decode_step *at;
+        size_t n, cap;
+    } decoders;
+    bool decodes; /* there is a decoder; without, tokens are joined by spaces */
 
-    struct {                /* the quick way (encode_quick.c) */
+    struct { /* the quick way (encode_quick.c) */
         enum { SW_QUICK_NONE, SW_QUICK_BYTES, SW_QUICK_SPACES } kind;
         const sw_pattern *scan; /* BYTES */
         bool nfc;               /* BYTES: only for text that is in this form */
@@ -302,8 +369,8 @@ struct sw_tokenizer {
         bool prefix, given;     /* SPACES: one is put in front; not where there is one */
         bool first;             /* SPACES: only at the start of the text */
     } quick;
-    bool cut_spaces;        /* BPE: no merge joins ▁ to what is before it, unless that is one, too */
-    uint8_t *token_bytes;   /* [size] bytes of text of a byte-level token; 0: more than fit, or no such */
+    bool cut_spaces;      /* BPE: no merge joins ▁ to what is before it, unless that is one, too */
+    uint8_t *token_bytes; /* [size] bytes of text of a byte-level token; 0: more than fit, or no such */
 
     int32_t bos, eos, pad;
     bool adds_bos, adds_eos;
@@ -318,15 +385,18 @@ int sw_char_byte(uint32_t cp); /* -1: stands for no byte */
 
 /* ---- for readers: the size first, then words and merges, then added tokens, then finish */
 void sw_tokenizer_size_is(sw_tokenizer *t, int64_t size);
-void sw_tokenizer_set_word(sw_tokenizer *t, int32_t id, const char *s, size_t n);  /* of the model */
+void sw_tokenizer_set_word(sw_tokenizer *t, int32_t id, const char *s, size_t n); /* of the model */
 void sw_tokenizer_grow(sw_tokenizer *t, int64_t size);
 /* Takes a's text. The id is the one that the text has already, else the next free one: what the file says is a wish. */
 int sw_tokenizer_add(sw_tokenizer *t, sw_added a, int32_t *next_id) SW_MUST_CHECK;
-int sw_tokenizer_add_merge(sw_tokenizer *t, const char *left, size_t nl, const char *right, size_t nr, int32_t rank) SW_MUST_CHECK;
+int sw_tokenizer_add_merge(sw_tokenizer *t, const char *left, size_t nl, const char *right, size_t nr,
+                           int32_t rank) SW_MUST_CHECK;
 void sw_tokenizer_reserve_merges(sw_tokenizer *t, size_t n);
 /* The merges that scores imply: every pair of words whose joint spelling is a word of a higher score comes first.
- * distinct: equal scores are ordered by the ids of the halves, else they stay equal. usable (may be NULL) says which words. */
-int sw_tokenizer_merges_from_scores(sw_tokenizer *t, const float *scores, const uint8_t *usable, bool distinct) SW_MUST_CHECK;
+ * distinct: equal scores are ordered by the ids of the halves, else they stay equal. usable (may be NULL) says which
+ * words. */
+int sw_tokenizer_merges_from_scores(sw_tokenizer *t, const float *scores, const uint8_t *usable,
+                                    bool distinct) SW_MUST_CHECK;
 int sw_tokenizer_read_vocabulary(sw_tokenizer *t, const cJSON *vocab) SW_MUST_CHECK; /* {"piece": id}; sets the size */
 /* normalizer, pre_tokenizer, post_processor, decoder from JSON; o may be NULL. */
 int sw_tokenizer_read_part(sw_tokenizer *t, int part, const cJSON *o) SW_MUST_CHECK;
@@ -335,9 +405,12 @@ int sw_tokenizer_read_config(sw_tokenizer *t, const cJSON *config) SW_MUST_CHECK
 int sw_tokenizer_finish(sw_tokenizer *t) SW_MUST_CHECK;
 /* A post-processor as JSON (appended) that puts bos and eos around; -1: none. Nothing where there is neither. */
 void sw_post_template(const sw_tokenizer *t, int32_t bos, int32_t eos, sw_buf *out);
-/* The normaliser of a unigram model of sentencepiece as JSON (appended): its rules (may be NULL), white space squeezed. */
+/* The normaliser of a unigram model of sentencepiece as JSON (appended): its rules (may be NULL), white space squeezed.
+ */
 void sw_unigram_normaliser(const char *charsmap, size_t n, bool squeeze, sw_buf *out);
-#define SW_METASPACE_JSON(scheme) "{\"type\": \"Metaspace\", \"replacement\": \"\xe2\x96\x81\", \"prepend_scheme\": \"" scheme "\", \"split\": true}"
+#define SW_METASPACE_JSON(scheme)                                                                                      \
+    "{\"type\": \"Metaspace\", \"replacement\": \"\xe2\x96\x81\", \"prepend_scheme\": \"" scheme "\", \"split\": "     \
+                                                                                                 "true}"
 /* A JSON object's key with U+0000 kept, decoded into buf when needed. */
 sw_span sw_json_key(const cJSON *v, sw_buf *buf);
 

@@ -26,7 +26,8 @@ int sw_pattern_regex(sw_pattern *p, const char *expression)
     }
     int code, rc = 0;
     PCRE2_SIZE where;
-    p->regex = pcre2_compile((PCRE2_SPTR)(b.at ? b.at : ""), PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE, &code, &where, NULL);
+    p->regex = pcre2_compile((PCRE2_SPTR)(b.at ? b.at : ""), PCRE2_ZERO_TERMINATED,
+                             PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE, &code, &where, NULL);
     if (!p->regex) {
         char why[120];
         pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
@@ -47,7 +48,10 @@ void sw_pattern_free(sw_pattern *p)
     *p = (sw_pattern){0};
 }
 
-static void add(sw_matches *out, size_t start, size_t end, bool hit) { SW_PUSH(*out, ((sw_match){(uint32_t)start, (uint32_t)end, hit})); }
+static void add(sw_matches *out, size_t start, size_t end, bool hit)
+{
+    SW_PUSH(*out, ((sw_match){(uint32_t)start, (uint32_t)end, hit}));
+}
 
 static int by_regex(const sw_pattern *p, const char *text, size_t n, sw_matches *out)
 {
@@ -61,7 +65,8 @@ static int by_regex(const sw_pattern *p, const char *text, size_t n, sw_matches 
         if (hits == PCRE2_ERROR_NOMATCH)
             break;
         if (hits < 0) {
-            rc = sw_fail("the expression '%.200s' failed on a text of %zu bytes (code %d of PCRE2)", p->expression, n, hits);
+            rc = sw_fail("the expression '%.200s' failed on a text of %zu bytes (code %d of PCRE2)", p->expression, n,
+                         hits);
             break;
         }
         const PCRE2_SIZE *o = pcre2_get_ovector_pointer(m);

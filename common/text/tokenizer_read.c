@@ -1,4 +1,5 @@
-/* Tokenizers from tokenizer.json: the model, its vocabulary, the added tokens; the other parts are tokenizer_read_parts.c. */
+/* Tokenizers from tokenizer.json: the model, its vocabulary, the added tokens; the other parts are
+ * tokenizer_read_parts.c. */
 #include "text/tokenizer_parts.h"
 
 #include "base/json.h"
@@ -8,7 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool is_id(const cJSON *v) { return cJSON_IsNumber(v) && v->valuedouble >= 0 && v->valuedouble < SW_MOST_TOKENS && v->valuedouble == (int32_t)v->valuedouble; }
+static bool is_id(const cJSON *v)
+{
+    return cJSON_IsNumber(v) && v->valuedouble >= 0 && v->valuedouble < SW_MOST_TOKENS &&
+           v->valuedouble == (int32_t)v->valuedouble;
+}
 
 /* {"piece": id, ...} */
 int sw_tokenizer_read_vocabulary(sw_tokenizer *t, const cJSON *vocab)
@@ -35,7 +40,8 @@ int sw_tokenizer_read_vocabulary(sw_tokenizer *t, const cJSON *vocab)
 static int read_scores(sw_tokenizer *t, const cJSON *vocab)
 {
     if (!cJSON_IsArray(vocab) || cJSON_GetArraySize(vocab) > SW_MOST_TOKENS)
-        return sw_fail("\"model.vocab\": a list of pairs of a piece and its score is needed, not %s", sw_json_kind(vocab));
+        return sw_fail("\"model.vocab\": a list of pairs of a piece and its score is needed, not %s",
+                       sw_json_kind(vocab));
     sw_tokenizer_size_is(t, cJSON_GetArraySize(vocab));
     t->scores = SW_NEW_ARRAY(double, (size_t)t->size + 1);
     sw_buf b = {0};
@@ -103,12 +109,14 @@ static int model_text(const cJSON *model, const char *key, char **out)
 static int read_bpe(sw_tokenizer *t, const cJSON *model)
 {
     double dropout;
-    if (sw_json_bool(model, "byte_fallback", false, &t->byte_fallback) || sw_json_bool(model, "fuse_unk", false, &t->fuse_unk) ||
+    if (sw_json_bool(model, "byte_fallback", false, &t->byte_fallback) ||
+        sw_json_bool(model, "fuse_unk", false, &t->fuse_unk) ||
         sw_json_bool(model, "ignore_merges", false, &t->ignore_merges) || sw_json_f64(model, "dropout", 0, &dropout))
         return sw_fail_in("\"model\"");
     if (dropout != 0)
         return sw_fail("\"model.dropout\": %g makes encoding random; 0 or null is needed", dropout);
-    if (model_text(model, "continuing_subword_prefix", &t->prefix_text) || model_text(model, "end_of_word_suffix", &t->suffix_text) ||
+    if (model_text(model, "continuing_subword_prefix", &t->prefix_text) ||
+        model_text(model, "end_of_word_suffix", &t->suffix_text) ||
         sw_tokenizer_read_vocabulary(t, sw_json_get(model, "vocab")) || read_merges(t, sw_json_get(model, "merges")))
         return -1;
     t->unk = *t->unk_text ? (int32_t)sw_map_gets(&t->model_ids, t->unk_text, -1) : -1;
@@ -133,7 +141,8 @@ static int read_words(sw_tokenizer *t, const cJSON *model)
     t->prefix_text = sw_strdup("##");
     bool has_prefix = sw_json_get(model, "continuing_subword_prefix") != NULL;
     if ((has_prefix && model_text(model, "continuing_subword_prefix", &t->prefix_text)) ||
-        sw_json_i64(model, "max_input_chars_per_word", 0, INT64_MAX, 100, &t->max_chars) || sw_tokenizer_read_vocabulary(t, sw_json_get(model, "vocab")))
+        sw_json_i64(model, "max_input_chars_per_word", 0, INT64_MAX, 100, &t->max_chars) ||
+        sw_tokenizer_read_vocabulary(t, sw_json_get(model, "vocab")))
         return -1;
     t->unk = (int32_t)sw_map_gets(&t->model_ids, t->unk_text, -1);
     return 0;
@@ -148,15 +157,20 @@ static int read_model(sw_tokenizer *t, const cJSON *model)
         while (k < SW_COUNT(kinds) && strcmp(kinds[k], type->valuestring))
             k++;
     } else { /* files from before there were types */
-        k = sw_json_get(model, "merges") ? SW_BPE : cJSON_IsArray(sw_json_get(model, "vocab")) ? SW_UNIGRAM
-          : sw_json_get(model, "max_input_chars_per_word") ? SW_WORDPIECE : SW_WORDLEVEL;
+        k = sw_json_get(model, "merges")                     ? SW_BPE
+            : cJSON_IsArray(sw_json_get(model, "vocab"))     ? SW_UNIGRAM
+            : sw_json_get(model, "max_input_chars_per_word") ? SW_WORDPIECE
+                                                             : SW_WORDLEVEL;
     }
     if (k == SW_COUNT(kinds) || !cJSON_IsObject(model))
-        return sw_fail("\"model\": type '%s' is not known; BPE, Unigram, WordPiece and WordLevel are", cJSON_IsString(type) ? type->valuestring : sw_json_kind(model));
+        return sw_fail("\"model\": type '%s' is not known; BPE, Unigram, WordPiece and WordLevel are",
+                       cJSON_IsString(type) ? type->valuestring : sw_json_kind(model));
     t->model = (sw_model_kind)k;
     if (t->model != SW_UNIGRAM && model_text(model, "unk_token", &t->unk_text))
         return -1;
-    return t->model == SW_BPE ? read_bpe(t, model) : t->model == SW_UNIGRAM ? read_unigram(t, model) : read_words(t, model);
+    return t->model == SW_BPE       ? read_bpe(t, model)
+           : t->model == SW_UNIGRAM ? read_unigram(t, model)
+                                    : read_words(t, model);
 }
 
 static int read_added(sw_tokenizer *t, const cJSON *list)
@@ -172,9 +186,11 @@ static int read_added(sw_tokenizer *t, const cJSON *list)
         int64_t id;
         if (!cJSON_IsString(content) || !cJSON_IsObject(a))
             rc = sw_fail("\"added_tokens\": \"content\" is %s, a string is needed", sw_json_kind(content));
-        else if (sw_json_i64(a, "id", 0, SW_MOST_TOKENS - 1, -1, &id) || sw_json_bool(a, "special", false, &one.special) ||
-                 sw_json_bool(a, "lstrip", false, &one.lstrip) || sw_json_bool(a, "rstrip", false, &one.rstrip) ||
-                 sw_json_bool(a, "single_word", false, &one.single_word) || sw_json_bool(a, "normalized", !one.special, &one.normalized))
+        else if (sw_json_i64(a, "id", 0, SW_MOST_TOKENS - 1, -1, &id) ||
+                 sw_json_bool(a, "special", false, &one.special) || sw_json_bool(a, "lstrip", false, &one.lstrip) ||
+                 sw_json_bool(a, "rstrip", false, &one.rstrip) ||
+                 sw_json_bool(a, "single_word", false, &one.single_word) ||
+                 sw_json_bool(a, "normalized", !one.special, &one.normalized))
             rc = sw_fail_in("\"added_tokens\"");
         if (rc)
             break;
@@ -198,7 +214,10 @@ static int32_t named(const sw_tokenizer *t, const cJSON *config, const char *key
 
 int sw_tokenizer_read_config(sw_tokenizer *t, const cJSON *config)
 {
-    const struct { const char *key; int32_t *id; } ids[] = {{"bos_token", &t->bos}, {"eos_token", &t->eos}, {"pad_token", &t->pad}};
+    const struct {
+        const char *key;
+        int32_t *id;
+    } ids[] = {{"bos_token", &t->bos}, {"eos_token", &t->eos}, {"pad_token", &t->pad}};
     for (size_t i = 0; i < SW_COUNT(ids); i++)
         if (sw_json_get(config, ids[i].key))
             *ids[i].id = named(t, config, ids[i].key);

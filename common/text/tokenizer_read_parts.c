@@ -1,4 +1,5 @@
-/* The normalizer, pre_tokenizer, post_processor and decoder of a tokenizer.json. A part that is not known is refused by name. */
+/* The normalizer, pre_tokenizer, post_processor and decoder of a tokenizer.json. A part that is not known is refused by
+ * name. */
 #include "text/tokenizer_base64.h"
 #include "text/tokenizer_chars.h"
 #include "text/tokenizer_parts.h"
@@ -19,7 +20,10 @@ static const char *type_of(const cJSON *o)
 
 static bool is(const cJSON *o, const char *type) { return !strcmp(type_of(o), type); }
 
-static int refuse(const cJSON *o) { return sw_fail("type '%s' is not known here", *type_of(o) ? type_of(o) : sw_json_kind(o)); }
+static int refuse(const cJSON *o)
+{
+    return sw_fail("type '%s' is not known here", *type_of(o) ? type_of(o) : sw_json_kind(o));
+}
 
 /* A member that must be a string, as an owned copy. */
 static int text_of(const cJSON *o, const char *key, char **out, size_t *n)
@@ -56,13 +60,16 @@ static int pattern_of(const cJSON *o, sw_pattern *p)
     size_t n = 0;
     if (text_of(v, kind, &s, &n))
         return sw_fail("%s: \"pattern\" is neither {\"String\": ...} nor {\"Regex\": ...}", type_of(o));
-    int rc = *kind == 'R' ? (strlen(s) < n ? sw_fail("%s: U+0000 in an expression", type_of(o)) : sw_pattern_regex(p, s)) : sw_pattern_literal(p, s, n);
+    int rc = *kind == 'R'
+                 ? (strlen(s) < n ? sw_fail("%s: U+0000 in an expression", type_of(o)) : sw_pattern_regex(p, s))
+                 : sw_pattern_literal(p, s, n);
     free(s);
     return rc;
 }
 
 /* The items of a Sequence. */
-static int each(sw_tokenizer *t, const cJSON *o, const char *key, int depth, int (*read)(sw_tokenizer *, const cJSON *, int))
+static int each(sw_tokenizer *t, const cJSON *o, const char *key, int depth,
+                int (*read)(sw_tokenizer *, const cJSON *, int))
 {
     const cJSON *list = sw_json_get(o, key);
     if (depth >= SW_DEEPEST_SEQUENCE)
@@ -80,7 +87,10 @@ static int read_charsmap(const cJSON *o, sw_charsmap *m)
     char *s = NULL;
     size_t n = 0;
     sw_buf b = {0};
-    int rc = text_of(o, "precompiled_charsmap", &s, &n) || sw_base64_decode(s, n, &b) || sw_charsmap_read(m, b.at ? b.at : "", b.n) ? -1 : 0;
+    int rc = text_of(o, "precompiled_charsmap", &s, &n) || sw_base64_decode(s, n, &b) ||
+                     sw_charsmap_read(m, b.at ? b.at : "", b.n)
+                 ? -1
+                 : 0;
     sw_buf_free(&b);
     free(s);
     return rc;
@@ -88,10 +98,23 @@ static int read_charsmap(const cJSON *o, sw_charsmap *m)
 
 static int read_normal(sw_tokenizer *t, const cJSON *o, int depth)
 {
-    static const struct { const char *type; sw_normal_kind kind; } kinds[] = {
-        {"NFC", SW_NFC}, {"NFD", SW_NFD}, {"NFKC", SW_NFKC}, {"NFKD", SW_NFKD}, {"Lowercase", SW_LOWERCASE}, {"Strip", SW_STRIP},
-        {"StripAccents", SW_STRIP_ACCENTS}, {"Replace", SW_REPLACE}, {"Prepend", SW_PREPEND}, {"Precompiled", SW_CHARSMAP}, {"ByteLevel", SW_BYTES},
-        {"Nmt", SW_NMT}, {"BertNormalizer", SW_BERT}, {"Bert", SW_BERT}};
+    static const struct {
+        const char *type;
+        sw_normal_kind kind;
+    } kinds[] = {{"NFC", SW_NFC},
+                 {"NFD", SW_NFD},
+                 {"NFKC", SW_NFKC},
+                 {"NFKD", SW_NFKD},
+                 {"Lowercase", SW_LOWERCASE},
+                 {"Strip", SW_STRIP},
+                 {"StripAccents", SW_STRIP_ACCENTS},
+                 {"Replace", SW_REPLACE},
+                 {"Prepend", SW_PREPEND},
+                 {"Precompiled", SW_CHARSMAP},
+                 {"ByteLevel", SW_BYTES},
+                 {"Nmt", SW_NMT},
+                 {"BertNormalizer", SW_BERT},
+                 {"Bert", SW_BERT}};
     if (is(o, "Sequence"))
         return each(t, o, "normalizers", depth, read_normal);
     size_t k = 0;
@@ -102,13 +125,17 @@ static int read_normal(sw_tokenizer *t, const cJSON *o, int depth)
     SW_PUSH(t->normals, ((sw_normal){.kind = kinds[k].kind}));
     sw_normal *s = &t->normals.at[t->normals.n - 1];
     switch (s->kind) {
-    case SW_STRIP: return sw_json_bool(o, "strip_left", true, &s->left) || sw_json_bool(o, "strip_right", true, &s->right) ? -1 : 0;
+    case SW_STRIP:
+        return sw_json_bool(o, "strip_left", true, &s->left) || sw_json_bool(o, "strip_right", true, &s->right) ? -1
+                                                                                                                : 0;
     case SW_REPLACE: return pattern_of(o, &s->pattern) || text_of(o, "content", &s->text, &s->n) ? -1 : 0;
     case SW_PREPEND: return text_of(o, "prepend", &s->text, &s->n);
     case SW_CHARSMAP: return read_charsmap(o, &s->charsmap);
     case SW_BERT:
-        return sw_json_bool(o, "clean_text", true, &s->clean) || sw_json_bool(o, "handle_chinese_chars", true, &s->chinese) ||
-                       sw_json_bool(o, "lowercase", true, &s->lowercase) || sw_json_bool(o, "strip_accents", s->lowercase, &s->strip_accents)
+        return sw_json_bool(o, "clean_text", true, &s->clean) ||
+                       sw_json_bool(o, "handle_chinese_chars", true, &s->chinese) ||
+                       sw_json_bool(o, "lowercase", true, &s->lowercase) ||
+                       sw_json_bool(o, "strip_accents", s->lowercase, &s->strip_accents)
                    ? -1
                    : 0;
     default: return 0;
@@ -150,10 +177,20 @@ static int scheme_of(const cJSON *o, sw_scheme *out)
 
 static int read_cut(sw_tokenizer *t, const cJSON *o, int depth)
 {
-    static const struct { const char *type; sw_cut_kind kind; } kinds[] = {
-        {"Split", SW_CUT_SPLIT}, {"ByteLevel", SW_CUT_BYTE_LEVEL}, {"Metaspace", SW_CUT_METASPACE}, {"Whitespace", SW_CUT_WHITESPACE},
-        {"WhitespaceSplit", SW_CUT_WHITESPACE_SPLIT}, {"Punctuation", SW_CUT_PUNCTUATION}, {"Digits", SW_CUT_DIGITS},
-        {"CharDelimiterSplit", SW_CUT_CHARACTER}, {"Delimiter", SW_CUT_CHARACTER}, {"UnicodeScripts", SW_CUT_SCRIPTS}, {"FixedLength", SW_CUT_LENGTH}};
+    static const struct {
+        const char *type;
+        sw_cut_kind kind;
+    } kinds[] = {{"Split", SW_CUT_SPLIT},
+                 {"ByteLevel", SW_CUT_BYTE_LEVEL},
+                 {"Metaspace", SW_CUT_METASPACE},
+                 {"Whitespace", SW_CUT_WHITESPACE},
+                 {"WhitespaceSplit", SW_CUT_WHITESPACE_SPLIT},
+                 {"Punctuation", SW_CUT_PUNCTUATION},
+                 {"Digits", SW_CUT_DIGITS},
+                 {"CharDelimiterSplit", SW_CUT_CHARACTER},
+                 {"Delimiter", SW_CUT_CHARACTER},
+                 {"UnicodeScripts", SW_CUT_SCRIPTS},
+                 {"FixedLength", SW_CUT_LENGTH}};
     if (is(o, "Sequence"))
         return each(t, o, "pretokenizers", depth, read_cut);
     if (is(o, "BertPreTokenizer")) {
@@ -171,11 +208,21 @@ static int read_cut(sw_tokenizer *t, const cJSON *o, int depth)
     int64_t length;
     bool each_digit;
     switch (c->kind) {
-    case SW_CUT_SPLIT: return pattern_of(o, &c->pattern) || behaviour_of(o, &c->behaviour) || sw_json_bool(o, "invert", false, &c->invert) ? -1 : 0;
+    case SW_CUT_SPLIT:
+        return pattern_of(o, &c->pattern) || behaviour_of(o, &c->behaviour) ||
+                       sw_json_bool(o, "invert", false, &c->invert)
+                   ? -1
+                   : 0;
     case SW_CUT_BYTE_LEVEL:
-        return sw_json_bool(o, "add_prefix_space", true, &c->prefix_space) || sw_json_bool(o, "use_regex", true, &c->regex) ? -1 : 0;
+        return sw_json_bool(o, "add_prefix_space", true, &c->prefix_space) ||
+                       sw_json_bool(o, "use_regex", true, &c->regex)
+                   ? -1
+                   : 0;
     case SW_CUT_METASPACE:
-        return character_of(o, "replacement", &c->character) || scheme_of(o, &c->scheme) || sw_json_bool(o, "split", true, &c->split) ? -1 : 0;
+        return character_of(o, "replacement", &c->character) || scheme_of(o, &c->scheme) ||
+                       sw_json_bool(o, "split", true, &c->split)
+                   ? -1
+                   : 0;
     case SW_CUT_PUNCTUATION: return behaviour_of(o, &c->behaviour);
     case SW_CUT_DIGITS:
         if (sw_json_bool(o, "individual_digits", false, &each_digit))
@@ -194,10 +241,18 @@ static int read_cut(sw_tokenizer *t, const cJSON *o, int depth)
 
 static int read_decoder(sw_tokenizer *t, const cJSON *o, int depth)
 {
-    static const struct { const char *type; sw_decode_kind kind; } kinds[] = {
-        {"ByteLevel", SW_DECODE_BYTE_LEVEL}, {"ByteFallback", SW_DECODE_BYTE_FALLBACK}, {"Metaspace", SW_DECODE_METASPACE},
-        {"WordPiece", SW_DECODE_WORDPIECE}, {"BPEDecoder", SW_DECODE_BPE}, {"CTC", SW_DECODE_CTC}, {"Fuse", SW_DECODE_FUSE},
-        {"Strip", SW_DECODE_STRIP}, {"Replace", SW_DECODE_REPLACE}};
+    static const struct {
+        const char *type;
+        sw_decode_kind kind;
+    } kinds[] = {{"ByteLevel", SW_DECODE_BYTE_LEVEL},
+                 {"ByteFallback", SW_DECODE_BYTE_FALLBACK},
+                 {"Metaspace", SW_DECODE_METASPACE},
+                 {"WordPiece", SW_DECODE_WORDPIECE},
+                 {"BPEDecoder", SW_DECODE_BPE},
+                 {"CTC", SW_DECODE_CTC},
+                 {"Fuse", SW_DECODE_FUSE},
+                 {"Strip", SW_DECODE_STRIP},
+                 {"Replace", SW_DECODE_REPLACE}};
     t->decodes = true;
     if (is(o, "Sequence"))
         return each(t, o, "decoders", depth, read_decoder);
@@ -211,7 +266,8 @@ static int read_decoder(sw_tokenizer *t, const cJSON *o, int depth)
     int64_t start, stop;
     switch (s->kind) {
     case SW_DECODE_METASPACE: return character_of(o, "replacement", &s->character) || scheme_of(o, &s->scheme) ? -1 : 0;
-    case SW_DECODE_WORDPIECE: return text_of(o, "prefix", &s->text, NULL) || sw_json_bool(o, "cleanup", true, &s->cleanup) ? -1 : 0;
+    case SW_DECODE_WORDPIECE:
+        return text_of(o, "prefix", &s->text, NULL) || sw_json_bool(o, "cleanup", true, &s->cleanup) ? -1 : 0;
     case SW_DECODE_BPE: return text_of(o, "suffix", &s->text, NULL);
     case SW_DECODE_CTC:
         return text_of(o, "pad_token", &s->text, NULL) || text_of(o, "word_delimiter_token", &s->other, NULL) ||
@@ -219,7 +275,8 @@ static int read_decoder(sw_tokenizer *t, const cJSON *o, int depth)
                    ? -1
                    : 0;
     case SW_DECODE_STRIP:
-        if (character_of(o, "content", &s->character) || sw_json_i64(o, "start", 0, INT_MAX, 0, &start) || sw_json_i64(o, "stop", 0, INT_MAX, 0, &stop))
+        if (character_of(o, "content", &s->character) || sw_json_i64(o, "start", 0, INT_MAX, 0, &start) ||
+            sw_json_i64(o, "stop", 0, INT_MAX, 0, &stop))
             return -1;
         s->start = (size_t)start;
         s->stop = (size_t)stop;
@@ -236,7 +293,8 @@ enum { TEXT_A = -1, TEXT_B = -2 };
 static int special_token(const sw_tokenizer *t, const cJSON *pair, int32_t *id)
 {
     const cJSON *n = cJSON_IsArray(pair) && pair->child ? pair->child->next : NULL;
-    if (!cJSON_IsNumber(n) || n->valuedouble < 0 || n->valuedouble >= (double)t->size || n->valuedouble != (int32_t)n->valuedouble)
+    if (!cJSON_IsNumber(n) || n->valuedouble < 0 || n->valuedouble >= (double)t->size ||
+        n->valuedouble != (int32_t)n->valuedouble)
         return sw_fail("\"sep\" and \"cls\" are pairs of a token and its id");
     *id = (int32_t)n->valuedouble;
     return 0;
@@ -255,13 +313,15 @@ static int apply_template(const sw_tokenizer *t, const cJSON *o, encodings *e)
 {
     const cJSON *list = sw_json_get(o, e->n == 2 ? "pair" : "single");
     if (!cJSON_IsArray(list))
-        return sw_fail("TemplateProcessing: \"%s\" is %s, an array is needed", e->n == 2 ? "pair" : "single", sw_json_kind(list));
+        return sw_fail("TemplateProcessing: \"%s\" is %s, an array is needed", e->n == 2 ? "pair" : "single",
+                       sw_json_kind(list));
     if (e->joined)
         return sw_fail("a TemplateProcessing behind another");
     sw_post_items out = {0};
     int rc = 0;
     for (const cJSON *p = list->child; p && !rc; p = p->next) {
-        const cJSON *s = sw_json_get(p, "SpecialToken"), *q = sw_json_get(p, "Sequence"), *name = sw_json_get(s ? s : q, "id");
+        const cJSON *s = sw_json_get(p, "SpecialToken"), *q = sw_json_get(p, "Sequence"),
+                    *name = sw_json_get(s ? s : q, "id");
         int64_t type;
         if (!cJSON_IsString(name))
             rc = sw_fail("TemplateProcessing: a piece has no \"id\"");
@@ -278,10 +338,13 @@ static int apply_template(const sw_tokenizer *t, const cJSON *o, encodings *e)
         } else {
             const cJSON *ids = sw_json_get(sw_json_get(sw_json_get(o, "special_tokens"), name->valuestring), "ids");
             if (!cJSON_IsArray(ids))
-                rc = sw_fail("TemplateProcessing: the special token '%s' is not among \"special_tokens\"", name->valuestring);
+                rc = sw_fail("TemplateProcessing: the special token '%s' is not among \"special_tokens\"",
+                             name->valuestring);
             for (const cJSON *i = rc ? NULL : ids->child; i && !rc; i = i->next) {
-                if (!cJSON_IsNumber(i) || i->valuedouble < 0 || i->valuedouble >= (double)t->size || i->valuedouble != (int32_t)i->valuedouble)
-                    rc = sw_fail("TemplateProcessing: the special token '%s' has an id that no token has", name->valuestring);
+                if (!cJSON_IsNumber(i) || i->valuedouble < 0 || i->valuedouble >= (double)t->size ||
+                    i->valuedouble != (int32_t)i->valuedouble)
+                    rc = sw_fail("TemplateProcessing: the special token '%s' has an id that no token has",
+                                 name->valuestring);
                 else
                     put(&out, (int32_t)i->valuedouble, (int32_t)type);
             }
@@ -300,7 +363,8 @@ static int apply_post(sw_tokenizer *t, const cJSON *o, int depth, encodings *e)
     if (is(o, "Sequence")) {
         const cJSON *list = sw_json_get(o, "processors");
         if (depth >= SW_DEEPEST_SEQUENCE || !cJSON_IsArray(list))
-            return sw_fail("Sequence: \"processors\" is %s, an array is needed", depth >= SW_DEEPEST_SEQUENCE ? "nested too deep" : sw_json_kind(list));
+            return sw_fail("Sequence: \"processors\" is %s, an array is needed",
+                           depth >= SW_DEEPEST_SEQUENCE ? "nested too deep" : sw_json_kind(list));
         for (const cJSON *i = list->child; i; i = i->next)
             if (apply_post(t, i, depth + 1, e))
                 return -1;

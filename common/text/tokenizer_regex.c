@@ -1,6 +1,6 @@
 /* Oniguruma's syntax (as Ruby has it) in the words of PCRE2. Where the two mean other characters by a name, ranges are
- * written out; what a bracket of PCRE2 cannot hold (brackets within, intersections, complements) becomes an alternative or
- * a look-ahead at one character, which is the same. */
+ * written out; what a bracket of PCRE2 cannot hold (brackets within, intersections, complements) becomes an alternative
+ * or a look-ahead at one character, which is the same. */
 #include "text/tokenizer_chars.h"
 #include "text/tokenizer_parts.h"
 
@@ -13,7 +13,9 @@
 #include <utf8proc.h>
 
 #define SPACES "\\x09-\\x0d\\x20\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
-#define WORDS "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}"
+#define WORDS                                                                                                          \
+    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{"    \
+    "1f189}"
 #define DIGITS "\\p{Nd}"
 #define HEX "0-9a-fA-F"
 
@@ -23,7 +25,10 @@ typedef struct reader {
     int depth;
 } reader;
 
-static int fail(const reader *r, const char *what) { return sw_fail("the expression '%.200s': %s at character %zu", r->s, what, r->i); }
+static int fail(const reader *r, const char *what)
+{
+    return sw_fail("the expression '%.200s': %s at character %zu", r->s, what, r->i);
+}
 
 /* The set that a letter after a backslash names; upper case: all but it. */
 static const char *set_of(char c)
@@ -39,9 +44,21 @@ static const char *set_of(char c)
 
 static const char *posix(const char *name, size_t n)
 {
-    static const struct { const char *name, *set; } sets[] = {
-        {"alnum", "\\p{L}\\p{M}\\p{Nd}\\p{Nl}"}, {"alpha", "\\p{L}\\p{M}\\p{Nl}"}, {"ascii", "\\x00-\\x7f"}, {"blank", "\\p{Zs}\\x09"}, {"cntrl", "\\p{Cc}"},
-        {"digit", DIGITS}, {"lower", "\\p{Ll}"}, {"punct", "\\p{P}\\p{S}"}, {"space", SPACES}, {"upper", "\\p{Lu}"}, {"xdigit", HEX}, {"word", WORDS},
+    static const struct {
+        const char *name, *set;
+    } sets[] = {
+        {"alnum", "\\p{L}\\p{M}\\p{Nd}\\p{Nl}"},
+        {"alpha", "\\p{L}\\p{M}\\p{Nl}"},
+        {"ascii", "\\x00-\\x7f"},
+        {"blank", "\\p{Zs}\\x09"},
+        {"cntrl", "\\p{Cc}"},
+        {"digit", DIGITS},
+        {"lower", "\\p{Ll}"},
+        {"punct", "\\p{P}\\p{S}"},
+        {"space", SPACES},
+        {"upper", "\\p{Lu}"},
+        {"xdigit", HEX},
+        {"word", WORDS},
     };
     for (size_t i = 0; i < SW_COUNT(sets); i++)
         if (strlen(sets[i].name) == n && !strncasecmp(sets[i].name, name, n))
@@ -50,7 +67,10 @@ static const char *posix(const char *name, size_t n)
 }
 
 /* PCRE2 may know an older Unicode: characters that it takes for unassigned, and their categories. */
-static struct newer { uint32_t first, last; int category; } *newer;
+static struct newer {
+    uint32_t first, last;
+    int category;
+} * newer;
 static size_t n_newer;
 static pthread_once_t newer_once = PTHREAD_ONCE_INIT;
 
@@ -65,9 +85,13 @@ static void find_newer(void)
     }
     int code;
     PCRE2_SIZE where;
-    pcre2_code *regex = pcre2_compile((PCRE2_SPTR)"\\p{Cn}", PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &code, &where, NULL);
+    pcre2_code *regex =
+        pcre2_compile((PCRE2_SPTR) "\\p{Cn}", PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &code, &where, NULL);
     pcre2_match_data *m = pcre2_match_data_create(1, NULL);
-    struct { struct newer *at; size_t n, cap; } found = {0};
+    struct {
+        struct newer *at;
+        size_t n, cap;
+    } found = {0};
     for (size_t i = 0; regex && pcre2_match(regex, (PCRE2_SPTR)all.at, all.n, i, PCRE2_NO_UTF_CHECK, m, NULL) > 0;) {
         i = pcre2_get_ovector_pointer(m)[1];
         int len;
@@ -265,9 +289,11 @@ static int group(reader *r, sw_buf *out)
     if (!options) {
         sw_buf_add(out, "(?", 2);
         r->i += 2;
-        if (r->i < r->n && (r->s[r->i] == '<' || r->s[r->i] == '\'')) { /* a name, or a look behind: up to here nothing is translated */
+        if (r->i < r->n && (r->s[r->i] == '<' ||
+                            r->s[r->i] == '\'')) { /* a name, or a look behind: up to here nothing is translated */
             sw_buf_putc(out, r->s[r->i++]);
-            while (r->i < r->n && (isalnum((unsigned char)r->s[r->i]) || r->s[r->i] == '_' || r->s[r->i] == '>' || r->s[r->i] == '=' || r->s[r->i] == '!')) {
+            while (r->i < r->n && (isalnum((unsigned char)r->s[r->i]) || r->s[r->i] == '_' || r->s[r->i] == '>' ||
+                                   r->s[r->i] == '=' || r->s[r->i] == '!')) {
                 bool last = strchr(">=!", r->s[r->i]) != NULL;
                 sw_buf_putc(out, r->s[r->i++]);
                 if (last)
@@ -287,7 +313,10 @@ static int group(reader *r, sw_buf *out)
 int sw_regex_translate(const char *expression, sw_buf *out)
 {
     reader r = {.s = expression, .n = strlen(expression)};
-    struct { size_t *at; size_t n, cap; } open = {0}; /* where groups begin in `out` */
+    struct {
+        size_t *at;
+        size_t n, cap;
+    } open = {0};    /* where groups begin in `out` */
     size_t atom = 0; /* where what a quantifier would repeat begins */
     int rc = 0;
     while (!rc && r.i < r.n) {

@@ -1,6 +1,6 @@
 /* sentencepiece's .model: a protocol buffer of pieces, how it was trained, and how text is normalised (its
- * sentencepiece_model.proto). The ids are those that sentencepiece gives; what is written as tokenizer.json is what Hugging
- * Face makes of such a model. */
+ * sentencepiece_model.proto). The ids are those that sentencepiece gives; what is written as tokenizer.json is what
+ * Hugging Face makes of such a model. */
 #include "text/tokenizer_base64.h"
 #include "text/tokenizer_parts.h"
 
@@ -19,9 +19,9 @@ typedef struct proto {
 
 typedef struct field {
     uint32_t number;
-    int wire;         /* 0 varint, 1 eight bytes, 2 length and bytes, 5 four bytes */
-    uint64_t value;   /* of 0, 1, 5 */
-    proto bytes;      /* of 2 */
+    int wire;       /* 0 varint, 1 eight bytes, 2 length and bytes, 5 four bytes */
+    uint64_t value; /* of 0, 1, 5 */
+    proto bytes;    /* of 2 */
 } field;
 
 static int varint(proto *p, uint64_t *out)
@@ -94,7 +94,10 @@ typedef struct piece {
 } piece;
 
 typedef struct model {
-    struct { piece *at; size_t n, cap; } pieces;
+    struct {
+        piece *at;
+        size_t n, cap;
+    } pieces;
     int kind;
     bool byte_fallback, suffix, prefix, squeeze, escape;
     int64_t unk, bos, eos, pad;
@@ -156,7 +159,8 @@ static int read_normal(model *m, proto p, bool back)
     int rc;
     while ((rc = next(&p, &f)) > 0) {
         if (f.number == 2 && f.wire == 2)
-            *(back ? &m->denormal : &m->charsmap) = (sw_span){(const char *)f.bytes.at, (size_t)(f.bytes.end - f.bytes.at)};
+            *(back ? &m->denormal : &m->charsmap) =
+                (sw_span){(const char *)f.bytes.at, (size_t)(f.bytes.end - f.bytes.at)};
         if (f.wire != 0 || back)
             continue;
         if (f.number == 3)
@@ -174,7 +178,14 @@ static int read_model(model *m, const void *bytes, size_t n)
     proto p = {bytes, (const unsigned char *)bytes + n};
     field f;
     int rc;
-    *m = (model){.kind = UNIGRAM, .prefix = true, .squeeze = true, .escape = true, .bos = 1, .eos = 2, .pad = -1, .unk_surface = {" \xe2\x81\x87 ", 5}};
+    *m = (model){.kind = UNIGRAM,
+                 .prefix = true,
+                 .squeeze = true,
+                 .escape = true,
+                 .bos = 1,
+                 .eos = 2,
+                 .pad = -1,
+                 .unk_surface = {" \xe2\x81\x87 ", 5}};
     while ((rc = next(&p, &f)) > 0) {
         if (f.wire != 2)
             continue;
@@ -253,7 +264,8 @@ static int read_pieces(sw_tokenizer *t, const model *m)
 /* What tokenizer.json can say of it. */
 static int write_parts(sw_tokenizer *t, const model *m)
 {
-    static const char replace[] = "{\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, \"content\": \"\xe2\x96\x81\"}";
+    static const char replace[] =
+        "{\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, \"content\": \"\xe2\x96\x81\"}";
     sw_buf b = {0};
     if (m->kind == UNIGRAM) {
         sw_unigram_normaliser(m->charsmap.at, m->charsmap.n, m->squeeze, &b);
@@ -265,7 +277,8 @@ static int write_parts(sw_tokenizer *t, const model *m)
             sw_buf_puts(&b, "\"}, ");
         }
         if (m->squeeze)
-            sw_buf_puts(&b, "{\"type\": \"Strip\", \"strip_left\": true, \"strip_right\": true}, {\"type\": \"Replace\", \"pattern\": {\"Regex\": \" {2,}\"}, "
+            sw_buf_puts(&b, "{\"type\": \"Strip\", \"strip_left\": true, \"strip_right\": true}, {\"type\": "
+                            "\"Replace\", \"pattern\": {\"Regex\": \" {2,}\"}, "
                             "\"content\": \" \"}, ");
         if (m->prefix && m->kind != WORD)
             sw_buf_puts(&b, "{\"type\": \"Prepend\", \"prepend\": \"\xe2\x96\x81\"}, ");
@@ -273,9 +286,11 @@ static int write_parts(sw_tokenizer *t, const model *m)
     }
     t->parts[SW_PART_NORMALIZER] = sw_buf_take(&b);
     if (m->kind == UNIGRAM || m->kind == WORD)
-        t->parts[SW_PART_PRE_TOKENIZER] = sw_strdup(m->prefix ? SW_METASPACE_JSON("always") : SW_METASPACE_JSON("never"));
+        t->parts[SW_PART_PRE_TOKENIZER] =
+            sw_strdup(m->prefix ? SW_METASPACE_JSON("always") : SW_METASPACE_JSON("never"));
     t->parts[SW_PART_DECODER] =
-        sw_strfmt("{\"type\": \"Sequence\", \"decoders\": [{\"type\": \"Replace\", \"pattern\": {\"String\": \"\xe2\x96\x81\"}, \"content\": \" \"}%s, "
+        sw_strfmt("{\"type\": \"Sequence\", \"decoders\": [{\"type\": \"Replace\", \"pattern\": {\"String\": "
+                  "\"\xe2\x96\x81\"}, \"content\": \" \"}%s, "
                   "{\"type\": \"Fuse\"}%s]}",
                   m->byte_fallback ? ", {\"type\": \"ByteFallback\"}" : "",
                   m->prefix ? ", {\"type\": \"Strip\", \"content\": \" \", \"start\": 1, \"stop\": 0}" : "");
@@ -300,7 +315,11 @@ static int build(sw_tokenizer *t, const model *m)
     t->pad = id_of(m, m->pad);
     free(t->unk_text);
     t->unk_text = sw_strndup(t->words[t->unk].at, t->words[t->unk].n);
-    SW_PUSH(t->normals, ((sw_normal){.kind = SW_SENTENCEPIECE, .prefix = m->prefix, .suffix = m->suffix, .squeeze = m->squeeze, .escape = m->escape}));
+    SW_PUSH(t->normals, ((sw_normal){.kind = SW_SENTENCEPIECE,
+                                     .prefix = m->prefix,
+                                     .suffix = m->suffix,
+                                     .squeeze = m->squeeze,
+                                     .escape = m->escape}));
     if (m->charsmap.n && sw_charsmap_read(&t->normals.at[0].charsmap, m->charsmap.at, m->charsmap.n))
         return -1;
     if (m->kind == WORD) {
@@ -309,8 +328,10 @@ static int build(sw_tokenizer *t, const model *m)
             return -1;
     }
     t->decodes = true;
-    SW_PUSH(t->decoders, ((sw_decode_step){.kind = SW_DECODE_SENTENCEPIECE, .text = sw_strndup(m->unk_surface.at, m->unk_surface.n),
-                                           .prefix = m->prefix, .squeeze = m->squeeze}));
+    SW_PUSH(t->decoders, ((sw_decode_step){.kind = SW_DECODE_SENTENCEPIECE,
+                                           .text = sw_strndup(m->unk_surface.at, m->unk_surface.n),
+                                           .prefix = m->prefix,
+                                           .squeeze = m->squeeze}));
     if (write_parts(t, m))
         return -1;
     if (sw_tokenizer_finish(t))

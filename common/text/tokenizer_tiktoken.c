@@ -1,5 +1,5 @@
-/* tiktoken's rank files: a line a token, "base64 rank". Of two neighbours the pair is merged whose join has the lowest rank,
- * and a word that is a token needs no merging. */
+/* tiktoken's rank files: a line a token, "base64 rank". Of two neighbours the pair is merged whose join has the lowest
+ * rank, and a word that is a token needs no merging. */
 #include "text/tokenizer_base64.h"
 #include "text/tokenizer_parts.h"
 #include "text/tokenizer_splits.h"
@@ -23,11 +23,15 @@ static const known_file known[] = {
     {50256, SW_SPLIT_GPT2, NULL, "<|endoftext|> 50256", NULL, 0, 0},
     {50280, SW_SPLIT_GPT2, NULL, "<|endoftext|> 50256", NULL, 0, 0},
     {100256, SW_SPLIT_CL100K("\\p{N}{1,3}"), NULL,
-     "<|endoftext|> 100257 <|fim_prefix|> 100258 <|fim_middle|> 100259 <|fim_suffix|> 100260 <|endofprompt|> 100276", NULL, 0, 0},
-    {151643, SW_SPLIT_CL100K("\\p{N}"), "{\"type\": \"NFC\"}", "<|endoftext|> 151643 <|im_start|> 151644 <|im_end|> 151645", "<|extra_%d|>", 151646, 205},
+     "<|endoftext|> 100257 <|fim_prefix|> 100258 <|fim_middle|> 100259 <|fim_suffix|> 100260 <|endofprompt|> 100276",
+     NULL, 0, 0},
+    {151643, SW_SPLIT_CL100K("\\p{N}"), "{\"type\": \"NFC\"}",
+     "<|endoftext|> 151643 <|im_start|> 151644 <|im_end|> 151645", "<|extra_%d|>", 151646, 205},
     {128000, SW_SPLIT_CL100K("\\p{N}{1,3}"), NULL,
-     "<|begin_of_text|> 128000 <|end_of_text|> 128001 <|reserved_special_token_0|> 128002 <|reserved_special_token_1|> 128003 "
-     "<|finetune_right_pad_id|> 128004 <|reserved_special_token_2|> 128005 <|start_header_id|> 128006 <|end_header_id|> 128007 <|eom_id|> 128008 "
+     "<|begin_of_text|> 128000 <|end_of_text|> 128001 <|reserved_special_token_0|> 128002 <|reserved_special_token_1|> "
+     "128003 "
+     "<|finetune_right_pad_id|> 128004 <|reserved_special_token_2|> 128005 <|start_header_id|> 128006 "
+     "<|end_header_id|> 128007 <|eom_id|> 128008 "
      "<|eot_id|> 128009 <|python_tag|> 128010",
      NULL, 0, 0},
     {199998, SW_SPLIT_O200K, NULL, "<|endoftext|> 199999 <|endofprompt|> 200018", NULL, 0, 0},
@@ -65,7 +69,8 @@ static int read_ranks(sw_tokenizer *t, const char *text, size_t n, size_t *count
             const char *space = memchr(line, ' ', len);
             int64_t rank = 0;
             size_t digits = 0;
-            for (const char *c = space ? space + 1 : line + len; c < line + len && *c >= '0' && *c <= '9' && rank < SW_MOST_TOKENS; c++, digits++)
+            for (const char *c = space ? space + 1 : line + len;
+                 c < line + len && *c >= '0' && *c <= '9' && rank < SW_MOST_TOKENS; c++, digits++)
                 rank = rank * 10 + (*c - '0');
             if (!space || !digits || space + 1 + digits != line + len || rank >= SW_MOST_TOKENS) {
                 rc = sw_fail("line %zu is no \"base64 rank\"", number);
@@ -135,8 +140,8 @@ static int add_known(sw_tokenizer *t, const known_file *k)
     return 0;
 }
 
-static int read(sw_tokenizer *t, const char *text, size_t n, const char *pattern, const char *normalizer, const sw_special_token *specials,
-                size_t n_specials)
+static int read(sw_tokenizer *t, const char *text, size_t n, const char *pattern, const char *normalizer,
+                const sw_special_token *specials, size_t n_specials)
 {
     size_t count, k = 0;
     if (read_ranks(t, text, n, &count))
@@ -157,11 +162,15 @@ static int read(sw_tokenizer *t, const char *text, size_t n, const char *pattern
     sw_buf_puts(&b, "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\", \"pattern\": {\"Regex\": ");
     const char *cut = pattern ? pattern : known[k].pattern;
     sw_buf_json(&b, cut, strlen(cut));
-    sw_buf_puts(&b, "}, \"behavior\": \"Isolated\", \"invert\": false}, {\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, "
+    sw_buf_puts(&b, "}, \"behavior\": \"Isolated\", \"invert\": false}, {\"type\": \"ByteLevel\", "
+                    "\"add_prefix_space\": false, \"trim_offsets\": true, "
                     "\"use_regex\": false}]}");
-    rc = rc || sw_tokenizer_read_part_text(t, SW_PART_NORMALIZER, normalizer) || sw_tokenizer_read_part_text(t, SW_PART_PRE_TOKENIZER, b.at) ||
+    rc = rc || sw_tokenizer_read_part_text(t, SW_PART_NORMALIZER, normalizer) ||
+                 sw_tokenizer_read_part_text(t, SW_PART_PRE_TOKENIZER, b.at) ||
                  sw_tokenizer_read_part_text(t, SW_PART_POST_PROCESSOR, NULL) ||
-                 sw_tokenizer_read_part_text(t, SW_PART_DECODER, "{\"type\": \"ByteLevel\", \"add_prefix_space\": true, \"trim_offsets\": true, \"use_regex\": true}")
+                 sw_tokenizer_read_part_text(t, SW_PART_DECODER,
+                                             "{\"type\": \"ByteLevel\", \"add_prefix_space\": true, \"trim_offsets\": "
+                                             "true, \"use_regex\": true}")
              ? -1
              : 0;
     sw_buf_free(&b);
@@ -172,8 +181,8 @@ static int read(sw_tokenizer *t, const char *text, size_t n, const char *pattern
     return rc || sw_tokenizer_finish(t) ? -1 : 0;
 }
 
-sw_tokenizer *sw_tokenizer_from_tiktoken(const char *text, size_t n, const char *pattern, const char *normalizer, const sw_special_token *specials,
-                                         size_t n_specials)
+sw_tokenizer *sw_tokenizer_from_tiktoken(const char *text, size_t n, const char *pattern, const char *normalizer,
+                                         const sw_special_token *specials, size_t n_specials)
 {
     sw_tokenizer *t = sw_tokenizer_new();
     if (read(t, text, n, pattern, normalizer, specials, n_specials)) {

@@ -38,7 +38,8 @@ static void reserve(builder *b, int32_t want)
     b->cap = cap;
 }
 
-/* A base at which all these bytes are free. The search starts where free places begin, and moves on when they are rare. */
+/* A base at which all these bytes are free. The search starts where free places begin, and moves on when they are rare.
+ */
 static int32_t place(builder *b, const unsigned char *bytes, int n)
 {
     int32_t seen = 0;
@@ -79,7 +80,10 @@ void sw_trie_build(sw_trie *t, const sw_span *keys, const int32_t *values, size_
     reserve(&b, 512);
     t->n = 1;
     t->node[0].check = 0;
-    struct { range *at; size_t n, cap; } work = {0};
+    struct {
+        range *at;
+        size_t n, cap;
+    } work = {0};
     if (m)
         SW_PUSH(work, ((range){0, 0, m, 0}));
     while (work.n) {

@@ -8,9 +8,9 @@
 #include <stdint.h>
 
 typedef struct sw_trie_node {
-    int32_t base;   /* children lie at base + byte */
-    int32_t check;  /* the parent; -1: free */
-    int32_t value;  /* -1: no string ends here */
+    int32_t base;  /* children lie at base + byte */
+    int32_t check; /* the parent; -1: free */
+    int32_t value; /* -1: no string ends here */
 } sw_trie_node;
 
 typedef struct sw_trie {

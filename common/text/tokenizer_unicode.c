@@ -106,7 +106,10 @@ static void compose(sw_work *w)
 {
     unit *u = w->units.at, k = {0};
     size_t n = w->units.n, out = 0;
-    struct { unit *at; size_t n, cap; } held = {0};
+    struct {
+        unit *at;
+        size_t n, cap;
+    } held = {0};
     bool have = false;
     int last = -1; /* class of the mark held last */
     for (size_t i = 0; i < n; i++) {
@@ -157,7 +160,8 @@ void sw_unicode_normal(sw_work *w, const char *text, size_t n, bool compatible, 
         utf8proc_ssize_t m = 1;
         parts[0] = (utf8proc_int32_t)cp;
         if (cp >= 0x80) {
-            m = utf8proc_decompose_char((utf8proc_int32_t)cp, parts, 32, compatible ? UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT : UTF8PROC_DECOMPOSE, &last);
+            m = utf8proc_decompose_char((utf8proc_int32_t)cp, parts, 32,
+                                        compatible ? UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT : UTF8PROC_DECOMPOSE, &last);
             if (m < 1 || m > 32) {
                 m = 1;
                 parts[0] = (utf8proc_int32_t)cp;

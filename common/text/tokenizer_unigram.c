@@ -16,8 +16,8 @@ static void emit(sw_ids *ids, sw_ids *lens, int32_t id, size_t len)
         SW_PUSH(*lens, (int32_t)len);
 }
 
-/* An unknown stretch: as bytes, or as one unknown token. Offsets of each byte token are those of the whole, which negative
- * lengths say: -len for all but the last. */
+/* An unknown stretch: as bytes, or as one unknown token. Offsets of each byte token are those of the whole, which
+ * negative lengths say: -len for all but the last. */
 static void emit_unknown(const sw_tokenizer *t, const char *s, size_t n, sw_ids *ids, sw_ids *lens)
 {
     if (t->byte_fallback) {
@@ -74,7 +74,8 @@ int sw_unigram_piece(const sw_tokenizer *t, sw_bpe_scratch *s, const char *text,
             double sum = single ? (double)((float)unknown + (float)here) : unknown + here;
             if (best[j].from < 0 || sum > best[j].score) {
                 if (t->unk < 0)
-                    return sw_fail("a character is not in the vocabulary, and the model names no unknown token (\"unk_id\")");
+                    return sw_fail(
+                        "a character is not in the vocabulary, and the model names no unknown token (\"unk_id\")");
                 best[j] = (struct sw_best){sum, (int32_t)i, t->unk};
             }
         }

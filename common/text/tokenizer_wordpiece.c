@@ -36,7 +36,8 @@ int sw_wordpiece_piece(const sw_tokenizer *t, sw_bpe_scratch *s, const char *tex
         /* Continuations begin with the prefix, which is walked first. */
         for (size_t k = 0; from && k < prefix && node >= 0; k++)
             node = sw_trie_step(&t->trie, node, (unsigned char)t->prefix_text[k]);
-        for (size_t j = from; t->trie.n && node >= 0 && j < n && (node = sw_trie_step(&t->trie, node, (unsigned char)text[j])) >= 0;) {
+        for (size_t j = from;
+             t->trie.n && node >= 0 && j < n && (node = sw_trie_step(&t->trie, node, (unsigned char)text[j])) >= 0;) {
             j++;
             if (t->trie.node[node].value >= 0 && (j == n || ((unsigned char)text[j] & 0xc0) != 0x80)) {
                 id = t->trie.node[node].value;

@@ -12,7 +12,8 @@ static int by_rank(const void *a, const void *b)
     const sw_merge *x = *(const sw_merge *const *)a, *y = *(const sw_merge *const *)b;
     if (x->rank != y->rank)
         return x->rank < y->rank ? -1 : 1;
-    return x->left != y->left ? (x->left > y->left) - (x->left < y->left) : (x->right > y->right) - (x->right < y->right);
+    return x->left != y->left ? (x->left > y->left) - (x->left < y->left)
+                              : (x->right > y->right) - (x->right < y->right);
 }
 
 static int by_id(const void *a, const void *b)
@@ -34,8 +35,8 @@ static void write_added(const sw_tokenizer *t, sw_buf *b)
         const sw_added *a = added[i];
         sw_buf_printf(b, "%s\n    {\"id\": %d, \"content\": ", i ? "," : "", a->id);
         sw_buf_json(b, a->text, a->n);
-        sw_buf_printf(b, ", \"single_word\": %s, \"lstrip\": %s, \"rstrip\": %s, \"normalized\": %s, \"special\": %s}", yes(a->single_word),
-                      yes(a->lstrip), yes(a->rstrip), yes(a->normalized), yes(a->special));
+        sw_buf_printf(b, ", \"single_word\": %s, \"lstrip\": %s, \"rstrip\": %s, \"normalized\": %s, \"special\": %s}",
+                      yes(a->single_word), yes(a->lstrip), yes(a->rstrip), yes(a->normalized), yes(a->special));
     }
     free(added);
 }
@@ -95,7 +96,8 @@ static void write_model(const sw_tokenizer *t, sw_buf *b)
         text_or_null(b, "unk_token", t->unk_text);
         text_or_null(b, "continuing_subword_prefix", t->prefix_text);
         text_or_null(b, "end_of_word_suffix", t->suffix_text);
-        sw_buf_printf(b, "\"fuse_unk\": %s, \"byte_fallback\": %s, \"ignore_merges\": %s,\n    ", yes(t->fuse_unk), yes(t->byte_fallback), yes(t->ignore_merges));
+        sw_buf_printf(b, "\"fuse_unk\": %s, \"byte_fallback\": %s, \"ignore_merges\": %s,\n    ", yes(t->fuse_unk),
+                      yes(t->byte_fallback), yes(t->ignore_merges));
         write_words(t, b);
         write_merges(t, b);
         break;
@@ -142,7 +144,8 @@ void sw_post_template(const sw_tokenizer *t, int32_t bos, int32_t eos, sw_buf *b
                 sw_buf_puts(b, ", ");
             for (int end = 0; end < 2; end++) {
                 if (end)
-                    sw_buf_printf(b, "{\"Sequence\": {\"id\": \"%c\", \"type_id\": %d}}%s", 'A' + k, k, eos >= 0 ? ", " : "");
+                    sw_buf_printf(b, "{\"Sequence\": {\"id\": \"%c\", \"type_id\": %d}}%s", 'A' + k, k,
+                                  eos >= 0 ? ", " : "");
                 if (ids[end] < 0)
                     continue;
                 sw_buf_puts(b, "{\"SpecialToken\": {\"id\": ");
@@ -177,8 +180,11 @@ void sw_unigram_normaliser(const char *charsmap, size_t n, bool squeeze, sw_buf 
         sw_buf_puts(b, "\"}");
     }
     if (squeeze)
-        sw_buf_printf(b, "%s{\"type\": \"Strip\", \"strip_left\": false, \"strip_right\": true}, {\"type\": \"Replace\", \"pattern\": {\"Regex\": "
-                         "\" {2,}\"}, \"content\": \"\xe2\x96\x81\"}", n ? ", " : "");
+        sw_buf_printf(b,
+                      "%s{\"type\": \"Strip\", \"strip_left\": false, \"strip_right\": true}, {\"type\": \"Replace\", "
+                      "\"pattern\": {\"Regex\": "
+                      "\" {2,}\"}, \"content\": \"\xe2\x96\x81\"}",
+                      n ? ", " : "");
     sw_buf_puts(b, "]}");
 }
 
@@ -193,7 +199,10 @@ int sw_tokenizer_to_json(const sw_tokenizer *t, sw_buf *b, sw_buf *config)
     write_model(t, b);
     sw_buf_puts(b, "\n  }\n}\n");
     sw_buf_puts(config, "{\n");
-    const struct { const char *key; int32_t id; } tokens[] = {{"bos_token", t->bos}, {"eos_token", t->eos}, {"pad_token", t->pad}};
+    const struct {
+        const char *key;
+        int32_t id;
+    } tokens[] = {{"bos_token", t->bos}, {"eos_token", t->eos}, {"pad_token", t->pad}};
     for (size_t i = 0; i < SW_COUNT(tokens); i++) {
         if (tokens[i].id < 0)
             continue;

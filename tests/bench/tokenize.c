@@ -1,4 +1,5 @@
-/* Bytes a second (of processor time) of our encoder in one thread, a line of text at a time: tokenize MODEL TEXT. Prints a JSON object. */
+/* Bytes a second (of processor time) of our encoder in one thread, a line of text at a time: tokenize MODEL TEXT.
+ * Prints a JSON object. */
 #include "base/error.h"
 #include "base/fileio.h"
 #include "base/memory.h"

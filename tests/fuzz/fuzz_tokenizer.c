@@ -1,5 +1,5 @@
-/* Any bytes as a tokenizer file of each kind: reads it, and if it is one, encodes, decodes and writes it. The first byte says
- * which kind; a NUL separates a second file (merges.txt, tokenizer_config.json) from the first. */
+/* Any bytes as a tokenizer file of each kind: reads it, and if it is one, encodes, decodes and writes it. The first
+ * byte says which kind; a NUL separates a second file (merges.txt, tokenizer_config.json) from the first. */
 #include "text/tokenizer.h"
 
 #include <stdint.h>
@@ -29,7 +29,8 @@ static void use(const sw_tokenizer *t)
     if (!sw_encode(e, text, n, true, &ids, &offsets)) {
         if (offsets.n != 2 * ids.n)
             abort();
-        if (sw_encode(e, text, n, true, &again, NULL) || again.n != ids.n || (ids.n && memcmp(ids.at, again.at, ids.n * sizeof *ids.at)))
+        if (sw_encode(e, text, n, true, &again, NULL) || again.n != ids.n ||
+            (ids.n && memcmp(ids.at, again.at, ids.n * sizeof *ids.at)))
             abort(); /* with offsets and without: the same ids */
         sw_stream_decoder d = {0};
         int bad = sw_decode(t, ids.at, ids.n, false, &out);
@@ -37,7 +38,8 @@ static void use(const sw_tokenizer *t)
             bad = sw_stream_decode(&d, t, ids.at[i], false, &stream);
         bad = bad ? bad : sw_stream_finish(&d, t, false, &stream);
         sw_stream_free(&d);
-        if (!bad && (out.n != stream.n || (out.n && memcmp(out.at, stream.at, out.n)) || sw_utf8_valid_prefix(out.at ? out.at : "", out.n) < out.n))
+        if (!bad && (out.n != stream.n || (out.n && memcmp(out.at, stream.at, out.n)) ||
+                     sw_utf8_valid_prefix(out.at ? out.at : "", out.n) < out.n))
             abort();
     }
     ids.n = 0;

@@ -20,7 +20,8 @@ static int has(const char *dir, const char *name)
 
 static int is_case(const char *dir)
 {
-    return (has(dir, "cases.jsonl") && has(dir, "tokenizer.json")) || (has(dir, "spm_cases.jsonl") && has(dir, "tokenizer.model"));
+    return (has(dir, "cases.jsonl") && has(dir, "tokenizer.json")) ||
+           (has(dir, "spm_cases.jsonl") && has(dir, "tokenizer.model"));
 }
 
 /* A file of the case. 1 read, 0 not there. */
@@ -103,7 +104,9 @@ static void check_line(const sw_tokenizer *t, sw_encoder *e, const cJSON *line, 
     sw_span text = sw_json_text(sw_json_get(line, "text"), &b);
     const char *s = text.at ? text.at : "";
     count(n, !sw_encode(e, s, text.n, false, &ids, NULL) && same_ids(sw_json_get(line, "ids"), &ids), "ids", line);
-    count(n, !sw_encode(e, s, text.n, true, &special, NULL) && same_ids(sw_json_get(line, "ids_with_special"), &special), "ids_with_special", line);
+    count(n,
+          !sw_encode(e, s, text.n, true, &special, NULL) && same_ids(sw_json_get(line, "ids_with_special"), &special),
+          "ids_with_special", line);
     const cJSON *want = sw_json_get(line, "offsets");
     if (want)
         count(n, !sw_encode(e, s, text.n, false, &again, &offsets) && same_offsets(want, &offsets, s), "offsets", line);
@@ -166,7 +169,8 @@ static void gguf_line(const sw_tokenizer *t, sw_encoder *e, const cJSON *line, t
     for (const cJSON *v = sw_json_get(line, "ids")->child; v && good; v = v->next, i++) {
         int32_t want = (int32_t)v->valuedouble;
         sw_span a = sw_token_piece(json_tokenizer, want), c = i < ids.n ? sw_token_piece(t, ids.at[i]) : (sw_span){0};
-        good = i < ids.n && (ids.at[i] == want || (sw_token_is_special(t, ids.at[i]) && a.n == c.n && !memcmp(a.at, c.at, a.n)));
+        good = i < ids.n &&
+               (ids.at[i] == want || (sw_token_is_special(t, ids.at[i]) && a.n == c.n && !memcmp(a.at, c.at, a.n)));
     }
     count(n, good && i == ids.n, "ids by vocab.gguf", line);
     free(ids.at);
@@ -212,12 +216,18 @@ static int check_ranks(const char *dir, const sw_tokenizer *json, tally *n)
     int rc = slurp(dir, "ranks.tiktoken", &b);
     cJSON *about = rc > 0 && slurp(dir, "ranks.json", &text) > 0 ? sw_json_parse(text.at, text.n) : NULL;
     if (rc > 0) {
-        const cJSON *list = sw_json_get(about, "special_tokens"), *pattern = sw_json_get(about, "pattern"), *normal = sw_json_get(about, "normalizer");
-        struct { sw_special_token *at; size_t n, cap; } special = {0};
+        const cJSON *list = sw_json_get(about, "special_tokens"), *pattern = sw_json_get(about, "pattern"),
+                    *normal = sw_json_get(about, "normalizer");
+        struct {
+            sw_special_token *at;
+            size_t n, cap;
+        } special = {0};
         for (const cJSON *s = list ? list->child : NULL; s; s = s->next)
             SW_PUSH(special, ((sw_special_token){s->string, (int32_t)s->valuedouble}));
         char *normalizer = cJSON_IsString(normal) ? sw_strfmt("{\"type\": \"%s\"}", normal->valuestring) : NULL;
-        rc = check_ids(dir, sw_tokenizer_from_tiktoken(b.at, b.n, cJSON_IsString(pattern) ? pattern->valuestring : NULL, normalizer, special.at, special.n),
+        rc = check_ids(dir,
+                       sw_tokenizer_from_tiktoken(b.at, b.n, cJSON_IsString(pattern) ? pattern->valuestring : NULL,
+                                                  normalizer, special.at, special.n),
                        json, n);
         free(normalizer);
         free(special.at);
@@ -236,11 +246,15 @@ static void pair_line(const sw_tokenizer *t, sw_encoder *e, const cJSON *line, t
     sw_buf x = {0}, y = {0};
     sw_ids plain = {0}, ids = {0}, types = {0}, special = {0};
     sw_span a = sw_json_text(sw_json_get(line, "text"), &x), b = sw_json_text(sw_json_get(line, "pair"), &y);
-    count(n, !sw_encode_pair(e, a.at ? a.at : "", a.n, b.at ? b.at : "", b.n, false, &plain, NULL, NULL) && same_ids(sw_json_get(line, "ids"), &plain),
+    count(n,
+          !sw_encode_pair(e, a.at ? a.at : "", a.n, b.at ? b.at : "", b.n, false, &plain, NULL, NULL) &&
+              same_ids(sw_json_get(line, "ids"), &plain),
           "ids of a pair", line);
-    count(n, !sw_encode_pair(e, a.at ? a.at : "", a.n, b.at ? b.at : "", b.n, true, &ids, &types, &special) &&
-                 same_ids(sw_json_get(line, "ids_with_special"), &ids) && same_ids(sw_json_get(line, "type_ids"), &types) &&
-                 same_ids(sw_json_get(line, "special_tokens_mask"), &special),
+    count(n,
+          !sw_encode_pair(e, a.at ? a.at : "", a.n, b.at ? b.at : "", b.n, true, &ids, &types, &special) &&
+              same_ids(sw_json_get(line, "ids_with_special"), &ids) &&
+              same_ids(sw_json_get(line, "type_ids"), &types) &&
+              same_ids(sw_json_get(line, "special_tokens_mask"), &special),
           "a pair", line);
     free(plain.at);
     free(ids.at);
@@ -266,13 +280,15 @@ static void spm_line(const sw_tokenizer *t, sw_encoder *e, const cJSON *line, ta
     if (sw_tokenizer_eos(t) >= 0)
         SW_PUSH(special, sw_tokenizer_eos(t));
     count(n, same_ids(want, &special), "ids_with_special", line);
-    count(n, !sw_decode(t, ids.at, ids.n, false, &out) && same_text(sw_json_get(line, "decoded"), &out), "decoded", line);
+    count(n, !sw_decode(t, ids.at, ids.n, false, &out) && same_text(sw_json_get(line, "decoded"), &out), "decoded",
+          line);
     sw_stream_decoder d = {0};
     sw_buf_clear(&out);
     bool good = true;
     for (size_t i = 0; i < ids.n; i++)
         good &= !sw_stream_decode(&d, t, ids.at[i], false, &out);
-    count(n, !sw_stream_finish(&d, t, false, &out) && good && same_text(sw_json_get(line, "decoded"), &out), "decoded as a stream", line);
+    count(n, !sw_stream_finish(&d, t, false, &out) && good && same_text(sw_json_get(line, "decoded"), &out),
+          "decoded as a stream", line);
     free(ids.at);
     free(special.at);
     sw_buf_free(&b);
@@ -324,8 +340,10 @@ static int run(const char *dir, double *worst)
         rc = run_spm(dir, &n);
     } else if (t) {
         sw_encoder *e = sw_encoder_new(t);
-        rc = each_line(dir, "cases.jsonl", t, e, &n, check_line) || each_line(dir, "decode.jsonl", t, e, &n, decode_line) ||
-             each_line(dir, "pairs.jsonl", t, e, &n, pair_line) || check_gguf(dir, t, &n) || check_ranks(dir, t, &n) || check_written(dir, t, &n);
+        rc = each_line(dir, "cases.jsonl", t, e, &n, check_line) ||
+             each_line(dir, "decode.jsonl", t, e, &n, decode_line) ||
+             each_line(dir, "pairs.jsonl", t, e, &n, pair_line) || check_gguf(dir, t, &n) || check_ranks(dir, t, &n) ||
+             check_written(dir, t, &n);
         sw_encoder_free(e);
         sw_tokenizer_free(t);
     } else {

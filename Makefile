@@ -34,6 +34,11 @@ endif
 ifeq ($(VARIANT),clang)
 CC       := clang
 endif
+# The programs with `--device emulator`: the CUDA kernels on the CPU (tests/emulator).
+ifeq ($(VARIANT),emulator)
+PROGRAM_EXTRA = $(EMULATOR_OBJ)
+LDLIBS   += -lstdc++
+endif
 
 # Engines of communication (common/dist/comm.h), opened at run time; each is built where its library is.
 CUDA     ?= /usr/local/cuda
@@ -75,7 +80,7 @@ $(LIB): $(LIB_OBJ)
 	$(Q)ar rcs $@ $^
 
 define program_rule
-$(BIN)/$1: $(call TOOL_OBJ,$1) $(LIB)
+$(BIN)/$1: $(call TOOL_OBJ,$1) $$(PROGRAM_EXTRA) $(LIB)
 	@mkdir -p $$(@D)
 	$$(Q)$$(CC) $$(ALL_CFLAGS) $$(LDFLAGS) -o $$@ $$^ $$(LDLIBS)
 endef
@@ -85,6 +90,7 @@ $(O)/lib/swift/libswift-%.so: common/dist/engines/dist_%.c common/dist/comm.h ke
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(filter-out -fopenmp,$(ALL_CFLAGS)) -O3 -fPIC -shared -o $@ $(filter %.c,$^) $(ENGINE_$*)
 
+include kernels/cuda/cuda.mk
 include tests/tests.mk
 -include $(shell find build -name '*.d' 2>/dev/null)
 

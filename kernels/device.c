@@ -1,4 +1,4 @@
-#include "kernels/kernels.h"
+#include "kernels/device_cuda.h"
 
 #include "base/memory.h"
 
@@ -110,15 +110,8 @@ static void cpu_name(char *out, size_t n, const char *level)
     snprintf(out, n, "%s, %s", model, level);
 }
 
-sw_device *sw_device_open(const char *name)
+static sw_device *open_host(bool reference)
 {
-    const char *want = name ? name : "cpu";
-    bool reference = !strcmp(want, "reference");
-    if (!reference && strcmp(want, "cpu")) {
-        if (!strncmp(want, "cuda", 4) && (!want[4] || want[4] == ':'))
-            return sw_fail_null("device '%s': this build has no CUDA part (libswift-cuda.so); use --device cpu", want);
-        return sw_fail_null("there is no device '%s'; there are cpu, reference and cuda[:N]", want);
-    }
     sw_device *d = SW_NEW(sw_device);
     *d = (sw_device){.name = reference ? "reference" : "cpu", .host = true, .alloc = host_alloc, .free = host_free,
                      .reserve = host_reserve, .release = host_release, .unreserve = host_unreserve,
@@ -128,4 +121,20 @@ sw_device *sw_device_open(const char *name)
     d->low_precision = !reference && !strcmp(level, "avx512");
     cpu_name(d->description, sizeof d->description, level);
     return d;
+}
+
+sw_device *sw_device_open(const char *name)
+{
+    if (!name) {
+        sw_device *d = sw_cuda_likely() ? sw_cuda_device("cuda") : NULL;
+        if (!d)
+            sw_error_clear();
+        return d ? d : open_host(false);
+    }
+    bool reference = !strcmp(name, "reference");
+    if (reference || !strcmp(name, "cpu"))
+        return open_host(reference);
+    if (sw_is_cuda_name(name))
+        return sw_cuda_device(name);
+    return sw_fail_null("there is no device '%s'; there are cpu, reference and cuda[:N]", name);
 }

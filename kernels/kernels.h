@@ -85,8 +85,9 @@ typedef struct sw_device {
     char description[128]; /* "AMD EPYC, avx512", for people */
 } sw_device;
 
-/* "cpu", "reference", "cuda[:N]", or NULL for the best there is. An unknown or absent one is an error that says which
- * there are. Free with d->close(d). */
+/* "cpu", "reference", "cuda[:N]", or NULL for the best there is (a GPU that can be used, else the CPU). An unknown or
+ * absent one is an error that says what is missing. Test programs have "emulator" too: the CUDA kernels on the CPU
+ * (tests/emulator). Free with d->close(d). */
 sw_device *sw_device_open(const char *name) SW_MUST_CHECK;
 
 /* Temporary space of a stream: at least n bytes, 64-byte aligned, until the next call on that stream by this thread.

@@ -16,6 +16,10 @@ $(O)/tests/test_%: $(O)/obj/tests/unit/test_%.o $(O)/libtools.a $(LIB)
 # The kernel test is several files: one a group of kernels.
 $(O)/tests/test_kernels: $(patsubst %.c,$(O)/obj/%.o,$(sort $(wildcard tests/unit/kernels/*.c)))
 
+# Tests with `--device emulator`.
+$(O)/tests/test_kernels $(O)/tests/test_emulator $(GOLDEN): $(EMULATOR_OBJ)
+$(O)/tests/test_kernels $(O)/tests/test_emulator $(GOLDEN): LDLIBS += -lstdc++
+
 # Optimisers, schedules and objectives live in swift-train; the golden runner calls them where they are.
 GOLDEN_OBJ := $(patsubst %.c,$(O)/obj/%.o,$(sort $(wildcard tests/golden/*.c)) \
               $(filter-out %/main.c,$(wildcard tools/swift-train/*.c tools/swift-quant/*.c tools/swift-merge/*.c)))

@@ -15,7 +15,14 @@ typedef struct sw_rng {
 /* Stable site number of a name (a dropout's module path, "shuffle", ...). */
 uint32_t sw_rng_site(const char *name);
 
-static inline void sw_philox(const sw_rng *r, uint64_t block, uint32_t out[4])
+/* Devices compile the formula for themselves. */
+#ifdef __CUDACC__
+#define SW_RNG_FUNCTION __host__ __device__ static inline
+#else
+#define SW_RNG_FUNCTION static inline
+#endif
+
+SW_RNG_FUNCTION void sw_philox(const sw_rng *r, uint64_t block, uint32_t out[4])
 {
     uint32_t c0 = (uint32_t)block, c1 = (uint32_t)(block >> 32), c2 = r->step, c3 = r->site;
     uint32_t k0 = (uint32_t)r->seed, k1 = (uint32_t)(r->seed >> 32);

@@ -1,0 +1,139 @@
+/* Values out of every stored type, eight at a time: the formulas of kernels/blocks.c, each operation rounded by itself,
+ * so that the f32 values are the same to the bit. */
+#ifndef SW_CUDA_BLOCKS_CUH
+#define SW_CUDA_BLOCKS_CUH
+
+#include "cuda_common.cuh"
+
+__device__ static inline float f8_value(unsigned b, int exponent_bits)
+{
+    int mantissa_bits = 7 - exponent_bits, bias = (1 << (exponent_bits - 1)) - 1;
+    int exponent = (int)(b >> mantissa_bits) & ((1 << exponent_bits) - 1), mantissa = (int)b & ((1 << mantissa_bits) - 1);
+    float v;
+    if (exponent_bits == 4 ? (b & 0x7f) == 0x7f : exponent == 31 && mantissa)
+        v = __uint_as_float(0x7fc00000u);
+    else if (exponent_bits == 5 && exponent == 31)
+        v = __uint_as_float(0x7f800000u);
+    else if (exponent)
+        v = ldexpf((float)((1 << mantissa_bits) + mantissa), exponent - bias - mantissa_bits);
+    else
+        v = ldexpf((float)mantissa, 1 - bias - mantissa_bits);
+    return b & 0x80 ? -v : v;
+}
+
+__device__ static inline int block_values(int type) { return type < SW_Q4_0 ? 1 : type < SW_Q2_K ? 32 : 256; }
+__device__ static inline int block_size(int type)
+{
+    switch (type) {
+#define X(e, n, b, s, g) \
+    case e: return s;
+        SW_DTYPES(X)
+#undef X
+    default: return 0;
+    }
+}
+
+/* Blocks are 2-byte aligned at least only when they begin so: bytes are read one by one. */
+__device__ static inline float block_half(const uint8_t *p)
+{
+    return __half2float(__ushort_as_half((uint16_t)(p[0] | p[1] << 8)));
+}
+
+/* Six-bit scale and minimum of group 0..7 of Q4_K and Q5_K. */
+__device__ static inline void scale_min(const uint8_t *s, int group, int *scale, int *min)
+{
+    if (group < 4) {
+        *scale = s[group] & 63;
+        *min = s[group + 4] & 63;
+    } else {
+        *scale = (s[group + 4] & 15) | s[group - 4] >> 6 << 4;
+        *min = s[group + 4] >> 4 | s[group] >> 6 << 4;
+    }
+}
+
+/* v = values first .. first+7 of the block b; first is a multiple of 8. They share a scale. */
+__device__ static inline void decode8(float (&v)[8], const uint8_t *b, int type, int first)
+{
+    int level[8];
+    float scale, shift = 0; /* value = level scale + shift (blocks of 32) or level scale - shift */
+    if (type <= SW_Q8_0) {
+        const uint8_t *high = b + (type == SW_Q5_1 ? 4 : 2);
+        const uint8_t *qs = type == SW_Q4_0 ? b + 2 : type == SW_Q4_1 ? b + 4 : type == SW_Q5_0 ? b + 6 : type == SW_Q5_1 ? b + 8 : b + 2;
+        bool fives = type == SW_Q5_0 || type == SW_Q5_1;
+        int zero = type == SW_Q4_0 ? 8 : type == SW_Q5_0 ? 16 : 0;
+        for (int i = 0; i < 8; i++) {
+            if (type == SW_Q8_0) {
+                level[i] = (int8_t)qs[first + i];
+                continue;
+            }
+            level[i] = first < 16 ? qs[first + i] & 15 : qs[first - 16 + i] >> 4;
+            if (fives)
+                level[i] |= (high[first / 8] >> i & 1) << 4;
+            level[i] -= zero;
+        }
+        scale = block_half(b);
+        if (type == SW_Q4_1 || type == SW_Q5_1)
+            shift = block_half(b + 2);
+        for (int i = 0; i < 8; i++)
+            v[i] = type == SW_Q4_1 || type == SW_Q5_1 ? __fadd_rn(__fmul_rn((float)level[i], scale), shift) : __fmul_rn((float)level[i], scale);
+        return;
+    }
+    bool shifted = false;
+    int at = first & 31, half = first >> 7, run = first >> 5 & 3; /* place in a run of 32; half; run of the half */
+    switch (type) {
+    case SW_Q2_K:
+        for (int i = 0; i < 8; i++)
+            level[i] = b[16 + half * 32 + at + i] >> run * 2 & 3;
+        scale = __fmul_rn(block_half(b + 80), (float)(b[first / 16] & 15));
+        shift = __fmul_rn(block_half(b + 82), (float)(b[first / 16] >> 4));
+        shifted = true;
+        break;
+    case SW_Q3_K: {
+        const uint8_t *scales = b + 96;
+        int group = first / 16;
+        int six = (scales[group % 8] >> group / 8 * 4 & 15) | (scales[8 + group % 4] >> group / 4 * 2 & 3) << 4;
+        for (int i = 0; i < 8; i++)
+            level[i] = (b[32 + half * 32 + at + i] >> run * 2 & 3) - (b[at + i] >> first / 32 & 1 ? 0 : 4);
+        scale = __fmul_rn(block_half(b + 108), (float)(six - 32));
+        break;
+    }
+    case SW_Q4_K:
+    case SW_Q5_K: {
+        int group = first / 32, six, min;
+        const uint8_t *qs = b + (type == SW_Q5_K ? 48 : 16) + group / 2 * 32 + at;
+        scale_min(b + 4, group, &six, &min);
+        for (int i = 0; i < 8; i++) {
+            level[i] = qs[i] >> group % 2 * 4 & 15;
+            if (type == SW_Q5_K)
+                level[i] |= (b[16 + at + i] >> group & 1) << 4;
+        }
+        scale = __fmul_rn(block_half(b), (float)six);
+        shift = __fmul_rn(block_half(b + 2), (float)min);
+        shifted = true;
+        break;
+    }
+    default: /* SW_Q6_K */
+        for (int i = 0; i < 8; i++)
+            level[i] = ((b[half * 64 + run % 2 * 32 + at + i] >> run / 2 * 4 & 15) | (b[128 + half * 32 + at + i] >> run * 2 & 3) << 4) - 32;
+        scale = __fmul_rn(block_half(b + 208), (float)((const int8_t *)b)[192 + first / 16]);
+        break;
+    }
+    for (int i = 0; i < 8; i++) {
+        float x = __fmul_rn(scale, (float)level[i]);
+        v[i] = shifted ? __fsub_rn(x, shift) : x;
+    }
+}
+
+/* As load_run, from any float or quantised type; there i counts values from the start of a row of blocks and is a
+ * multiple of 8, as n is. */
+__device__ static inline void load_any(float (&v)[RUN], const void *p, int type, int64_t i, int n)
+{
+    if (type < SW_Q4_0) {
+        load_run(v, p, type, i, n);
+        return;
+    }
+    int block = block_values(type);
+    decode8(v, (const uint8_t *)p + i / block * block_size(type), type, (int)(i % block));
+}
+
+#endif

@@ -1,0 +1,307 @@
+/* What the CUDA kernels share: launches, errors, values of any type, rows of strided tensors, sums over threads.
+ *
+ * A .cu file is device code, then launchers with the C signature of kernels.def. The same text compiles as C++ with
+ * tests/emulator in the include path; launches and dynamic shared memory go through SW_LAUNCH and SW_DYNAMIC_SHARED.
+ * Times in comments are what published limits of an H100 SXM allow (3.35 TB/s of memory, 66.9 TFLOP/s in f32,
+ * 989 TFLOP/s in bf16 by tensor cores), not measurements. */
+#ifndef SW_CUDA_COMMON_CUH
+#define SW_CUDA_COMMON_CUH
+
+#include <cuda_runtime.h>
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <math.h>
+#include <stdint.h>
+
+extern "C" {
+#include "kernels/cuda/cuda_api.h"
+}
+
+#ifndef SW_EMULATOR
+#define SW_LAUNCH(kernel, grid, block, shared, stream, ...) kernel<<<grid, block, shared, stream>>>(__VA_ARGS__)
+#define SW_DYNAMIC_SHARED(type, name)                           \
+    extern __shared__ __align__(16) unsigned char sw_dynamic[]; \
+    type *name = reinterpret_cast<type *>(sw_dynamic)
+#endif
+
+#define K(name, args) int cuda_##name args;
+#include "kernels/kernels.def"
+#undef K
+
+/* ---- host side */
+
+typedef struct cuda_ring cuda_ring;
+typedef struct cuda_products cuda_products;
+
+/* The stream of a device, one for each; used by one thread of the host at a time. */
+struct sw_stream {
+    cudaStream_t stream;
+    int index, sms, capability; /* capability: 90 for 9.0 */
+    size_t shared_most;         /* dynamic shared memory that a block may ask for */
+    bool pools;
+    const char *name;
+    void *scratch;
+    size_t scratch_bytes;
+    cuda_ring *ring;
+    cuda_products *products;
+};
+
+extern sw_cuda_host cuda_host;
+#define cuda_fail(...) cuda_host.fail(__VA_ARGS__)
+/* -1 with a message that says which call failed and what to do about it. */
+int cuda_failed(const sw_stream *s, cudaError_t e, const char *what);
+#define CUDA_TRY(s, call)                     \
+    do {                                      \
+        cudaError_t e_ = (call);              \
+        if (e_ != cudaSuccess)                \
+            return cuda_failed(s, e_, #call); \
+    } while (0)
+/* After a launch: 0, or -1 when it could not be made. */
+static inline int cuda_launched(const sw_stream *s, const char *kernel)
+{
+    cudaError_t e = cudaGetLastError();
+    return e == cudaSuccess ? 0 : cuda_failed(s, e, kernel);
+}
+/* Temporary space until the next call on the stream; NULL after cuda_fail. */
+void *cuda_scratch(sw_stream *s, size_t n);
+void *cuda_allocate(sw_stream *s, size_t n);
+void cuda_release(sw_stream *s, void *p);
+int cuda_products_open(sw_stream *s);
+void cuda_products_close(sw_stream *s);
+static inline size_t cuda_padded(size_t n) { return (n + 255) & ~(size_t)255; }
+/* Lets a kernel have n bytes of dynamic shared memory. */
+template <class F> static inline int cuda_shared(const sw_stream *s, F *kernel, size_t n, const char *name)
+{
+    if (n <= (48u << 10))
+        return 0;
+    if (n > s->shared_most)
+        return cuda_fail("%s: %s needs %zu KiB of shared memory a block, and this GPU has %zu", s->name, name, n >> 10,
+                         s->shared_most >> 10);
+    CUDA_TRY(s, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)n));
+    return 0;
+}
+
+/* ---- rows of tensors. Outer dimensions are merged as far as every tensor of a call allows. */
+enum { MAX_OUTER = SW_MAX_DIMS - 1 };
+struct rows_shape {
+    int64_t rows, width;
+    int outer;
+    int64_t dim[MAX_OUTER]; /* outermost first */
+};
+struct rows_of {
+    void *data;
+    int type;
+    int64_t stride[MAX_OUTER];
+};
+/* n tensors of one shape (NULL ones are left out: their data is NULL); keep_rows leaves the first dimensions as rows
+ * even where everything is dense. The last strides must be 1. */
+rows_shape cuda_rows(rows_of *out, const sw_tensor *const *t, int n, bool keep_rows);
+
+__device__ static inline int64_t row_start(const rows_shape &g, const rows_of &t, int64_t r)
+{
+    if (g.outer == 0)
+        return 0;
+    if (g.outer == 1)
+        return r * t.stride[0];
+    int64_t at = 0;
+    for (int d = g.outer - 1; d >= 0; d--) {
+        int64_t q = r / g.dim[d];
+        at += (r - q * g.dim[d]) * t.stride[d];
+        r = q;
+    }
+    return at;
+}
+
+/* ---- values */
+__device__ static inline float value_of(const void *p, int type, int64_t i)
+{
+    if (type == SW_F32)
+        return ((const float *)p)[i];
+    uint16_t h = ((const uint16_t *)p)[i];
+    return type == SW_BF16 ? __uint_as_float((unsigned)h << 16) : __half2float(__ushort_as_half(h));
+}
+__device__ static inline uint16_t half_bits(int type, float v)
+{
+    return type == SW_BF16 ? __bfloat16_as_ushort(__float2bfloat16_rn(v)) : __half_as_ushort(__float2half_rn(v));
+}
+__device__ static inline void set_value(void *p, int type, int64_t i, float v)
+{
+    if (type == SW_F32)
+        ((float *)p)[i] = v;
+    else
+        ((uint16_t *)p)[i] = half_bits(type, v);
+}
+
+/* W values from value i on; n of them exist (n <= W), the rest read as 0. Whole aligned runs move 16 bytes at a time. */
+template <int W> __device__ static inline void load_run(float (&v)[W], const void *p, int type, int64_t i, int n)
+{
+    static_assert(W % 4 == 0, "runs are made of vectors");
+    if (type == SW_F32) {
+        const float *f = (const float *)p + i;
+        if (n == W && ((uintptr_t)f & 15) == 0) {
+            for (int k = 0; k < W; k += 4) {
+                float4 u = *(const float4 *)(f + k);
+                v[k] = u.x, v[k + 1] = u.y, v[k + 2] = u.z, v[k + 3] = u.w;
+            }
+            return;
+        }
+#pragma unroll
+        for (int k = 0; k < W; k++)
+            v[k] = k < n ? f[k] : 0;
+        return;
+    }
+    const uint16_t *h = (const uint16_t *)p + i;
+    if (n == W && W == 8 && ((uintptr_t)h & 15) == 0) {
+        uint4 u = *(const uint4 *)h;
+        unsigned w[4] = {u.x, u.y, u.z, u.w};
+#pragma unroll
+        for (int k = 0; k < W; k++) {
+            unsigned bits = k & 1 ? w[k / 2 & 3] >> 16 : w[k / 2 & 3] & 0xffff;
+            v[k] = type == SW_BF16 ? __uint_as_float(bits << 16) : __half2float(__ushort_as_half((uint16_t)bits));
+        }
+        return;
+    }
+#pragma unroll
+    for (int k = 0; k < W; k++)
+        v[k] = k < n ? value_of(h, type, k) : 0;
+}
+template <int W> __device__ static inline void store_run(void *p, int type, int64_t i, int n, const float (&v)[W])
+{
+    if (type == SW_F32) {
+        float *f = (float *)p + i;
+        if (n == W && ((uintptr_t)f & 15) == 0) {
+            for (int k = 0; k < W; k += 4)
+                *(float4 *)(f + k) = float4{v[k], v[k + 1], v[k + 2], v[k + 3]};
+            return;
+        }
+#pragma unroll
+        for (int k = 0; k < W; k++)
+            if (k < n)
+                f[k] = v[k];
+        return;
+    }
+    uint16_t *h = (uint16_t *)p + i;
+    if (n == W && W == 8 && ((uintptr_t)h & 15) == 0) {
+        unsigned w[4];
+#pragma unroll
+        for (int k = 0; k < 4; k++)
+            w[k] = half_bits(type, v[2 * k & 7]) | (unsigned)half_bits(type, v[(2 * k + 1) & 7]) << 16;
+        *(uint4 *)h = uint4{w[0], w[1], w[2], w[3]};
+        return;
+    }
+#pragma unroll
+    for (int k = 0; k < W; k++)
+        if (k < n)
+            h[k] = half_bits(type, v[k]);
+}
+
+/* ---- sums over threads; every thread of the warp, or of the block, takes part and gets the result */
+#define FULL_WARP 0xffffffffu
+struct plus { __device__ float operator()(float a, float b) const { return a + b; } };
+struct larger { __device__ float operator()(float a, float b) const { return a > b ? a : b; } };
+template <class F> __device__ static inline float warp_reduce(float v, F f)
+{
+#pragma unroll
+    for (int d = 16; d; d >>= 1)
+        v = f(v, __shfl_xor_sync(FULL_WARP, v, d));
+    return v;
+}
+__device__ static inline float warp_sum(float v) { return warp_reduce(v, plus()); }
+__device__ static inline float warp_max(float v) { return warp_reduce(v, larger()); }
+/* Over the threads of a row of threads: blockDim.x of them, a multiple of 32. More than 32: blockDim.y must be 1, and
+ * space is 32 floats of shared memory that nobody else uses meanwhile. */
+template <class F> __device__ static inline float row_reduce(float v, F f, float none, float *space)
+{
+    v = warp_reduce(v, f);
+    if (blockDim.x <= 32)
+        return v;
+    int warps = (int)blockDim.x / 32, lane = (int)threadIdx.x % 32;
+    __syncthreads();
+    if (lane == 0)
+        space[threadIdx.x / 32] = v;
+    __syncthreads();
+    return warp_reduce(lane < warps ? space[lane] : none, f);
+}
+__device__ static inline float row_sum(float v, float *space) { return row_reduce(v, plus(), 0, space); }
+
+/* ---- one functor over all values: f(shape, row, column, n) handles n <= RUN values from a column on */
+enum { RUN = 8 };
+template <class F> __global__ void __launch_bounds__(256) map_kernel(rows_shape g, F f)
+{
+    int64_t per_row = (g.width + RUN - 1) / RUN, total = g.rows * per_row, step = (int64_t)gridDim.x * blockDim.x;
+    for (int64_t c = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; c < total; c += step) {
+        int64_t r = g.rows == 1 ? 0 : per_row == 1 ? c : total <= 0x7fffffff ? (int64_t)((unsigned)c / (unsigned)per_row) : c / per_row;
+        int64_t column = (c - r * per_row) * RUN, left = g.width - column;
+        f(g, r, column, left < RUN ? (int)left : (int)RUN);
+    }
+}
+/* Blocks for `items` threads: what keeps the GPU full, and no more; loops do the rest. */
+static inline unsigned cuda_blocks(const sw_stream *s, int64_t items, int threads)
+{
+    int64_t blocks = (items + threads - 1) / threads, most = (int64_t)s->sms * 16;
+    return (unsigned)(blocks < 1 ? 1 : blocks < most ? blocks : most);
+}
+template <class F> static inline int cuda_map(sw_stream *s, const rows_shape &g, F f, const char *name)
+{
+    if (!g.rows || !g.width)
+        return 0;
+    SW_LAUNCH(map_kernel<F>, cuda_blocks(s, g.rows * ((g.width + RUN - 1) / RUN), 256), 256, 0, s->stream, g, f);
+    return cuda_launched(s, name);
+}
+
+/* ---- column sums: out[c] += the sum over rows of f's values; one or two outputs (f32 [width]). f(row, column, n, a, b)
+ * gives n <= RUN terms of each. The order of the sum depends on the shape only. */
+template <class F> __global__ void __launch_bounds__(256) column_part(rows_shape g, int64_t slab, float *part, F f)
+{
+    __shared__ float sum[8][32 * RUN + 8];
+    int64_t column = ((int64_t)blockIdx.x * 32 + threadIdx.x) * RUN, left = g.width - column;
+    int n = left <= 0 ? 0 : left < RUN ? (int)left : (int)RUN;
+    float a[RUN] = {0}, b[RUN] = {0};
+    int64_t first = (int64_t)blockIdx.y * slab, last = first + slab < g.rows ? first + slab : g.rows;
+    if (n)
+        for (int64_t r = first + threadIdx.y; r < last; r += 8)
+            f(g, r, column, n, a, b);
+    for (int which = 0; which < F::outputs; which++) {
+        for (int k = 0; k < RUN; k++)
+            sum[threadIdx.y][threadIdx.x * RUN + k] = which ? b[k] : a[k];
+        __syncthreads();
+        int c = (int)(threadIdx.y * 32 + threadIdx.x);
+        int64_t at = (int64_t)blockIdx.x * 32 * RUN + c;
+        if (at < g.width) {
+            float total = 0;
+            for (int y = 0; y < 8; y++)
+                total += sum[y][c];
+            part[(which * (int64_t)gridDim.y + blockIdx.y) * g.width + at] = total;
+        }
+        __syncthreads();
+    }
+}
+/* outs[which][c] += the parts in order. */
+static __global__ void __launch_bounds__(256) column_total(float *first, float *second, const float *part, int slabs, int64_t width)
+{
+    int64_t c = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    float *out = blockIdx.y ? second : first;
+    if (c >= width || !out)
+        return;
+    double total = 0;
+    for (int i = 0; i < slabs; i++)
+        total += part[((int64_t)blockIdx.y * slabs + i) * width + c];
+    out[c] += (float)total;
+}
+template <class F> static inline int cuda_column_sums(sw_stream *s, const rows_shape &g, F f, float *first, float *second, const char *name)
+{
+    if (!g.rows || !g.width)
+        return 0;
+    int64_t columns = (g.width + 32 * RUN - 1) / (32 * RUN), slab = 64;
+    while ((g.rows + slab - 1) / slab > 256)
+        slab *= 2;
+    unsigned slabs = (unsigned)((g.rows + slab - 1) / slab);
+    float *part = (float *)cuda_scratch(s, (size_t)(F::outputs * slabs * g.width) * sizeof(float));
+    if (!part)
+        return -1;
+    SW_LAUNCH(column_part<F>, dim3((unsigned)columns, slabs), dim3(32, 8), 0, s->stream, g, slab, part, f);
+    SW_LAUNCH(column_total, dim3((unsigned)((g.width + 255) / 256), F::outputs), 256, 0, s->stream, first, second, part, (int)slabs, g.width);
+    return cuda_launched(s, name);
+}
+
+#endif

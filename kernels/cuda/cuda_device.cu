@@ -1,0 +1,331 @@
+/* The CUDA device: opening it, its memory, copies between it and the host, and the table of its kernels.
+ *
+ * Memory comes from the driver's stream-ordered pool, which keeps what is freed: after the first step nothing goes to the
+ * driver. Copies from the host pass through a ring of pinned memory, so that `put` returns once the bytes are there and
+ * the GPU takes them in order with the kernels; weights stream from a mapped file that way, a megabyte at a time. */
+#include "cuda_common.cuh"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+sw_cuda_host cuda_host;
+
+static const sw_kernels table = {
+#define K(name, args) cuda_##name,
+#include "kernels/kernels.def"
+#undef K
+};
+
+/* ---- the ring: segments that are filled in turn; an event says when the GPU has read one */
+enum { SEGMENT = 1 << 20, SEGMENTS = 32, READ_HALF = 4 << 20 };
+struct cuda_ring {
+    char *memory;
+    cudaEvent_t read[SEGMENTS];
+    bool used[SEGMENTS];
+    int segment;
+    size_t at;
+    char *back[2]; /* for copies to the host */
+    cudaEvent_t arrived[2];
+};
+
+struct cuda_device {
+    sw_device device; /* first: the callbacks are given this */
+    sw_stream stream;
+    cuda_ring ring;
+    char name[32];
+};
+
+static sw_stream *stream_of(sw_device *d) { return d->stream; }
+
+/* The current device is a property of the thread. */
+static int enter(sw_stream *s)
+{
+    int now = -1;
+    if (cudaGetDevice(&now) == cudaSuccess && now == s->index)
+        return 0;
+    CUDA_TRY(s, cudaSetDevice(s->index));
+    return 0;
+}
+
+int cuda_failed(const sw_stream *s, cudaError_t e, const char *what)
+{
+    cudaGetLastError();
+    if (e != cudaErrorMemoryAllocation)
+        return cuda_fail("%s: %s: %s", s->name, what, cudaGetErrorString(e));
+    size_t left = 0, total = 0;
+    cudaMemGetInfo(&left, &total);
+    return cuda_fail("%s: out of memory (%.1f of %.1f GB left); lower the batch size or the length, turn on recomputation, or "
+                     "use a quantised model", s->name, (double)left / 1e9, (double)total / 1e9);
+}
+
+void *cuda_allocate(sw_stream *s, size_t n)
+{
+    void *p = NULL;
+    if (enter(s))
+        return NULL;
+    n = n ? n : 1;
+    cudaError_t e = s->pools ? cudaMallocAsync(&p, n, s->stream) : cudaMalloc(&p, n);
+    if (e == cudaErrorMemoryAllocation && s->pools) { /* what the pool keeps in pieces may do as a whole */
+        cudaMemPool_t pool;
+        cudaGetLastError();
+        if (cudaStreamSynchronize(s->stream) == cudaSuccess && cudaDeviceGetDefaultMemPool(&pool, s->index) == cudaSuccess)
+            cudaMemPoolTrimTo(pool, 0);
+        e = cudaMallocAsync(&p, n, s->stream);
+    }
+    if (e != cudaSuccess) {
+        cuda_failed(s, e, "memory");
+        return NULL;
+    }
+    return p;
+}
+
+void cuda_release(sw_stream *s, void *p)
+{
+    if (!p || enter(s))
+        return;
+    if (s->pools)
+        cudaFreeAsync(p, s->stream);
+    else
+        cudaFree(p);
+}
+
+void *cuda_scratch(sw_stream *s, size_t n)
+{
+    if (n <= s->scratch_bytes)
+        return s->scratch;
+    cuda_release(s, s->scratch);
+    s->scratch_bytes = 0;
+    n += n / 4; /* lengths grow a little from batch to batch */
+    s->scratch = cuda_allocate(s, n);
+    if (s->scratch)
+        s->scratch_bytes = n;
+    return s->scratch;
+}
+
+static void *device_alloc(sw_device *d, size_t n) { return cuda_allocate(stream_of(d), n); }
+static void device_free(sw_device *d, void *p) { cuda_release(stream_of(d), p); }
+
+static int device_put(sw_device *d, void *to, const void *from, size_t n)
+{
+    sw_stream *s = stream_of(d);
+    cuda_ring *r = s->ring;
+    if (enter(s))
+        return -1;
+    while (n) {
+        if (r->at == SEGMENT) {
+            CUDA_TRY(s, cudaEventRecord(r->read[r->segment], s->stream));
+            r->used[r->segment] = true;
+            r->segment = (r->segment + 1) % SEGMENTS;
+            r->at = 0;
+            if (r->used[r->segment])
+                CUDA_TRY(s, cudaEventSynchronize(r->read[r->segment]));
+        }
+        size_t part = SEGMENT - r->at < n ? SEGMENT - r->at : n;
+        char *pinned = r->memory + (size_t)r->segment * SEGMENT + r->at;
+        memcpy(pinned, from, part);
+        CUDA_TRY(s, cudaMemcpyAsync(to, pinned, part, cudaMemcpyHostToDevice, s->stream));
+        r->at += (part + 255) & ~(size_t)255;
+        if (r->at > SEGMENT)
+            r->at = SEGMENT;
+        to = (char *)to + part;
+        from = (const char *)from + part;
+        n -= part;
+    }
+    return 0;
+}
+
+/* Two halves: while the host takes one away the other is filled. */
+static int device_get(sw_device *d, void *to, const void *from, size_t n)
+{
+    sw_stream *s = stream_of(d);
+    cuda_ring *r = s->ring;
+    size_t asked = 0, taken = 0;
+    if (enter(s))
+        return -1;
+    for (int i = 0; taken < n; i++) {
+        for (; asked < n && asked - taken < 2 * (size_t)READ_HALF; asked += READ_HALF) {
+            int half = (int)(asked / READ_HALF % 2);
+            size_t part = n - asked < (size_t)READ_HALF ? n - asked : (size_t)READ_HALF;
+            CUDA_TRY(s, cudaMemcpyAsync(r->back[half], (const char *)from + asked, part, cudaMemcpyDeviceToHost, s->stream));
+            CUDA_TRY(s, cudaEventRecord(r->arrived[half], s->stream));
+        }
+        size_t part = n - taken < (size_t)READ_HALF ? n - taken : (size_t)READ_HALF;
+        CUDA_TRY(s, cudaEventSynchronize(r->arrived[i % 2]));
+        memcpy((char *)to + taken, r->back[i % 2], part);
+        taken += part;
+    }
+    return 0;
+}
+
+static int device_sync(sw_device *d)
+{
+    sw_stream *s = stream_of(d);
+    if (enter(s))
+        return -1;
+    CUDA_TRY(s, cudaStreamSynchronize(s->stream));
+    return 0;
+}
+
+static void device_close(sw_device *d)
+{
+    cuda_device *c = (cuda_device *)d;
+    sw_stream *s = &c->stream;
+    if (enter(s))
+        return;
+    cudaStreamSynchronize(s->stream);
+    cuda_products_close(s);
+    cuda_release(s, s->scratch);
+    for (int i = 0; i < SEGMENTS && c->ring.read[i]; i++)
+        cudaEventDestroy(c->ring.read[i]);
+    for (int i = 0; i < 2; i++) {
+        if (c->ring.arrived[i])
+            cudaEventDestroy(c->ring.arrived[i]);
+        cudaFreeHost(c->ring.back[i]);
+    }
+    cudaFreeHost(c->ring.memory);
+    if (s->stream)
+        cudaStreamDestroy(s->stream);
+    free(c);
+}
+
+static int open_ring(sw_stream *s, cuda_ring *r)
+{
+    CUDA_TRY(s, cudaMallocHost((void **)&r->memory, (size_t)SEGMENT * SEGMENTS));
+    for (int i = 0; i < SEGMENTS; i++)
+        CUDA_TRY(s, cudaEventCreateWithFlags(&r->read[i], cudaEventDisableTiming));
+    for (int i = 0; i < 2; i++) {
+        CUDA_TRY(s, cudaMallocHost((void **)&r->back[i], READ_HALF));
+        CUDA_TRY(s, cudaEventCreateWithFlags(&r->arrived[i], cudaEventDisableTiming));
+    }
+    return 0;
+}
+
+/* Says what is in the way of using device `index`; 0 when nothing is. */
+static int usable(const char *name, int index)
+{
+    int driver = 0, runtime = 0, count = 0;
+    cudaDriverGetVersion(&driver);
+    cudaRuntimeGetVersion(&runtime);
+    if (!driver)
+        return cuda_fail("device '%s': there is no NVIDIA driver on this machine; install one, or use --device cpu", name);
+    cudaError_t e = cudaGetDeviceCount(&count);
+    if (e == cudaErrorInsufficientDriver || driver / 1000 < runtime / 1000)
+        return cuda_fail("device '%s': the NVIDIA driver serves CUDA %d.%d and this build needs %d.%d or later; update the driver, "
+                         "or build with an older CUDA toolkit", name, driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
+    if (e == cudaErrorNoDevice || (e == cudaSuccess && !count))
+        return cuda_fail("device '%s': there is a driver but no GPU; use --device cpu", name);
+    if (e != cudaSuccess)
+        return cuda_fail("device '%s': %s", name, cudaGetErrorString(e));
+    if (index >= count)
+        return cuda_fail("device '%s': this machine has %d GPU%s, numbered from 0", name, count, count == 1 ? "" : "s");
+    return 0;
+}
+
+static int open_stream(cuda_device *c, const cudaDeviceProp *p)
+{
+    sw_stream *s = &c->stream;
+    CUDA_TRY(s, cudaSetDevice(s->index));
+    CUDA_TRY(s, cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking));
+    s->sms = p->multiProcessorCount;
+    s->capability = p->major * 10 + p->minor;
+    s->shared_most = p->sharedMemPerBlockOptin;
+    cudaMemPool_t pool;
+    if (p->memoryPoolsSupported && cudaDeviceGetDefaultMemPool(&pool, s->index) == cudaSuccess) {
+        uint64_t keep = UINT64_MAX;
+        CUDA_TRY(s, cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep));
+        s->pools = true;
+    }
+    s->ring = &c->ring;
+    return open_ring(s, &c->ring) || cuda_products_open(s);
+}
+
+extern "C" sw_device *SW_CUDA_ENTRY(const sw_cuda_host *host, const char *prefix, int index)
+{
+    cuda_host = *host;
+    if (host->sizes != SW_CUDA_SIZES || strcmp(host->interface, sw_cuda_interface)) {
+        cuda_fail("device '%s': libswift-cuda.so was built from other sources than this program; build both together", prefix);
+        return NULL;
+    }
+    char name[32];
+    snprintf(name, sizeof name, "%s:%d", prefix, index);
+    cudaDeviceProp p;
+    if (usable(name, index))
+        return NULL;
+    cudaError_t e = cudaGetDeviceProperties(&p, index);
+    if (e != cudaSuccess) {
+        cuda_fail("device '%s': %s", name, cudaGetErrorString(e));
+        return NULL;
+    }
+    if (p.major * 10 + p.minor < SW_CUDA_OLDEST) {
+        cuda_fail("device '%s': %s has compute capability %d.%d, and this build needs %d.%d or later (make CUDA_ARCHS=%d%d)", name, p.name,
+                  p.major, p.minor, SW_CUDA_OLDEST / 10, SW_CUDA_OLDEST % 10, p.major, p.minor);
+        return NULL;
+    }
+    cuda_device *c = (cuda_device *)calloc(1, sizeof *c);
+    if (!c) {
+        cuda_fail("device '%s': out of memory", name);
+        return NULL;
+    }
+    snprintf(c->name, sizeof c->name, "%s", name);
+    c->stream.index = index;
+    c->stream.name = c->device.name = c->name;
+    c->device.k = &table;
+    c->device.stream = &c->stream;
+    c->device.low_precision = p.major >= 8;
+    c->device.alloc = device_alloc;
+    c->device.free = device_free;
+    c->device.put = device_put;
+    c->device.get = device_get;
+    c->device.sync = device_sync;
+    c->device.close = device_close;
+    snprintf(c->device.description, sizeof c->device.description, "%.80s, %.0f GB", p.name, (double)p.totalGlobalMem / 1e9);
+    if (open_stream(c, &p)) {
+        device_close(&c->device);
+        return NULL;
+    }
+    return &c->device;
+}
+
+/* ---- rows */
+
+rows_shape cuda_rows(rows_of *out, const sw_tensor *const *t, int n, bool keep_rows)
+{
+    const sw_tensor *first = NULL;
+    for (int i = 0; i < n; i++)
+        first = t[i] ? (first ? first : t[i]) : first;
+    int dims = first->ndim;
+    rows_shape g = {1, dims ? first->shape[dims - 1] : 1, 0, {}};
+    int64_t dim[SW_MAX_DIMS], stride[8][SW_MAX_DIMS];
+    int outer = 0; /* innermost first, while they are merged */
+    for (int d = dims - 2; d >= 0; d--) {
+        int64_t size = first->shape[d];
+        g.rows *= size;
+        if (size == 1)
+            continue;
+        bool merges = true, whole = outer == 0 && !keep_rows;
+        for (int i = 0; i < n && (outer || whole); i++)
+            if (t[i])
+                merges = merges && t[i]->stride[d] == (outer ? dim[outer - 1] * stride[i][outer - 1] : g.width);
+        if (merges && outer) {
+            dim[outer - 1] *= size;
+        } else if (merges && whole) {
+            g.width *= size;
+            g.rows /= size ? size : 1;
+        } else {
+            dim[outer] = size;
+            for (int i = 0; i < n; i++)
+                stride[i][outer] = t[i] ? t[i]->stride[d] : 0;
+            outer++;
+        }
+    }
+    g.outer = outer;
+    for (int k = 0; k < outer; k++)
+        g.dim[outer - 1 - k] = dim[k];
+    for (int i = 0; i < n; i++) {
+        out[i] = rows_of{t[i] ? t[i]->data : NULL, t[i] ? (int)t[i]->dtype : 0, {}};
+        for (int k = 0; k < outer; k++)
+            out[i].stride[outer - 1 - k] = stride[i][k];
+    }
+    return g;
+}

@@ -1,0 +1,26 @@
+/* Matrix products by cuBLASLt, and the plain kernel that stands in where it has no algorithm. */
+#ifndef SW_CUDA_PRODUCTS_CUH
+#define SW_CUDA_PRODUCTS_CUH
+
+#include "cuda_common.cuh"
+
+/* c [m, n] = alpha op(a) op(b) + bias + beta c; rows side by side, ld values apart. a is stored [m, k], or [k, m] when
+ * a_turned; b [k, n], or [n, k] when b_turned. a and b are of one type, c of the same or f32. bias [n] of c's type or
+ * NULL. Sums are f32. */
+struct cuda_product {
+    int64_t m, n, k;
+    int type, c_type;
+    const void *a, *b;
+    int64_t a_ld, b_ld, c_ld;
+    bool a_turned, b_turned;
+    void *c;
+    const void *bias;
+    float alpha, beta;
+};
+int cuda_multiply(sw_stream *s, const cuda_product *p);
+
+/* Few rows of x: the weights are read once, as they are stored (cuda_few.cu). */
+enum { CUDA_FEW_ROWS = 8 };
+int cuda_linear_few(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias, float alpha, float beta);
+
+#endif

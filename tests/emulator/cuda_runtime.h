@@ -1,0 +1,169 @@
+/* The part of CUDA's runtime that kernels/cuda uses, on the CPU: the same .cu text compiles as C++ with this folder in
+ * the include path. A block's threads are fibers that yield where threads meet (barriers, shuffles, votes); everything
+ * between two meetings runs undisturbed, one warp as far as it can go before the next, so that a forgotten barrier gives
+ * wrong numbers (shared memory is filled with NaN before each block). Orders of blocks, warps and lanes come from
+ * SWIFT_EMULATOR_SEED. Misuse (barriers that not all threads reach, lanes that a shuffle names and that are elsewhere)
+ * ends the program with a message. Streams run in order, at once. */
+#ifndef SW_EMULATOR_CUDA_RUNTIME_H
+#define SW_EMULATOR_CUDA_RUNTIME_H
+
+#define SW_EMULATOR 1
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <tuple>
+#include <type_traits>
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline __attribute__((always_inline))
+#define __launch_bounds__(...)
+#define __restrict__ __restrict
+#define __align__(n) __attribute__((aligned(n)))
+#define __constant__
+/* One block at a time runs on a thread of the host. */
+#define __shared__ static thread_local
+
+struct uint2 { unsigned x, y; };
+struct uint3 { unsigned x, y, z; };
+struct __align__(16) uint4 { unsigned x, y, z, w; };
+struct __align__(8) float2 { float x, y; };
+struct __align__(16) float4 { float x, y, z, w; };
+struct dim3 {
+    unsigned x, y, z;
+    dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
+};
+
+/* ---- the running thread */
+struct sw_emu_thread {
+    uint3 thread, block;
+    dim3 block_dim, grid_dim;
+};
+extern thread_local const sw_emu_thread *sw_emu_now;
+#define threadIdx (sw_emu_now->thread)
+#define blockIdx (sw_emu_now->block)
+#define blockDim (sw_emu_now->block_dim)
+#define gridDim (sw_emu_now->grid_dim)
+enum { warpSize = 32 };
+
+void sw_emu_block_sync(const char *file, int line);
+/* All lanes of mask give a value and take the one of lane `from` (the vote: one bit each). */
+uint64_t sw_emu_exchange(unsigned mask, uint64_t value, int from, const char *file, int line);
+unsigned sw_emu_vote(unsigned mask, bool yes, const char *file, int line);
+void *sw_emu_dynamic_shared(void);
+int sw_emu_lane(void);
+
+#define __syncthreads() sw_emu_block_sync(__FILE__, __LINE__)
+#define __syncwarp(...) sw_emu_warp_sync_(__FILE__, __LINE__, ##__VA_ARGS__)
+static inline void sw_emu_warp_sync_(const char *file, int line, unsigned mask = 0xffffffffu)
+{
+    sw_emu_exchange(mask, 0, -1, file, line);
+}
+template <class T> static inline T sw_emu_shuffle_(const char *file, int line, unsigned mask, T v, int from)
+{
+    static_assert(sizeof(T) <= 8, "");
+    uint64_t bits = 0;
+    memcpy(&bits, &v, sizeof v);
+    bits = sw_emu_exchange(mask, bits, from, file, line);
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+#define __shfl_sync(mask, v, from) sw_emu_shuffle_(__FILE__, __LINE__, mask, v, (from)&31)
+#define __shfl_xor_sync(mask, v, x) sw_emu_shuffle_(__FILE__, __LINE__, mask, v, sw_emu_lane() ^ (x))
+#define __shfl_down_sync(mask, v, d) \
+    sw_emu_shuffle_(__FILE__, __LINE__, mask, v, sw_emu_lane() + (d) < 32 ? sw_emu_lane() + (int)(d) : sw_emu_lane())
+#define __shfl_up_sync(mask, v, d) \
+    sw_emu_shuffle_(__FILE__, __LINE__, mask, v, sw_emu_lane() >= (int)(d) ? sw_emu_lane() - (int)(d) : sw_emu_lane())
+#define __ballot_sync(mask, yes) sw_emu_vote(mask, (yes) != 0, __FILE__, __LINE__)
+#define __any_sync(mask, yes) (sw_emu_vote(mask, (yes) != 0, __FILE__, __LINE__) != 0)
+#define __all_sync(mask, yes) (sw_emu_vote(mask, (yes) != 0, __FILE__, __LINE__) == (unsigned)(mask))
+#define __activemask() 0xffffffffu
+
+/* ---- arithmetic */
+static inline int __popc(unsigned x) { return __builtin_popcount(x); }
+static inline int __ffs(int x) { return __builtin_ffs(x); }
+static inline float __fmul_rn(float a, float b) { return a * b; }
+static inline float __fadd_rn(float a, float b) { return a + b; }
+static inline float __fsub_rn(float a, float b) { return a - b; }
+static inline float rsqrtf(float x) { return 1 / sqrtf(x); }
+static inline float __uint_as_float(unsigned u) { float f; memcpy(&f, &u, 4); return f; }
+static inline unsigned __float_as_uint(float f) { unsigned u; memcpy(&u, &f, 4); return u; }
+template <class T> static inline T __ldg(const T *p) { return *p; }
+template <class T> static inline T atomicAdd(T *p, T v) { return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST); }
+template <class T> static inline T atomicMin(T *p, T v)
+{
+    T old = __atomic_load_n(p, __ATOMIC_SEQ_CST);
+    while (v < old && !__atomic_compare_exchange_n(p, &old, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+        ;
+    return old;
+}
+
+/* ---- launches */
+typedef struct sw_emu_stream *cudaStream_t;
+typedef struct sw_emu_event *cudaEvent_t;
+typedef int cudaError_t;
+enum { cudaSuccess, cudaErrorInvalidValue, cudaErrorMemoryAllocation, cudaErrorInvalidConfiguration = 9,
+       cudaErrorInsufficientDriver = 35, cudaErrorNoDevice = 100, cudaErrorInvalidDevice = 101 };
+
+typedef void (*sw_emu_body)(const void *args);
+void sw_emu_launch(const void *kernel, const char *name, dim3 grid, dim3 block, size_t dynamic_shared, sw_emu_body body,
+                   const void *args);
+template <class... P, class... A>
+static inline void sw_emu_call(const char *name, dim3 grid, dim3 block, size_t shared, cudaStream_t, void (*kernel)(P...), A... a)
+{
+    struct call {
+        void (*kernel)(P...);
+        std::tuple<P...> args;
+    } c{kernel, std::tuple<P...>(a...)};
+    sw_emu_launch((const void *)kernel, name, grid, block, shared,
+                  [](const void *p) { std::apply(((const call *)p)->kernel, ((const call *)p)->args); }, &c);
+}
+#define SW_LAUNCH(kernel, grid, block, shared, stream, ...) \
+    sw_emu_call(#kernel, grid, block, shared, stream, kernel, __VA_ARGS__)
+#define SW_DYNAMIC_SHARED(type, name) type *name = (type *)sw_emu_dynamic_shared()
+
+/* ---- the runtime */
+typedef struct cudaDeviceProp {
+    char name[256];
+    size_t totalGlobalMem, sharedMemPerBlockOptin;
+    int major, minor, multiProcessorCount, memoryPoolsSupported;
+} cudaDeviceProp;
+enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
+typedef struct sw_emu_pool *cudaMemPool_t;
+enum { cudaMemPoolAttrReleaseThreshold = 4, cudaEventDisableTiming = 2, cudaStreamNonBlocking = 1,
+       cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+cudaError_t cudaGetDeviceCount(int *n);
+cudaError_t cudaGetDevice(int *index);
+cudaError_t cudaSetDevice(int index);
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int index);
+cudaError_t cudaDriverGetVersion(int *v);
+cudaError_t cudaRuntimeGetVersion(int *v);
+cudaError_t cudaMemGetInfo(size_t *unused, size_t *total);
+cudaError_t cudaMalloc(void **p, size_t n);
+cudaError_t cudaFree(void *p);
+cudaError_t cudaMallocAsync(void **p, size_t n, cudaStream_t s);
+cudaError_t cudaFreeAsync(void *p, cudaStream_t s);
+cudaError_t cudaMallocHost(void **p, size_t n);
+cudaError_t cudaFreeHost(void *p);
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, cudaMemcpyKind kind, cudaStream_t s);
+cudaError_t cudaMemsetAsync(void *to, int value, size_t n, cudaStream_t s);
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags);
+cudaError_t cudaStreamDestroy(cudaStream_t s);
+cudaError_t cudaStreamSynchronize(cudaStream_t s);
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned flags);
+cudaError_t cudaEventDestroy(cudaEvent_t e);
+cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s);
+cudaError_t cudaEventSynchronize(cudaEvent_t e);
+cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t *p, int index);
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t p, int attribute, void *value);
+cudaError_t cudaMemPoolTrimTo(cudaMemPool_t p, size_t n);
+cudaError_t cudaGetLastError(void);
+const char *cudaGetErrorString(cudaError_t e);
+cudaError_t sw_emu_func_attribute(const void *kernel, int attribute, int value);
+#define cudaFuncSetAttribute(kernel, attribute, value) sw_emu_func_attribute((const void *)(kernel), attribute, value)
+
+#endif

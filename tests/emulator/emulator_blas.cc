@@ -1,0 +1,145 @@
+/* See cublasLt.h. Matrices lie columns side by side. */
+#include "cublasLt.h"
+
+#include "emulator_memory.h"
+
+extern "C" {
+#include "kernels/cpu_gemm.h"
+}
+
+#include <vector>
+
+struct sw_emu_lt_call {
+    cublasOperation_t turn_a, turn_b;
+    cublasLtEpilogue_t epilogue;
+    const void *bias;
+    cudaDataType_t bias_type;
+};
+struct sw_emu_lt_layout {
+    cudaDataType_t type;
+    int64_t rows, columns, ld;
+};
+struct sw_emu_lt_want { uint32_t align[4]; };
+
+cublasStatus_t cublasLtCreate(cublasLtHandle_t *h)
+{
+    *h = nullptr;
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtDestroy(cublasLtHandle_t) { return CUBLAS_STATUS_SUCCESS; }
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *d, cublasComputeType_t, cudaDataType_t)
+{
+    *d = new sw_emu_lt_call{CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, nullptr, CUDA_R_32F};
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t d)
+{
+    delete d;
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d, cublasLtMatmulDescAttributes_t a, const void *v, size_t n)
+{
+    switch (a) {
+    case CUBLASLT_MATMUL_DESC_TRANSA: memcpy(&d->turn_a, v, n); break;
+    case CUBLASLT_MATMUL_DESC_TRANSB: memcpy(&d->turn_b, v, n); break;
+    case CUBLASLT_MATMUL_DESC_EPILOGUE: memcpy(&d->epilogue, v, n); break;
+    case CUBLASLT_MATMUL_DESC_BIAS_POINTER: memcpy(&d->bias, v, n); break;
+    case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE: memcpy(&d->bias_type, v, n); break;
+    }
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *l, cudaDataType_t type, uint64_t rows, uint64_t columns, int64_t ld)
+{
+    if (ld < (int64_t)rows)
+        return CUBLAS_STATUS_INVALID_VALUE;
+    *l = new sw_emu_lt_layout{type, (int64_t)rows, (int64_t)columns, ld};
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t l)
+{
+    delete l;
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *p)
+{
+    *p = new sw_emu_lt_want{{256, 256, 256, 256}};
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t p)
+{
+    delete p;
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p, cublasLtMatmulPreferenceAttributes_t a, const void *v, size_t n)
+{
+    if (a >= CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES)
+        memcpy(&p->align[a - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES], v, n);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+static bool is_16(cudaDataType_t t) { return t != CUDA_R_32F; }
+
+/* Rows of 16-bit values that begin on odd ones have no algorithm here, so that what stands in for it is tested too. */
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                              cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t, cublasLtMatmulPreference_t want, int,
+                                              cublasLtMatmulHeuristicResult_t *found, int *count)
+{
+    bool t = d->turn_a == CUBLAS_OP_T, u = d->turn_b == CUBLAS_OP_T;
+    *count = 0;
+    if ((t ? a->columns : a->rows) != c->rows || (u ? b->rows : b->columns) != c->columns ||
+        (t ? a->rows : a->columns) != (u ? b->columns : b->rows) || a->type != b->type || (c->type != a->type && c->type != CUDA_R_32F))
+        return CUBLAS_STATUS_INVALID_VALUE;
+    if (d->epilogue == CUBLASLT_EPILOGUE_BIAS && d->bias_type != c->type)
+        return CUBLAS_STATUS_NOT_SUPPORTED;
+    for (int i = 0; i < 4; i++)
+        if (want->align[i] < 4 && is_16(a->type))
+            return CUBLAS_STATUS_NOT_SUPPORTED;
+    found->state = CUBLAS_STATUS_SUCCESS;
+    *count = 1;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+static sw_dtype type_of(cudaDataType_t t) { return t == CUDA_R_32F ? SW_F32 : t == CUDA_R_16F ? SW_F16 : SW_BF16; }
+static float number(const void *p, cudaDataType_t t, int64_t i) { return (float)sw_scalar_get(p, type_of(t), i); }
+
+/* A matrix as f32, columns side by side without gaps. */
+static std::vector<float> widened(const void *p, const sw_emu_lt_layout *l)
+{
+    std::vector<float> v((size_t)(l->rows * l->columns));
+    for (int64_t c = 0; c < l->columns; c++)
+        for (int64_t r = 0; r < l->rows; r++)
+            v[(size_t)(c * l->rows + r)] = number(p, l->type, c * l->ld + r);
+    return v;
+}
+
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const void *alpha, const void *a, cublasLtMatrixLayout_t al,
+                              const void *b, cublasLtMatrixLayout_t bl, const void *beta, const void *c, cublasLtMatrixLayout_t cl, void *out,
+                              cublasLtMatrixLayout_t ol, const cublasLtMatmulAlgo_t *, void *, size_t, cudaStream_t)
+{
+    sw_emu_access access;
+    float scale = *(const float *)alpha, keep = *(const float *)beta;
+    std::vector<float> x = widened(a, al), y = widened(b, bl), z((size_t)(cl->rows * cl->columns));
+    /* out turned, rows side by side: op(b) turned times op(a) turned */
+    sw_gemm g = {};
+    g.m = cl->columns;
+    g.n = cl->rows;
+    g.k = d->turn_a == CUBLAS_OP_T ? al->rows : al->columns;
+    g.type = g.c_type = SW_F32;
+    g.a = d->turn_b == CUBLAS_OP_T ? sw_gemm_operand{y.data(), 1, bl->rows} : sw_gemm_operand{y.data(), bl->rows, 1};
+    g.b = d->turn_a == CUBLAS_OP_T ? sw_gemm_operand{x.data(), 1, al->rows} : sw_gemm_operand{x.data(), al->rows, 1};
+    g.c = z.data();
+    g.c_row = g.n;
+    g.alpha = 1;
+    if (sw_cpu_gemm(&g))
+        return CUBLAS_STATUS_EXECUTION_FAILED;
+    for (int64_t j = 0; j < cl->columns; j++)
+        for (int64_t i = 0; i < cl->rows; i++) {
+            float v = scale * z[(size_t)(j * cl->rows + i)];
+            if (keep != 0)
+                v += keep * number(c, cl->type, j * cl->ld + i);
+            if (d->epilogue == CUBLASLT_EPILOGUE_BIAS)
+                v += number(d->bias, d->bias_type, i);
+            sw_scalar_set(out, type_of(ol->type), j * ol->ld + i, v);
+        }
+    return CUBLAS_STATUS_SUCCESS;
+}

@@ -1,0 +1,310 @@
+/* The threads of a block as fibers: see cuda_runtime.h. */
+#include "cuda_runtime.h"
+
+#include "emulator_fiber.h"
+#include "emulator_memory.h"
+
+#include <cstdio>
+#include <map>
+#include <mutex>
+#include <numeric>
+#include <omp.h>
+#include <vector>
+
+enum { MAX_THREADS = 1024, MAX_WARPS = 32, SHARED = 48 << 10, SHARED_OPTIN = 227 << 10 };
+enum { VOTE = -2 }; /* in place of a lane to take from */
+
+struct lane {
+    sw_emu_thread info;
+    sw_fiber *fiber;
+    /* what it waits for */
+    unsigned mask;
+    int from, line;
+    const char *file;
+    uint64_t value, result;
+};
+
+struct worker {
+    lane lanes[MAX_THREADS];
+    unsigned runnable[MAX_WARPS], exchanging[MAX_WARPS], at_barrier[MAX_WARPS], done[MAX_WARPS];
+    int threads, warps, warp, now, pending, waiting, ended;
+    bool backwards;
+    const char *barrier_file;
+    int barrier_line;
+    uint64_t random;
+    std::vector<sw_fiber *> idle;
+    std::vector<unsigned char> dynamic_memory;
+    unsigned char *dynamic;
+    const char *name;
+    sw_emu_body body;
+    const void *args;
+};
+
+thread_local const sw_emu_thread *sw_emu_now;
+static thread_local worker *self;
+
+static uint64_t next_random(uint64_t *state) /* splitmix64 (Steele, Lea, Flood 2014) */
+{
+    uint64_t z = *state += 0x9e3779b97f4a7c15u;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+}
+
+static void misuse(const char *what, int thread, int other, const char *file, int line)
+{
+    const uint3 b = self->lanes[0].info.block;
+    fprintf(stderr, "emulator: %s, block (%u, %u, %u), thread %d: %s (thread %d) at %s:%d\n", self->name, b.x, b.y, b.z,
+            thread, what, other, file ? file : "its end", line);
+    abort();
+}
+
+/* The next thread to run: of the same warp while one of it can, else of the warps after it. -1: none. */
+static int pick(worker *w)
+{
+    for (int i = 0; i < w->warps; i++) {
+        unsigned can = w->runnable[w->warp];
+        if (can)
+            return w->warp * 32 + (w->backwards ? 31 - __builtin_clz(can) : __builtin_ctz(can));
+        w->warp = w->warp + 1 == w->warps ? 0 : w->warp + 1;
+    }
+    return -1;
+}
+
+static void begin(worker *w, int t)
+{
+    w->now = t;
+    w->runnable[t / 32] &= ~(1u << t % 32);
+    sw_emu_now = &w->lanes[t].info;
+}
+
+static void ended(worker *w, int t)
+{
+    unsigned bit = 1u << t % 32;
+    w->done[t / 32] |= bit;
+    w->ended++;
+    if (w->waiting)
+        misuse("ended while others wait at a barrier", t, -1, w->barrier_file, w->barrier_line);
+    for (unsigned m = w->exchanging[t / 32]; m; m &= m - 1) {
+        const lane *l = &w->lanes[t / 32 * 32 + __builtin_ctz(m)];
+        if (l->mask & bit)
+            misuse("ended while another lane waits for it", t, t / 32 * 32 + __builtin_ctz(m), l->file, l->line);
+    }
+}
+
+static void fiber_main(void)
+{
+    for (;;) {
+        worker *w = self;
+        int t = w->now;
+        w->body(w->args);
+        ended(w, t);
+        int next = pick(w);
+        if (next >= 0 && !w->lanes[next].fiber) { /* a fresh thread takes over this stack */
+            w->lanes[next].fiber = w->lanes[t].fiber;
+            w->lanes[t].fiber = nullptr;
+            begin(w, next);
+            continue;
+        }
+        w->idle.push_back(w->lanes[t].fiber);
+        w->lanes[t].fiber = nullptr;
+        sw_fiber_leave();
+    }
+}
+
+static void stuck(worker *w)
+{
+    for (int t = 0; t < w->threads; t++)
+        if (w->exchanging[t / 32] >> t % 32 & 1)
+            misuse("waits for lanes that never come", t, -1, w->lanes[t].file, w->lanes[t].line);
+    misuse("waits at a barrier that others never reach", -1, -1, w->barrier_file, w->barrier_line);
+}
+
+static void run_block(worker *w, uint3 block)
+{
+    for (int i = 0; i < w->warps; i++) {
+        int n = w->threads - i * 32;
+        w->runnable[i] = n >= 32 ? 0xffffffffu : (1u << n) - 1;
+        w->exchanging[i] = w->at_barrier[i] = 0;
+        w->done[i] = ~w->runnable[i];
+    }
+    for (int t = 0; t < w->threads; t++)
+        w->lanes[t].info.block = block;
+    for (size_t i = 0; i + 4 <= w->dynamic_memory.size(); i += 4)
+        memset(w->dynamic + i, 0xff, 4);
+    w->ended = w->waiting = 0;
+    w->warp = (int)(next_random(&w->random) % (uint64_t)w->warps);
+    w->backwards = next_random(&w->random) & 1;
+    while (w->ended < w->threads) {
+        int t = pick(w);
+        if (t < 0)
+            stuck(w);
+        lane *l = &w->lanes[t];
+        if (!l->fiber) {
+            if (w->idle.empty())
+                w->idle.push_back(sw_fiber_new(fiber_main));
+            l->fiber = w->idle.back();
+            w->idle.pop_back();
+        }
+        begin(w, t);
+        sw_fiber_enter(l->fiber);
+    }
+}
+
+void sw_emu_block_sync(const char *file, int line)
+{
+    worker *w = self;
+    int t = w->now;
+    if (w->ended)
+        misuse("is at a barrier which a thread that has ended will not reach", t, -1, file, line);
+    if (!w->waiting) {
+        w->barrier_file = file;
+        w->barrier_line = line;
+    } else if (w->barrier_line != line || strcmp(w->barrier_file, file)) {
+        misuse("is at another barrier than others, who wait", t, -1, w->barrier_file, w->barrier_line);
+    }
+    w->at_barrier[t / 32] |= 1u << t % 32;
+    if (++w->waiting < w->threads) {
+        sw_fiber_leave();
+        return;
+    }
+    w->waiting = 0;
+    for (int i = 0; i < w->warps; i++) {
+        w->runnable[i] |= w->at_barrier[i];
+        w->at_barrier[i] = 0;
+    }
+    w->warp = (int)(next_random(&w->random) % (uint64_t)w->warps);
+    w->backwards = next_random(&w->random) & 1;
+    sw_fiber_leave();
+}
+
+/* The lanes of mask have all come: what each takes away. */
+static void complete(worker *w, int warp, unsigned mask)
+{
+    lane *lanes = w->lanes + warp * 32;
+    uint64_t votes = 0;
+    for (unsigned m = mask; m; m &= m - 1)
+        votes |= (lanes[__builtin_ctz(m)].value & 1) << __builtin_ctz(m);
+    for (unsigned m = mask; m; m &= m - 1) {
+        lane *l = &lanes[__builtin_ctz(m)];
+        if (l->from >= 0 && !(mask >> l->from & 1))
+            misuse("takes from a lane that takes no part", warp * 32 + __builtin_ctz(m), warp * 32 + l->from, l->file, l->line);
+        l->result = l->from >= 0 ? lanes[l->from].value : votes;
+    }
+    w->exchanging[warp] &= ~mask;
+    w->runnable[warp] |= mask;
+}
+
+uint64_t sw_emu_exchange(unsigned mask, uint64_t value, int from, const char *file, int line)
+{
+    worker *w = self;
+    int t = w->now, warp = t / 32;
+    unsigned bit = 1u << t % 32;
+    lane *l = &w->lanes[t];
+    if (warp == w->warps - 1 && w->threads % 32) /* a last warp that is not full: lanes that were never there */
+        mask &= (1u << w->threads % 32) - 1;
+    if (!(mask & bit))
+        misuse("is not among the lanes that it names", t, -1, file, line);
+    if (mask & w->done[warp])
+        misuse("waits for a lane that has ended", t, warp * 32 + __builtin_ctz(mask & w->done[warp]), file, line);
+    l->mask = mask;
+    l->value = value;
+    l->from = from;
+    l->file = file;
+    l->line = line;
+    w->exchanging[warp] |= bit;
+    for (unsigned m = w->exchanging[warp] & mask; m; m &= m - 1) {
+        const lane *o = &w->lanes[warp * 32 + __builtin_ctz(m)];
+        if (o->mask != mask || o->line != line || (o->from < 0) != (from < 0) || strcmp(o->file, file))
+            misuse("meets a lane that is elsewhere", t, warp * 32 + __builtin_ctz(m), o->file, o->line);
+    }
+    if ((w->exchanging[warp] & mask) == mask) {
+        complete(w, warp, mask);
+        begin(w, t);
+        return l->result;
+    }
+    sw_fiber_leave();
+    return l->result;
+}
+
+unsigned sw_emu_vote(unsigned mask, bool yes, const char *file, int line)
+{
+    return (unsigned)sw_emu_exchange(mask, yes, VOTE, file, line);
+}
+
+void *sw_emu_dynamic_shared(void) { return self->dynamic; }
+int sw_emu_lane(void) { return self->now & 31; }
+
+/* ---- launches */
+
+static std::map<const void *, int> optin; /* dynamic shared memory that a kernel was allowed */
+static std::mutex lock;
+static cudaError_t last_error;
+
+cudaError_t sw_emu_func_attribute(const void *kernel, int attribute, int value)
+{
+    if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value > SHARED_OPTIN)
+        return cudaErrorInvalidValue;
+    std::lock_guard<std::mutex> hold(lock);
+    optin[kernel] = value;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetLastError(void)
+{
+    cudaError_t e = last_error;
+    last_error = cudaSuccess;
+    return e;
+}
+
+static void setup(worker *w, dim3 grid, dim3 block, size_t shared)
+{
+    w->threads = (int)(block.x * block.y * block.z);
+    w->warps = (w->threads + 31) / 32;
+    for (int t = 0; t < w->threads; t++) {
+        unsigned u = (unsigned)t;
+        w->lanes[t].info.thread = {u % block.x, u / block.x % block.y, u / block.x / block.y};
+        w->lanes[t].info.block_dim = block;
+        w->lanes[t].info.grid_dim = grid;
+    }
+    w->dynamic_memory = std::vector<unsigned char>(shared); /* of the exact size: its end is checked by the sanitizer */
+    w->dynamic = w->dynamic_memory.data();
+}
+
+void sw_emu_launch(const void *kernel, const char *name, dim3 grid, dim3 block, size_t shared, sw_emu_body body, const void *args)
+{
+    size_t threads = (size_t)block.x * block.y * block.z, blocks = (size_t)grid.x * grid.y * grid.z;
+    size_t allowed = SHARED;
+    {
+        std::lock_guard<std::mutex> hold(lock);
+        auto found = optin.find(kernel);
+        if (found != optin.end() && (size_t)found->second > allowed)
+            allowed = (size_t)found->second;
+    }
+    if (!threads || threads > MAX_THREADS || block.z > 64 || !blocks || grid.x > 0x7fffffffu || grid.y > 65535 ||
+        grid.z > 65535 || shared > allowed) {
+        last_error = cudaErrorInvalidConfiguration;
+        return;
+    }
+    static const uint64_t seed = getenv("SWIFT_EMULATOR_SEED") ? strtoull(getenv("SWIFT_EMULATOR_SEED"), nullptr, 10) : 1;
+    static uint64_t launches;
+    uint64_t random = seed * 1000003 + launches++, factor = next_random(&random) % blocks | 1, first = next_random(&random) % blocks;
+    while (std::gcd(factor, (uint64_t)blocks) != 1)
+        factor += 2;
+    sw_emu_access access;
+#pragma omp parallel if (blocks > 1 && blocks * threads >= 4096)
+    {
+        static thread_local worker own;
+        self = &own;
+        own.name = name;
+        own.body = body;
+        own.args = args;
+        setup(&own, grid, block, shared);
+#pragma omp for schedule(dynamic)
+        for (size_t i = 0; i < blocks; i++) {
+            size_t b = (size_t)((i * factor + first) % blocks);
+            own.random = random + b;
+            run_block(&own, {(unsigned)(b % grid.x), (unsigned)(b / grid.x % grid.y), (unsigned)(b / grid.x / grid.y)});
+        }
+    }
+}

@@ -1,0 +1,16 @@
+/* Stacks that a thread of the host can switch between: one a thread of a block. */
+#ifndef SW_EMULATOR_FIBER_H
+#define SW_EMULATOR_FIBER_H
+
+#include <cstddef>
+
+struct sw_fiber;
+
+/* A fiber that runs entry() (which never returns) when it is first switched to. */
+sw_fiber *sw_fiber_new(void (*entry)(void));
+/* From the host's own stack into a fiber, until that calls sw_fiber_leave. */
+void sw_fiber_enter(sw_fiber *f);
+/* From the running fiber back to where it was entered. */
+void sw_fiber_leave(void);
+
+#endif

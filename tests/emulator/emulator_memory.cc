@@ -1,0 +1,89 @@
+#include "emulator_memory.h"
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <mutex>
+#include <sys/mman.h>
+
+#ifdef __SANITIZE_ADDRESS__
+void *sw_emu_alloc(size_t n)
+{
+    void *p = nullptr;
+    return posix_memalign(&p, 64, n ? n : 1) ? nullptr : p;
+}
+void sw_emu_release(void *p) { free(p); }
+void sw_emu_open_memory(void) {}
+void sw_emu_close_memory(void) {}
+#else
+
+/* One reserved range; blocks are whole pages, kept by size when they come back. */
+static const size_t page = 4096, reserve = (size_t)64 << 30;
+static char *base, *top;
+static std::multimap<size_t, char *> idle;
+static std::map<char *, size_t> used;
+static std::mutex lock;
+static int open_count;
+
+static void protect(int how)
+{
+    if (top > base && mprotect(base, (size_t)(top - base), how)) {
+        perror("emulator: device memory");
+        abort();
+    }
+}
+
+void *sw_emu_alloc(size_t n)
+{
+    std::lock_guard<std::mutex> hold(lock);
+    size_t bytes = (n + page - 1) / page * page + (n ? 0 : page);
+    if (!base) {
+        void *at = mmap(nullptr, reserve, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (at == MAP_FAILED)
+            return nullptr;
+        base = top = (char *)at;
+    }
+    char *p = nullptr;
+    auto found = idle.find(bytes);
+    if (found != idle.end()) {
+        p = found->second;
+        idle.erase(found);
+    } else if (bytes <= (size_t)(base + reserve - top)) {
+        p = top;
+        top += bytes;
+        if (open_count)
+            protect(PROT_READ | PROT_WRITE);
+    } else {
+        return nullptr;
+    }
+    used[p] = bytes;
+    return p + (bytes - n) / 64 * 64; /* the end lies at the page's, so that running over it is seen */
+}
+
+void sw_emu_release(void *at)
+{
+    std::lock_guard<std::mutex> hold(lock);
+    auto found = used.upper_bound((char *)at);
+    if (!at || found == used.begin())
+        return;
+    --found;
+    madvise(found->first, found->second, MADV_DONTNEED);
+    idle.insert({found->second, found->first});
+    used.erase(found);
+}
+
+void sw_emu_open_memory(void)
+{
+    std::lock_guard<std::mutex> hold(lock);
+    if (open_count++ == 0)
+        protect(PROT_READ | PROT_WRITE);
+}
+
+void sw_emu_close_memory(void)
+{
+    std::lock_guard<std::mutex> hold(lock);
+    if (--open_count == 0)
+        protect(PROT_NONE);
+}
+#endif

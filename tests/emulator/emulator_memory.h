@@ -1,0 +1,19 @@
+/* Memory of the emulated device. The host cannot touch it outside a launch or a copy (it is a protected mapping; under
+ * the address sanitizer plain memory, so that ends are checked instead). */
+#ifndef SW_EMULATOR_MEMORY_H
+#define SW_EMULATOR_MEMORY_H
+
+#include <cstddef>
+
+void *sw_emu_alloc(size_t n);
+void sw_emu_release(void *p);
+/* Opens device memory to the host's instructions, and closes it; they nest. */
+void sw_emu_open_memory(void);
+void sw_emu_close_memory(void);
+
+struct sw_emu_access {
+    sw_emu_access() { sw_emu_open_memory(); }
+    ~sw_emu_access() { sw_emu_close_memory(); }
+};
+
+#endif

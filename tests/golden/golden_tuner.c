@@ -74,13 +74,16 @@ static int compare(trial *t, const sw_param *p, const sw_tensor *got, const sw_e
         return sw_fail("%s: no trained tensor of that name and size", e->name);
     int64_t n = sw_numel(&e->t), rows = p->v.t.shape[0], columns = n / SW_MAX(rows, 1);
     double d = 0, largest = 0;
-    for (int64_t i = 0; i < n; i++) {
+    float *host = sw_malloc((size_t)n * sizeof *host);
+    int rc = t->device->get(t->device, host, got->data, (size_t)n * sizeof *host);
+    for (int64_t i = 0; !rc && i < n; i++) {
         int64_t k = p->transposed ? i % rows * columns + i / rows : i;
-        double want = ((const float *)e->t.data)[i], have = ((const float *)got->data)[k];
+        double want = ((const float *)e->t.data)[i], have = host[k];
         largest = fmax(largest, fabs(want));
         d = isnan(have) ? INFINITY : fmax(d, fabs(want - have));
     }
-    return check(t, d, fmax(relative * largest, absolute), e->name);
+    free(host);
+    return rc ? -1 : check(t, d, fmax(relative * largest, absolute), e->name);
 }
 
 static int check_start(trial *t)
@@ -92,12 +95,16 @@ static int check_start(trial *t)
         return e ? -1 : sw_fail("expect.safetensors: logits are missing");
     c->recording = c->training = false;
     sw_var *h = hidden(t), *y = h ? sw_logits(c, h, &head) : NULL;
-    if (!y)
+    float *logits = y ? sw_malloc(sw_tensor_bytes(&y->t)) : NULL;
+    if (!y || sw_to_host(c, y, logits)) {
+        free(logits);
         return -1;
+    }
     int64_t v = y->t.shape[1];
     double d = 0;
     for (int64_t i = 0; i < t->rows.b.n && t->rows.place[i] < e->t.shape[0] * t->rows.width; i++)
-        d = fmax(d, golden_max_diff((const float *)y->t.data + i * v, (const float *)e->t.data + t->rows.place[i] * v, (size_t)v));
+        d = fmax(d, golden_max_diff(logits + i * v, (const float *)e->t.data + t->rows.place[i] * v, (size_t)v));
+    free(logits);
     sw_ctx_reset(c);
     double want;
     if (check(t, d, 1e-4, "logits") || step_loss(t) || sw_json_f64(t->info, "loss_batch0", NAN, &want) ||
@@ -161,8 +168,8 @@ static int check_merged(trial *t)
         const sw_param *p = *m->w;
         size_t n = (size_t)sw_numel(&p->v.t);
         float *w = sw_malloc(n * sizeof *w);
-        memcpy(w, p->v.t.data, n * sizeof *w);
-        int rc = m->linear ? merge_chain(m->linear, m->linear->adapter, t->device, w) : 0;
+        int rc = t->device->get(t->device, w, p->v.t.data, n * sizeof *w);
+        rc = rc ? rc : m->linear ? merge_chain(m->linear, m->linear->adapter, t->device, w) : 0;
         double d = golden_max_diff(w, e->t.data, n);
         free(w);
         if (rc || check(t, d, 1e-5, e->name))

@@ -49,6 +49,28 @@ golden() {
         done
     done
 }
+# The CUDA kernels without a GPU. Goldens of text and blocks have no device in them.
+emulated() { # emulated VARIANT SEED
+    v=$1
+    build "$v" tests
+    one "kernels-emulator${v:+-$v}-seed$2" env SWIFT_TEST_DEVICES=emulator SWIFT_EMULATOR_SEED="$2" CMOCKA_MESSAGE_OUTPUT=stdout \
+        build/${v:+$v/}tests/test_kernels
+    for kind in tests/golden/*/; do
+        kind=$(basename "$kind")
+        case $kind in tokenizer|jinja|chat_template|loss_mask|quant) continue;; esac
+        out=$log/golden-$kind-emulator${v:+-$v}-seed$2.log
+        SWIFT_EMULATOR_SEED=$2 build/${v:+$v/}tests/golden "$kind" --device emulator "tests/golden/$kind" > "$out" 2>&1
+        status=$?
+        count "$out"
+        grep '^FAIL' "$out" | cut -c1-400
+        if [ $status -gt 1 ]; then failed=$((failed + 1)); echo "FAILED golden $kind emulator $v"; tail -n 30 "$out"; fi
+    done
+}
+emulator() { emulated "" 1; }
+emulator_all() {
+    for seed in 1 2 3; do emulated "" $seed; done
+    emulated asan 4
+}
 cli() {
     build "" all
     for f in tests/cli/*.bats; do
@@ -84,6 +106,6 @@ demo() { # the whole pipeline on a real model, which it downloads
     one demo $MAKE --no-print-directory -s demo DEMO=short
 }
 
-for part in ${@:-lint unit golden cli fuzz}; do $part; done
+for part in ${@:-lint unit golden emulator cli fuzz}; do $part; done
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -18,6 +18,7 @@ $(O)/tests/test_kernels: $(patsubst %.c,$(O)/obj/%.o,$(sort $(wildcard tests/uni
 
 # Tests with `--device emulator`.
 $(O)/tests/test_kernels $(O)/tests/test_emulator $(GOLDEN): $(EMULATOR_OBJ)
+$(O)/tests/test_emulator: $(O)/obj/tests/emulator/emulator_faulty.emulated.o
 $(O)/tests/test_kernels $(O)/tests/test_emulator $(GOLDEN): LDLIBS += -lstdc++
 
 # Optimisers, schedules and objectives live in swift-train; the golden runner calls them where they are.
@@ -31,10 +32,13 @@ build/fuzz/tests/fuzz_%: build/fuzz/obj/tests/fuzz/fuzz_%.o build/fuzz/libswift.
 	@mkdir -p $(@D)
 	$(Q)clang -fopenmp -fsanitize=fuzzer,address,undefined -g -o $@ $^ $(LDLIBS)
 
-.PHONY: tests fuzzers check-unit check-golden check-cli check-fuzz check-lint check-demo
+.PHONY: tests fuzzers check-unit check-golden check-emulator check-cli check-fuzz check-lint check-demo
 tests: $(UNIT) $(GOLDEN) $(ENGINES)
 fuzzers: $(FUZZ)
 check:
-	@Q=@ MAKE=$(MAKE) sh tests/check.sh lint unit golden cli fuzz $(if $(DEMO),demo)
+	@Q=@ MAKE=$(MAKE) sh tests/check.sh lint unit golden emulator cli fuzz $(if $(DEMO),demo)
 check-unit check-golden check-cli check-fuzz check-lint check-demo:
 	@Q=@ MAKE=$(MAKE) sh tests/check.sh $(@:check-%=%)
+# All of it: more orders of threads, and with the sanitizers. `make check` has a part.
+check-emulator:
+	@Q=@ MAKE=$(MAKE) sh tests/check.sh emulator_all

@@ -240,7 +240,7 @@ static int open_stream(cuda_device *c, const cudaDeviceProp *p)
     return open_ring(s, &c->ring) || cuda_products_open(s);
 }
 
-extern "C" sw_device *SW_CUDA_ENTRY(const sw_cuda_host *host, const char *prefix, int index)
+extern "C" __attribute__((visibility("default"))) sw_device *SW_CUDA_ENTRY(const sw_cuda_host *host, const char *prefix, int index)
 {
     cuda_host = *host;
     if (host->sizes != SW_CUDA_SIZES || strcmp(host->interface, sw_cuda_interface)) {

@@ -7,6 +7,7 @@ extern "C" {
 #include "kernels/cpu_gemm.h"
 }
 
+#include <omp.h>
 #include <vector>
 
 struct sw_emu_lt_call {
@@ -130,7 +131,12 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
     g.c = z.data();
     g.c_row = g.n;
     g.alpha = 1;
-    if (sw_cpu_gemm(&g))
+    int threads = omp_get_max_threads();
+    if (g.m * g.n * g.k < (int64_t)1 << 22) /* waking threads takes longer */
+        omp_set_num_threads(1);
+    int rc = sw_cpu_gemm(&g);
+    omp_set_num_threads(threads);
+    if (rc)
         return CUBLAS_STATUS_EXECUTION_FAILED;
     for (int64_t j = 0; j < cl->columns; j++)
         for (int64_t i = 0; i < cl->rows; i++) {

@@ -178,13 +178,23 @@ void sw_emu_block_sync(const char *file, int line)
     sw_fiber_leave();
 }
 
+/* Whether two lanes wait for the same meeting. */
+static bool together(const lane *a, const lane *b)
+{
+    return a->mask == b->mask && a->line == b->line && (a->from < 0) == (b->from < 0) && (a->file == b->file || !strcmp(a->file, b->file));
+}
+
 /* The lanes of mask have all come: what each takes away. */
 static void complete(worker *w, int warp, unsigned mask)
 {
     lane *lanes = w->lanes + warp * 32;
     uint64_t votes = 0;
-    for (unsigned m = mask; m; m &= m - 1)
-        votes |= (lanes[__builtin_ctz(m)].value & 1) << __builtin_ctz(m);
+    for (unsigned m = mask; m; m &= m - 1) {
+        const lane *l = &lanes[__builtin_ctz(m)];
+        if (!together(l, &lanes[__builtin_ctz(mask)]))
+            misuse("meets a lane that is elsewhere", warp * 32 + __builtin_ctz(m), warp * 32 + __builtin_ctz(mask), l->file, l->line);
+        votes |= (l->value & 1) << __builtin_ctz(m);
+    }
     for (unsigned m = mask; m; m &= m - 1) {
         lane *l = &lanes[__builtin_ctz(m)];
         if (l->from >= 0 && !(mask >> l->from & 1))
@@ -212,12 +222,10 @@ uint64_t sw_emu_exchange(unsigned mask, uint64_t value, int from, const char *fi
     l->from = from;
     l->file = file;
     l->line = line;
+    unsigned here = w->exchanging[warp] & mask;
+    if (here && !together(l, &w->lanes[warp * 32 + __builtin_ctz(here)]))
+        misuse("meets a lane that is elsewhere", t, warp * 32 + __builtin_ctz(here), l->file, l->line);
     w->exchanging[warp] |= bit;
-    for (unsigned m = w->exchanging[warp] & mask; m; m &= m - 1) {
-        const lane *o = &w->lanes[warp * 32 + __builtin_ctz(m)];
-        if (o->mask != mask || o->line != line || (o->from < 0) != (from < 0) || strcmp(o->file, file))
-            misuse("meets a lane that is elsewhere", t, warp * 32 + __builtin_ctz(m), o->file, o->line);
-    }
     if ((w->exchanging[warp] & mask) == mask) {
         complete(w, warp, mask);
         begin(w, t);
@@ -292,7 +300,8 @@ void sw_emu_launch(const void *kernel, const char *name, dim3 grid, dim3 block, 
     while (std::gcd(factor, (uint64_t)blocks) != 1)
         factor += 2;
     sw_emu_access access;
-#pragma omp parallel if (blocks > 1 && blocks * threads >= 4096)
+    bool alone = blocks == 1 || blocks * threads < 32768; /* waking threads takes longer */
+#pragma omp parallel num_threads(alone ? 1 : omp_get_max_threads())
     {
         static thread_local worker own;
         self = &own;

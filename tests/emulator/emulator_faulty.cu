@@ -1,0 +1,83 @@
+/* Kernels with mistakes on purpose, each beside its right form: tests/unit/test_emulator.c says that the emulator shows
+ * them. */
+#include "emulator_faulty.h"
+
+#include <cuda_runtime.h>
+
+/* out[i] = in[n - 1 - i], through shared memory. */
+template <bool BARRIER> static __global__ void reverse(float *out, const float *in, int n)
+{
+    SW_DYNAMIC_SHARED(float, shared);
+    int i = (int)threadIdx.x;
+    shared[i] = in[i];
+    if (BARRIER)
+        __syncthreads();
+    out[i] = shared[n - 1 - i];
+}
+
+/* As reverse within a warp. */
+template <bool BARRIER> static __global__ void reverse_warp(float *out, const float *in, int)
+{
+    SW_DYNAMIC_SHARED(float, shared);
+    int i = (int)threadIdx.x, first = i / 32 * 32;
+    shared[i] = in[i];
+    if (BARRIER)
+        __syncwarp();
+    out[i] = shared[first + 31 - (i - first)];
+}
+
+static __global__ void divergent_barrier(float *out, const float *in, int n)
+{
+    if ((int)threadIdx.x < n / 2)
+        __syncthreads();
+    out[threadIdx.x] = in[threadIdx.x];
+}
+
+static __global__ void two_barriers(float *out, const float *in, int n)
+{
+    if ((int)threadIdx.x < n / 2)
+        __syncthreads();
+    else
+        __syncthreads();
+    out[threadIdx.x] = in[threadIdx.x];
+}
+
+static __global__ void absent_lane(float *out, const float *in, int)
+{
+    float v = in[threadIdx.x];
+    if (threadIdx.x % 32 < 31)
+        v = __shfl_xor_sync(0xffffffffu, v, 1);
+    out[threadIdx.x] = v;
+}
+
+static __global__ void past_shared(float *out, const float *in, int n)
+{
+    SW_DYNAMIC_SHARED(float, shared);
+    shared[threadIdx.x + 1] = in[threadIdx.x];
+    __syncthreads();
+    out[threadIdx.x] = shared[n];
+}
+
+static __global__ void past_end(float *out, const float *in, int n) { out[threadIdx.x] = in[threadIdx.x + n]; }
+
+int sw_faulty_run(sw_faulty which, float *out, const float *in, int n)
+{
+    static void (*const kernels[])(float *, const float *, int) = {
+        reverse<true>, reverse<false>, reverse_warp<true>, reverse_warp<false>, divergent_barrier, two_barriers, absent_lane, past_shared, past_end};
+    float *device[2];
+    size_t bytes = (size_t)n * sizeof(float);
+    if (cudaMalloc((void **)&device[0], bytes) || cudaMalloc((void **)&device[1], bytes))
+        return -1;
+    cudaMemcpyAsync(device[1], in, bytes, cudaMemcpyHostToDevice, nullptr);
+    if (which == SW_FAULTY_HOST)
+        device[1][0] = 1; /* the host writes to the device's memory */
+    else if (which == SW_FAULTY_LAUNCH)
+        SW_LAUNCH(kernels[0], 1, 2048, bytes, nullptr, device[0], device[1], n);
+    else
+        SW_LAUNCH(kernels[which], 1, (unsigned)n, bytes, nullptr, device[0], device[1], n);
+    int rc = cudaGetLastError();
+    cudaMemcpyAsync(out, device[0], bytes, cudaMemcpyDeviceToHost, nullptr);
+    cudaFree(device[0]);
+    cudaFree(device[1]);
+    return rc;
+}

@@ -1,0 +1,29 @@
+#ifndef SW_EMULATOR_FAULTY_H
+#define SW_EMULATOR_FAULTY_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum sw_faulty {
+    SW_FAULTY_BARRIER_THERE,
+    SW_FAULTY_BARRIER_MISSING,
+    SW_FAULTY_WARP_BARRIER_THERE,
+    SW_FAULTY_WARP_BARRIER_MISSING,
+    SW_FAULTY_DIVERGENT,
+    SW_FAULTY_TWO_BARRIERS,
+    SW_FAULTY_ABSENT_LANE,
+    SW_FAULTY_PAST_SHARED,
+    SW_FAULTY_PAST_END,
+    SW_FAULTY_HOST,
+    SW_FAULTY_LAUNCH,
+} sw_faulty;
+
+/* Runs one on n values of the host; what cudaGetLastError says. */
+int sw_faulty_run(sw_faulty which, float *out, const float *in, int n);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

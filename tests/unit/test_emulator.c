@@ -1,0 +1,191 @@
+/* What the emulator must show: kernels with a mistake give wrong numbers, or end the program. */
+#include "tests/emulator/emulator_faulty.h"
+
+#include "base/memory.h"
+#include "kernels/kernels.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { N = 256 };
+
+static void fill(float *v)
+{
+    for (int i = 0; i < N; i++)
+        v[i] = (float)(i + 1);
+}
+
+/* How many of the values differ from the mirror image of runs of `run`. */
+static int wrong(sw_faulty which, int run)
+{
+    float in[N], out[N];
+    fill(in);
+    assert_int_equal(sw_faulty_run(which, out, in, N), 0);
+    int n = 0;
+    for (int i = 0; i < N; i++)
+        n += !(out[i] == in[i / run * run + run - 1 - i % run]);
+    return n;
+}
+
+static void barriers_work(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(wrong(SW_FAULTY_BARRIER_THERE, N), 0);
+        assert_int_equal(wrong(SW_FAULTY_WARP_BARRIER_THERE, 32), 0);
+    }
+}
+
+/* Whatever order the launch draws, a warp that runs ahead reads what others have not written. */
+static void missing_barrier_shows(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 20; i++)
+        assert_true(wrong(SW_FAULTY_BARRIER_MISSING, N) >= N / 2 - 32);
+}
+
+static void missing_warp_barrier_shows(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 20; i++)
+        assert_true(wrong(SW_FAULTY_WARP_BARRIER_MISSING, 32) >= N / 2);
+}
+
+/* What the program says when it dies of it; fails when it does not die. */
+static void assert_dies(sw_faulty which, const char *says)
+{
+    int pipes[2], status;
+    assert_int_equal(pipe(pipes), 0);
+    pid_t child = fork();
+    if (!child) {
+        float in[N], out[N];
+        setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+        signal(SIGABRT, SIG_DFL);
+        signal(SIGSEGV, SIG_DFL);
+        dup2(pipes[1], 2);
+        fill(in);
+        sw_faulty_run(which, out, in, N);
+        _exit(0);
+    }
+    close(pipes[1]);
+    char text[4096] = "";
+    size_t n = 0;
+    for (ssize_t got; n < sizeof text - 1 && (got = read(pipes[0], text + n, sizeof text - 1 - n)) > 0;)
+        n += (size_t)got;
+    close(pipes[0]);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+        fail_msg("case %d: nothing was noticed", (int)which);
+    if (!strstr(text, says))
+        fail_msg("case %d: '%s' says nothing of '%s'", (int)which, text, says);
+}
+
+static void misuse_ends_the_program(void **state)
+{
+    (void)state;
+    assert_dies(SW_FAULTY_DIVERGENT, "barrier");
+    assert_dies(SW_FAULTY_TWO_BARRIERS, "another barrier");
+    assert_dies(SW_FAULTY_ABSENT_LANE, "lane");
+#ifdef __SANITIZE_ADDRESS__
+    assert_dies(SW_FAULTY_PAST_SHARED, "heap-buffer-overflow");
+    assert_dies(SW_FAULTY_PAST_END, "heap-buffer-overflow");
+#else
+    assert_dies(SW_FAULTY_PAST_END, "");
+    assert_dies(SW_FAULTY_HOST, "");
+#endif
+}
+
+static void impossible_launch_fails(void **state)
+{
+    (void)state;
+    float in[N], out[N];
+    fill(in);
+    assert_int_not_equal(sw_faulty_run(SW_FAULTY_LAUNCH, out, in, N), 0);
+}
+
+/* The order of blocks, warps and lanes is drawn anew each launch: results must not show it. */
+static void orders_do_not_show(void **state)
+{
+    (void)state;
+    sw_device *d = sw_device_open("emulator");
+    assert_non_null(d);
+    int64_t shape[2] = {300, 1000}, n = shape[0] * shape[1];
+    float *host = sw_malloc((size_t)n * sizeof *host), *first = sw_calloc((size_t)shape[1], sizeof *first), *again = sw_malloc((size_t)shape[1] * sizeof *again);
+    sw_rng rng = {.seed = 3};
+    for (int64_t i = 0; i < n; i++)
+        host[i] = (float)sw_rng_normal(&rng, (uint64_t)i);
+    sw_tensor x = sw_tensor_of(d->alloc(d, (size_t)n * 4), SW_F32, 2, shape), sum = sw_tensor_of(d->alloc(d, (size_t)shape[1] * 4), SW_F32, 1, shape + 1);
+    assert_int_equal(d->put(d, x.data, host, (size_t)n * 4), 0);
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(d->k->fill(d->stream, &sum, 0) || d->k->sum_rows(d->stream, &sum, &x, NULL), 0);
+        assert_int_equal(d->get(d, again, sum.data, (size_t)shape[1] * 4), 0);
+        if (!i)
+            memcpy(first, again, (size_t)shape[1] * 4);
+        assert_memory_equal(first, again, (size_t)shape[1] * 4);
+    }
+    d->free(d, x.data);
+    d->free(d, sum.data);
+    d->close(d);
+    free(host);
+    free(first);
+    free(again);
+}
+
+/* More than the ring of pinned memory holds, both ways, in pieces of odd sizes. */
+static void copies_are_whole(void **state)
+{
+    (void)state;
+    sw_device *d = sw_device_open("emulator:1");
+    assert_non_null(d);
+    assert_string_equal(d->name, "emulator:1");
+    size_t n = (size_t)70 << 20, done = 0;
+    unsigned char *out = sw_malloc(n), *back = sw_calloc(n, 1), *at = d->alloc(d, n);
+    for (size_t i = 0; i < n; i++)
+        out[i] = (unsigned char)(i * 2654435761u >> 13);
+    for (size_t part = 1; done < n; part = part * 3 + 7) {
+        part = SW_MIN(part, n - done);
+        assert_int_equal(d->put(d, at + done, out + done, part), 0);
+        done += part;
+    }
+    assert_int_equal(d->get(d, back, at, n), 0);
+    assert_memory_equal(out, back, n);
+    d->free(d, at);
+    d->close(d);
+    free(out);
+    free(back);
+}
+
+static void devices_are_named(void **state)
+{
+    (void)state;
+    static const char *const bad[][2] = {{"gpu", "there is no device"}, {"cudas", "there is no device"}, {"cuda:", "number of a GPU"}, {"cuda:-1", "number of a GPU"},
+                                         {"cuda:1x", "number of a GPU"}, {"emulator:2", "2 GPUs"}};
+    for (size_t i = 0; i < SW_COUNT(bad); i++) {
+        assert_null(sw_device_open(bad[i][0]));
+        assert_non_null(strstr(sw_error(), bad[i][1]));
+    }
+    setenv("SWIFT_CUDA_LIB", "/nowhere", 1);
+    assert_null(sw_device_open("cuda"));
+    assert_non_null(strstr(sw_error(), "SWIFT_CUDA_LIB"));
+    unsetenv("SWIFT_CUDA_LIB");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(barriers_work),         cmocka_unit_test(missing_barrier_shows),   cmocka_unit_test(missing_warp_barrier_shows),
+        cmocka_unit_test(misuse_ends_the_program), cmocka_unit_test(impossible_launch_fails), cmocka_unit_test(orders_do_not_show),
+        cmocka_unit_test(copies_are_whole),      cmocka_unit_test(devices_are_named),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

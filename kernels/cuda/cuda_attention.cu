@@ -199,6 +199,11 @@ int cuda_attention_fwd(sw_stream *s, sw_tensor *out, sw_tensor *lse, const sw_te
     if (p.value_width > 512)
         return cuda_fail("%s: attention heads have %d values; at most 512 are computed", s->name, p.value_width);
     int64_t rows = queries * p.group;
+    if (rows >= 16 * (int64_t)p.count) { /* fewer would leave the tiles of the tensor cores empty */
+        int rc = cuda_attention_mma(s, p, queries);
+        if (rc)
+            return rc < 0 ? -1 : 0;
+    }
     int warps = rows <= 4 * p.count ? 1 : rows <= 8 * p.count ? 2 : rows <= 16 * p.count ? 4 : 8;
     /* Few blocks over many keys: as many parts as fill the GPU, of 128 keys at least. */
     int64_t blocks = (rows / (warps * WARP_ROWS) + p.count) * p.key_heads, most = keys / p.count / (4 * KEYS);

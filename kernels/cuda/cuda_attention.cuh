@@ -61,6 +61,18 @@ __device__ static inline void key_range(const attention_call &p, int64_t first, 
         *to = m;
 }
 
+/* Queries that may see one of keys first .. last: [from, to). */
+__device__ static inline void query_range(const attention_call &p, int64_t first, int64_t last, const attention_seq &s, int64_t *from, int64_t *to)
+{
+    int64_t shift = s.m - s.n;
+    *from = p.causal ? first - shift : p.window > 0 ? first - p.window + 1 - shift : 0;
+    *to = p.window > 0 ? last + p.window - shift : s.n;
+    if (*from < 0)
+        *from = 0;
+    if (*to > s.n)
+        *to = s.n;
+}
+
 /* A score from its dot product; *slope is what it moves by when the scaled product moves by one. */
 __device__ static inline float score_of(const attention_call &p, float dot, int head, int64_t query, int64_t key, float *slope)
 {
@@ -91,10 +103,21 @@ __device__ static inline void load_tile(float *to, int stride, const head_rows &
     }
 }
 
+struct gradient_call {
+    attention_call p;
+    head_rows dout, dq, dk, dv;
+    const float *lse;
+    float *delta;   /* [queries, heads]: dout . out */
+    int rows, keys; /* of a tile */
+};
+
 head_rows cuda_head_rows(const sw_tensor *t);
 attention_call cuda_attention_call(const sw_tensor *out, const sw_tensor *lse, const sw_tensor *q, const sw_tensor *k, const sw_tensor *v,
                                    const sw_tensor *seqs, const sw_attention *a);
-/* The tensor-core kernel, where it serves the call (cuda_attention_mma.cu): 1 done, 0 not for it, -1 failed. */
+/* Whether tensor cores can do the call: the GPU, the types, and heads of at most that width. */
+bool cuda_mma_serves(const sw_stream *s, const attention_call &p, int most_width);
+/* The tensor-core kernels, where they serve the call: 1 done, 0 not for them, -1 failed. */
 int cuda_attention_mma(sw_stream *s, const attention_call &p, int64_t queries);
+int cuda_attention_bwd_mma(sw_stream *s, const gradient_call &c, int64_t queries, int64_t keys);
 
 #endif

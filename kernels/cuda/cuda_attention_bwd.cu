@@ -9,14 +9,6 @@ namespace {
 
 enum { THREADS = 256 };
 
-struct gradient_call {
-    attention_call p;
-    head_rows dout, dq, dk, dv;
-    const float *lse;
-    float *delta; /* [queries, heads] */
-    int rows, keys; /* of a tile */
-};
-
 /* The tiles in shared memory; strides are odd, so that neighbouring rows lie in other banks. */
 struct tiles {
     float *q, *g, *k, *v, *first, *second, *prob, *score, *lse, *delta; /* g: dout; first, second: sums */
@@ -127,16 +119,13 @@ __global__ void __launch_bounds__(THREADS) gradient_keys(gradient_call c)
     attention_seq s;
     if (!find_tile(p, blockIdx.x, c.keys, true, &s))
         return;
-    int64_t base = s.tile * c.keys, have = s.n * p.group, shift = s.m - s.n;
-    int64_t last = base + c.keys < s.m ? base + c.keys - 1 : s.m - 1;
+    int64_t base = s.tile * c.keys, last = base + c.keys < s.m ? base + c.keys - 1 : s.m - 1;
     load_keys(c, t, s, key_head, base);
     clear(t.first, c.keys * t.width);
     clear(t.second, c.keys * t.value_width);
-    /* queries that may see one of the keys */
-    int64_t from = p.causal ? base - shift : p.window > 0 ? base - p.window + 1 - shift : 0, to = p.window > 0 ? last + p.window - shift : s.n;
-    from = from < 0 ? 0 : from;
-    to = to > s.n ? s.n : to;
-    for (int64_t first = from * p.group / c.rows * c.rows; first < to * p.group && first < have; first += c.rows) {
+    int64_t from, to;
+    query_range(p, base, last, s, &from, &to);
+    for (int64_t first = from * p.group / c.rows * c.rows; first < to * p.group; first += c.rows) {
         __syncthreads();
         load_rows(c, t, s, key_head, first);
         __syncthreads();
@@ -238,6 +227,9 @@ int cuda_attention_bwd(sw_stream *s, sw_tensor *dq, sw_tensor *dk, sw_tensor *dv
         SW_LAUNCH(gradient_delta, (unsigned)((total + 3) / 4), 128, 0, s->stream, c, total);
     if (a->sinks && a->dsinks)
         SW_LAUNCH(gradient_sinks, (unsigned)c.p.heads, THREADS, 0, s->stream, c, a->dsinks);
+    int rc = queries >= 8 * (int64_t)c.p.count ? cuda_attention_bwd_mma(s, c, queries, keys) : 0;
+    if (rc)
+        return rc < 0 ? -1 : 0;
     c.rows = c.keys = tile_size(s, c.p, true);
     size_t bytes = tiles_bytes(c.p, c.rows, c.keys, true);
     if (cuda_shared(s, gradient_keys, bytes, "the gradient of attention"))

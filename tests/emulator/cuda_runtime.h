@@ -83,6 +83,10 @@ template <class T> static inline T sw_emu_shuffle_(const char *file, int line, u
 #define __all_sync(mask, yes) (sw_emu_vote(mask, (yes) != 0, __FILE__, __LINE__) == (unsigned)(mask))
 #define __activemask() 0xffffffffu
 
+/* What PTX's mma.m16n8k16 and ldmatrix.x4 do, with its layout of a warp's registers (PTX ISA, "Matrix Fragments"). */
+void sw_emu_mma(float *d, const unsigned *a, const unsigned *b, bool bf16);
+void sw_emu_ldmatrix(unsigned *r, const void *row, bool turned);
+
 /* ---- arithmetic */
 static inline int __popc(unsigned x) { return __builtin_popcount(x); }
 static inline int __ffs(int x) { return __builtin_ffs(x); }

@@ -109,7 +109,8 @@ install: all man
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5 \
 	    $(DESTDIR)$(PREFIX)/share/man/man7 $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	install -m 755 $(PROGRAMS:%=$(BIN)/%) $(DESTDIR)$(PREFIX)/bin
-	$(if $(strip $(ENGINES)),install -d $(DESTDIR)$(PREFIX)/lib/swift && install -m 644 $(ENGINES) $(DESTDIR)$(PREFIX)/lib/swift)
+	$(if $(strip $(ENGINES) $(CUDA_BUILT)),install -d $(DESTDIR)$(PREFIX)/lib/swift && \
+	    install -m 644 $(ENGINES) $(CUDA_BUILT) $(DESTDIR)$(PREFIX)/lib/swift)
 	for s in 1 5 7; do for f in $(O)/man/man$$s/*.$$s; do \
 	    [ ! -f $$f ] || install -m 644 $$f $(DESTDIR)$(PREFIX)/share/man/man$$s; done; done
 	for p in $(PROGRAMS); do $(BIN)/$$p --help=completion > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$p; done

@@ -37,8 +37,8 @@ static bool is_file(const char *path)
     return !stat(path, &st) && S_ISREG(st.st_mode);
 }
 
-/* Where SWIFT_CUDA_LIB says (the file, or the folder that holds it); else beside the program, or in the lib folder beside
- * the program's; else wherever the system looks. */
+/* Where SWIFT_CUDA_LIB says (the file, or the folder that holds it); else beside the program, or in the lib/swift beside
+ * the program's folder; else wherever the system looks. */
 static void *open_library(const char *name)
 {
     char exe[PATH_MAX] = "", path[PATH_MAX + 64] = "", tried[2 * PATH_MAX + 160] = "";
@@ -53,12 +53,12 @@ static void *open_library(const char *name)
         ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
         exe[n > 0 ? n : 0] = 0;
         const char *dir = dirname(exe);
-        static const char *const places[] = {"", "/../lib"};
+        static const char *const places[] = {"", "/../lib/swift"};
         for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
             snprintf(path, sizeof path, "%s%s/" LIBRARY, dir, places[i]);
             if (is_file(path))
                 break;
-            snprintf(tried, sizeof tried, "%s and %s/../lib", dir, dir);
+            snprintf(tried, sizeof tried, "%s and %s/../lib/swift", dir, dir);
             snprintf(path, sizeof path, LIBRARY);
         }
     }

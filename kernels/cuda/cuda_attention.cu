@@ -1,26 +1,19 @@
 /* Attention forward with a running softmax (Milakov and Gimelshein 2018; Rabe and Staats 2021; Dao 2023), in f32, on any
  * GPU. A block has a tile of rows of one key head and goes through the keys 32 at a time: a lane scores a key, then owns
- * columns of the output; keys and values take turns in the same shared memory. When there are few rows (decoding) the
- * keys are split over blocks and what they found is joined by a second kernel.
+ * columns of the output; keys and values take turns in the same shared memory. When there are few rows the keys are split
+ * over blocks and what they found is joined by a second kernel. Tensor cores do the 16-bit types (cuda_attention_mma.cu),
+ * few queries have a kernel of their own (cuda_attention_few.cu).
  *
  * 4 T^2 D operations a head (half of it when causal): 2048 tokens, 32 heads of 128 take 34 GFLOP, 0.5 ms at the f32
- * limit; shared memory, two reads for four operations, allows about a third of it. Decoding reads the keys and values
- * once: 32,768 keys of 8 heads of 128 in bf16, 134 MB, 0.04 ms. */
+ * limit; shared memory, two reads for four operations, allows about a third of it. */
 #include "cuda_attention.cuh"
 
 namespace {
 
 enum { KEYS = 32, WARP_ROWS = 4 };
 
-/* What a part of the keys gives: the maximum, the sum, and value_width sums, a row. */
-struct parts {
-    float *at; /* [splits, queries, heads, 2 + value_width], or NULL: one part, written to out */
-    int splits;
-    int64_t rows; /* queries x heads */
-};
-
 template <int COLUMNS> /* value_width <= 32 COLUMNS */
-__global__ void attention_plain(attention_call p, parts split)
+__global__ void attention_plain(attention_call p, attention_parts split)
 {
     SW_DYNAMIC_SHARED(float, shared);
     int warps = (int)blockDim.x / 32, warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, rows = warps * WARP_ROWS;
@@ -125,7 +118,7 @@ __global__ void attention_plain(attention_call p, parts split)
 }
 
 /* Parts of a row joined in order: a block a query and head. */
-__global__ void attention_join(attention_call p, parts split)
+__global__ void attention_join(attention_call p, attention_parts split)
 {
     int64_t row = blockIdx.x, query = row / p.heads;
     int head = (int)(row % p.heads);
@@ -153,7 +146,7 @@ __global__ void attention_join(attention_call p, parts split)
         p.lse[row] = total > 0 ? top + logf(total) : -INFINITY;
 }
 
-template <int COLUMNS> int launch(sw_stream *s, const attention_call &p, const parts &split, int64_t queries, int warps)
+template <int COLUMNS> int launch(sw_stream *s, const attention_call &p, const attention_parts &split, int64_t queries, int warps)
 {
     int padded = (p.width + 3) & ~3, wide = padded + 1 > p.value_width ? padded + 1 : p.value_width;
     size_t bytes;
@@ -189,6 +182,26 @@ attention_call cuda_attention_call(const sw_tensor *out, const sw_tensor *lse, c
     return p;
 }
 
+int cuda_attention_split(sw_stream *s, const attention_call &p, int64_t queries, int64_t keys, int64_t blocks, int64_t least, attention_parts *split)
+{
+    int64_t most = keys / p.count / least, want = (4 * s->sms + blocks - 1) / blocks;
+    *split = attention_parts{NULL, 1, queries * p.heads};
+    if (blocks >= 2 * s->sms || most <= 1 || want <= 1)
+        return 0;
+    want = want < most ? want : most;
+    split->splits = want < 64 ? (int)want : 64;
+    split->at = (float *)cuda_scratch(s, (size_t)(split->splits * split->rows * (2 + p.value_width)) * sizeof(float));
+    return split->at ? 0 : -1;
+}
+
+int cuda_attention_join(sw_stream *s, const attention_call &p, const attention_parts &split)
+{
+    if (!split.at)
+        return 0;
+    SW_LAUNCH(attention_join, (unsigned)split.rows, 128, 0, s->stream, p, split);
+    return cuda_launched(s, "attention_fwd");
+}
+
 int cuda_attention_fwd(sw_stream *s, sw_tensor *out, sw_tensor *lse, const sw_tensor *q, const sw_tensor *k, const sw_tensor *v,
                        const sw_tensor *seqs, const sw_attention *a)
 {
@@ -198,32 +211,19 @@ int cuda_attention_fwd(sw_stream *s, sw_tensor *out, sw_tensor *lse, const sw_te
         return 0;
     if (p.value_width > 512)
         return cuda_fail("%s: attention heads have %d values; at most 512 are computed", s->name, p.value_width);
+    if (queries <= 8 * (int64_t)p.count && p.width <= 256 && p.value_width <= 256)
+        return cuda_attention_few(s, p, queries, keys);
     int64_t rows = queries * p.group;
-    if (rows >= 16 * (int64_t)p.count) { /* fewer would leave the tiles of the tensor cores empty */
-        int rc = cuda_attention_mma(s, p, queries);
-        if (rc)
-            return rc < 0 ? -1 : 0;
-    }
+    int rc = cuda_attention_mma(s, p, queries);
+    if (rc)
+        return rc < 0 ? -1 : 0;
     int warps = rows <= 4 * p.count ? 1 : rows <= 8 * p.count ? 2 : rows <= 16 * p.count ? 4 : 8;
-    /* Few blocks over many keys: as many parts as fill the GPU, of 128 keys at least. */
-    int64_t blocks = (rows / (warps * WARP_ROWS) + p.count) * p.key_heads, most = keys / p.count / (4 * KEYS);
-    parts split = {NULL, 1, queries * p.heads};
-    if (blocks < 2 * s->sms && most > 1) {
-        int64_t want = (4 * s->sms + blocks - 1) / blocks;
-        split.splits = (int)(want < most ? want : most);
-        split.splits = split.splits > 64 ? 64 : split.splits;
-    }
-    if (split.splits > 1) {
-        split.at = (float *)cuda_scratch(s, (size_t)(split.splits * split.rows * (2 + p.value_width)) * sizeof(float));
-        if (!split.at)
-            return -1;
-    }
-    int rc = p.value_width <= 64    ? launch<2>(s, p, split, queries, warps)
-             : p.value_width <= 128 ? launch<4>(s, p, split, queries, warps)
-             : p.value_width <= 256 ? launch<8>(s, p, split, queries, warps)
-                                    : launch<16>(s, p, split, queries, warps);
-    if (rc || split.splits == 1)
-        return rc;
-    SW_LAUNCH(attention_join, (unsigned)split.rows, 128, 0, s->stream, p, split);
-    return cuda_launched(s, "attention_fwd");
+    attention_parts split;
+    if (cuda_attention_split(s, p, queries, keys, (rows / (warps * WARP_ROWS) + p.count) * p.key_heads, 4 * KEYS, &split))
+        return -1;
+    rc = p.value_width <= 64    ? launch<2>(s, p, split, queries, warps)
+         : p.value_width <= 128 ? launch<4>(s, p, split, queries, warps)
+         : p.value_width <= 256 ? launch<8>(s, p, split, queries, warps)
+                                : launch<16>(s, p, split, queries, warps);
+    return rc || cuda_attention_join(s, p, split);
 }

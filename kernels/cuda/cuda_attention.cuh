@@ -103,6 +103,13 @@ __device__ static inline void load_tile(float *to, int stride, const head_rows &
     }
 }
 
+/* What parts of the keys give: the maximum, the sum, and value_width sums, a row. */
+struct attention_parts {
+    float *at; /* [splits, queries, heads, 2 + value_width], or NULL: one part, written to out */
+    int splits;
+    int64_t rows; /* queries x heads */
+};
+
 struct gradient_call {
     attention_call p;
     head_rows dout, dq, dk, dv;
@@ -114,6 +121,13 @@ struct gradient_call {
 head_rows cuda_head_rows(const sw_tensor *t);
 attention_call cuda_attention_call(const sw_tensor *out, const sw_tensor *lse, const sw_tensor *q, const sw_tensor *k, const sw_tensor *v,
                                    const sw_tensor *seqs, const sw_attention *a);
+/* How to split the keys when `blocks` are too few to fill the GPU: parts of `least` keys at least, in temporary space. */
+int cuda_attention_split(sw_stream *s, const attention_call &p, int64_t queries, int64_t keys, int64_t blocks, int64_t least,
+                         attention_parts *split);
+/* Joins the parts, where there are several. */
+int cuda_attention_join(sw_stream *s, const attention_call &p, const attention_parts &split);
+/* Few queries over many keys; both widths at most 256. */
+int cuda_attention_few(sw_stream *s, const attention_call &p, int64_t queries, int64_t keys);
 /* Whether tensor cores can do the call: the GPU, the types, and heads of at most that width. */
 bool cuda_mma_serves(const sw_stream *s, const attention_call &p, int most_width);
 /* The tensor-core kernels, where they serve the call: 1 done, 0 not for them, -1 failed. */

@@ -33,11 +33,16 @@ __device__ static inline int block_size(int type)
     }
 }
 
-/* Blocks are 2-byte aligned at least only when they begin so: bytes are read one by one. */
-__device__ static inline float block_half(const uint8_t *p)
+/* Blocks have even sizes and lie in the device's own memory, so that they begin at even addresses; 16 bits is what can
+ * be read at once. */
+__device__ static inline float block_half(const uint8_t *p) { return __half2float(__ushort_as_half(*(const uint16_t *)p)); }
+/* Eight bytes, the first lowest. */
+__device__ static inline uint64_t block_eight(const uint8_t *p)
 {
-    return __half2float(__ushort_as_half((uint16_t)(p[0] | p[1] << 8)));
+    const uint16_t *h = (const uint16_t *)p;
+    return (uint64_t)h[0] | (uint64_t)h[1] << 16 | (uint64_t)h[2] << 32 | (uint64_t)h[3] << 48;
 }
+__device__ static inline int byte_of(uint64_t eight, int i) { return (int)(eight >> 8 * i & 255); }
 
 /* Six-bit scale and minimum of group 0..7 of Q4_K and Q5_K. */
 __device__ static inline void scale_min(const uint8_t *s, int group, int *scale, int *min)
@@ -60,15 +65,17 @@ __device__ static inline void decode8(float (&v)[8], const uint8_t *b, int type,
         const uint8_t *high = b + (type == SW_Q5_1 ? 4 : 2);
         const uint8_t *qs = type == SW_Q4_0 ? b + 2 : type == SW_Q4_1 ? b + 4 : type == SW_Q5_0 ? b + 6 : type == SW_Q5_1 ? b + 8 : b + 2;
         bool fives = type == SW_Q5_0 || type == SW_Q5_1;
+        uint64_t bytes = block_eight(qs + (type == SW_Q8_0 ? first : first & 15));
+        int fifth = fives ? high[first / 8] : 0;
         int zero = type == SW_Q4_0 ? 8 : type == SW_Q5_0 ? 16 : 0;
         for (int i = 0; i < 8; i++) {
             if (type == SW_Q8_0) {
-                level[i] = (int8_t)qs[first + i];
+                level[i] = (int8_t)byte_of(bytes, i);
                 continue;
             }
-            level[i] = first < 16 ? qs[first + i] & 15 : qs[first - 16 + i] >> 4;
+            level[i] = first < 16 ? byte_of(bytes, i) & 15 : byte_of(bytes, i) >> 4;
             if (fives)
-                level[i] |= (high[first / 8] >> i & 1) << 4;
+                level[i] |= (fifth >> i & 1) << 4;
             level[i] -= zero;
         }
         scale = block_half(b);
@@ -79,11 +86,13 @@ __device__ static inline void decode8(float (&v)[8], const uint8_t *b, int type,
         return;
     }
     bool shifted = false;
+    uint64_t bytes, other;
     int at = first & 31, half = first >> 7, run = first >> 5 & 3; /* place in a run of 32; half; run of the half */
     switch (type) {
     case SW_Q2_K:
+        bytes = block_eight(b + 16 + half * 32 + at);
         for (int i = 0; i < 8; i++)
-            level[i] = b[16 + half * 32 + at + i] >> run * 2 & 3;
+            level[i] = byte_of(bytes, i) >> run * 2 & 3;
         scale = __fmul_rn(block_half(b + 80), (float)(b[first / 16] & 15));
         shift = __fmul_rn(block_half(b + 82), (float)(b[first / 16] >> 4));
         shifted = true;
@@ -92,29 +101,31 @@ __device__ static inline void decode8(float (&v)[8], const uint8_t *b, int type,
         const uint8_t *scales = b + 96;
         int group = first / 16;
         int six = (scales[group % 8] >> group / 8 * 4 & 15) | (scales[8 + group % 4] >> group / 4 * 2 & 3) << 4;
+        bytes = block_eight(b + 32 + half * 32 + at);
+        other = block_eight(b + at);
         for (int i = 0; i < 8; i++)
-            level[i] = (b[32 + half * 32 + at + i] >> run * 2 & 3) - (b[at + i] >> first / 32 & 1 ? 0 : 4);
+            level[i] = (byte_of(bytes, i) >> run * 2 & 3) - (byte_of(other, i) >> first / 32 & 1 ? 0 : 4);
         scale = __fmul_rn(block_half(b + 108), (float)(six - 32));
         break;
     }
     case SW_Q4_K:
     case SW_Q5_K: {
         int group = first / 32, six, min;
-        const uint8_t *qs = b + (type == SW_Q5_K ? 48 : 16) + group / 2 * 32 + at;
+        bytes = block_eight(b + (type == SW_Q5_K ? 48 : 16) + group / 2 * 32 + at);
+        other = type == SW_Q5_K ? block_eight(b + 16 + at) : 0;
         scale_min(b + 4, group, &six, &min);
-        for (int i = 0; i < 8; i++) {
-            level[i] = qs[i] >> group % 2 * 4 & 15;
-            if (type == SW_Q5_K)
-                level[i] |= (b[16 + at + i] >> group & 1) << 4;
-        }
+        for (int i = 0; i < 8; i++)
+            level[i] = (byte_of(bytes, i) >> group % 2 * 4 & 15) | (byte_of(other, i) >> group & 1) << 4;
         scale = __fmul_rn(block_half(b), (float)six);
         shift = __fmul_rn(block_half(b + 2), (float)min);
         shifted = true;
         break;
     }
     default: /* SW_Q6_K */
+        bytes = block_eight(b + half * 64 + run % 2 * 32 + at);
+        other = block_eight(b + 128 + half * 32 + at);
         for (int i = 0; i < 8; i++)
-            level[i] = ((b[half * 64 + run % 2 * 32 + at + i] >> run / 2 * 4 & 15) | (b[128 + half * 32 + at + i] >> run * 2 & 3) << 4) - 32;
+            level[i] = ((byte_of(bytes, i) >> run / 2 * 4 & 15) | (byte_of(other, i) >> run * 2 & 3) << 4) - 32;
         scale = __fmul_rn(block_half(b + 208), (float)((const int8_t *)b)[192 + first / 16]);
         break;
     }

@@ -89,6 +89,7 @@ __device__ float act(int kind, float x)
     case SW_ACT_SIGMOID: return sigmoid(x);
     case SW_ACT_TANH: return tanhf(x);
     case SW_ACT_GELU_QUICK: return x * sigmoid(1.702f * x);
+    case SW_ACT_ELU: return x > 0 ? x : expm1f(x);
     default: return x;
     }
 }
@@ -119,6 +120,7 @@ __device__ float act_slope(int kind, float x)
         float g = sigmoid(1.702f * x);
         return g + 1.702f * x * g * (1 - g);
     }
+    case SW_ACT_ELU: return x > 0 ? 1 : expf(x);
     default: return 1;
     }
 }

@@ -104,7 +104,10 @@ __device__ static inline int64_t row_start(const rows_shape &g, const rows_of &t
     if (g.outer == 1)
         return r * t.stride[0];
     int64_t at = 0;
-    for (int d = g.outer - 1; d >= 0; d--) {
+#pragma unroll
+    for (int d = MAX_OUTER - 1; d >= 0; d--) { /* places that the compiler knows: no copy of the arguments in local memory */
+        if (d >= g.outer)
+            continue;
         int64_t q = r / g.dim[d];
         at += (r - q * g.dim[d]) * t.stride[d];
         r = q;
@@ -139,6 +142,7 @@ template <int W> __device__ static inline void load_run(float (&v)[W], const voi
     if (type == SW_F32) {
         const float *f = (const float *)p + i;
         if (n == W && ((uintptr_t)f & 15) == 0) {
+#pragma unroll
             for (int k = 0; k < W; k += 4) {
                 float4 u = *(const float4 *)(f + k);
                 v[k] = u.x, v[k + 1] = u.y, v[k + 2] = u.z, v[k + 3] = u.w;
@@ -170,6 +174,7 @@ template <int W> __device__ static inline void store_run(void *p, int type, int6
     if (type == SW_F32) {
         float *f = (float *)p + i;
         if (n == W && ((uintptr_t)f & 15) == 0) {
+#pragma unroll
             for (int k = 0; k < W; k += 4)
                 *(float4 *)(f + k) = float4{v[k], v[k + 1], v[k + 2], v[k + 3]};
             return;
@@ -262,6 +267,7 @@ template <class F> __global__ void __launch_bounds__(256) column_part(rows_shape
         for (int64_t r = first + threadIdx.y; r < last; r += 8)
             f(g, r, column, n, a, b);
     for (int which = 0; which < F::outputs; which++) {
+#pragma unroll
         for (int k = 0; k < RUN; k++)
             sum[threadIdx.y][threadIdx.x * RUN + k] = which ? b[k] : a[k];
         __syncthreads();

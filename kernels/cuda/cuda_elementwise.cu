@@ -35,6 +35,7 @@ struct axpby_run {
         load_run(u, x.data, x.type, row_start(g, x, r) + c, n);
         if (beta != 0)
             load_run(v, y.data, y.type, at, n);
+#pragma unroll
         for (int i = 0; i < RUN; i++)
             u[i] = alpha * u[i] + (beta != 0 ? beta * v[i] : 0);
         store_run(y.data, y.type, at, n, u);
@@ -48,6 +49,7 @@ struct add_run {
         float u[RUN], v[RUN];
         load_run(u, a.data, a.type, row_start(g, a, r) + c, n);
         load_run(v, b.data, b.type, row_start(g, b, r) + c, n);
+#pragma unroll
         for (int i = 0; i < RUN; i++)
             u[i] += v[i];
         store_run(y.data, y.type, row_start(g, y, r) + c, n, u);
@@ -63,10 +65,12 @@ struct mul_run {
         int64_t at = row_start(g, y, r) + c;
         load_run(u, a.data, a.type, row_start(g, a, r) + c, n);
         load_run(v, b.data, b.type, (vector ? 0 : row_start(g, b, r)) + c, n);
+#pragma unroll
         for (int i = 0; i < RUN; i++)
             u[i] *= v[i];
         if (acc) {
             load_run(v, y.data, y.type, at, n);
+#pragma unroll
             for (int i = 0; i < RUN; i++)
                 u[i] += v[i];
         }
@@ -132,6 +136,7 @@ struct act_run {
     {
         float v[RUN];
         load_run(v, x.data, x.type, row_start(g, x, r) + c, n);
+#pragma unroll
         for (int i = 0; i < RUN; i++)
             v[i] = act(kind, v[i]);
         store_run(y.data, y.type, row_start(g, y, r) + c, n, v);
@@ -147,10 +152,12 @@ struct act_back {
         int64_t at = row_start(g, dx, r) + c;
         load_run(v, x.data, x.type, row_start(g, x, r) + c, n);
         load_run(d, dy.data, dy.type, row_start(g, dy, r) + c, n);
+#pragma unroll
         for (int i = 0; i < RUN; i++)
             d[i] *= act_slope(kind, v[i]);
         if (acc) {
             load_run(v, dx.data, dx.type, at, n);
+#pragma unroll
             for (int i = 0; i < RUN; i++)
                 d[i] += v[i];
         }
@@ -166,6 +173,7 @@ struct glu_run {
         float v[RUN], u[RUN];
         load_run(v, gate.data, gate.type, row_start(g, gate, r) + c, n);
         load_run(u, up.data, up.type, row_start(g, up, r) + c, n);
+#pragma unroll
         for (int i = 0; i < RUN; i++)
             v[i] = act(kind, v[i]) * u[i];
         store_run(y.data, y.type, row_start(g, y, r) + c, n, v);
@@ -181,6 +189,7 @@ struct glu_back {
         load_run(v, gate.data, gate.type, row_start(g, gate, r) + c, n);
         load_run(u, up.data, up.type, row_start(g, up, r) + c, n);
         load_run(d, dy.data, dy.type, row_start(g, dy, r) + c, n);
+#pragma unroll
         for (int i = 0; i < RUN; i++) {
             float x = v[i];
             v[i] = d[i] * u[i] * act_slope(kind, x);
@@ -198,6 +207,7 @@ struct softcap_run {
     {
         float v[RUN];
         load_run(v, x.data, x.type, row_start(g, x, r) + c, n);
+#pragma unroll
         for (int i = 0; i < RUN; i++)
             v[i] = cap * tanhf(v[i] / cap);
         store_run(y.data, y.type, row_start(g, y, r) + c, n, v);
@@ -214,10 +224,12 @@ struct softcap_back {
         int64_t at = row_start(g, dx, r) + c;
         load_run(v, y.data, y.type, row_start(g, y, r) + c, n);
         load_run(d, dy.data, dy.type, row_start(g, dy, r) + c, n);
+#pragma unroll
         for (int i = 0; i < RUN; i++)
             d[i] *= 1 - v[i] / cap * (v[i] / cap);
         if (acc) {
             load_run(v, dx.data, dx.type, at, n);
+#pragma unroll
             for (int i = 0; i < RUN; i++)
                 d[i] += v[i];
         }
@@ -237,6 +249,7 @@ struct dropout_run {
         int64_t at = row_start(g, y, r) + c, first = r * g.width + c;
         uint32_t words[4];
         load_run(v, x.data, x.type, row_start(g, x, r) + c, n);
+#pragma unroll
         for (int i = 0; i < RUN; i++) {
             uint64_t element = (uint64_t)(first + i);
             if (i == 0 || element % 4 == 0)
@@ -246,6 +259,7 @@ struct dropout_run {
         }
         if (acc) {
             load_run(old, y.data, y.type, at, n);
+#pragma unroll
             for (int i = 0; i < RUN; i++)
                 v[i] += old[i];
         }
@@ -264,6 +278,7 @@ struct adamw_run {
         load_run(grad, g.data, SW_F32, c, n);
         load_run(mean, m.data, SW_F32, c, n);
         load_run(square, v.data, SW_F32, c, n);
+#pragma unroll
         for (int i = 0; i < RUN; i++) {
             float d = grad[i] * scale;
             mean[i] = beta1 * mean[i] + rest1 * d;

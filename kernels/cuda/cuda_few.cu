@@ -75,9 +75,9 @@ int cuda_linear_few(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_ten
     p.y.stride[0] = y->stride[0];
     p.x.stride[0] = x->stride[0];
     p.w.stride[0] = w->stride[0];
-    for (int64_t left = x->shape[0]; left > 0;) { /* four, two, one at a time: the weights come from the caches again */
-        int n = left >= 4 ? 4 : left >= 2 ? 2 : 1;
-        if (n == 4 ? launch<4>(s, p) : n == 2 ? launch<2>(s, p) : launch<1>(s, p))
+    for (int64_t left = x->shape[0]; left > 0;) { /* four or one at a time: the weights come from the caches again */
+        int n = left >= 4 ? 4 : 1;
+        if (n == 4 ? launch<4>(s, p) : launch<1>(s, p))
             return -1;
         p.x.data = (char *)p.x.data + sw_dtype_bytes(x->dtype, n * x->stride[0]);
         p.y.data = (char *)p.y.data + sw_dtype_bytes(y->dtype, n * y->stride[0]);

@@ -42,6 +42,7 @@ struct only_bias {
             load_run(v, bias.data, bias.type, c, n);
         if (beta != 0) {
             load_run(old, y.data, y.type, at, n);
+#pragma unroll
             for (int i = 0; i < RUN; i++)
                 v[i] += beta * old[i];
         }

@@ -43,14 +43,16 @@ xent_forward(float *logp, float *mean, float *lse, int *best, const void *logits
         int n = width - c < RUN ? (int)(width - c) : (int)RUN;
         load_run(v, logits, type, r * row_stride + c, n);
         running b = {v[0], 0, (int)c};
-        for (int i = 1; i < n; i++)
-            if (v[i] > b.top) {
+#pragma unroll
+        for (int i = 1; i < RUN; i++)
+            if (i < n && v[i] > b.top) {
                 b.top = v[i];
                 b.best = (int)c + i;
             }
-        for (int i = 0; i < n; i++) {
-            total += v[i];
-            if (b.top > -INFINITY)
+#pragma unroll
+        for (int i = 0; i < RUN; i++) {
+            total += v[i]; /* 0 behind the row */
+            if (i < n && b.top > -INFINITY)
                 b.sum += expf(v[i] - b.top);
         }
         a = joined(a, b);
@@ -92,6 +94,7 @@ struct xent_back {
         int target = targets[r];
         float at_target = target >= 0 ? dlogp[r] : 0;
         load_run(v, logits.data, logits.type, row_start(g, logits, r) + c, n);
+#pragma unroll
         for (int i = 0; i < RUN; i++) {
             float prob = expf(v[i] - log_sum);
             v[i] = m * (share - prob) + at_target * ((c + i == target ? 1 : 0) - prob);

@@ -15,6 +15,7 @@ __device__ inline void load_factor(float (&v)[RUN], const norm_weights &p, int64
 {
     if (p.w)
         load_run(v, p.w, p.w_type, c, n);
+#pragma unroll
     for (int i = 0; i < RUN; i++)
         v[i] = p.w ? p.offset + v[i] : 1;
 }
@@ -36,6 +37,7 @@ __global__ void __launch_bounds__(512) norm_forward(rows_shape g, rows_of y, row
         if (here)
             FOR_RUNS(c, n) {
                 load_run(v, x.data, x.type, at + c, (int)n);
+#pragma unroll
                 for (int i = 0; i < RUN; i++)
                     sum += v[i];
             }
@@ -44,8 +46,9 @@ __global__ void __launch_bounds__(512) norm_forward(rows_shape g, rows_of y, row
     if (here)
         FOR_RUNS(c, n) {
             load_run(v, x.data, x.type, at + c, (int)n);
-            for (int i = 0; i < n; i++)
-                squares += (v[i] - centre) * (v[i] - centre);
+#pragma unroll
+            for (int i = 0; i < RUN; i++)
+                squares += i < n ? (v[i] - centre) * (v[i] - centre) : 0;
         }
     float inverse = 1 / sqrtf(row_sum(squares, space) / (float)g.width + eps);
     if (!here)
@@ -54,10 +57,12 @@ __global__ void __launch_bounds__(512) norm_forward(rows_shape g, rows_of y, row
     FOR_RUNS(c, n) {
         load_run(v, x.data, x.type, at + c, (int)n);
         load_factor(f, p, c, (int)n);
+#pragma unroll
         for (int i = 0; i < RUN; i++)
             v[i] = (v[i] - centre) * inverse * f[i];
         if (p.b) {
             load_run(f, p.b, p.b_type, c, (int)n);
+#pragma unroll
             for (int i = 0; i < RUN; i++)
                 v[i] += f[i];
         }
@@ -86,6 +91,7 @@ norm_backward(rows_shape g, rows_of dx, rows_of dy, rows_of x, norm_weights p, c
             load_run(v, x.data, x.type, at + c, (int)n);
             load_run(d, dy.data, dy.type, from + c, (int)n);
             load_factor(f, p, c, (int)n);
+#pragma unroll
             for (int i = 0; i < RUN; i++) {
                 d[i] *= f[i]; /* 0 where there is no value */
                 dot += d[i] * (v[i] - centre) * inverse;
@@ -101,10 +107,12 @@ norm_backward(rows_shape g, rows_of dx, rows_of dy, rows_of x, norm_weights p, c
         load_run(v, x.data, x.type, at + c, (int)n);
         load_run(d, dy.data, dy.type, from + c, (int)n);
         load_factor(f, p, c, (int)n);
+#pragma unroll
         for (int i = 0; i < RUN; i++)
             d[i] = inverse * (d[i] * f[i] - total - (v[i] - centre) * inverse * dot);
         if (acc) {
             load_run(v, dx.data, dx.type, to + c, (int)n);
+#pragma unroll
             for (int i = 0; i < RUN; i++)
                 d[i] += v[i];
         }
@@ -122,6 +130,7 @@ struct norm_terms {
         float v[RUN], d[RUN], centre = mean ? mean[r] : 0, inverse = rstd[r];
         load_run(v, x.data, x.type, row_start(g, x, r) + c, n);
         load_run(d, dy.data, dy.type, row_start(g, dy, r) + c, n);
+#pragma unroll
         for (int i = 0; i < RUN; i++) {
             a[i] += d[i] * ((v[i] - centre) * inverse);
             b[i] += d[i];

@@ -12,6 +12,7 @@ struct row_terms {
         load_run(u, x.data, x.type, row_start(g, x, r) + c, n);
         if (w.data)
             load_run(v, w.data, w.type, row_start(g, w, r) + c, n);
+#pragma unroll
         for (int i = 0; i < RUN; i++)
             a[i] += w.data ? u[i] * v[i] : u[i];
     }
@@ -26,6 +27,7 @@ __global__ void __launch_bounds__(256) squares_part(double *part, const void *x,
     for (int64_t i = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * RUN; i < n; i += step) {
         float v[RUN], s = 0;
         load_run(v, x, type, i, n - i < RUN ? (int)(n - i) : (int)RUN);
+#pragma unroll
         for (int k = 0; k < RUN; k++)
             s += v[k] * v[k];
         own += s;
@@ -65,11 +67,10 @@ __global__ void __launch_bounds__(256) find_bad(unsigned long long *out, const v
         float v[RUN];
         int have = n - i < RUN ? (int)(n - i) : (int)RUN;
         load_run(v, x, type, i, have);
-        for (int k = 0; k < have; k++)
-            if ((__float_as_uint(v[k]) & 0x7f800000u) == 0x7f800000u) {
+#pragma unroll
+        for (int k = 0; k < RUN; k++) /* behind the end stand zeros */
+            if ((__float_as_uint(v[k]) & 0x7f800000u) == 0x7f800000u)
                 atomicMin(out, (unsigned long long)(i + k)); /* the least does not depend on the order */
-                break;
-            }
     }
 }
 

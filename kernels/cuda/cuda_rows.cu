@@ -71,6 +71,7 @@ template <bool GATHER> __global__ void __launch_bounds__(256) move_rows(indexed 
             continue;
         if (id >= 0 || !GATHER)
             load_any(v, p.from.data, p.from.type, (GATHER ? id : n) * p.from_row + row_start(p.g, p.from, r) + c, count);
+#pragma unroll
         for (int i = 0; i < RUN; i++)
             v[i] *= p.scale;
         store_run(p.to.data, p.to.type, (GATHER ? n : id) * p.to_row + row_start(p.g, p.to, r) + c, count, v);
@@ -117,6 +118,7 @@ __global__ void __launch_bounds__(256) add_rows(indexed p)
             load_run(sum, p.to.data, p.to.type, to, have);
             for (int j = 0; j < total; j++) {
                 load_run(v, p.from.data, p.from.type, (base + found[j]) * p.from_row + from, have);
+#pragma unroll
                 for (int i = 0; i < RUN; i++)
                     sum[i] += p.scale * v[i];
             }

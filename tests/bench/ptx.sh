@@ -1,15 +1,21 @@
 #!/bin/sh
-# ptx.sh LIBRARY CUOBJDUMP: what the kernels in a shared object take of the GPU, a line each, for every architecture:
-# registers, stack (where spills lie), shared memory. Those that use the stack come first.
+# ptx.sh NVCC FLAGS... : what ptxas says that each kernel of kernels/cuda takes of the GPU, a line each: registers, spilled
+# bytes, stack, static shared memory. Those that spill come first.
 set -eu
-"$2" --dump-resource-usage "$1" 2>/dev/null | c++filt | awk '
-    /arch =/ { arch = $3 }
-    / Function / { name = $0; sub(/^ *Function */, "", name); sub(/:$/, "", name); gsub(/\(anonymous namespace\)::/, "", name); sub(/\(.*/, "", name); sub(/^void /, "", name) }
-    /REG:/ {
-        match($0, /REG:[0-9]+/); reg = substr($0, RSTART + 4, RLENGTH - 4)
-        match($0, /STACK:[0-9]+/); stack = substr($0, RSTART + 6, RLENGTH - 6)
-        match($0, /SHARED:[0-9]+/); shared = substr($0, RSTART + 7, RLENGTH - 7)
-        printf "%d\t%s\t%s registers\t%s bytes of stack\t%s shared\t%s\n", stack > 0 ? 0 : 1, arch, reg, stack, shared, name
-        kernels++; spilling += stack > 0
+for f in kernels/cuda/*.cu; do
+    "$@" -Xptxas -v -c "$f" -o /dev/null 2>&1
+done | c++filt -_ | awk -F"'" '
+    /Compiling entry function/ { name = $2; arch = $4 }
+    /spill stores/ {
+        split($0, w, " ")
+        stack = w[1]; spilled = w[5]
     }
-    END { printf "9\t%d kernels, %d with a stack\n", kernels, spilling }' | sort -s -k1,1n -k6 | cut -f2-
+    /Used [0-9]+ registers/ {
+        match($0, /Used [0-9]+/); registers = substr($0, RSTART + 5, RLENGTH - 5)
+        shared = 0
+        if (match($0, /[0-9]+ bytes smem/)) shared = substr($0, RSTART, RLENGTH - 11)
+        printf "%d\t%s\t%3d registers\t%5d spilled\t%5d stack\t%6d shared\t%s\n", (spilled > 0 ? 0 : 1), arch, registers, spilled, stack, shared, name
+        kernels++; spilling += (spilled > 0)
+    }
+    /error|warning/ { print "2\t" $0 }
+    END { printf "3\t%d kernels, %d spill\n", kernels, spilling }' | sort -s -k1,1n | cut -f2- | c++filt | sed -e 's/(anonymous namespace):://g' -e 's/	void /	/'

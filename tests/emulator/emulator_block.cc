@@ -38,6 +38,11 @@ struct worker {
     const char *name;
     sw_emu_body body;
     const void *args;
+    ~worker()
+    {
+        for (sw_fiber *f : idle)
+            sw_fiber_free(f);
+    }
 };
 
 thread_local const sw_emu_thread *sw_emu_now;

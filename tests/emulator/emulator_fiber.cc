@@ -100,6 +100,12 @@ sw_fiber *sw_fiber_new(void (*entry)(void))
     return f;
 }
 
+void sw_fiber_free(sw_fiber *f)
+{
+    munmap(f->stack, STACK);
+    free(f);
+}
+
 void sw_fiber_enter(sw_fiber *f)
 {
     host.now = f;

@@ -8,6 +8,8 @@ struct sw_fiber;
 
 /* A fiber that runs entry() (which never returns) when it is first switched to. */
 sw_fiber *sw_fiber_new(void (*entry)(void));
+/* Of one that will not be entered again. */
+void sw_fiber_free(sw_fiber *f);
 /* From the host's own stack into a fiber, until that calls sw_fiber_leave. */
 void sw_fiber_enter(sw_fiber *f);
 /* From the running fiber back to where it was entered. */

@@ -387,7 +387,7 @@ int sw_char_byte(uint32_t cp); /* -1: stands for no byte */
 void sw_tokenizer_size_is(sw_tokenizer *t, int64_t size);
 void sw_tokenizer_set_word(sw_tokenizer *t, int32_t id, const char *s, size_t n); /* of the model */
 void sw_tokenizer_grow(sw_tokenizer *t, int64_t size);
-/* Takes a's text. The id is the one that the text has already, else the next free one: what the file says is a wish. */
+/* Takes a's text. The id is the one that the text has already, else the next one. */
 int sw_tokenizer_add(sw_tokenizer *t, sw_added a, int32_t *next_id) SW_MUST_CHECK;
 int sw_tokenizer_add_merge(sw_tokenizer *t, const char *left, size_t nl, const char *right, size_t nr,
                            int32_t rank) SW_MUST_CHECK;

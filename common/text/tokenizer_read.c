@@ -197,7 +197,10 @@ static int read_added(sw_tokenizer *t, const cJSON *list)
         sw_span s = sw_json_text(content, &b);
         one.n = s.n;
         one.text = sw_strndup(s.at, s.n);
-        rc = sw_tokenizer_add(t, one, &next);
+        /* Its own id where nothing else has it; else the next free one, as the Hugging Face reader counts. */
+        int32_t own = (int32_t)id;
+        bool free_id = id >= 0 && (id >= t->size || !t->pieces[id].at);
+        rc = sw_tokenizer_add(t, one, free_id ? &own : &next);
     }
     sw_buf_free(&b);
     return rc;

@@ -131,7 +131,10 @@ demo: deps
 	@$(MAKE) --no-print-directory all
 	@$(MAKE) --no-print-directory -C examples/demo $(if $(MODEL),MODEL='$(or $(realpath $(MODEL)),$(MODEL))')
 
+# The model is the demo's, unless MODEL names another.
 bench: all $(O)/bench/machine $(O)/bench/tokenize
+	@[ -n "$(MODEL)" ] || { mkdir -p build/demo && $(MAKE) --no-print-directory -C build/demo -f $(CURDIR)/examples/demo/Makefile \
+	    SmolLM2-135M-Instruct.Q4_1.gguf; }
 	@tests/bench/run
 $(O)/bench/%: $(O)/obj/tests/bench/%.o $(LIB)
 	@mkdir -p $(@D)

@@ -282,18 +282,8 @@ template <class F> __global__ void __launch_bounds__(256) column_part(rows_shape
         __syncthreads();
     }
 }
-/* outs[which][c] += the parts in order. */
-static __global__ void __launch_bounds__(256) column_total(float *first, float *second, const float *part, int slabs, int64_t width)
-{
-    int64_t c = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-    float *out = blockIdx.y ? second : first;
-    if (c >= width || !out)
-        return;
-    double total = 0;
-    for (int i = 0; i < slabs; i++)
-        total += part[((int64_t)blockIdx.y * slabs + i) * width + c];
-    out[c] += (float)total;
-}
+/* first (and second, with two outputs) += their parts [outputs, slabs, width] in order. */
+int cuda_column_total(sw_stream *s, float *first, float *second, const float *part, int outputs, int slabs, int64_t width);
 template <class F> static inline int cuda_column_sums(sw_stream *s, const rows_shape &g, F f, float *first, float *second, const char *name)
 {
     if (!g.rows || !g.width)
@@ -306,8 +296,7 @@ template <class F> static inline int cuda_column_sums(sw_stream *s, const rows_s
     if (!part)
         return -1;
     SW_LAUNCH(column_part<F>, dim3((unsigned)columns, slabs), dim3(32, 8), 0, s->stream, g, slab, part, f);
-    SW_LAUNCH(column_total, dim3((unsigned)((g.width + 255) / 256), F::outputs), 256, 0, s->stream, first, second, part, (int)slabs, g.width);
-    return cuda_launched(s, name);
+    return cuda_launched(s, name) || cuda_column_total(s, first, second, part, F::outputs, (int)slabs, g.width);
 }
 
 #endif

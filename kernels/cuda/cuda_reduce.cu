@@ -77,7 +77,24 @@ __global__ void __launch_bounds__(256) find_bad(unsigned long long *out, const v
 /* The start of out: 2^64 - 1 is larger than any index, and -1 when it stays. */
 __global__ void start_at(unsigned long long *out, unsigned long long v) { *out = v; }
 
+__global__ void __launch_bounds__(256) column_total(float *first, float *second, const float *part, int slabs, int64_t width)
+{
+    int64_t c = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    float *out = blockIdx.y ? second : first;
+    if (c >= width || !out)
+        return;
+    double total = 0;
+    for (int i = 0; i < slabs; i++)
+        total += part[((int64_t)blockIdx.y * slabs + i) * width + c];
+    out[c] += (float)total;
+}
 } // namespace
+
+int cuda_column_total(sw_stream *s, float *first, float *second, const float *part, int outputs, int slabs, int64_t width)
+{
+    SW_LAUNCH(column_total, dim3((unsigned)((width + 255) / 256), (unsigned)outputs), 256, 0, s->stream, first, second, part, slabs, width);
+    return cuda_launched(s, "column sums");
+}
 
 int cuda_sum_rows(sw_stream *s, sw_tensor *out, const sw_tensor *x, const sw_tensor *w)
 {

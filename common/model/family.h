@@ -58,6 +58,8 @@ const char *sw_gguf_known(size_t i, bool *in_layer);
 
 /* For `read`s: attention_bias (all four) and mlp_bias. */
 int sw_read_biases(sw_spec *s, const cJSON *config) SW_MUST_CHECK;
+/* An activation by its name. */
+int sw_read_act(const cJSON *config, const char *key, sw_act missing, sw_act *out) SW_MUST_CHECK;
 /* sliding_window, unless use_sliding_window is false. */
 int sw_read_window(sw_spec *s, const cJSON *config) SW_MUST_CHECK;
 /* The same only if use_sliding_window is true, from layer max_window_layers on. */

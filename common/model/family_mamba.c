@@ -56,9 +56,10 @@ static int mamba2_layers(sw_spec *s, const cJSON *config)
     if (inner_size(s, config, &inner) || sw_json_i64(config, "num_heads", 1, MOST, 128, &o->heads) ||
         sw_json_i64(config, "head_dim", 1, MOST, 64, &o->head_dim) || sw_json_i64(config, "n_groups", 1, MOST, 8, &o->groups) ||
         sw_json_i64(config, "state_size", 1, MOST, 128, &o->state) || sw_json_i64(config, "conv_kernel", 1, MOST, 4, &o->taps) ||
-        sw_json_bool(config, "use_bias", false, &o->bias) || sw_json_bool(config, "use_conv_bias", true, &o->conv_bias) ||
+        sw_json_bool(config, "use_bias", false, &o->in_bias) || sw_json_bool(config, "use_conv_bias", true, &o->conv_bias) ||
         sw_mamba2_read_limit(o, config))
         return -1;
+    o->out_bias = o->in_bias;
     if (inner != o->heads * o->head_dim)
         return sw_fail("\"expand\": %lld channels are not the %lld heads of %lld", (long long)inner, (long long)o->heads, (long long)o->head_dim);
     set_layers(s, &sw_mixer_mamba2, o);

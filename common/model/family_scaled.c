@@ -1,10 +1,12 @@
 /* Llama with multipliers on embeddings, scores, branches and logits: Granite and MiniCPM, whose third has latent attention. */
 #include "model/ffn_moe.h"
 #include "model/mixer_mla.h"
+#include "model/mixer_mamba.h"
 
 #include "base/json.h"
 
 #include <math.h>
+#include <string.h>
 
 static int read_granite(sw_spec *s, const cJSON *config)
 {
@@ -36,6 +38,31 @@ SW_MOE_LAYERS(granite_moe, .router = {.score = SW_ROUTE_SOFTMAX, .normalise = tr
 SW_MOE_LAYERS(granite_shared, .router = {.score = SW_ROUTE_SOFTMAX, .normalise = true}, .stacked = true, .shared_wide = 1, .shared_packed = true)
 SW_MOE_LAYERS(minicpm_moe, .router = {.score = SW_ROUTE_SOFTMAX, .normalise = true}, .gate = "w1", .up = "w3", .down = "w2")
 
+/* Mamba 2 in some layers; without experts the shared one is all there is. */
+static int read_granite_hybrid(sw_spec *s, const cJSON *config)
+{
+    const char *positions;
+    int64_t experts;
+    if (read_granite(s, config) || sw_json_str(config, "position_embedding_type", NULL, &positions) ||
+        sw_json_i64(config, "num_local_experts", 0, 1 << 16, 0, &experts) ||
+        (!experts && sw_json_i64(config, "shared_intermediate_size", 1, 1 << 24, 1024, &s->mlp)))
+        return -1;
+    s->packed_mlp = !experts;
+    s->positions = positions && !strcmp(positions, "rope") ? SW_POSITIONS_ROPE : SW_POSITIONS_NONE;
+    return 0;
+}
+
+static int granite_hybrid_layers(sw_spec *s, const cJSON *config)
+{
+    const sw_mamba2_options *o = sw_mamba2_read(s, config);
+    if (!o || (!s->packed_mlp && granite_shared(s, config)))
+        return -1;
+    for (int64_t i = 0; i < s->layers; i++)
+        if (!sw_is_full_attention(config, i, false))
+            sw_mamba2_layer(&s->layer[i], o);
+    return 0;
+}
+
 /* The same class, dense or not. */
 static int minicpm_layers(sw_spec *s, const cJSON *config)
 {
@@ -50,6 +77,8 @@ static const sw_rename granite_names[] = {{"mlp.router", "block_sparse_moe.route
                                           {"mlp.experts.down", "block_sparse_moe.output_linear.weight"},
                                           {"mlp.shared.gate_up_proj", "shared_mlp.input_linear"},
                                           {"mlp.shared.down_proj", "shared_mlp.output_linear"},
+                                          {"mlp.gate_up_proj", "shared_mlp.input_linear"},
+                                          {"mlp.down_proj", "shared_mlp.output_linear"},
                                           {0}};
 static const sw_rename minicpm_names[] = {{"mlp.router", "mlp.gate"}, {0}};
 
@@ -63,4 +92,6 @@ const sw_family sw_family_scaled[] = {
      .read = read_granite, .layers = granite_shared, .names = granite_names},
     {.name = "minicpm3", .architectures = SW_NAMES("MiniCPM3ForCausalLM"), .model_types = SW_NAMES("minicpm3"),
      .spec = {.tied = true, .norm = {.eps = 1e-5}}, .read = read_minicpm, .layers = sw_mla_layers},
+    {.name = "granitemoehybrid", .architectures = SW_NAMES("GraniteMoeHybridForCausalLM"), .model_types = SW_NAMES("granitemoehybrid"),
+     .read = read_granite_hybrid, .layers = granite_hybrid_layers, .names = granite_names},
     {0}};

@@ -20,7 +20,8 @@ typedef enum sw_gated_norm {
 
 typedef struct sw_mamba2_options {
     int64_t heads, head_dim, groups, state, taps;
-    bool bias, conv_bias;
+    bool in_bias, out_bias, conv_bias;
+    int first_state; /* its first state's number, where the layer has others before it */
     sw_act act;
     sw_gated_norm norm; /* over each group */
     double eps;
@@ -29,6 +30,11 @@ typedef struct sw_mamba2_options {
     double z_scale, x_scale, b_scale, c_scale, dt_scale; /* of in_proj's parts; all 0: none */
 } sw_mamba2_options;
 int sw_mamba2_check(const sw_mamba2_options *o) SW_MUST_CHECK;
+/* From a hybrid's fields (mamba_n_heads and so on); NULL with an error. */
+const sw_mamba2_options *sw_mamba2_read(sw_spec *s, const cJSON *config);
+void sw_mamba2_layer(sw_layer *l, const sw_mamba2_options *o);
+/* Whether layer_types or layers_block_type call layer i attention, in any of the names that is given; `missing` without. */
+bool sw_is_full_attention(const cJSON *config, int64_t i, bool missing);
 /* time_step_limit of a configuration, where it has one. */
 int sw_mamba2_read_limit(sw_mamba2_options *o, const cJSON *config) SW_MUST_CHECK;
 

@@ -4,6 +4,7 @@
 #include "base/json.h"
 
 #include <math.h>
+#include <string.h>
 
 typedef struct mamba2 {
     sw_linear in, out;
@@ -32,6 +33,42 @@ int sw_mamba2_read_limit(sw_mamba2_options *o, const cJSON *config)
     return o->dt_least < 0 || o->dt_most < 0 ? sw_fail("\"time_step_limit\": steps are positive") : 0;
 }
 
+const sw_mamba2_options *sw_mamba2_read(sw_spec *s, const cJSON *config)
+{
+    sw_mamba2_options *o = sw_arena_zalloc(&s->arena, sizeof *o);
+    const int64_t most = 1 << 24;
+    double expand;
+    o->act = s->act;
+    o->eps = s->norm.eps;
+    if (sw_json_i64(config, "mamba_n_heads", 1, most, 128, &o->heads) || sw_json_f64(config, "mamba_expand", 2, &expand))
+        return NULL;
+    o->head_dim = expand > 0 && expand < 64 ? (int64_t)(expand * (double)s->hidden) / o->heads : 0; /* "auto" */
+    if ((!cJSON_IsString(sw_json_get(config, "mamba_d_head")) && sw_json_i64(config, "mamba_d_head", 1, most, o->head_dim, &o->head_dim)) ||
+        sw_json_i64(config, "mamba_n_groups", 1, most, 1, &o->groups) || sw_json_i64(config, "mamba_d_state", 1, most, 256, &o->state) ||
+        sw_json_i64(config, "mamba_d_conv", 1, most, 4, &o->taps) || sw_json_bool(config, "mamba_proj_bias", false, &o->in_bias) ||
+        sw_json_bool(config, "mamba_conv_bias", true, &o->conv_bias) || sw_mamba2_read_limit(o, config) || sw_mamba2_check(o))
+        return NULL;
+    o->out_bias = o->in_bias;
+    return o;
+}
+
+void sw_mamba2_layer(sw_layer *l, const sw_mamba2_options *o)
+{
+    l->mixer = &sw_mixer_mamba2;
+    l->mixer_options = o;
+}
+
+bool sw_is_full_attention(const cJSON *config, int64_t i, bool missing)
+{
+    const cJSON *types = sw_json_get(config, "layer_types");
+    if (!types)
+        types = sw_json_get(config, "layers_block_type");
+    const cJSON *type = cJSON_IsArray(types) ? cJSON_GetArrayItem(types, (int)i) : NULL;
+    if (!cJSON_IsString(type))
+        return missing;
+    return !strcmp(type->valuestring, "full_attention") || !strcmp(type->valuestring, "attention");
+}
+
 static const sw_mamba2_options *options(const sw_layer *l) { return l->mixer_options; }
 static int64_t inner_of(const sw_mamba2_options *o) { return o->heads * o->head_dim; }
 static int64_t conv_of(const sw_mamba2_options *o) { return inner_of(o) + 2 * o->groups * o->state; }
@@ -41,8 +78,7 @@ static void declare(sw_builder *b, void *self)
     mamba2 *m = self;
     const sw_mamba2_options *o = options(sw_builder_layer(b));
     int64_t hidden = sw_builder_spec(b)->hidden, inner = inner_of(o), wide = conv_of(o);
-    unsigned bias = o->bias ? SW_ASK_BIAS : 0;
-    sw_ask_linear(b, &m->in, "mamba.in_proj", inner + wide + o->heads, hidden, bias);
+    sw_ask_linear(b, &m->in, "mamba.in_proj", inner + wide + o->heads, hidden, o->in_bias ? SW_ASK_BIAS : 0);
     m->conv = sw_ask(b, "mamba.conv1d.weight", 3, (int64_t[]){wide, 1, o->taps}, 0);
     m->conv_bias = o->conv_bias ? sw_ask(b, "mamba.conv1d.bias", 1, &wide, 0) : NULL;
     m->dt_bias = sw_ask(b, "mamba.dt_bias", 1, &o->heads, SW_ASK_F32);
@@ -50,7 +86,7 @@ static void declare(sw_builder *b, void *self)
     m->skip = sw_ask(b, "mamba.D", 1, &o->heads, SW_ASK_F32);
     if (o->norm != SW_GATE_ONLY)
         m->norm = sw_ask(b, "mamba.norm.weight", 1, &inner, SW_ASK_F32);
-    sw_ask_linear(b, &m->out, "mamba.out_proj", hidden, inner, bias);
+    sw_ask_linear(b, &m->out, "mamba.out_proj", hidden, inner, o->out_bias ? SW_ASK_BIAS : 0);
 }
 
 /* x's values as rows of `groups` parts. */
@@ -113,11 +149,11 @@ static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
     mamba2 *m = self;
     const sw_mamba2_options *o = options(p->block->spec);
     int64_t inner = inner_of(o), wide = conv_of(o), n = x->t.shape[0], bc = o->groups * o->state;
+    if (o->in_scale > 0 && (!(x = sw_dense(c, x)) || !(x = sw_scale(c, x, o->in_scale))))
+        return NULL;
     sw_var *all = sw_linear_forward(c, &m->in, x);
-    if (all && o->in_scale > 0) /* what comes in is scaled, the bias is not: none that scales has one */
-        all = sw_scale(c, all, o->in_scale);
     all = all ? scaled_parts(c, o, all) : NULL;
-    sw_var *u = all ? sw_conv1d(c, sw_columns(c, all, inner, wide), m->conv, m->conv_bias, p->runs, sw_pass_state(p, 0)) : NULL;
+    sw_var *u = all ? sw_conv1d(c, sw_columns(c, all, inner, wide), m->conv, m->conv_bias, p->runs, sw_pass_state(p, o->first_state)) : NULL;
     u = u ? sw_activation(c, u, o->act) : NULL;
     sw_var *dt = u ? steps(c, m, o, sw_columns(c, all, inner + wide, o->heads)) : NULL, *a = dt ? sw_parameter(c, m->a_log) : NULL;
     a = a ? sw_activation(c, a, SW_ACT_EXP) : NULL;
@@ -129,7 +165,7 @@ static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
                            .k = sw_part(c, u, inner, 3, (int64_t[]){n, o->groups, o->state}, (int64_t[]){wide, o->state, 1}),
                            .q = sw_part(c, u, inner + bc, 3, (int64_t[]){n, o->groups, o->state}, (int64_t[]){wide, o->state, 1}),
                            .g = g, .beta = dt, .skip = skip};
-    sw_var *y = sw_recurrence(c, &in, p->runs, sw_pass_state(p, 1));
+    sw_var *y = sw_recurrence(c, &in, p->runs, sw_pass_state(p, o->first_state + 1));
     y = y ? gated(c, m, o, y, sw_columns(c, all, 0, inner)) : NULL;
     y = y ? sw_linear_forward(c, &m->out, y) : NULL;
     return y && o->out_scale > 0 ? sw_scale(c, y, o->out_scale) : y;

@@ -39,6 +39,20 @@ const char *sw_act_name(sw_act act)
     return "none";
 }
 
+int sw_read_act(const cJSON *config, const char *key, sw_act missing, sw_act *out)
+{
+    const char *name;
+    *out = missing;
+    if (sw_json_str(config, key, NULL, &name))
+        return -1;
+    for (size_t i = 0; name && i < SW_COUNT(acts); i++)
+        if (!strcmp(acts[i].name, name)) {
+            *out = acts[i].act;
+            return 0;
+        }
+    return name ? sw_fail("\"%s\": '%s' is not known", key, name) : 0;
+}
+
 static int read_tokens(sw_spec *s, const cJSON *config)
 {
     int64_t id;

@@ -127,7 +127,6 @@ static int read_nemotron_h(sw_spec *s, const cJSON *config)
     s->layers = pattern ? (int64_t)strlen(pattern) : cJSON_GetArraySize(types);
     if (!sw_json_get(config, "head_dim") && sw_json_i64(config, "attention_head_dim", 1, 1 << 16, s->head_dim, &s->head_dim))
         return -1;
-    s->norm_place = SW_PRE_NORM;
     if (sw_json_bool(config, "mlp_bias", false, &s->mlp_bias) || sw_read_act(config, "mlp_hidden_act", SW_ACT_RELU2, &s->act))
         return -1;
     s->down_bias = s->mlp_bias;
@@ -162,7 +161,8 @@ static int nemotron_h_layers(sw_spec *s, const cJSON *config)
         sw_json_i64(config, sw_json_get(config, "mamba_d_conv") ? "mamba_d_conv" : "conv_kernel", 1, most, 4, &o->taps) ||
         sw_json_bool(config, "use_bias", false, &o->in_bias) ||
         sw_json_bool(config, sw_json_get(config, "mamba_conv_bias") ? "mamba_conv_bias" : "use_conv_bias", true, &o->conv_bias) ||
-        sw_read_act(config, "mamba_hidden_act", SW_ACT_SILU, &o->act) || sw_mamba2_read_limit(o, config) || sw_mamba2_check(o))
+        sw_read_act(config, "mamba_hidden_act", SW_ACT_SILU, &o->act) ||
+        sw_json_f64(config, sw_json_get(config, "mamba_dt_min") ? "mamba_dt_min" : "time_step_min", 1e-3, &o->dt_least) || sw_mamba2_check(o))
         return -1;
     o->out_bias = o->in_bias;
     for (int64_t i = 0; i < s->layers && !moe; i++)

@@ -37,7 +37,7 @@ static void declare(sw_builder *b, void *self)
     for (int i = 0; i < 2; i++) {
         if (!all[i].there)
             continue;
-        if (before && !(i && spec->parallel == SW_PARALLEL_SHARED))
+        if (before && !(i ? spec->parallel == SW_PARALLEL_SHARED : l->bare_mixer))
             sw_ask_norm(b, &all[i].at->before, all[i].before, spec->hidden, &spec->norm);
         if (after)
             sw_ask_norm(b, &all[i].at->after, all[i].after, spec->hidden, &spec->norm);

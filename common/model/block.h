@@ -76,7 +76,7 @@ typedef struct sw_pass {
     struct sw_model *model;
     const sw_spec *spec;
     int64_t n, n_seqs;
-    const int32_t *ids, *positions;               /* host [n] */
+    const int32_t *ids, *positions, *types;       /* host [n] */
     const int64_t *lengths, *before, *slots;      /* host [n_seqs]: tokens in this batch, tokens in the cache, slot (0 without) */
     int64_t longest;                              /* largest position + 1 */
     sw_var *seqs;                                 /* i32 [n_seqs, 4], as sw_attend has it: of the cache when there is one */

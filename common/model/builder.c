@@ -113,7 +113,7 @@ static char *name_of(const sw_builder *b, const char *ours, char out[SW_NAME_MAX
 
 /* Files saved from a base model leave out the first part of each name ("transformer."); those of a model that sees and hears
  * have one more in front. */
-static const sw_entry *find(const sw_builder *b, const char *name)
+static const sw_entry *find_spelled(const sw_builder *b, const char *name)
 {
     const sw_checkpoint *ck = b->m->checkpoint;
     const sw_entry *e = sw_checkpoint_find(ck, name);
@@ -123,6 +123,18 @@ static const sw_entry *find(const sw_builder *b, const char *name)
     char longer[SW_NAME_MAX + 16];
     snprintf(longer, sizeof longer, "language_model.%s", name);
     return e ? e : sw_checkpoint_find(ck, longer);
+}
+
+/* The first files of BERT call a norm's weight gamma and its bias beta. */
+static const sw_entry *find(const sw_builder *b, const char *name)
+{
+    const sw_entry *e = find_spelled(b, name);
+    const char *old = sw_ends_with(name, "LayerNorm.weight") ? "gamma" : sw_ends_with(name, "LayerNorm.bias") ? "beta" : NULL;
+    if (e || !old)
+        return e;
+    char older[SW_NAME_MAX];
+    snprintf(older, sizeof older, "%.*s.%s", (int)(strrchr(name, '.') - name), name, old);
+    return find_spelled(b, older);
 }
 
 /* Finds a tensor of a shape; notes what is wrong with it. */
@@ -282,16 +294,34 @@ void sw_declare_parts(sw_builder *b)
 
 /* ---- the whole */
 
+/* The layers of a head before its last. */
+static void declare_hidden(sw_builder *b, const char *hidden, const char *norm)
+{
+    sw_model *m = b->m;
+    const sw_spec *s = &m->spec;
+    if (!s->head_hidden)
+        return;
+    sw_ask_linear(b, &m->head_hidden, hidden, s->hidden, s->hidden, s->head_hidden_bias ? SW_ASK_BIAS : 0);
+    if (s->head_norm)
+        sw_ask_norm(b, &m->head_norm, norm, s->hidden, &s->norm);
+}
+
 static void declare_ends(sw_builder *b)
 {
     sw_model *m = b->m;
     const sw_spec *s = &m->spec;
     int64_t inner = s->embed_dim ? s->embed_dim : s->hidden;
-    if (s->task == SW_TASK_CLASSIFY) {
-        if (s->score_hidden)
-            sw_ask_linear(b, &m->score_hidden, "score.hidden", s->hidden, s->hidden, SW_ASK_BIAS);
+    if (s->task == SW_TASK_EMBED) {
+        m->head = (sw_linear){.name = keep_name(b, "lm_head")};
+        return;
+    }
+    if (!sw_task_has_words(s->task)) {
+        declare_hidden(b, "score.hidden", "score.norm");
         sw_ask_linear(b, &m->head, "score", s->labels, s->hidden, s->head_bias ? SW_ASK_BIAS : 0);
-    } else if (s->tied) {
+        return;
+    }
+    declare_hidden(b, "lm_head.hidden", "lm_head.norm");
+    if (s->tied) {
         m->head = (sw_linear){.name = keep_name(b, "lm_head"), .in = inner, .out = s->vocab, .w = m->embed.w};
         if (s->head_bias)
             m->head.bias = sw_ask(b, "lm_head.bias", 1, &s->vocab, 0);
@@ -314,6 +344,8 @@ static void declare_start(sw_builder *b)
     }
     if (s->positions == SW_POSITIONS_LEARNED)
         sw_ask_linear(b, &m->positions, "model.embed_positions", s->max_position + s->position_offset, s->hidden, SW_ASK_EMBEDDING);
+    if (s->token_types)
+        sw_ask_linear(b, &m->types, "model.embed_types", s->token_types, s->hidden, SW_ASK_EMBEDDING);
     if (s->embed_norm)
         sw_ask_norm(b, &m->embed_norm, "model.embed_norm", s->hidden, &s->norm);
 }

@@ -17,6 +17,10 @@ static int state_memory(const sw_cache *cache, const sw_model *m, const sw_state
 
 int sw_cache_init(sw_cache *cache, sw_ctx *c, const sw_model *m, int64_t slots, int64_t capacity)
 {
+    if (m->spec.bidirectional) { /* what was remembered of a token would change with each one after it */
+        *cache = (sw_cache){0};
+        return sw_fail("%s reads texts in both directions: it cannot generate them token by token", m->spec.family->name);
+    }
     *cache = (sw_cache){c, slots, capacity, SW_NEW_ARRAY(int64_t, (size_t)SW_MAX(slots, 1)), NULL,
                         SW_NEW_ARRAY(sw_layer_states, (size_t)m->spec.layers)};
     int rc = slots < 1 || capacity < 1 || slots > INT32_MAX / capacity

@@ -28,7 +28,7 @@ static int lay_out(sw_ctx *c, sw_pass *p, const sw_batch *b)
 {
     int32_t *seqs = sw_ctx_alloc(c, (size_t)b->n_seqs * 8 * sizeof *seqs), *runs = seqs + 4 * b->n_seqs;
     int32_t *positions = sw_ctx_alloc(c, (size_t)b->n * sizeof *positions), *rows = sw_ctx_alloc(c, (size_t)b->n * sizeof *rows);
-    int32_t *ids = sw_ctx_alloc(c, (size_t)b->n * sizeof *ids);
+    int32_t *ids = sw_ctx_alloc(c, (size_t)b->n * sizeof *ids), *types = sw_ctx_alloc(c, (size_t)b->n * sizeof *types);
     int64_t *tables = sw_ctx_alloc(c, (size_t)b->n_seqs * 3 * sizeof *tables), *lengths = tables, *before = tables + b->n_seqs,
             *slots = before + b->n_seqs, at = 0;
     for (int64_t i = 0; i < b->n_seqs; i++) {
@@ -59,10 +59,15 @@ static int lay_out(sw_ctx *c, sw_pass *p, const sw_batch *b)
         if ((ids[i] = b->ids[i]) < 0 || ids[i] >= p->spec->vocab)
             return sw_fail("token %lld of the batch: id %d is not below the vocabulary's size, %lld", (long long)i, ids[i],
                            (long long)p->spec->vocab);
+    for (int64_t i = 0; b->types && i < b->n; i++)
+        if ((types[i] = b->types[i]) < 0 || types[i] >= SW_MAX(p->spec->token_types, 1))
+            return sw_fail("token %lld of the batch: its type %d is not below the number of types, %lld", (long long)i, types[i],
+                           (long long)SW_MAX(p->spec->token_types, 1));
     p->n = b->n;
     p->n_seqs = b->n_seqs;
     p->ids = ids;
     p->positions = positions;
+    p->types = types;
     p->lengths = lengths;
     p->before = before;
     p->slots = slots;
@@ -168,6 +173,12 @@ static sw_var *learned(sw_ctx *c, sw_pass *p)
     return ids ? sw_embed_forward(c, &p->model->positions, ids, 1) : NULL;
 }
 
+static sw_var *token_types(sw_ctx *c, sw_pass *p)
+{
+    sw_var *ids = sw_from_host(c, SW_I32, 1, &p->n, p->types);
+    return ids ? sw_embed_forward(c, &p->model->types, ids, 1) : NULL;
+}
+
 static sw_var *enter(sw_ctx *c, sw_pass *p)
 {
     sw_model *m = p->model;
@@ -180,9 +191,23 @@ static sw_var *enter(sw_ctx *c, sw_pass *p)
         sw_var *at = s->positions == SW_POSITIONS_LEARNED ? learned(c, p) : sinusoids(c, p);
         x = at ? sw_add(c, x, at) : NULL;
     }
+    if (x && m->types.w) {
+        sw_var *at = token_types(c, p);
+        x = at ? sw_add(c, x, at) : NULL;
+    }
     x = x ? sw_norm_forward(c, &m->embed_norm, x) : NULL;
     const sw_body_ops *body = s->family->body;
     return x && body && body->enter ? body->enter(c, m->body, p, x) : x;
+}
+
+/* The layers of the head before its last. */
+static sw_var *head_hidden(sw_ctx *c, sw_model *m, sw_var *x)
+{
+    if (!m->head_hidden.w)
+        return x;
+    x = sw_linear_forward(c, &m->head_hidden, x);
+    x = x ? sw_activation(c, x, m->spec.head_act) : NULL;
+    return x ? sw_norm_forward(c, &m->head_norm, x) : NULL;
 }
 
 static sw_var *leave(sw_ctx *c, sw_pass *p, sw_var *x)
@@ -193,7 +218,9 @@ static sw_var *leave(sw_ctx *c, sw_pass *p, sw_var *x)
     if (body && body->leave)
         x = body->leave(c, m->body, p, x);
     x = x ? sw_norm_forward(c, &m->norm, x) : NULL;
-    return x && m->project_out.w ? sw_linear_forward(c, &m->project_out, x) : x;
+    if (x && m->project_out.w)
+        x = sw_linear_forward(c, &m->project_out, x);
+    return x && p->spec->task == SW_TASK_MASKED_LM ? head_hidden(c, m, x) : x;
 }
 
 /* Leaves the scope with what later blocks need, and x. */
@@ -240,7 +267,12 @@ static const sw_batch *read_again(sw_ctx *c, const sw_model *m, const sw_batch *
             b->cache->length[slot] = 0;
         at += lengths[i];
     }
-    *w = (sw_batch){at, b->n_seqs, ids, positions, lengths, b->cache, b->slots, b->rope_length};
+    *w = *b;
+    w->n = at;
+    w->ids = ids;
+    w->positions = positions;
+    w->lengths = lengths;
+    w->types = NULL; /* of models that remember nothing */
     return w;
 }
 
@@ -282,11 +314,45 @@ sw_head sw_model_head(sw_model *m)
     return (sw_head){.linear = &m->head, .product = m->spec.head_product, .scale = m->spec.logit_scale, .softcap = m->spec.logit_softcap};
 }
 
+/* Rows of the first or last token of each sequence. */
+static sw_var *pool_one(sw_ctx *c, const sw_batch *b, bool first, sw_var *x)
+{
+    int32_t *rows = sw_ctx_alloc(c, (size_t)b->n_seqs * sizeof *rows);
+    for (int64_t i = 0, at = 0; i < b->n_seqs; at += b->lengths[i++])
+        rows[i] = (int32_t)(first ? at : at + b->lengths[i] - 1);
+    sw_var *ids = sw_from_host(c, SW_I32, 1, &b->n_seqs, rows);
+    return ids ? sw_gather(c, x, ids) : NULL;
+}
+
+/* Sums in f32 of rows that are divided by their number beforehand. */
+static sw_var *pool_mean(sw_ctx *c, const sw_batch *b, sw_var *x)
+{
+    int32_t *sequence = sw_ctx_alloc(c, (size_t)b->n * sizeof *sequence);
+    float *share = sw_ctx_alloc(c, (size_t)b->n * sizeof *share);
+    for (int64_t i = 0, at = 0; i < b->n_seqs; i++)
+        for (int64_t t = 0; t < b->lengths[i]; t++, at++) {
+            sequence[at] = (int32_t)i;
+            share[at] = 1 / (float)b->lengths[i];
+        }
+    sw_dtype type = x->t.dtype;
+    sw_var *ids = sw_from_host(c, SW_I32, 1, &b->n, sequence), *s = sw_from_host(c, SW_F32, 2, (int64_t[]){b->n, 1}, share),
+           *sum = sw_tmp2(c, SW_F32, b->n_seqs, x->t.shape[1]);
+    if (!ids || !s || !sum || sw_k(c)->fill(sw_s(c), &sum->t, 0) || !(x = sw_cast(c, x, SW_F32)) || !(x = sw_scale_rows(c, x, s)))
+        return NULL;
+    sum = sw_scatter_add(c, sum, x, ids);
+    return sum ? sw_cast(c, sum, type) : NULL;
+}
+
+sw_var *sw_model_pool(sw_ctx *c, sw_model *m, const sw_batch *b, sw_var *hidden)
+{
+    for (int64_t i = 0; i < b->n_seqs; i++)
+        if (b->lengths[i] < 1)
+            return sw_fail_null("sequence %lld of the batch is empty: nothing stands for it", (long long)i);
+    return m->spec.pooling == SW_POOL_MEAN ? pool_mean(c, b, hidden) : pool_one(c, b, m->spec.pooling == SW_POOL_FIRST, hidden);
+}
+
 sw_var *sw_model_score(sw_ctx *c, sw_model *m, sw_var *x)
 {
-    if (m->score_hidden.w) {
-        x = sw_linear_forward(c, &m->score_hidden, x);
-        x = x ? sw_activation(c, x, m->spec.score_act) : NULL;
-    }
+    x = head_hidden(c, m, x);
     return x ? sw_linear_forward(c, &m->head, x) : NULL;
 }

@@ -31,12 +31,17 @@ typedef struct sw_family {
     /* After s->layer is filled: what differs from layer to layer. */
     int (*layers)(sw_spec *s, const cJSON *config);
     const sw_rename *names;            /* NULL: Llama's */
+    const char *const *unread;         /* beginnings of tensors' names that belong to heads of other tasks; NULL: none */
     const sw_body_ops *body;
     const char *gguf;                  /* general.architecture, or NULL */
     bool gguf_permuted;                /* GGUF files hold q and k rows in interleaved rotary order */
 } sw_family;
 
 #define SW_NAMES(...) (const char *const[]){__VA_ARGS__, NULL}
+
+/* "BertForMaskedLM" and the like: prefix and what the tasks of an encoder end with. */
+#define SW_ENCODER(prefix)                                                                                              \
+    prefix "ForMaskedLM", prefix "ForSequenceClassification", prefix "ForTokenClassification", prefix "Model"
 
 /* Every family in turn: i from 0; NULL after the last. */
 const sw_family *sw_family_at(size_t i);

@@ -49,7 +49,8 @@ const sw_family sw_family_llama[] = {
      .spec = {.q_bias = true, .k_bias = true, .v_bias = true}, .read = sw_read_qwen_window, .gguf = "qwen2"},
     /* Reward models of Qwen 2.5 score with two layers. */
     {.name = "qwen2_rm", .architectures = SW_NAMES("Qwen2ForRewardModel"), .model_types = SW_NAMES("qwen2_rm"),
-     .spec = {.q_bias = true, .k_bias = true, .v_bias = true, .score_hidden = true, .score_act = SW_ACT_RELU, .head_bias = true},
+     .spec = {.q_bias = true, .k_bias = true, .v_bias = true, .head_hidden = true, .head_hidden_bias = true, .head_act = SW_ACT_RELU,
+              .head_bias = true},
      .read = sw_read_qwen_window, .names = qwen2_rm_names},
     {.name = "qwen3", .architectures = SW_NAMES("Qwen3ForCausalLM", "Qwen3ForSequenceClassification"), .model_types = SW_NAMES("qwen3"),
      .spec = {.qk_norm = SW_QK_HEAD}, .read = read_qwen3, .gguf = "qwen3"},

@@ -174,7 +174,7 @@ static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
         return NULL;
     if (!(k = sw_pass_remember(c, p, 0, k)) || !(v = sw_pass_remember(c, p, 1, v)))
         return NULL;
-    sw_attention how = {.scale = l->attention_scale, .causal = 1, .window = l->window, .softcap = s->attention_softcap};
+    sw_attention how = {.scale = l->attention_scale, .causal = !s->bidirectional, .window = l->window, .softcap = s->attention_softcap};
     sw_var *out = sw_attend(c, q, k, v, p->seqs, &how, p->alibi, a->sinks);
     if (out && part[GATE]) {
         int64_t wide = l->heads * l->value_dim;

@@ -1,4 +1,4 @@
-/* A decoder: parameters of a checkpoint hung into the blocks that a spec describes.
+/* A decoder or encoder: parameters of a checkpoint hung into the blocks that a spec describes.
  *
  * A batch is packed: the tokens of all sequences one after the other, without padding, with positions and a table of
  * sequences. The same call trains (keys and values of this batch only) and generates (with a cache of earlier ones). */
@@ -27,10 +27,12 @@ typedef struct sw_model {
     sw_params params;          /* base and adapters; names as the checkpoint's */
     sw_linear embed;           /* the table [V, hidden] */
     sw_linear positions;       /* the table of learned positions, or empty */
+    sw_linear types;           /* the table of token types, or empty */
     sw_linear project_in, project_out; /* between embed_dim and hidden, or empty */
     sw_norm embed_norm, norm;
-    sw_linear score_hidden;    /* first of two layers of a score head, or empty */
-    sw_linear head;            /* lm_head or score */
+    sw_linear head_hidden;     /* first of two layers of the head, or empty; then a norm */
+    sw_norm head_norm;
+    sw_linear head;            /* lm_head or score; empty where the task has none */
     sw_block *blocks;          /* [spec.layers] */
     void *body;                /* of the family's sw_body_ops */
     sw_modules modules;        /* everything a tuner may name */
@@ -66,13 +68,17 @@ typedef struct sw_batch {
     sw_cache *cache;           /* NULL in training */
     const int64_t *slots;      /* host [n_seqs] slot of each sequence, with a cache; lengths are added to it */
     int64_t rope_length;       /* > 0: the longest length that dynamic rotary frequencies follow (default: the batch's) */
+    const int32_t *types;      /* host [n] token types, or NULL: all 0; of models that have a table of them */
 } sw_batch;
 
-/* Hidden states [n, hidden] after the last norm. */
+/* Hidden states [n, hidden] after the last norm; of a masked language model after all but the last layer of its head. */
 sw_var *sw_model_forward(sw_ctx *c, sw_model *m, const sw_batch *b, bool recompute) SW_MUST_CHECK;
 /* The head as objectives and samplers want it. */
 sw_head sw_model_head(sw_model *m);
-/* The score head of a classifier over hidden states of the tokens that decide: [rows, hidden] -> [rows, labels]. */
+/* What stands for each sequence of the batch, from its hidden states: [n, hidden] -> [n_seqs, hidden]. Every sequence must
+ * have a token. */
+sw_var *sw_model_pool(sw_ctx *c, sw_model *m, const sw_batch *b, sw_var *hidden) SW_MUST_CHECK;
+/* The score head of a classifier over pooled sequences or tokens: [rows, hidden] -> [rows, labels]. */
 sw_var *sw_model_score(sw_ctx *c, sw_model *m, sw_var *x) SW_MUST_CHECK;
 
 #endif

@@ -25,13 +25,16 @@ static int read_rope_freqs(sw_model *m)
     return 0;
 }
 
-/* Buffers that old files carry and nobody reads; a head beside a tied embedding. */
+/* Buffers that old files carry and nobody reads; heads of other tasks; a head beside a tied embedding. */
 static bool ignorable(const sw_model *m, const char *name)
 {
     static const char *const buffers[] = {"rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias",
                                           ".attention.masked_bias", "rope_freqs.weight"};
     for (size_t i = 0; i < SW_COUNT(buffers); i++)
         if (sw_ends_with(name, buffers[i]))
+            return true;
+    for (const char *const *p = m->spec.family->unread; p && *p; p++)
+        if (!strncmp(name, *p, strlen(*p)))
             return true;
     size_t n = strlen(m->head.name);
     return m->spec.tied && ((!strncmp(name, m->head.name, n) && !strcmp(name + n, ".weight")) || !strcmp(name, "output.weight"));

@@ -7,6 +7,13 @@
 
 void sw_spec_free(sw_spec *s) { sw_arena_free(&s->arena); }
 
+const char *sw_task_name(sw_task t)
+{
+    static const char *const names[] = {"a language model", "a classifier or reward model", "a masked language model",
+                                        "a classifier of tokens", "an embedding model"};
+    return names[t];
+}
+
 int sw_spec_read_rope(sw_spec *s, const cJSON *config)
 {
     /* transformers 5 writes rope_parameters, with theta inside; published files write rope_scaling and rope_theta. */

@@ -1,4 +1,4 @@
-/* What a decoder computes, as data. The zero value of every field is plain Llama; a family (family.h) is a spec of what
+/* What a decoder or encoder computes, as data. The zero value of every field is plain Llama; a family (family.h) is a spec of what
  * differs, a few lines that read its config.json, and its tensor names. One generic decoder builds from it (block.h).
  *
  * A field here serves two families or more. What only one family has is a mixer, feed-forward, block or body of its own,
@@ -18,8 +18,14 @@ struct sw_block_ops;
 
 typedef enum sw_task {
     SW_TASK_LM,
-    SW_TASK_CLASSIFY, /* score head at the last token; labels 1 is a reward or value */
+    SW_TASK_CLASSIFY,  /* score head over the pooled sequence; labels 1 is a reward or value */
+    SW_TASK_MASKED_LM, /* each token's own word from both sides; no shift */
+    SW_TASK_TOKENS,    /* score head over every token */
+    SW_TASK_EMBED,     /* no head: the pooled sequence */
 } sw_task;
+
+/* What stands for a whole sequence. */
+typedef enum sw_pooling { SW_POOL_LAST, SW_POOL_FIRST, SW_POOL_MEAN } sw_pooling;
 
 typedef enum sw_norm_kind { SW_NORM_RMS, SW_NORM_LAYER } sw_norm_kind;
 typedef struct sw_norm_spec {
@@ -69,6 +75,7 @@ typedef struct sw_layer {
     int64_t window;         /* sliding window of the attention; 0: none */
     int rope;               /* index into sw_spec.rope; -1: queries and keys do not turn */
     double attention_scale; /* of the scores */
+    bool bare_mixer;        /* no norm before the mixer: what comes in is normed already */
     bool sinks;             /* one learned score a head that takes part in the softmax and has no value */
 } sw_layer;
 
@@ -99,7 +106,9 @@ typedef struct sw_spec {
     int64_t position_offset;   /* of the table of learned or sinusoidal positions: rows before position 0 */
     sw_rope_spec rope[SW_MOST_ROPES]; /* [0] unless layers choose others; [1] is the sliding layers' where they differ */
     float *alibi;              /* [heads] slopes */
+    int64_t token_types;       /* rows of a table of token types, added to the embedding; 0: none */
     /* attention */
+    bool bidirectional;        /* every token sees those after it, too; a window reaches to both sides */
     double attention_scale;    /* 0: 1/sqrt(head_dim) */
     int64_t window;            /* sliding window; 0: none */
     int64_t full_every;        /* layer i is full attention where (i + 1) % full_every == 0; 0: the window is everywhere */
@@ -121,14 +130,20 @@ typedef struct sw_spec {
     bool head_bias;
     struct sw_var *(*head_product)(struct sw_ctx *c, struct sw_linear *l, struct sw_var *x); /* NULL: the plain one */
     double embedding_scale, residual_scale, logit_scale, logit_softcap; /* 0: none */
-    sw_act score_act;          /* SW_TASK_CLASSIFY with score_hidden: the head is Linear, act, Linear */
-    bool score_hidden;
+    /* the head: with head_hidden it is Linear, head_act, with head_norm a norm, Linear */
+    bool head_hidden, head_hidden_bias, head_norm;
+    sw_act head_act;
+    sw_pooling pooling;        /* SW_TASK_CLASSIFY and SW_TASK_EMBED */
     int32_t bos, eos[8], pad;  /* -1: none; eos ends with -1 */
     sw_layer *layer;           /* [layers] */
     sw_arena arena;            /* of the arrays above */
 } sw_spec;
 
 void sw_spec_free(sw_spec *s);
+/* A model of this task, for people: "a masked language model". */
+const char *sw_task_name(sw_task t);
+/* Whether the head has a row for each token of the vocabulary. */
+static inline bool sw_task_has_words(sw_task t) { return t == SW_TASK_LM || t == SW_TASK_MASKED_LM; }
 /* Reads rope_parameters / rope_scaling / rope_theta of config.json in either spelling into s->rope; by layer type where
  * rope_parameters has full_attention and sliding_attention. head_dim and max_position of s must be set. */
 int sw_spec_read_rope(sw_spec *s, const cJSON *config) SW_MUST_CHECK;
@@ -137,7 +152,7 @@ int sw_spec_read_rope(sw_spec *s, const cJSON *config) SW_MUST_CHECK;
 void sw_spec_alibi(sw_spec *s, double max_bias, double scale);
 /* Makes s->layer from the fields above; layer_types of config (NULL: none) says which layers slide. */
 int sw_spec_fill_layers(sw_spec *s, const cJSON *config) SW_MUST_CHECK;
-/* Checks what every decoder needs (positive sizes, heads a multiple of kv_heads, ...); errors name the field. */
+/* Checks what every model needs (positive sizes, heads a multiple of kv_heads, ...); errors name the field. */
 int sw_spec_check(const sw_spec *s) SW_MUST_CHECK;
 
 #endif

@@ -215,6 +215,21 @@ static int unknown(const char *where, const char *field, const char *name)
 
 static bool is_reward(const char *architecture) { return sw_ends_with(architecture, "ForRewardModel"); }
 
+/* By the class that config.json names; without one an encoder has no head. */
+static sw_task task_for(const sw_family *f, const char *architecture)
+{
+    static const struct {
+        const char *end;
+        sw_task task;
+    } ends[] = {{"ForRewardModel", SW_TASK_CLASSIFY},        {"SequenceClassification", SW_TASK_CLASSIFY},
+                {"ForTokenClassification", SW_TASK_TOKENS}, {"ForMaskedLM", SW_TASK_MASKED_LM},
+                {"ForPreTraining", SW_TASK_MASKED_LM}};
+    for (size_t i = 0; architecture && i < SW_COUNT(ends); i++)
+        if (sw_ends_with(architecture, ends[i].end))
+            return ends[i].task;
+    return f->spec.bidirectional ? SW_TASK_EMBED : SW_TASK_LM;
+}
+
 static const sw_family *family_for(const char *architecture, const char *type)
 {
     const sw_family *f;
@@ -241,11 +256,12 @@ int sw_spec_from_config(sw_spec *s, const cJSON *config, const char *where)
     s->family = f;
     s->names = f->names;
     s->labels = architecture && is_reward(architecture) ? 1 : 2;
-    s->task = architecture && (is_reward(architecture) || sw_ends_with(architecture, "SequenceClassification")) ? SW_TASK_CLASSIFY : SW_TASK_LM;
+    s->task = task_for(f, architecture);
     if (read_common(s, config) || (f->read && f->read(s, config)) || sw_spec_fill_layers(s, config) ||
         (f->layers && f->layers(s, config)) || sw_spec_check(s)) {
         sw_spec_free(s);
         return sw_fail_in("%s", where);
     }
+    s->tied &= sw_task_has_words(s->task);
     return 0;
 }

@@ -21,7 +21,8 @@ typedef struct rows {
     double labelled;
 } rows;
 
-static int read_rows(const sw_safetensors *g, rows *r)
+/* shift: the target of a token is the label of the next one, else its own. */
+static int read_rows(const sw_safetensors *g, int64_t shift, rows *r)
 {
     const sw_entry *ids = sw_st_find(g, "input_ids"), *mask = sw_st_find(g, "attention_mask"), *pos = sw_st_find(g, "position_ids"),
                    *labels = sw_st_find(g, "labels");
@@ -43,8 +44,8 @@ static int read_rows(const sw_safetensors *g, rows *r)
             r->ids[r->n] = (int32_t)sw_scalar_get(ids->t.data, ids->t.dtype, i);
             r->positions[r->n] = pos ? (int32_t)sw_scalar_get(pos->t.data, pos->t.dtype, i) : (int32_t)r->lengths[b];
             int32_t target = -1;
-            if (labels && labels->t.ndim == 2 && t + 1 < r->width)
-                target = (int32_t)sw_scalar_get(labels->t.data, labels->t.dtype, i + 1);
+            if (labels && labels->t.ndim == 2 && t + shift < r->width)
+                target = (int32_t)sw_scalar_get(labels->t.data, labels->t.dtype, i + shift);
             r->targets[r->n] = target == -100 ? -1 : target;
             r->labelled += r->targets[r->n] >= 0;
             r->place[r->n++] = i;
@@ -156,16 +157,13 @@ static int language_model(sw_ctx *c, sw_model *m, const sw_safetensors *g, const
     return check_gradients(m, g, worst);
 }
 
-/* -log sigmoid(score of row 1 - score of row 2) of last tokens, or cross entropy of labels. */
-static int classifier(sw_ctx *c, sw_model *m, const sw_safetensors *g, const rows *r, bool reward, double *worst)
+/* -log sigmoid(score of row 1 - score of row 2), or cross entropy of labels. */
+static int classifier(sw_ctx *c, sw_model *m, const sw_safetensors *g, const rows *r, bool reward, bool recompute, double *worst)
 {
     sw_batch b = {.n = r->n, .n_seqs = r->n_rows, .ids = r->ids, .positions = r->positions, .lengths = r->lengths};
     c->recording = true;
-    int32_t *last = sw_ctx_alloc(c, (size_t)r->n_rows * sizeof *last);
-    for (int64_t i = 0, at = 0; i < r->n_rows; i++)
-        last[i] = (int32_t)((at += r->lengths[i]) - 1);
-    sw_var *h = sw_model_forward(c, m, &b, false), *ids = sw_from_host(c, SW_I32, 1, &r->n_rows, last);
-    sw_var *pooled = h && ids ? sw_gather(c, h, ids) : NULL, *y = pooled ? sw_model_score(c, m, pooled) : NULL;
+    sw_var *h = sw_model_forward(c, m, &b, recompute), *pooled = h ? sw_model_pool(c, m, &b, h) : NULL;
+    sw_var *y = pooled ? sw_model_score(c, m, pooled) : NULL;
     if (!y || check_logits(c, y, g, r, worst))
         return -1;
     int64_t n = r->n_rows, k = m->spec.labels;
@@ -258,11 +256,11 @@ static int run_with(const char *dir, const char *config, const sw_safetensors *g
     if (!rc && !variant && golden_has(dir, "greedy.json"))
         rc = sw_ctx_init(&c, d, SW_F32) || greedy(&c, m, dir);
     sw_ctx_free(&c);
-    rc = rc || sw_ctx_init(&c, d, SW_F32) || sw_flat_build(&flat, &m->params, d, SW_F32) || read_rows(g, &r);
+    rc = rc || sw_ctx_init(&c, d, SW_F32) || sw_flat_build(&flat, &m->params, d, SW_F32) || read_rows(g, m->spec.task == SW_TASK_LM, &r);
     c.check = true;
     const sw_entry *labels = sw_st_find(g, "labels");
     if (!rc && m->spec.task == SW_TASK_CLASSIFY)
-        rc = classifier(&c, m, g, &r, !labels || m->spec.labels == 1, worst);
+        rc = classifier(&c, m, g, &r, !labels || m->spec.labels == 1, variant, worst);
     else if (!rc)
         rc = language_model(&c, m, g, &r, variant, variant, worst);
     sw_ctx_free(&c);

@@ -109,7 +109,7 @@ int infer_open(infer_session *s, const infer_settings *o)
     if (!s->model)
         return -1;
     if (s->model->spec.task != SW_TASK_LM)
-        return sw_fail("%s: is a classifier or reward model, it cannot generate text", o->model);
+        return sw_fail("%s: is %s, it cannot generate text", o->model, sw_task_name(s->model->spec.task));
     s->modules = sw_model_modules(s->model);
     for (size_t i = 0; i < o->adapters.n; i++) {
         sw_tuned *t = sw_tuner_attach_folder(&s->modules, o->adapters.at[i]);

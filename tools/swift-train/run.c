@@ -119,7 +119,7 @@ static int open_model(train_run *r)
     if (!r->model)
         return -1;
     if (r->model->spec.task != SW_TASK_LM)
-        return sw_fail("%s: is a classifier or reward model; this objective needs a language model", o->model);
+        return sw_fail("%s: is %s; this objective needs a language model", o->model, sw_task_name(r->model->spec.task));
     r->modules = sw_model_modules(r->model);
     sw_params list = r->model->params;
     if (!full) {

@@ -125,16 +125,19 @@ static const sw_entry *find_spelled(const sw_builder *b, const char *name)
     return e ? e : sw_checkpoint_find(ck, longer);
 }
 
-/* The first files of BERT call a norm's weight gamma and its bias beta. */
+/* The first files of BERT call a norm's weight gamma and its bias beta; a head that is tied stores its bias beside itself. */
 static const sw_entry *find(const sw_builder *b, const char *name)
 {
+    static const char *const older[][2] = {{"LayerNorm.weight", "LayerNorm.gamma"}, {"LayerNorm.bias", "LayerNorm.beta"}, {"decoder.bias", "bias"}};
     const sw_entry *e = find_spelled(b, name);
-    const char *old = sw_ends_with(name, "LayerNorm.weight") ? "gamma" : sw_ends_with(name, "LayerNorm.bias") ? "beta" : NULL;
-    if (e || !old)
-        return e;
-    char older[SW_NAME_MAX];
-    snprintf(older, sizeof older, "%.*s.%s", (int)(strrchr(name, '.') - name), name, old);
-    return find_spelled(b, older);
+    for (size_t i = 0; !e && i < SW_COUNT(older); i++) {
+        char old[SW_NAME_MAX + 16];
+        if (!sw_ends_with(name, older[i][0]))
+            continue;
+        snprintf(old, sizeof old, "%.*s%s", (int)(strlen(name) - strlen(older[i][0])), name, older[i][1]);
+        e = find_spelled(b, old);
+    }
+    return e;
 }
 
 /* Finds a tensor of a shape; notes what is wrong with it. */

@@ -220,7 +220,8 @@ static sw_var *leave(sw_ctx *c, sw_pass *p, sw_var *x)
     x = x ? sw_norm_forward(c, &m->norm, x) : NULL;
     if (x && m->project_out.w)
         x = sw_linear_forward(c, &m->project_out, x);
-    return x && p->spec->task == SW_TASK_MASKED_LM ? head_hidden(c, m, x) : x;
+    sw_task task = p->spec->task;
+    return x && (task == SW_TASK_MASKED_LM || task == SW_TASK_TOKENS) ? head_hidden(c, m, x) : x;
 }
 
 /* Leaves the scope with what later blocks need, and x. */

@@ -71,14 +71,15 @@ typedef struct sw_batch {
     const int32_t *types;      /* host [n] token types, or NULL: all 0; of models that have a table of them */
 } sw_batch;
 
-/* Hidden states [n, hidden] after the last norm; of a masked language model after all but the last layer of its head. */
+/* Hidden states [n, hidden] after the last norm; where the head is over every token of an encoder (SW_TASK_MASKED_LM,
+ * SW_TASK_TOKENS), after all of its layers but the last, which is sw_model_head. */
 sw_var *sw_model_forward(sw_ctx *c, sw_model *m, const sw_batch *b, bool recompute) SW_MUST_CHECK;
 /* The head as objectives and samplers want it. */
 sw_head sw_model_head(sw_model *m);
 /* What stands for each sequence of the batch, from its hidden states: [n, hidden] -> [n_seqs, hidden]. Every sequence must
  * have a token. */
 sw_var *sw_model_pool(sw_ctx *c, sw_model *m, const sw_batch *b, sw_var *hidden) SW_MUST_CHECK;
-/* The score head of a classifier over pooled sequences or tokens: [rows, hidden] -> [rows, labels]. */
+/* The score head of a classifier (SW_TASK_CLASSIFY) over pooled sequences: [n_seqs, hidden] -> [n_seqs, labels]. */
 sw_var *sw_model_score(sw_ctx *c, sw_model *m, sw_var *x) SW_MUST_CHECK;
 
 #endif

@@ -40,10 +40,42 @@ static bool ignorable(const sw_model *m, const char *name)
     return m->spec.tied && ((!strncmp(name, m->head.name, n) && !strcmp(name + n, ".weight")) || !strcmp(name, "output.weight"));
 }
 
+/* What an embedding model takes of a text, as sentence-transformers writes it beside the model. */
+static int read_pooling(sw_model *m)
+{
+    static const struct {
+        const char *key;
+        sw_pooling pooling;
+    } known[] = {{"pooling_mode_cls_token", SW_POOL_FIRST}, {"pooling_mode_mean_tokens", SW_POOL_MEAN}, {"pooling_mode_lasttoken", SW_POOL_LAST}};
+    char *path = sw_path_join(m->checkpoint->path, "1_Pooling/config.json");
+    int rc = 0;
+    if (m->spec.task == SW_TASK_EMBED && sw_is_file(path)) {
+        cJSON *o = sw_json_load(path);
+        const char *chosen = NULL;
+        rc = o ? 0 : -1;
+        for (const cJSON *v = o ? o->child : NULL; v && !rc; v = v->next) {
+            if (!sw_starts_with(v->string, "pooling_mode_") || !cJSON_IsTrue(v))
+                continue;
+            size_t i = 0;
+            while (i < SW_COUNT(known) && strcmp(known[i].key, v->string))
+                i++;
+            if (i == SW_COUNT(known) || chosen)
+                rc = sw_fail("%s: \"%s\"%s%s: one of cls_token, mean_tokens and lasttoken is needed", path, v->string, chosen ? " beside " : "",
+                             chosen ? chosen : "");
+            else
+                m->spec.pooling = known[i].pooling;
+            chosen = v->string;
+        }
+        cJSON_Delete(o);
+    }
+    free(path);
+    return rc;
+}
+
 static int load(sw_builder *b)
 {
     sw_model *m = b->m;
-    if (read_rope_freqs(m) || sw_builder_run(b))
+    if (read_rope_freqs(m) || read_pooling(m) || sw_builder_run(b))
         return -1;
     for (size_t i = 0; i < sw_checkpoint_count(m->checkpoint); i++) {
         const char *name = sw_checkpoint_at(m->checkpoint, i)->name;

@@ -140,6 +140,14 @@ extern const sw_block_ops sw_block_standard;
 extern const sw_mixer_ops sw_mixer_attention;
 extern const sw_ffn_ops sw_ffn_dense;
 
+/* The parts of a dense feed-forward, for blocks with several: declared under `place` ("mlp."), as wide as the layer's mlp.
+ * (ffn_dense.c) */
+typedef struct sw_dense_parts {
+    sw_linear gate, up, down; /* gate: both where they are packed */
+} sw_dense_parts;
+void sw_dense_declare(sw_builder *b, sw_dense_parts *d, const char *place);
+sw_var *sw_dense_forward(sw_ctx *c, sw_dense_parts *d, const sw_spec *s, sw_var *x) SW_MUST_CHECK;
+
 /* ---- parts of attention that other mixers share (mixer_attention.c) */
 
 /* Puts this batch's rows into state k of the cache and returns all that it holds; x itself without a cache. */

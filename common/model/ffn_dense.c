@@ -1,30 +1,32 @@
 /* The dense feed-forward: down(act(gate x) * up x), or without a gate down(act(up x)). */
 #include "model/block.h"
 
-typedef struct dense {
-    sw_linear gate, up, down; /* gate: both where they are packed */
-} dense;
+#include <stdio.h>
 
-static void declare(sw_builder *b, void *self)
+static const char *named(char out[64], const char *place, const char *name)
 {
-    dense *d = self;
+    snprintf(out, 64, "%s%s", place, name);
+    return out;
+}
+
+void sw_dense_declare(sw_builder *b, sw_dense_parts *d, const char *place)
+{
     const sw_spec *s = sw_builder_spec(b);
+    char name[64];
     int64_t wide = sw_builder_layer(b)->mlp;
     unsigned bias = s->mlp_bias ? SW_ASK_BIAS : 0;
     if (s->packed_mlp) {
-        sw_ask_linear(b, &d->gate, "mlp.gate_up_proj", 2 * wide, s->hidden, bias);
+        sw_ask_linear(b, &d->gate, named(name, place, "gate_up_proj"), 2 * wide, s->hidden, bias);
     } else {
         if (!s->plain_mlp)
-            sw_ask_linear(b, &d->gate, "mlp.gate_proj", wide, s->hidden, bias);
-        sw_ask_linear(b, &d->up, "mlp.up_proj", wide, s->hidden, bias);
+            sw_ask_linear(b, &d->gate, named(name, place, "gate_proj"), wide, s->hidden, bias);
+        sw_ask_linear(b, &d->up, named(name, place, "up_proj"), wide, s->hidden, bias);
     }
-    sw_ask_linear(b, &d->down, "mlp.down_proj", s->hidden, wide, s->down_bias ? SW_ASK_BIAS : 0);
+    sw_ask_linear(b, &d->down, named(name, place, "down_proj"), s->hidden, wide, s->down_bias ? SW_ASK_BIAS : 0);
 }
 
-static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
+sw_var *sw_dense_forward(sw_ctx *c, sw_dense_parts *d, const sw_spec *s, sw_var *x)
 {
-    dense *d = self;
-    const sw_spec *s = p->spec;
     sw_var *gate = s->plain_mlp ? NULL : sw_linear_forward(c, &d->gate, x), *up, *h;
     if (s->packed_mlp && gate) {
         int64_t wide = d->down.in;
@@ -39,4 +41,7 @@ static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
     return h ? sw_linear_forward(c, &d->down, h) : NULL;
 }
 
-const sw_ffn_ops sw_ffn_dense = {"dense", sizeof(dense), declare, forward};
+static void declare(sw_builder *b, void *self) { sw_dense_declare(b, self, "mlp."); }
+static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x) { return sw_dense_forward(c, self, p->spec, x); }
+
+const sw_ffn_ops sw_ffn_dense = {"dense", sizeof(sw_dense_parts), declare, forward};

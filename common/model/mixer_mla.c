@@ -61,8 +61,9 @@ static sw_var *queries_of(sw_ctx *c, sw_mla_parts *a, const sw_pass *p, sw_var *
     } else {
         q = sw_linear_forward(c, &a->q, x);
     }
+    q = sw_heads(q, p->block->spec->heads);
     q = q && o->q_scale > 0 ? sw_scale(c, q, o->q_scale) : q;
-    return turned(c, p, sw_heads(q, p->block->spec->heads), o->nope);
+    return turned(c, p, q, o->nope);
 }
 
 /* latent [N, kv_rank] and shared [N, 1, rope]. */

@@ -40,6 +40,10 @@ typedef struct sw_attention {
     const float *alibi; /* [Hq] slopes or NULL: score += slope * (key place - query place), after the cap; device memory */
     const float *sinks; /* [Hq] or NULL: one more score in the softmax that has no value; device memory */
     float *dsinks;      /* [Hq] += gradient, or NULL */
+    /* [N, seen_words] or NULL: query row n sees the key at place j of its sequence only where bit j % 32 of word j / 32 is
+     * set; places beyond the words are not seen. Device memory. */
+    const uint32_t *seen;
+    int64_t seen_words;
 } sw_attention;
 
 typedef struct sw_adamw {

@@ -72,6 +72,8 @@ static int minicpm_layers(sw_spec *s, const cJSON *config)
     return experts ? minicpm_moe(s, config) : 0;
 }
 
+static int minicpm3_layers(sw_spec *s, const cJSON *config) { return sw_mla_layers(s, config, NULL); }
+
 static const sw_rename granite_names[] = {{"mlp.router", "block_sparse_moe.router.layer"},
                                           {"mlp.experts.gate_up", "block_sparse_moe.input_linear.weight"},
                                           {"mlp.experts.down", "block_sparse_moe.output_linear.weight"},
@@ -91,7 +93,7 @@ const sw_family sw_family_scaled[] = {
     {.name = "granitemoeshared", .architectures = SW_NAMES("GraniteMoeSharedForCausalLM"), .model_types = SW_NAMES("granitemoeshared"),
      .read = read_granite, .layers = granite_shared, .names = granite_names},
     {.name = "minicpm3", .architectures = SW_NAMES("MiniCPM3ForCausalLM"), .model_types = SW_NAMES("minicpm3"),
-     .spec = {.tied = true, .norm = {.eps = 1e-5}}, .read = read_minicpm, .layers = sw_mla_layers},
+     .spec = {.tied = true, .norm = {.eps = 1e-5}}, .read = read_minicpm, .layers = minicpm3_layers},
     {.name = "granitemoehybrid", .architectures = SW_NAMES("GraniteMoeHybridForCausalLM"), .model_types = SW_NAMES("granitemoehybrid"),
      .read = read_granite_hybrid, .layers = granite_hybrid_layers, .names = granite_names},
     {0}};

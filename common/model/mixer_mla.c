@@ -38,6 +38,8 @@ void sw_mla_declare(sw_builder *b, sw_mla_parts *a, const char *place, const sw_
     sw_ask_norm(b, &a->kv_norm, named(name, place, "kv_a_layernorm"), o->kv_rank, &latent_norm);
     sw_ask_linear(b, &a->kv_b, named(name, place, "kv_b_proj"), l->heads * (o->nope + l->value_dim), o->kv_rank, 0);
     sw_ask_linear(b, &a->o, named(name, place, "o_proj"), hidden, l->heads * l->value_dim, bias);
+    if (o->indexer.topk && !o->indexer.follows)
+        sw_indexer_declare(b, &a->indexer, &o->indexer, o->q_rank);
 }
 
 sw_state_spec sw_mla_state(const sw_mla *o) { return (sw_state_spec){true, 2, {1, o->kv_rank + o->rope}, SW_DTYPE_COUNT}; }
@@ -50,13 +52,16 @@ static sw_var *turned(sw_ctx *c, const sw_pass *p, sw_var *x, int64_t from)
     return x && which >= 0 ? sw_rope_from(c, x, from, p->cos[which], p->sin[which], p->spec->rope[which].mode) : x;
 }
 
-static sw_var *queries_of(sw_ctx *c, sw_mla_parts *a, const sw_pass *p, sw_var *x)
+/* *latent: where they come from one. */
+static sw_var *queries_of(sw_ctx *c, sw_mla_parts *a, const sw_pass *p, sw_var *x, sw_var **latent)
 {
     const sw_mla *o = a->options;
     sw_var *q;
+    *latent = NULL;
     if (o->q_rank) {
         q = sw_linear_forward(c, &a->q_a, x);
         q = q ? sw_norm_forward(c, &a->q_norm, q) : NULL;
+        *latent = q;
         q = q ? sw_linear_forward(c, &a->q_b, q) : NULL;
     } else {
         q = sw_linear_forward(c, &a->q, x);
@@ -83,7 +88,7 @@ static int latents_of(sw_ctx *c, sw_mla_parts *a, const sw_pass *p, sw_var *x, s
 /* ---- many queries */
 
 static sw_var *expanded(sw_ctx *c, sw_mla_parts *a, const sw_layer *l, sw_var *q, sw_var *latent, sw_var *shared, sw_var *seqs,
-                        const sw_attention *how)
+                        const sw_attention *how, sw_var *seen)
 {
     int64_t m = latent->t.shape[0], nope = a->options->nope, each = nope + l->value_dim, row = l->heads * each;
     sw_var *kv = sw_linear_forward(c, &a->kv_b, latent);
@@ -92,7 +97,7 @@ static sw_var *expanded(sw_ctx *c, sw_mla_parts *a, const sw_layer *l, sw_var *q
     sw_var *own = sw_part(c, kv, 0, 3, (int64_t[]){m, l->heads, nope}, (int64_t[]){row, each, 1});
     sw_var *v = sw_part(c, kv, nope, 3, (int64_t[]){m, l->heads, l->value_dim}, (int64_t[]){row, each, 1});
     sw_var *k = sw_shared_keys(c, own, shared);
-    return k ? sw_attend(c, q, k, v, seqs, how, NULL, NULL) : NULL;
+    return k ? sw_attend_seen(c, q, k, v, seqs, how, seen) : NULL;
 }
 
 /* The remembered rows of the batch's sequences one after the other, taken apart, and the table of sequences over them. */
@@ -159,7 +164,7 @@ static sw_tensor head_of(const sw_tensor *t, int64_t h, int64_t from, int64_t wi
     return r;
 }
 
-static sw_var *absorbed(sw_ctx *c, sw_mla_parts *a, const sw_pass *p, sw_var *q, int state, const sw_attention *how)
+static sw_var *absorbed(sw_ctx *c, sw_mla_parts *a, const sw_pass *p, sw_var *q, int state, const sw_attention *how, sw_var *seen)
 {
     const sw_mla *o = a->options;
     const sw_layer *l = p->block->spec;
@@ -177,7 +182,7 @@ static sw_var *absorbed(sw_ctx *c, sw_mla_parts *a, const sw_pass *p, sw_var *q,
     }
     sw_tensor *keys = sw_pass_state(p, state), values = *keys;
     values.shape[2] = o->kv_rank;
-    sw_var *sum = sw_attend(c, wide, sw_borrow(c, *keys), sw_borrow(c, values), p->seqs, how, NULL, NULL);
+    sw_var *sum = sw_attend_seen(c, wide, sw_borrow(c, *keys), sw_borrow(c, values), p->seqs, how, seen);
     for (int64_t h = 0; sum && h < l->heads; h++) {
         sw_tensor to = head_of(&out->t, h, 0, l->value_dim), from = head_of(&sum->t, h, 0, o->kv_rank);
         sw_tensor rows = sw_row_view(&w, h * each + o->nope, l->value_dim);
@@ -206,20 +211,21 @@ sw_var *sw_mla_forward(sw_ctx *c, sw_mla_parts *a, const sw_pass *p, sw_var *x, 
     const sw_mla *o = a->options;
     const sw_layer *l = p->block->spec;
     sw_attention how = {.scale = l->attention_scale, .causal = 1};
-    sw_var *latent, *shared, *seqs = p->seqs, *q = queries_of(c, a, p, x), *out;
+    sw_var *latent, *shared, *seen = NULL, *seqs = p->seqs, *q = queries_of(c, a, p, x, &latent), *out;
     int64_t keys;
-    if (!q || latents_of(c, a, p, x, &latent, &shared))
+    if (!q || (o->indexer.topk && sw_indexer_choose(c, &a->indexer, &o->indexer, p, x, latent, state + 1, &seen)) ||
+        latents_of(c, a, p, x, &latent, &shared))
         return NULL;
     if (!p->cache) {
-        out = expanded(c, a, l, q, latent, shared, seqs, &how);
+        out = expanded(c, a, l, q, latent, shared, seqs, &how, seen);
     } else {
         sw_var *both = sw_heads(sw_join(c, (sw_var *[]){latent, shared}, 2), 1);
         if (!both || !sw_pass_remember(c, p, state, both))
             return NULL;
         if (few_queries(p, o, l->value_dim, &keys))
-            out = absorbed(c, a, p, q, state, &how);
+            out = absorbed(c, a, p, q, state, &how, seen);
         else
-            out = remembered(c, p, o, state, keys, &latent, &shared, &seqs) ? NULL : expanded(c, a, l, q, latent, shared, seqs, &how);
+            out = remembered(c, p, o, state, keys, &latent, &shared, &seqs) ? NULL : expanded(c, a, l, q, latent, shared, seqs, &how, seen);
     }
     return out ? sw_linear_forward(c, &a->o, out) : NULL;
 }
@@ -233,8 +239,12 @@ static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x) { ret
 static int states(const sw_spec *s, const sw_layer *l, sw_state_spec out[SW_MOST_STATES])
 {
     (void)s;
-    out[0] = sw_mla_state(l->mixer_options);
-    return 1;
+    const sw_mla *o = l->mixer_options;
+    bool chooses = o->indexer.topk && !o->indexer.follows;
+    out[0] = sw_mla_state(o);
+    if (chooses)
+        out[1] = sw_indexer_state(&o->indexer);
+    return chooses ? 2 : 1;
 }
 
 const sw_mixer_ops sw_mixer_mla = {"latent attention", sizeof(sw_mla_parts), declare, forward, states};
@@ -264,7 +274,7 @@ int sw_mla_read(sw_spec *s, const cJSON *config, sw_mla **out)
     return 0;
 }
 
-int sw_mla_layers(sw_spec *s, const cJSON *config)
+int sw_mla_layers(sw_spec *s, const cJSON *config, sw_mla **out)
 {
     sw_mla *o;
     if (sw_mla_read(s, config, &o))
@@ -273,5 +283,7 @@ int sw_mla_layers(sw_spec *s, const cJSON *config)
         s->layer[i].mixer = &sw_mixer_mla;
         s->layer[i].mixer_options = o;
     }
+    if (out)
+        *out = o;
     return 0;
 }

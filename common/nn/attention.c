@@ -129,7 +129,8 @@ static int attend_back(sw_ctx *c, sw_node *n)
 /* Values of a parameter in f32, whatever it computes in. */
 static const float *f32_values(const sw_param *p) { return p->master.data ? p->master.data : p->v.t.data; }
 
-sw_var *sw_attend(sw_ctx *c, sw_var *q, sw_var *k, sw_var *v, sw_var *seqs, const sw_attention *a, sw_var *alibi, sw_param *sinks)
+static sw_var *attend(sw_ctx *c, sw_var *q, sw_var *k, sw_var *v, sw_var *seqs, const sw_attention *a, sw_var *alibi, sw_param *sinks,
+                      sw_var *seen)
 {
     int64_t n = q->t.shape[0], heads = q->t.shape[1];
     sw_var *sink = sinks ? &sinks->v : NULL;
@@ -142,9 +143,21 @@ sw_var *sw_attend(sw_ctx *c, sw_var *q, sw_var *k, sw_var *v, sw_var *seqs, cons
     copy->sinks = sinks ? f32_values(sinks) : NULL;
     copy->dsinks = NULL;
     copy->alibi = alibi ? alibi->t.data : NULL;
+    copy->seen = seen ? seen->t.data : NULL;
+    copy->seen_words = seen ? seen->t.shape[1] : 0;
     if (!out || (wants && !lse) ||
         sw_k(c)->attention_fwd(sw_s(c), &out->t, lse ? &lse->t : NULL, &q->t, &k->t, &v->t, &seqs->t, copy))
         return NULL;
     return sw_record(c, (sw_node){.op = "attention", .back = attend_back, .in = {q, k, v, sink}, .out = {out},
-                                  .saved = {q, k, v, seqs, wants ? out : NULL, lse, alibi}, .data = copy});
+                                  .saved = {q, k, v, seqs, wants ? out : NULL, lse, alibi, seen}, .data = copy});
+}
+
+sw_var *sw_attend(sw_ctx *c, sw_var *q, sw_var *k, sw_var *v, sw_var *seqs, const sw_attention *a, sw_var *alibi, sw_param *sinks)
+{
+    return attend(c, q, k, v, seqs, a, alibi, sinks, NULL);
+}
+
+sw_var *sw_attend_seen(sw_ctx *c, sw_var *q, sw_var *k, sw_var *v, sw_var *seqs, const sw_attention *a, sw_var *seen)
+{
+    return attend(c, q, k, v, seqs, a, NULL, NULL, seen);
 }

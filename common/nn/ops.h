@@ -53,6 +53,8 @@ sw_var *sw_shared_keys(sw_ctx *c, sw_var *own, sw_var *shared) SW_MUST_CHECK;
 /* q [N, Hq, D], k [M, Hk, D], v [M, Hk, Dv], seqs i32 [S, 4] as kernels.def says; returns [N, Hq, Dv].
  * alibi f32 [Hq] and sinks f32 [Hq], or NULL, stand for a's own pointers. (attention.c) */
 sw_var *sw_attend(sw_ctx *c, sw_var *q, sw_var *k, sw_var *v, sw_var *seqs, const sw_attention *a, sw_var *alibi, sw_param *sinks) SW_MUST_CHECK;
+/* The same where each query sees only the places whose bits are set: seen i32 [N, words] (sw_attention), or NULL: all. */
+sw_var *sw_attend_seen(sw_ctx *c, sw_var *q, sw_var *k, sw_var *v, sw_var *seqs, const sw_attention *a, sw_var *seen) SW_MUST_CHECK;
 
 /* A parameter in f32, for ops between parameters. (recurrent.c) */
 sw_var *sw_parameter(sw_ctx *c, sw_param *p) SW_MUST_CHECK;

@@ -34,11 +34,15 @@ typedef struct sw_columns {
     int32_t lo[SW_TILE], hi[SW_TILE];
     int64_t first, last, all_from, all_to; /* some query sees keys first .. last - 1, every query all_from .. all_to - 1 */
     float place[SW_TILE];                  /* of the query, for ALiBi */
+    const uint32_t *seen;                  /* row of bits of the first query, or NULL */
+    int64_t count;
 } sw_columns;
 
 static inline void sw_make_columns(sw_columns *c, const sw_attention *a, const sw_seq *p, int64_t i0, int64_t count)
 {
     int64_t lo, hi;
+    c->seen = a->seen ? a->seen + (p->q0 + i0) * a->seen_words : NULL;
+    c->count = count;
     for (int64_t i = 0; i < SW_TILE; i++) {
         if (i < count)
             sw_seen(a, p, i0 + i, &lo, &hi);
@@ -49,6 +53,9 @@ static inline void sw_make_columns(sw_columns *c, const sw_attention *a, const s
     sw_seen(a, p, i0, &c->first, &c->all_to);
     sw_seen(a, p, i0 + count - 1, &c->all_from, &c->last);
 }
+
+/* Whether a row of bits has that of place j. */
+static inline bool sw_bit(const uint32_t *bits, int64_t words, int64_t j) { return j / 32 < words && bits[j / 32] >> (j % 32) & 1; }
 
 /* Scores [64 keys][64 queries] from products: scale, softcap, ALiBi, mask (-inf). slope (or NULL) gets the derivative of
  * a score by its product, without the scale. Padding queries come out masked only where the tile is not seen whole. */
@@ -81,6 +88,10 @@ static inline void sw_scores(float *restrict tile, float *restrict slope, const 
             for (int64_t i = 0; i < SW_TILE; i++)
                 tile[j * SW_TILE + i] = key >= c->lo[i] && key < c->hi[i] ? tile[j * SW_TILE + i] : -INFINITY;
         }
+    for (int64_t i = 0; c->seen && i < c->count; i++)
+        for (int64_t j = 0; j < SW_TILE; j++)
+            if (!sw_bit(c->seen + i * a->seen_words, a->seen_words, key0 + j))
+                tile[j * SW_TILE + i] = -INFINITY;
 }
 
 /* Work on one head of one sequence, listed before threads share it out. */

@@ -98,6 +98,10 @@ static void weigh(const sw_attention_call *c, const run *w, int64_t head, int64_
             v[j] += c->a->alibi[head] * ((float)(w->first + j) - place);
     for (int64_t j = 0; j < n; j++)
         v[j] = w->first + j >= lo && w->first + j < hi ? v[j] : -INFINITY;
+    if (c->a->seen)
+        for (int64_t j = 0; j < n; j++)
+            if (!sw_bit(c->a->seen + (p->q0 + query) * c->a->seen_words, c->a->seen_words, w->first + j))
+                v[j] = -INFINITY;
     for (int64_t j = 0; j < n; j++)
         top = v[j] > top ? v[j] : top;
     float base = top == -INFINITY ? 0 : top;

@@ -35,9 +35,11 @@ static void check(const sw_tensor *q, const sw_tensor *k, const sw_tensor *v, co
     (void)q, (void)k, (void)v, (void)out;
 }
 
-static bool sees(const sw_attention *a, int64_t query, int64_t key)
+static bool sees(const sw_attention *a, int64_t row, int64_t query, int64_t key)
 {
     int64_t distance = query - key;
+    if (a->seen && (key / 32 >= a->seen_words || !(a->seen[row * a->seen_words + key / 32] >> (key % 32) & 1)))
+        return false;
     if (a->causal && distance < 0)
         return false;
     return a->window <= 0 || (distance < 0 ? -distance : distance) < a->window;
@@ -61,7 +63,7 @@ static void scores_of(double *score, double *slope, const double *q, const doubl
         score[j] = -INFINITY;
         if (slope)
             slope[j] = 0;
-        if (!sees(a, place, j))
+        if (!sees(a, p->q0 + i, place, j))
             continue;
         double x = a->scale * dot(q, keys + j * width, width), t = a->softcap > 0 ? tanh(x / a->softcap) : 0;
         score[j] =

@@ -94,6 +94,9 @@ __device__ float act(int kind, float x)
     case SW_ACT_TANH: return tanhf(x);
     case SW_ACT_GELU_QUICK: return x * sigmoid(1.702f * x);
     case SW_ACT_ELU: return x > 0 ? x : expm1f(x);
+    case SW_ACT_SOFTPLUS: return (x > 0 ? x : 0) + log1pf(expf(-fabsf(x)));
+    case SW_ACT_EXP: return expf(x);
+    case SW_ACT_SQRT: return x > 0 ? sqrtf(x) : 0;
     default: return x;
     }
 }
@@ -125,6 +128,9 @@ __device__ float act_slope(int kind, float x)
         return g + 1.702f * x * g * (1 - g);
     }
     case SW_ACT_ELU: return x > 0 ? 1 : expf(x);
+    case SW_ACT_SOFTPLUS: return sigmoid(x);
+    case SW_ACT_EXP: return expf(x);
+    case SW_ACT_SQRT: return x > 2.5e-7f ? 0.5f / sqrtf(x) : 1000;
     default: return 1;
     }
 }

@@ -20,15 +20,16 @@ static int read_moe(const sw_spec *s, const cJSON *c, sw_moe *m)
     int64_t shared, wide;
     if (read_any(c, SW_NAMES("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), m->experts,
                  &m->experts) ||
-        read_any(c, SW_NAMES("num_experts_per_tok", "moe_topk", "moe_k", "moe_top_k"), m->router.k ? m->router.k : 2,
+        read_any(c, SW_NAMES("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "moe_top_k"), m->router.k ? m->router.k : 2,
                  &m->router.k) ||
         read_any(c, SW_NAMES("moe_intermediate_size", "expert_ffn_hidden_size", "intermediate_size"), s->mlp,
                  &m->wide) ||
         read_any(c, SW_NAMES("n_shared_experts", "num_shared_experts", "moe_num_shared_experts", "num_shared_expert"),
                  m->shared_wide ? 1 : 0, &shared) ||
         read_any(c, SW_NAMES("shared_expert_intermediate_size", "shared_intermediate_size"), shared * m->wide, &wide) ||
-        read_any(c, SW_NAMES("n_group"), 1, &m->router.groups) ||
+        read_any(c, SW_NAMES("n_group", "num_expert_group"), 1, &m->router.groups) ||
         read_any(c, SW_NAMES("topk_group"), 1, &m->router.top_groups) ||
+        sw_json_bool(c, "moe_renormalize", m->router.normalise, &m->router.normalise) ||
         sw_json_bool(c, "norm_topk_prob", m->router.normalise, &m->router.normalise) ||
         sw_json_f64(c, "routed_scaling_factor", m->router.scale > 0 ? m->router.scale : 1, &m->router.scale) ||
         sw_json_f64(c, "router_scaling_factor", m->router.scale, &m->router.scale))

@@ -1,0 +1,247 @@
+/* Encoders: both directions, token types, what stands for a text, the spellings of older files, and what is refused. Numbers
+ * come from transformers on the checkpoints of tests/golden/llm. */
+#include "model/generate.h"
+
+#include "base/fileio.h"
+#include "base/json.h"
+#include "store/safetensors.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define CASES "tests/golden/llm/"
+
+static sw_device *device;
+
+static sw_model *load(const char *path)
+{
+    sw_model *m = sw_model_load(path, device, &(sw_load_options){.dtype = SW_F32});
+    if (!m)
+        fail_msg("%s", sw_error());
+    return m;
+}
+
+static void near(const float *got, const double *want, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!(fabs(got[i] - want[i]) < 1e-4))
+            fail_msg("value %zu is %.6f, not %.6f", i, got[i], want[i]);
+}
+
+static const int32_t text[] = {1, 5, 9, 14, 2};
+enum { TEXT = 5, WIDTH = 32 };
+
+/* ---- what a token sees and is */
+
+static void words(sw_model *m, const int32_t *ids, const int32_t *types, float out[TEXT * 96])
+{
+    sw_ctx c;
+    assert_int_equal(sw_ctx_init(&c, device, SW_F32), 0);
+    sw_batch b = {.n = TEXT, .n_seqs = 1, .ids = ids, .types = types, .lengths = &(int64_t){TEXT}};
+    sw_var *h = sw_model_forward(&c, m, &b, false);
+    sw_head head = sw_model_head(m);
+    sw_var *y = h ? sw_logits(&c, h, &head) : NULL;
+    assert_true(y && !sw_to_host(&c, y, out));
+    sw_ctx_free(&c);
+}
+
+static void token_types(void **state)
+{
+    (void)state;
+    float y[TEXT * 96], none[TEXT * 96];
+    sw_model *m = load(CASES "bert_mlm");
+    words(m, text, (int32_t[]){0, 0, 0, 1, 1}, y);
+    near(y + 96, (double[]){-0.7436537, -1.2568566, -0.9527995, 0.6803221}, 4);
+    words(m, text, NULL, none);
+    near(none + 96, (double[]){-0.4852837, -1.4650688, -1.3275327, 0.9071982}, 4);
+    words(m, text, (int32_t[TEXT]){0}, y);
+    assert_memory_equal(y, none, sizeof y);
+    sw_ctx c;
+    assert_int_equal(sw_ctx_init(&c, device, SW_F32), 0);
+    sw_batch b = {.n = TEXT, .n_seqs = 1, .ids = text, .types = (int32_t[]){0, 0, 2, 0, 0}, .lengths = &(int64_t){TEXT}};
+    assert_null(sw_model_forward(&c, m, &b, false));
+    assert_non_null(strstr(sw_error(), "type 2"));
+    sw_ctx_free(&c);
+    sw_model_free(m);
+}
+
+/* The first token knows the last one, which a decoder's does not. */
+static void directions(void **state)
+{
+    (void)state;
+    static const char *const folders[] = {CASES "bert_mlm", CASES "gpt2"};
+    const int32_t other[] = {1, 5, 9, 14, 7};
+    for (int i = 0; i < 2; i++) {
+        float a[TEXT * 96], b[TEXT * 96];
+        sw_model *m = load(folders[i]);
+        words(m, text, NULL, a);
+        words(m, other, NULL, b);
+        assert_int_equal(memcmp(a, b, 96 * sizeof *a) == 0, i);
+        sw_model_free(m);
+    }
+}
+
+static void does_not_generate(void **state)
+{
+    (void)state;
+    sw_model *m = load(CASES "bert_mlm");
+    sw_generator g;
+    assert_int_not_equal(sw_generator_init(&g, m, SW_F32, 1), 0);
+    assert_non_null(strstr(sw_error(), "bert reads texts in both directions"));
+    sw_model_free(m);
+}
+
+/* ---- embedding models */
+
+/* A base model in a folder of its own: bert_mlm's tensors as the first files of BERT called them, and no class's prefix. */
+static char *base_folder(const char *pooling)
+{
+    char *dir = sw_strfmt("/tmp/swift-encoder-XXXXXX");
+    assert_non_null(mkdtemp(dir));
+    sw_safetensors *s = sw_st_open(CASES "bert_mlm/model.safetensors");
+    assert_non_null(s);
+    size_t n = sw_st_count(s);
+    sw_entry *e = SW_NEW_ARRAY(sw_entry, n);
+    for (size_t i = 0; i < n; i++) {
+        e[i] = *sw_st_at(s, i);
+        const char *name = sw_starts_with(e[i].name, "bert.") ? e[i].name + 5 : e[i].name;
+        const char *norm = strstr(name, "LayerNorm.");
+        e[i].name = norm ? sw_strfmt("%.*s%s", (int)(norm + 10 - name), name, sw_ends_with(name, "weight") ? "gamma" : "beta") : sw_strfmt("%s", name);
+    }
+    char *file = sw_path_join(dir, "model.safetensors"), *config = sw_path_join(dir, "config.json");
+    assert_int_equal(sw_st_save(file, e, n, NULL), 0);
+    for (size_t i = 0; i < n; i++)
+        free(e[i].name);
+    free(e);
+    sw_st_close(s);
+    free(file);
+    cJSON *o = sw_json_load(CASES "bert_mlm/config.json");
+    assert_non_null(o);
+    cJSON_ReplaceItemInObject(o, "architectures", cJSON_CreateStringArray((const char *const[]){"BertModel"}, 1));
+    char *text_of = cJSON_Print(o);
+    assert_int_equal(sw_write_file(config, text_of, strlen(text_of)), 0);
+    cJSON_free(text_of);
+    cJSON_Delete(o);
+    free(config);
+    if (pooling) {
+        char *command = sw_strfmt("mkdir '%s/1_Pooling'", dir), *path = sw_path_join(dir, "1_Pooling/config.json");
+        assert_int_equal(system(command), 0);
+        assert_int_equal(sw_write_file(path, pooling, strlen(pooling)), 0);
+        free(command);
+        free(path);
+    }
+    return dir;
+}
+
+static void remove_folder(char *dir)
+{
+    char *command = sw_strfmt("rm -rf '%s'", dir);
+    assert_int_equal(system(command), 0);
+    free(command);
+    free(dir);
+}
+
+/* Two texts side by side, so that one's tokens could slip into the other's mean. */
+static void embeds(const char *pooling, const double *want)
+{
+    char *dir = base_folder(pooling);
+    sw_model *m = load(dir);
+    sw_ctx c;
+    assert_int_equal(m->spec.task, SW_TASK_EMBED);
+    assert_int_equal(sw_ctx_init(&c, device, SW_F32), 0);
+    const int32_t ids[] = {1, 44, 2, 1, 5, 9, 14, 2};
+    sw_batch b = {.n = 3 + TEXT, .n_seqs = 2, .ids = ids, .lengths = (int64_t[]){3, TEXT}};
+    sw_var *h = sw_model_forward(&c, m, &b, false), *y = h ? sw_model_pool(&c, m, &b, h) : NULL;
+    float out[2 * WIDTH];
+    assert_true(y && !sw_to_host(&c, y, out));
+    near(out + WIDTH, want, 4);
+    sw_ctx_free(&c);
+    sw_model_free(m);
+    remove_folder(dir);
+}
+
+static void pooling(void **state)
+{
+    (void)state;
+    const double mean[] = {2.4343205, -0.4030461, -0.4978984, -1.9235226}, first[] = {1.7270551, -0.8235404, -1.0708871, -1.8301710},
+                 last[] = {2.8963506, -0.3443062, -0.2900488, -2.2869139};
+    embeds(NULL, mean);
+    embeds("{\"pooling_mode_cls_token\":false,\"pooling_mode_mean_tokens\":true}", mean);
+    embeds("{\"word_embedding_dimension\":32,\"pooling_mode_cls_token\":true,\"pooling_mode_mean_tokens\":false}", first);
+    embeds("{\"pooling_mode_lasttoken\":true}", last);
+    static const char *const bad[] = {"{\"pooling_mode_max_tokens\":true}", "{\"pooling_mode_cls_token\":true,\"pooling_mode_mean_tokens\":true}"};
+    for (int i = 0; i < 2; i++) {
+        char *dir = base_folder(bad[i]);
+        assert_null(sw_model_load(dir, device, &(sw_load_options){.dtype = SW_F32}));
+        assert_non_null(strstr(sw_error(), i ? "beside" : "pooling_mode_max_tokens"));
+        remove_folder(dir);
+    }
+}
+
+/* ---- configurations */
+
+static int read_spec(sw_spec *s, const char *config)
+{
+    cJSON *o = sw_json_parse(config, strlen(config));
+    assert_non_null(o);
+    int rc = sw_spec_from_config(s, o, "config.json");
+    cJSON_Delete(o);
+    return rc;
+}
+
+#define HAS(arch, ...)                                                                                                  \
+    "{\"architectures\":[\"" arch "\"],\"vocab_size\":12,\"hidden_size\":32,\"num_attention_heads\":4,\"intermediate_size\":40," \
+    "\"num_hidden_layers\":4" __VA_ARGS__ "}"
+
+/* As published: bases by two names, every third layer full from the first on, windows that count both sides. */
+static void modern_bert(void **state)
+{
+    (void)state;
+    sw_spec s;
+    assert_int_equal(read_spec(&s, HAS("ModernBertForMaskedLM", ",\"global_rope_theta\":50000,\"local_attention\":128")), 0);
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(s.layer[i].window, i % 3 ? 65 : 0);
+        assert_int_equal(s.layer[i].rope, i % 3 ? 1 : 0);
+    }
+    assert_float_equal(s.rope[0].theta, 50000, 0);
+    assert_float_equal(s.rope[1].theta, 10000, 0);
+    sw_spec_free(&s);
+}
+
+static void refusals(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *config, *says;
+    } bad[] = {{HAS("BertForMaskedLM", ",\"is_decoder\":true"), "is_decoder"},
+               {HAS("BertForMaskedLM", ",\"position_embedding_type\":\"relative_key\""), "relative_key"},
+               {HAS("RobertaForMaskedLM", ",\"max_position_embeddings\":2"), "max_position_embeddings"},
+               {HAS("ModernBertForSequenceClassification", ",\"classifier_pooling\":\"max\""), "classifier_pooling"},
+               {HAS("ModernBertModel", ",\"hidden_activation\":\"gulu\""), "gulu"},
+               {HAS("ModernBertModel", ",\"local_rope_theta\":-1"), "local_rope_theta"},
+               {HAS("ModernBertModel", ",\"layer_types\":[\"full_attention\",\"chunked_attention\",\"full_attention\",\"full_attention\"]"),
+                "layer 1"}};
+    for (size_t i = 0; i < SW_COUNT(bad); i++) {
+        sw_spec s;
+        if (!read_spec(&s, bad[i].config))
+            fail_msg("accepted: %s", bad[i].config);
+        if (!strstr(sw_error(), bad[i].says))
+            fail_msg("'%s' does not say '%s'", sw_error(), bad[i].says);
+    }
+}
+
+int main(void)
+{
+    device = sw_device_open("cpu");
+    const struct CMUnitTest tests[] = {cmocka_unit_test(token_types), cmocka_unit_test(directions), cmocka_unit_test(does_not_generate),
+                                       cmocka_unit_test(pooling), cmocka_unit_test(modern_bert), cmocka_unit_test(refusals)};
+    int rc = cmocka_run_group_tests(tests, NULL, NULL);
+    device->close(device);
+    return rc;
+}

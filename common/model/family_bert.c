@@ -97,7 +97,8 @@ static int read_modern(sw_spec *s, const cJSON *config)
     bool dense;
     if (sw_read_biases(s, config) || read_modern_rope(s, config) || sw_json_bool(config, "norm_bias", false, &s->norm.bias) ||
         sw_json_i64(config, "local_attention", 0, 1 << 30, 128, &s->window) || sw_json_bool(config, "classifier_bias", false, &dense) ||
-        sw_json_bool(config, "decoder_bias", true, &s->head_bias) || sw_read_act(config, "hidden_activation", s->act, &s->act) || sw_read_act(config, "classifier_activation", s->head_act, &s->head_act) ||
+        sw_json_bool(config, "decoder_bias", true, &s->head_bias) || sw_read_act(config, "hidden_activation", s->act, &s->act) ||
+        sw_read_act(config, "classifier_activation", s->head_act, &s->head_act) ||
         sw_json_str(config, "classifier_pooling", "cls", &pooling))
         return -1;
     bool mean = !strcmp(pooling, "mean");

@@ -182,6 +182,8 @@ static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
         gate = gate ? sw_part(c, gate, 0, 2, (int64_t[]){x->t.shape[0], wide}, (int64_t[]){wide, 1}) : NULL;
         out = gate ? sw_glu(c, gate, sw_part(c, out, 0, 2, (int64_t[]){x->t.shape[0], wide}, (int64_t[]){wide, 1}), SW_ACT_SIGMOID) : NULL;
     }
+    if (out && l->value_scale > 0) /* a weighted sum of scaled values is the scaled sum */
+        out = sw_scale(c, out, l->value_scale);
     return out ? sw_linear_forward(c, &a->o, out) : NULL;
 }
 

@@ -42,7 +42,8 @@ static int read_moe(const sw_spec *s, const cJSON *c, sw_moe *m)
 /* Whether layer i is a mixture, by whichever of the usual fields are there; all are without any. */
 static int is_sparse(const sw_spec *s, const cJSON *c, const sw_moe *m, int64_t i, bool *sparse)
 {
-    const cJSON *types = sw_json_get(c, "mlp_layer_types"), *dense = sw_json_get(c, "mlp_only_layers");
+    const cJSON *types = sw_json_get(c, "mlp_layer_types"), *dense = sw_json_get(c, "mlp_only_layers"),
+                *freq = sw_json_get(c, "moe_layer_freq");
     int64_t first, step, every, from, to, interval;
     if (types && (!cJSON_IsArray(types) || cJSON_GetArraySize(types) != s->layers))
         return sw_fail("\"mlp_layer_types\": a list of %lld names is needed, one a layer", (long long)s->layers);
@@ -53,6 +54,13 @@ static int is_sparse(const sw_spec *s, const cJSON *c, const sw_moe *m, int64_t 
             return sw_fail("\"mlp_layer_types\": layer %lld is neither dense nor sparse", (long long)i);
         return 0;
     }
+    if (cJSON_IsArray(freq)) { /* in some files one number a layer */
+        const cJSON *f = cJSON_GetArrayItem(freq, (int)i);
+        if (cJSON_GetArraySize(freq) != s->layers || !cJSON_IsNumber(f))
+            return sw_fail("\"moe_layer_freq\": a number or a list of %lld numbers is needed", (long long)s->layers);
+        *sparse = f->valuedouble > 0;
+        return 0;
+    }
     if (sw_json_i64(c, "first_k_dense_replace", 0, 4096, m->dense_first, &first) ||
         sw_json_i64(c, "num_dense_layers", 0, 4096, first, &first) ||
         sw_json_i64(c, "decoder_sparse_step", 1, 4096, 1, &step) ||
@@ -60,8 +68,8 @@ static int is_sparse(const sw_spec *s, const cJSON *c, const sw_moe *m, int64_t 
         sw_json_i64(c, "moe_layer_end_index", -1, 4096, s->layers - 1, &to) ||
         sw_json_i64(c, "moe_layer_interval", 1, 4096, 1, &interval))
         return -1;
-    every = 1; /* in some files a list, one a layer: read by mlp_layer_types there */
-    if (cJSON_IsNumber(sw_json_get(c, "moe_layer_freq")) && sw_json_i64(c, "moe_layer_freq", 1, 4096, 1, &every))
+    every = 1;
+    if (!cJSON_IsArray(freq) && sw_json_i64(c, "moe_layer_freq", 1, 4096, 1, &every))
         return -1;
     if (to < 0)
         to = s->layers - 1;

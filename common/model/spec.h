@@ -76,6 +76,7 @@ typedef struct sw_layer {
     int rope;               /* index into sw_spec.rope; -1: queries and keys do not turn */
     double attention_scale; /* of the scores */
     bool bare_mixer;        /* no norm before the mixer: what comes in is normed already */
+    double value_scale;     /* of the values; 0: none */
     bool sinks;             /* one learned score a head that takes part in the softmax and has no value */
 } sw_layer;
 

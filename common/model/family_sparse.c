@@ -62,6 +62,76 @@ static int mimo_layers(sw_spec *s, const cJSON *config)
     return 0;
 }
 
+/* ---- DBRX: everything but the sizes in two objects of its configuration */
+
+static int read_dbrx(sw_spec *s, const cJSON *config)
+{
+    const cJSON *attention = sw_json_get(config, "attn_config"), *ffn = sw_json_get(config, "ffn_config");
+    if ((attention && !cJSON_IsObject(attention)) || (ffn && !cJSON_IsObject(ffn)))
+        return sw_fail("\"attn_config\" and \"ffn_config\": objects are needed");
+    if (sw_json_i64(attention, "kv_n_heads", 1, 1 << 16, s->kv_heads, &s->kv_heads) ||
+        sw_json_f64(attention, "clip_qkv", 0, &s->clip_qkv) ||
+        sw_json_i64(ffn, "ffn_hidden_size", 1, 1 << 24, 3584, &s->mlp) ||
+        sw_read_act(sw_json_get(ffn, "ffn_act_fn"), "name", SW_ACT_SILU, &s->act))
+        return -1;
+    bool given = sw_json_get(config, "rope_parameters") || sw_json_get(config, "rope_theta");
+    return given ? 0 : sw_json_f64(attention, "rope_theta", 10000, &s->rope[0].theta);
+}
+
+static int dbrx_layers(sw_spec *s, const cJSON *config)
+{
+    const cJSON *ffn = sw_json_get(config, "ffn_config");
+    sw_moe m = {.router = {.score = SW_ROUTE_SOFTMAX, .normalise = true, .k = 1}, .experts = 4, .stacked = true, .apart = true};
+    if (sw_json_f64(ffn, "moe_normalize_expert_weights", 1, &m.router.power))
+        return -1;
+    if (!(m.router.power > 0))
+        return sw_fail("\"moe_normalize_expert_weights\": %g is no norm, a positive number is needed", m.router.power);
+    /* null is not 1, but none at all */
+    m.router.normalise = !cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(ffn, "moe_normalize_expert_weights"));
+    return sw_moe_layers(s, ffn, &m);
+}
+
+/* ---- Phi-3.5-MoE */
+
+SW_MOE_LAYERS(phimoe_experts, .router = {.score = SW_ROUTE_SPARSEMIXER, .k = 2, .jitter = 0.01}, .gate = "w1", .up = "w3",
+              .down = "w2")
+
+static int read_phimoe(sw_spec *s, const cJSON *config)
+{
+    return sw_read_biases(s, config) || sw_json_bool(config, "lm_head_bias", false, &s->head_bias) || sw_read_window(s, config)
+               ? -1
+               : 0;
+}
+
+static int phimoe_layers(sw_spec *s, const cJSON *config)
+{
+    double jitter;
+    if (phimoe_experts(s, config) || sw_json_f64(config, "router_jitter_noise", 0.01, &jitter))
+        return -1;
+    if (!(jitter >= 0))
+        return sw_fail("\"router_jitter_noise\": %g is negative", jitter);
+    sw_moe m = *(const sw_moe *)s->layer[0].ffn_options;
+    m.router.jitter = jitter;
+    const sw_moe *kept = sw_moe_keep(s, &m);
+    for (int64_t i = 0; i < s->layers; i++)
+        sw_moe_layer(s, i, kept);
+    return 0;
+}
+
+static const sw_rename dbrx_names[] = {{"model.embed_tokens", "transformer.wte"},
+                                       {"model.layers", "transformer.blocks"},
+                                       {"model.norm", "transformer.norm_f"},
+                                       {"attn_norm", "norm_attn_norm.norm_1"},
+                                       {"mlp_norm", "norm_attn_norm.norm_2"},
+                                       {"self_attn.qkv_proj", "norm_attn_norm.attn.Wqkv"},
+                                       {"self_attn.o_proj", "norm_attn_norm.attn.out_proj"},
+                                       {"mlp.router", "ffn.router.layer"},
+                                       {"mlp.experts.gate", "ffn.experts.mlp.w1"},
+                                       {"mlp.experts.up", "ffn.experts.mlp.v1"},
+                                       {"mlp.experts.down", "ffn.experts.mlp.w2"},
+                                       {0}};
+static const sw_rename phimoe_names[] = {
+    {"mlp.router", "block_sparse_moe.gate"}, {"mlp.experts.", "block_sparse_moe.experts."}, {0}};
 static const sw_rename mimo_names[] = {{"mlp.router", "mlp.gate"},
                                        {"mlp.correction", "mlp.gate.e_score_correction_bias"},
                                        {"self_attn.sinks", "self_attn.attention_sink_bias"},
@@ -75,4 +145,18 @@ const sw_family sw_family_sparse[] = {
      .read = read_mimo,
      .layers = mimo_layers,
      .names = mimo_names},
+    {.name = "dbrx",
+     .architectures = SW_NAMES("DbrxForCausalLM"),
+     .model_types = SW_NAMES("dbrx"),
+     .spec = {.norm = {.kind = SW_NORM_LAYER, .eps = 1e-5}, .packed = "qkv"},
+     .read = read_dbrx,
+     .layers = dbrx_layers,
+     .names = dbrx_names},
+    {.name = "phimoe",
+     .architectures = SW_NAMES("PhimoeForCausalLM", "PhiMoEForCausalLM"),
+     .model_types = SW_NAMES("phimoe"),
+     .spec = {.norm = {.kind = SW_NORM_LAYER, .bias = true, .eps = 1e-5}},
+     .read = read_phimoe,
+     .layers = phimoe_layers,
+     .names = phimoe_names},
     {0}};

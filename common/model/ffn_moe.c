@@ -14,6 +14,7 @@ typedef struct moe {
     sw_linear router, shared_gate;
     expert *experts, shared; /* experts NULL where they are stacked */
     sw_param *gate_up, *down, *gate_up_bias, *down_bias;
+    sw_param *gate, *up; /* where those are apart */
     sw_param *correction;
     float *correction_host; /* [experts + identities], read at first use */
     bool read;
@@ -43,6 +44,13 @@ static void ask_stacks(sw_builder *b, moe *m)
 {
     int64_t hidden = sw_builder_spec(b)->hidden, wide = m->o->wide, experts = m->o->experts;
     bool turned = m->o->turned;
+    if (m->o->apart) {
+        int64_t rows[2] = {experts * wide, hidden};
+        m->gate = sw_ask(b, "mlp.experts.gate", 2, rows, 0);
+        m->up = sw_ask(b, "mlp.experts.up", 2, rows, 0);
+        m->down = sw_ask(b, "mlp.experts.down", 2, rows, 0);
+        return;
+    }
     m->gate_up = sw_ask(b, "mlp.experts.gate_up", 3,
                         (int64_t[]){experts, turned ? hidden : 2 * wide, turned ? 2 * wide : hidden}, 0);
     m->down = sw_ask(b, "mlp.experts.down", 3, (int64_t[]){experts, turned ? wide : hidden, turned ? hidden : wide}, 0);
@@ -141,9 +149,16 @@ static sw_var *run_expert(sw_ctx *c, expert *e, const moe *m, const sw_spec *s, 
 
 static sw_var *run_stacked(sw_ctx *c, const moe *m, const sw_spec *s, int64_t e, sw_var *x)
 {
-    sw_var *y = sw_matmul_one(c, x, m->gate_up, m->gate_up_bias, e, m->o->turned);
+    int64_t n = m->o->experts;
+    if (m->o->apart) {
+        sw_var *gate = sw_matmul_one(c, x, m->gate, NULL, n, e, false);
+        sw_var *up = gate ? sw_matmul_one(c, x, m->up, NULL, n, e, false) : NULL;
+        up = up ? sw_glu(c, gate, up, s->act) : NULL;
+        return up ? sw_matmul_one(c, up, m->down, NULL, n, e, true) : NULL;
+    }
+    sw_var *y = sw_matmul_one(c, x, m->gate_up, m->gate_up_bias, n, e, m->o->turned);
     y = y ? gated(c, m, s, y) : NULL;
-    return y ? sw_matmul_one(c, y, m->down, m->down_bias, e, m->o->turned) : NULL;
+    return y ? sw_matmul_one(c, y, m->down, m->down_bias, n, e, m->o->turned) : NULL;
 }
 
 /* What expert e gives its `count` tokens is added to y. rows: the tokens; slots: which of the weights. */

@@ -24,6 +24,7 @@ typedef struct sw_moe {
     bool stacked;     /* all experts in one tensor: [E, 2 wide, hidden], gate first, and [E, hidden, wide] */
     bool turned;      /* those are [E, hidden, 2 wide] and [E, wide, hidden] */
     bool interleaved; /* columns of gate and up take turns */
+    bool apart;       /* stacked, but gate, up and down each [E * wide, hidden] (DBRX) */
     bool biased;      /* stacked biases [E, 2 wide] and [E, hidden] */
     double limit;     /* > 0: gate is cut above, up on both sides, and 1 added to up (gpt-oss) */
 } sw_moe;

@@ -56,7 +56,8 @@ int sw_rope_read(sw_rope_spec *r, const cJSON *o, const cJSON *config, sw_arena 
         sw_json_f64(o, "low_freq_factor", 1, &r->low_freq_factor) || sw_json_f64(o, "high_freq_factor", 4, &r->high_freq_factor) ||
         sw_json_f64(o, "beta_fast", 32, &r->beta_fast) || sw_json_f64(o, "beta_slow", 1, &r->beta_slow) ||
         sw_json_f64(o, "attention_factor", 0, &r->attention_factor) || sw_json_f64(o, "mscale", 0, &r->mscale) ||
-        sw_json_f64(o, "mscale_all_dim", 0, &r->mscale_all_dim) || sw_json_bool(o, "truncate", true, &r->truncate))
+        sw_json_f64(o, "mscale_all_dim", 0, &r->mscale_all_dim) || sw_json_bool(o, "truncate", true, &r->truncate) ||
+        sw_json_f64(o, "short_mscale", 0, &r->short_mscale) || sw_json_f64(o, "long_mscale", 0, &r->long_mscale))
         return -1;
     size_t i = 0;
     while (type && i < SW_COUNT(rope_kinds) && strcmp(rope_kinds[i].name, type))
@@ -138,7 +139,10 @@ static void longrope(const sw_rope_spec *r, int64_t dim, int64_t length, float *
     for (int64_t i = 0; i < dim / 2; i++)
         f[i] = (float)(1 / (factor[i] * pow(r->theta, 2.0 * (double)i / (double)dim)));
     double ratio = r->original_length > 0 ? r->max_position / original : r->factor;
-    if (r->attention_factor > 0)
+    double by_length = (double)length > original ? r->long_mscale : r->short_mscale;
+    if (by_length > 0)
+        *scale = by_length;
+    else if (r->attention_factor > 0)
         *scale = r->attention_factor;
     else
         *scale = ratio <= 1 ? 1 : sqrt(1 + log(ratio) / log(original));

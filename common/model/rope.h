@@ -33,6 +33,7 @@ typedef struct sw_rope_spec {
     double attention_factor;                  /* of cos and sin; 0: from the kind's own formula */
     double mscale, mscale_all_dim;            /* yarn as DeepSeek has it; 0: not given */
     bool truncate;                            /* yarn rounds its correction range */
+    double short_mscale, long_mscale;         /* longrope as Phi-3.5-MoE has it: attention factors by length; 0: not given */
     double *short_factor, *long_factor;       /* longrope, dim / 2 each; of the spec's arena */
     double *divisors;          /* GGUF's rope_freqs: each plain frequency is divided by its own; dim / 2, or NULL */
 } sw_rope_spec;

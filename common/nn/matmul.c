@@ -90,21 +90,23 @@ sw_var *sw_matmul_add(sw_ctx *c, sw_var *y, sw_var *x, sw_param *w, double alpha
 
 typedef struct stack_args {
     sw_param *w, *bias;
-    int64_t index;
+    int64_t index, count;
     bool turned;
 } stack_args;
 
-static sw_tensor matrix_of(const sw_tensor *t, int64_t index)
+/* Part `index` of `count` equal ones, of `ndim` dimensions. */
+static sw_tensor part_of(const sw_tensor *t, const stack_args *a, int ndim)
 {
-    sw_tensor m = sw_row_view(t, index, 1);
-    return sw_tensor_of(m.data, m.dtype, t->ndim - 1, m.shape + 1);
+    int64_t rows = t->shape[0] / a->count;
+    sw_tensor m = sw_row_view(t, a->index * rows, rows);
+    return t->ndim == ndim ? m : sw_tensor_of(m.data, m.dtype, ndim, m.shape + 1);
 }
 
 static int stack_back(sw_ctx *c, sw_node *n)
 {
     const sw_kernels *k = sw_k(c);
     const stack_args *a = n->data;
-    sw_tensor dy = n->out[0]->grad->t, w = matrix_of(&a->w->v.t, a->index);
+    sw_tensor dy = n->out[0]->grad->t, w = part_of(&a->w->v.t, a, 2);
     int acc;
     sw_tensor *dx = sw_grad(c, n->in[0], &acc);
     if (acc == -2)
@@ -112,24 +114,26 @@ static int stack_back(sw_ctx *c, sw_node *n)
     if (dx && (a->turned ? k->linear_fwd(sw_s(c), dx, &dy, &w, NULL, 1, acc) : k->linear_bwd_x(sw_s(c), dx, &dy, &w, 1, acc)))
         return -1;
     if (a->w->v.needs_grad) {
-        sw_tensor dw = matrix_of(&a->w->v.grad->t, a->index), *x = &n->saved[0]->t;
+        sw_tensor dw = part_of(&a->w->v.grad->t, a, 2), *x = &n->saved[0]->t;
         if (k->linear_bwd_w(sw_s(c), &dw, a->turned ? x : &dy, a->turned ? &dy : x, 1))
             return -1;
     }
     if (!a->bias || !a->bias->v.needs_grad)
         return 0;
-    sw_tensor db = matrix_of(&a->bias->v.grad->t, a->index);
+    sw_tensor db = part_of(&a->bias->v.grad->t, a, 1);
     return k->sum_rows(sw_s(c), &db, &dy, NULL);
 }
 
-sw_var *sw_matmul_one(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias, int64_t index, bool turned)
+sw_var *sw_matmul_one(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias, int64_t count, int64_t index, bool turned)
 {
     const sw_kernels *k = sw_k(c);
-    int64_t n = x->t.shape[0], out = w->v.t.shape[turned ? 2 : 1];
-    assert(x->t.ndim == 2 && x->t.shape[1] == w->v.t.shape[turned ? 1 : 2]);
+    stack_args *a = sw_ctx_alloc(c, sizeof *a);
+    *a = (stack_args){w, bias, index, count, turned};
     if (sw_use(c, &w->v, bias ? &bias->v : NULL))
         return NULL;
-    sw_tensor m = matrix_of(&w->v.t, index), add = bias ? matrix_of(&bias->v.t, index) : m;
+    sw_tensor m = part_of(&w->v.t, a, 2), add = bias ? part_of(&bias->v.t, a, 1) : m;
+    int64_t n = x->t.shape[0], out = m.shape[turned];
+    assert(x->t.ndim == 2 && x->t.shape[1] == m.shape[!turned]);
     sw_var *y = sw_tmp2(c, c->product, n, out);
     if (!y)
         return NULL;
@@ -144,8 +148,6 @@ sw_var *sw_matmul_one(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias, int64_t
     }
     if (turned ? k->linear_bwd_x(sw_s(c), &y->t, &x->t, &m, 1, bias ? 1 : 0) : k->linear_fwd(sw_s(c), &y->t, &x->t, &m, bias ? &add : NULL, 1, 0))
         return NULL;
-    stack_args *a = sw_ctx_alloc(c, sizeof *a);
-    *a = (stack_args){w, bias, index, turned};
     return sw_record(c, (sw_node){.op = "matmul_one", .back = stack_back, .in = {x, &w->v, bias ? &bias->v : NULL}, .out = {y},
                                   .saved = {w->v.needs_grad ? x : NULL}, .data = a});
 }

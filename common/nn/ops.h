@@ -76,22 +76,27 @@ sw_var *sw_recurrence(sw_ctx *c, const sw_recurrence_in *in, sw_var *runs, sw_te
 /* y [N, O] = x w^T + bias; w [O, I] any type, bias [O] or NULL; x's dimensions after the first are taken as one.
  * y has the context's product type. (matmul.c) */
 sw_var *sw_matmul(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias) SW_MUST_CHECK;
-/* The same with matrix `index` of a stack: w [E, O, I], or `turned` [E, I, O]; bias [E, O] or NULL. */
-sw_var *sw_matmul_one(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias, int64_t index, bool turned) SW_MUST_CHECK;
+/* The same with matrix `index` of a stack of `count`: w [E, O, I], or `turned` [E, I, O], whose first two dimensions may be
+ * one; bias [E, O] or NULL. */
+sw_var *sw_matmul_one(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias, int64_t count, int64_t index, bool turned) SW_MUST_CHECK;
 /* y += alpha x w^T, in y's memory (nobody may have saved y's values). Returns the new y. */
 sw_var *sw_matmul_add(sw_ctx *c, sw_var *y, sw_var *x, sw_param *w, double alpha) SW_MUST_CHECK;
 
 /* ---- mixtures of experts (route.c) */
 
-typedef enum sw_router_score { SW_ROUTE_SOFTMAX, SW_ROUTE_SIGMOID } sw_router_score;
+/* SPARSEMIXER (Liu et al. 2024, arXiv 2409.12136) as it is when nothing is sampled: the best is taken k times; each weight is
+ * its share in the softmax of those left that are close to it. */
+typedef enum sw_router_score { SW_ROUTE_SOFTMAX, SW_ROUTE_SIGMOID, SW_ROUTE_SPARSEMIXER } sw_router_score;
 enum { SW_MOST_GROUPS = 256 };
 typedef struct sw_router {
     sw_router_score score;
     int64_t k;                  /* experts of a token */
     int64_t groups, top_groups; /* > 1: experts come from the top_groups best of so many equal groups */
     bool group_by_two;          /* a group is worth the sum of its two best, else its best */
-    bool normalise;             /* weights are divided by their sum + eps */
+    bool normalise;             /* weights are divided by their norm + eps */
+    double power;               /* of that norm: (sum of s^power)^(1 / power); 0 is 1 */
     double eps, scale;
+    double jitter;              /* SW_ROUTE_SPARSEMIXER: how far below the best a score may be, as a share of it, over 2 */
 } sw_router;
 
 /* From logits [N, E]: the experts of each token (ids, host [N, k], which must live as long as the tape) by score +

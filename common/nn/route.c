@@ -7,7 +7,7 @@
 typedef struct routed {
     sw_router r;
     int64_t n, experts;
-    float *scores;      /* host [n, experts] */
+    float *scores;      /* host [n, experts]; SW_ROUTE_SPARSEMIXER: [n, k, experts], the softmax of each choice */
     const int32_t *ids; /* host [n, k] */
 } routed;
 
@@ -60,23 +60,60 @@ static void keep_groups(float *choice, int64_t experts, const sw_router *r)
             choice[e] = -INFINITY;
 }
 
-static double divisor(const routed *d, const float *s, const int32_t *ids)
+static double power_of(const routed *d) { return d->r.power > 0 ? d->r.power : 1; }
+
+/* The norm of the chosen scores; 1 where nothing is normalised. */
+static double norm_of(const routed *d, const float *s, const int32_t *ids)
 {
-    double sum = 0;
+    double sum = 0, power = power_of(d);
     for (int64_t j = 0; d->r.normalise && j < d->r.k; j++)
-        sum += s[ids[j]];
-    return d->r.normalise ? sum + d->r.eps : 1;
+        sum += pow(s[ids[j]], power);
+    return d->r.normalise ? pow(sum, 1 / power) : 1;
 }
 
-/* dlogits of a row from dweights: weight_j = scale s_j / D, D the sum of the chosen scores (or 1). */
+static double divisor(const routed *d, const float *s, const int32_t *ids)
+{
+    return norm_of(d, s, ids) + (d->r.normalise ? d->r.eps : 0);
+}
+
+/* The rounds of SW_ROUTE_SPARSEMIXER for one token. What is close to the best is measured by the larger of the best and the
+ * score's own magnitude. */
+static void mix_row(const sw_router *r, const float *logits, int64_t experts, float *left, float *shares, int32_t *ids,
+                    float *weights)
+{
+    memcpy(left, logits, (size_t)experts * sizeof *left);
+    for (int64_t j = 0; j < r->k; j++, shares += experts) {
+        int64_t best = largest(left, experts);
+        float top = left[best];
+        for (int64_t e = 0; e < experts; e++) {
+            bool far = (top - logits[e]) / fmaxf(fabsf(logits[e]), top) > 2 * r->jitter;
+            shares[e] = far ? -INFINITY : left[e];
+        }
+        scores_of(shares, shares, experts, SW_ROUTE_SOFTMAX);
+        ids[j] = (int32_t)best;
+        weights[j] = (float)(r->scale * shares[best]);
+        left[best] = -INFINITY;
+    }
+}
+
+static void mix_row_back(const routed *d, const float *shares, const int32_t *ids, const float *dw, float *dlogits)
+{
+    memset(dlogits, 0, (size_t)d->experts * sizeof *dlogits);
+    for (int64_t j = 0; j < d->r.k; j++, shares += d->experts)
+        for (int64_t e = 0; e < d->experts; e++)
+            dlogits[e] += (float)(d->r.scale * dw[j] * shares[ids[j]] * ((e == ids[j]) - (double)shares[e]));
+}
+
+/* dlogits of a row from dweights: weight_j = scale s_j / (D + eps), D the norm of the chosen scores (or 1). */
 static void row_back(const routed *d, const float *s, const int32_t *ids, const float *dw, float *dlogits, double *ds)
 {
-    double sum = divisor(d, s, ids), dot = 0, all = 0;
+    double sum = divisor(d, s, ids), norm = norm_of(d, s, ids), power = power_of(d), dot = 0, all = 0;
     memset(ds, 0, (size_t)d->experts * sizeof *ds);
     for (int64_t j = 0; d->r.normalise && j < d->r.k; j++)
         dot += (double)dw[j] * s[ids[j]];
     for (int64_t j = 0; j < d->r.k; j++) {
-        ds[ids[j]] = d->r.scale * ((double)dw[j] / sum - (d->r.normalise ? dot / (sum * sum) : 0));
+        double dnorm = d->r.normalise && norm > 0 ? pow(s[ids[j]] / norm, power - 1) : 0; /* dD / ds_j */
+        ds[ids[j]] = d->r.scale * ((double)dw[j] / sum - dnorm * dot / (sum * sum));
         all += ds[ids[j]] * s[ids[j]];
     }
     for (int64_t e = 0; e < d->experts; e++)
@@ -95,7 +132,10 @@ static int route_back(sw_ctx *c, sw_node *n)
     double *ds = sw_ctx_alloc(c, (size_t)d->experts * sizeof *ds);
     if (sw_to_host(c, n->out[0]->grad, dw))
         return -1;
-    for (int64_t i = 0; i < d->n; i++)
+    bool mixes = d->r.score == SW_ROUTE_SPARSEMIXER;
+    for (int64_t i = 0; mixes && i < d->n; i++)
+        mix_row_back(d, d->scores + i * d->r.k * d->experts, d->ids + i * d->r.k, dw + i * d->r.k, dlogits + i * d->experts);
+    for (int64_t i = 0; !mixes && i < d->n; i++)
         row_back(d, d->scores + i * d->experts, d->ids + i * d->r.k, dw + i * d->r.k, dlogits + i * d->experts, ds);
     sw_var *back = sw_from_host(c, SW_F32, 2, (int64_t[]){d->n, d->experts}, dlogits);
     return !back || sw_k(c)->axpby(sw_s(c), g, 1, &back->t, acc) ? -1 : 0;
@@ -108,11 +148,14 @@ sw_var *sw_route(sw_ctx *c, sw_var *logits, const float *correction, const sw_ro
     float *host = sw_ctx_alloc(c, (size_t)(n * experts) * sizeof *host),
           *choice = sw_ctx_alloc(c, (size_t)experts * sizeof *choice);
     float *weights = sw_ctx_alloc(c, (size_t)(n * r->k) * sizeof *weights);
-    *d = (routed){*r, n, experts, sw_ctx_alloc(c, (size_t)(n * experts) * sizeof(float)), ids};
+    bool mixes = r->score == SW_ROUTE_SPARSEMIXER;
+    *d = (routed){*r, n, experts, sw_ctx_alloc(c, (size_t)(n * (mixes ? r->k : 1) * experts) * sizeof(float)), ids};
     sw_var *plain = sw_cast(c, logits, SW_F32);
     if (!plain || sw_to_host(c, plain, host))
         return NULL;
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = 0; mixes && i < n; i++)
+        mix_row(r, host + i * experts, experts, choice, d->scores + i * r->k * experts, ids + i * r->k, weights + i * r->k);
+    for (int64_t i = 0; !mixes && i < n; i++) {
         float *s = d->scores + i * experts;
         scores_of(s, host + i * experts, experts, r->score);
         for (int64_t e = 0; e < experts; e++) {

@@ -80,6 +80,7 @@ typedef struct sw_pass {
     const int64_t *lengths, *before, *slots;      /* host [n_seqs]: tokens in this batch, tokens in the cache, slot (0 without) */
     int64_t longest;                              /* largest position + 1 */
     sw_var *seqs;                                 /* i32 [n_seqs, 4], as sw_attend has it: of the cache when there is one */
+    sw_var *chunks;                               /* as seqs, where each chunk is a sequence; NULL: no layer is chunked */
     sw_var *runs;                                 /* i32 [n_seqs, 4], as kernels with a state have it */
     sw_var *rows;                                 /* i32 [n]: cache row of each token; NULL without a cache */
     sw_var *cos[SW_MOST_ROPES], *sin[SW_MOST_ROPES]; /* f32 [n, R] of each rope that some layer uses */

@@ -380,8 +380,13 @@ int sw_builder_run(sw_builder *b)
     m->blocks = sw_builder_alloc(b, (size_t)s->layers * sizeof *m->blocks);
     for (int64_t i = 0; i < s->layers && !b->rc && b->n_problems < 100; i++)
         declare_block(b, i);
-    if (!s->no_final_norm)
-        sw_ask_norm(b, &m->norm, "model.norm", s->hidden, &s->norm);
+    if (!s->no_final_norm) {
+        sw_norm_spec *last = sw_builder_alloc(b, sizeof *last);
+        *last = s->norm;
+        if (s->final_norm_eps > 0)
+            last->eps = s->final_norm_eps;
+        sw_ask_norm(b, &m->norm, "model.norm", s->hidden, last);
+    }
     declare_ends(b);
     return b->rc;
 }

@@ -23,6 +23,22 @@ static sw_var *block_forward(sw_ctx *c, sw_var *x, void *arg)
 
 /* ---- what a batch needs */
 
+/* The table of sequences where each ends with its chunk and begins with the next: chunked attention (Llama 4). */
+static int chunk_table(sw_ctx *c, sw_pass *p, const int32_t *seqs)
+{
+    int64_t size = p->spec->chunk, most = p->n / size + 2 * p->n_seqs, n = 0;
+    int32_t *chunks = sw_ctx_alloc(c, (size_t)most * 4 * sizeof *chunks);
+    for (const int32_t *s = seqs; s < seqs + 4 * p->n_seqs; s += 4)
+        for (int64_t end = s[3], at = end - s[1], next; at < end; at = next) { /* places in the sequence */
+            int64_t start = at / size * size;
+            next = SW_MIN(start + size, end);
+            memcpy(chunks + 4 * n++, (int32_t[]){(int32_t)(s[0] + at - (end - s[1])), (int32_t)(next - at), (int32_t)(s[2] + start),
+                                                 (int32_t)(next - start)}, 4 * sizeof *chunks);
+        }
+    p->chunks = sw_pass_keep(c, p, sw_from_host(c, SW_I32, 2, (int64_t[]){n, 4}, chunks));
+    return p->chunks ? 0 : -1;
+}
+
 /* The table of sequences, positions, and cache rows. */
 static int lay_out(sw_ctx *c, sw_pass *p, const sw_batch *b)
 {
@@ -75,7 +91,9 @@ static int lay_out(sw_ctx *c, sw_pass *p, const sw_batch *b)
     p->seqs = sw_pass_keep(c, p, sw_from_host(c, SW_I32, 2, (int64_t[]){b->n_seqs, 4}, seqs));
     p->runs = sw_pass_keep(c, p, sw_from_host(c, SW_I32, 2, (int64_t[]){b->n_seqs, 4}, runs));
     p->rows = b->cache ? sw_pass_keep(c, p, sw_from_host(c, SW_I32, 1, &b->n, rows)) : NULL;
-    return p->seqs && p->runs && (p->rows || !b->cache) ? 0 : -1;
+    if (!p->seqs || !p->runs || (b->cache && !p->rows))
+        return -1;
+    return p->spec->chunk ? chunk_table(c, p, seqs) : 0;
 }
 
 /* Angles of the rows [at, at + n) for a text of `length` places. */
@@ -118,7 +136,7 @@ static int growth_tables(sw_ctx *c, sw_pass *p)
     float *scale = sw_ctx_alloc(c, (size_t)(p->n * pairs) * sizeof *scale);
     for (int64_t i = 0; i < p->n; i++)
         for (int64_t k = 0; k < pairs; k++)
-            scale[i * pairs + k] = (float)(1 + s->query_growth * log1p(floor(p->positions[i] / s->query_growth_length)));
+            scale[i * pairs + k] = (float)(1 + s->query_growth * log1p(floor((p->positions[i] + s->query_growth_offset) / s->query_growth_length)));
     p->query_scale = sw_pass_keep(c, p, sw_from_host(c, SW_F32, 2, (int64_t[]){p->n, pairs}, scale));
     p->query_zero = sw_pass_keep(c, p, sw_tmp2(c, SW_F32, p->n, pairs));
     return p->query_scale && p->query_zero ? sw_k(c)->fill(sw_s(c), &p->query_zero->t, 0) : -1;

@@ -3,6 +3,8 @@
 
 #include "base/json.h"
 
+#include <string.h>
+
 /* ---- MiMo-V2-Flash: sliding layers have sinks, another rotation and twice the key heads */
 
 SW_MOE_LAYERS(mimo_experts, .router = {.score = SW_ROUTE_SIGMOID, .normalise = true, .eps = 1e-20, .group_by_two = true},
@@ -118,6 +120,91 @@ static int phimoe_layers(sw_spec *s, const cJSON *config)
     return 0;
 }
 
+/* ---- Llama 4: layers see chunks, or everything without turning but with queries that grow */
+
+SW_MOE_LAYERS(llama4_experts, .router = {.score = SW_ROUTE_SIGMOID, .k = 1}, .experts = 16, .shared_wide = 1,
+              .weigh_input = true, .stacked = true, .turned = true)
+
+static int read_llama4(sw_spec *s, const cJSON *config)
+{
+    bool grows, norm;
+    int64_t floor_scale;
+    double scale;
+    if (sw_read_biases(s, config) || sw_json_bool(config, "use_qk_norm", true, &norm) ||
+        sw_json_i64(config, "attention_chunk_size", 1, 1 << 30, 8192, &s->chunk) ||
+        sw_json_bool(config, "attn_temperature_tuning", true, &grows) ||
+        sw_json_i64(config, "floor_scale", 1, 1 << 30, 8192, &floor_scale) ||
+        sw_json_f64(config, "attn_scale", 0.1, &scale))
+        return -1;
+    s->qk_norm = norm ? SW_QK_HEAD : SW_QK_NONE;
+    s->qk = (sw_norm_spec){.plain = true, .eps = s->norm.eps};
+    if (grows) {
+        s->query_growth = scale;
+        s->query_growth_length = (double)floor_scale;
+    }
+    return 0;
+}
+
+static int llama4_layers(sw_spec *s, const cJSON *config)
+{
+    const cJSON *turns = sw_json_get(config, "no_rope_layers"), *types = sw_json_get(config, "layer_types");
+    int64_t interval, dense;
+    if (llama4_experts(s, config) || sw_json_i64(config, "no_rope_layer_interval", 1, 4096, 4, &interval) ||
+        sw_json_i64(config, "intermediate_size_mlp", 1, 1 << 24, 16384, &dense))
+        return -1;
+    if (turns && !(cJSON_IsArray(turns) && (!turns->child || cJSON_GetArraySize(turns) == s->layers)))
+        return sw_fail("\"no_rope_layers\": a list of %lld numbers is needed, 1 where a layer turns", (long long)s->layers);
+    const cJSON *turn = turns ? turns->child : NULL, *type = types ? types->child : NULL;
+    for (int64_t i = 0; i < s->layers; i++, turn = turn ? turn->next : NULL, type = type ? type->next : NULL) {
+        sw_layer *l = &s->layer[i];
+        bool turned = turn ? cJSON_IsTrue(turn) || (cJSON_IsNumber(turn) && turn->valuedouble > 0) : (i + 1) % interval != 0;
+        l->mlp = dense;
+        l->rope = turned ? 0 : -1;
+        l->no_qk_norm = !turned;
+        l->chunked = type ? !strcmp(type->valuestring, "chunked_attention") : turned;
+        if (type && !l->chunked && strcmp(type->valuestring, "full_attention"))
+            return sw_fail("\"layer_types\": layer %lld is neither chunked_attention nor full_attention", (long long)i);
+    }
+    return 0;
+}
+
+/* ---- JetMoE: attention is a mixture, too */
+
+static int read_jetmoe(sw_spec *s, const cJSON *config)
+{
+    (void)config;
+    s->final_norm_eps = s->norm.eps;
+    s->norm.eps = 1e-6; /* of layers, whatever the configuration says */
+    return 0;
+}
+
+static int jetmoe_layers(sw_spec *s, const cJSON *config)
+{
+    static const sw_moe base = {.router = {.score = SW_ROUTE_SOFTMAX, .normalise = true}, .experts = 8, .stacked = true,
+                                .out_bias = true};
+    if (sw_moe_layers(s, config, &base))
+        return -1;
+    for (int64_t i = 0; i < s->layers; i++) {
+        s->layer[i].mixer = &sw_mixer_moa;
+        s->layer[i].mixer_options = s->layer[i].ffn_options;
+    }
+    return 0;
+}
+
+static const sw_rename llama4_names[] = {{"mlp.", "feed_forward."},
+                                         {"mlp.shared.", "feed_forward.shared_expert."},
+                                         {"mlp.experts.gate_up", "feed_forward.experts.gate_up_proj"},
+                                         {"mlp.experts.down", "feed_forward.experts.down_proj"},
+                                         {0}};
+static const sw_rename jetmoe_names[] = {{"mlp.router", "mlp.router.layer"},
+                                         {"mlp.experts.gate_up", "mlp.input_linear.weight"},
+                                         {"mlp.experts.down", "mlp.output_linear.weight"},
+                                         {"self_attn.", "self_attention."},
+                                         {"self_attn.router", "self_attention.experts.router.layer"},
+                                         {"self_attn.experts.query", "self_attention.experts.input_linear.weight"},
+                                         {"self_attn.experts.out", "self_attention.experts.output_linear.weight"},
+                                         {"self_attn.bias", "self_attention.experts.bias"},
+                                         {0}};
 static const sw_rename dbrx_names[] = {{"model.embed_tokens", "transformer.wte"},
                                        {"model.layers", "transformer.blocks"},
                                        {"model.norm", "transformer.norm_f"},
@@ -159,4 +246,22 @@ const sw_family sw_family_sparse[] = {
      .read = read_phimoe,
      .layers = phimoe_layers,
      .names = phimoe_names},
+    {.name = "llama4_text",
+     .architectures = SW_NAMES("Llama4ForCausalLM"),
+     .model_types = SW_NAMES("llama4_text"),
+     .spec = {.norm = {.eps = 1e-5},
+              .qk_norm_after_rope = true,
+              .query_growth_offset = 1,
+              .query_growth_unturned = true,
+              .rope = {{.mode = SW_ROPE_INTERLEAVED, .theta = 5e5}}},
+     .read = read_llama4,
+     .layers = llama4_layers,
+     .names = llama4_names},
+    {.name = "jetmoe",
+     .architectures = SW_NAMES("JetMoeForCausalLM"),
+     .model_types = SW_NAMES("jetmoe"),
+     .spec = {.tied = true},
+     .read = read_jetmoe,
+     .layers = jetmoe_layers,
+     .names = jetmoe_names},
     {0}};

@@ -15,7 +15,7 @@ typedef struct moe {
     expert *experts, shared; /* experts NULL where they are stacked */
     sw_param *gate_up, *down, *gate_up_bias, *down_bias;
     sw_param *gate, *up; /* where those are apart */
-    sw_param *correction;
+    sw_param *correction, *out_bias;
     float *correction_host; /* [experts + identities], read at first use */
     bool read;
 } moe;
@@ -76,6 +76,8 @@ static void declare(sw_builder *b, void *self)
                                SW_ASK_F32 | SW_ASK_FIXED);
         m->correction_host = sw_builder_alloc(b, (size_t)choices * sizeof(float));
     }
+    if (o->out_bias)
+        m->out_bias = sw_ask(b, "mlp.bias", 1, &s->hidden, 0);
     if (o->stacked)
         ask_stacks(b, m);
     else
@@ -161,13 +163,13 @@ static sw_var *run_stacked(sw_ctx *c, const moe *m, const sw_spec *s, int64_t e,
     return y ? sw_matmul_one(c, y, m->down, m->down_bias, n, e, m->o->turned) : NULL;
 }
 
-/* What expert e gives its `count` tokens is added to y. rows: the tokens; slots: which of the weights. */
-static sw_var *add_expert(sw_ctx *c, moe *m, const sw_pass *p, int64_t e, sw_var *x, sw_var *y, sw_var *weights,
-                          int64_t count, const int32_t *rows, const int32_t *slots)
+/* What expert e gives its tokens is added to y. */
+static sw_var *add_expert(sw_ctx *c, moe *m, const sw_pass *p, int64_t e, sw_var *x, sw_var *y, const sw_dispatch *d)
 {
     sw_scope scope = sw_scope_begin(c);
-    sw_var *at = sw_from_host(c, SW_I32, 1, &count, rows), *slot = sw_from_host(c, SW_I32, 1, &count, slots);
-    sw_var *mine = at ? sw_gather(c, x, at) : NULL, *w = slot && mine ? sw_gather(c, weights, slot) : NULL;
+    int64_t first = d->start[e], count = d->start[e + 1] - first;
+    sw_var *at = sw_from_host(c, SW_I32, 1, &count, d->rows + first), *slot = sw_from_host(c, SW_I32, 1, &count, d->slots + first);
+    sw_var *mine = at ? sw_gather(c, x, at) : NULL, *w = slot && mine ? sw_gather(c, d->weights, slot) : NULL;
     if (w && m->o->weigh_input)
         mine = sw_scale_rows(c, mine, w);
     if (!w || !mine)
@@ -190,31 +192,22 @@ static sw_var *shared(sw_ctx *c, moe *m, const sw_pass *p, sw_var *x)
     return w ? sw_scale_rows(c, y, w) : NULL;
 }
 
-static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
+int sw_moe_dispatch(sw_ctx *c, sw_linear *router, const float *correction, const sw_router *r, sw_var *x,
+                    sw_dispatch *out)
 {
-    moe *m = self;
-    const sw_moe *o = m->o;
-    int64_t n = x->t.shape[0], k = o->router.k, choices = o->experts + o->identities;
+    int64_t n = x->t.shape[0], k = r->k, choices = router->out;
     sw_dtype product = c->product;
     c->product = SW_F32; /* the choice hangs on small differences */
-    sw_var *logits = sw_linear_forward(c, &m->router, x);
+    sw_var *logits = sw_linear_forward(c, router, x);
     c->product = product;
-    if (m->correction && !m->read) {
-        if (sw_to_host(c, &m->correction->v, m->correction_host))
-            return NULL;
-        m->read = true;
-    }
     int32_t *ids = sw_ctx_alloc(c, (size_t)(n * k) * sizeof *ids);
-    sw_var *weights = logits ? sw_route(c, logits, m->correction_host, &o->router, ids) : NULL;
-    weights = weights ? sw_cast(c, weights, c->compute) : NULL;
-    sw_var *y = weights ? sw_like(c, x) : NULL;
-    if (!y || sw_k(c)->fill(sw_s(c), &y->t, 0))
-        return NULL;
-    /* tokens by expert, in their order */
-    int64_t *start = sw_ctx_alloc(c, (size_t)(choices + 1) * sizeof *start),
+    sw_var *weights = logits ? sw_route(c, logits, correction, r, ids) : NULL;
+    if (!weights || !(out->weights = sw_cast(c, weights, c->compute)))
+        return -1;
+    int64_t *start = out->start = sw_ctx_alloc(c, (size_t)(choices + 1) * sizeof *start),
             *at = sw_ctx_alloc(c, (size_t)choices * sizeof *at);
-    int32_t *rows = sw_ctx_alloc(c, (size_t)(n * k) * sizeof *rows),
-            *slots = sw_ctx_alloc(c, (size_t)(n * k) * sizeof *slots);
+    out->rows = sw_ctx_alloc(c, (size_t)(n * k) * sizeof *out->rows);
+    out->slots = sw_ctx_alloc(c, (size_t)(n * k) * sizeof *out->slots);
     memset(start, 0, (size_t)(choices + 1) * sizeof *start);
     for (int64_t i = 0; i < n * k; i++)
         start[ids[i] + 1]++;
@@ -224,12 +217,32 @@ static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
     }
     for (int64_t i = 0; i < n * k; i++) {
         int64_t to = at[ids[i]]++;
-        rows[to] = (int32_t)(i / k);
-        slots[to] = (int32_t)i;
+        out->rows[to] = (int32_t)(i / k);
+        out->slots[to] = (int32_t)i;
     }
-    for (int64_t e = 0; y && e < choices; e++)
-        if (start[e + 1] > start[e])
-            y = add_expert(c, m, p, e, x, y, weights, start[e + 1] - start[e], rows + start[e], slots + start[e]);
+    return 0;
+}
+
+static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
+{
+    moe *m = self;
+    const sw_moe *o = m->o;
+    sw_dispatch d;
+    if (m->correction && !m->read) {
+        if (sw_to_host(c, &m->correction->v, m->correction_host))
+            return NULL;
+        m->read = true;
+    }
+    sw_var *y = sw_moe_dispatch(c, &m->router, m->correction_host, &o->router, x, &d) ? NULL : sw_like(c, x);
+    if (!y || sw_k(c)->fill(sw_s(c), &y->t, 0))
+        return NULL;
+    for (int64_t e = 0; y && e < o->experts + o->identities; e++)
+        if (d.start[e + 1] > d.start[e])
+            y = add_expert(c, m, p, e, x, y, &d);
+    if (y && m->out_bias) {
+        sw_var *bias = sw_parameter(c, m->out_bias);
+        y = bias ? sw_plus_row(c, y, bias) : NULL;
+    }
     if (!y || !o->shared_wide)
         return y;
     sw_var *all = shared(c, m, p, x);

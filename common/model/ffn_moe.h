@@ -17,6 +17,7 @@ typedef struct sw_moe {
     bool shared_packed;    /* its gate and up are one projection */
     bool shared_gated;     /* and it is weighted by sigmoid(mlp.shared_gate x) */
     bool router_bias;
+    bool out_bias;                /* mlp.bias is added to what it gives */
     bool correction;              /* of the choice, not of the weights */
     bool correction_row;          /* files hold it as the row of a matrix */
     bool weigh_input;             /* weights scale what experts get, not what they give */
@@ -30,6 +31,19 @@ typedef struct sw_moe {
 } sw_moe;
 
 extern const sw_ffn_ops sw_ffn_moe;
+
+/* Where a batch's tokens go: expert e has the pairs start[e] ... start[e + 1] - 1, in the order of the tokens. */
+typedef struct sw_dispatch {
+    int64_t *start;       /* [choices + 1] */
+    int32_t *rows, *slots; /* [n * k] of each pair: its token, and which of the weights is its own (token * k + choice) */
+    sw_var *weights;      /* [n * k, 1] */
+} sw_dispatch;
+/* x [N, hidden]; correction host [choices] or NULL. Host memory is the tape's. */
+int sw_moe_dispatch(sw_ctx *c, sw_linear *router, const float *correction, const sw_router *r, sw_var *x,
+                    sw_dispatch *out) SW_MUST_CHECK;
+
+/* A mixer: a mixture of attention heads (mixer_moa.c), whose mixer_options are a sw_moe. */
+extern const sw_mixer_ops sw_mixer_moa;
 
 /* For families' `layers`: makes layer i a mixture. `m` is copied into the spec's arena once. */
 const sw_moe *sw_moe_keep(sw_spec *s, const sw_moe *m);

@@ -55,7 +55,7 @@ static void declare_qk_norm(sw_builder *b, attention *a)
         a->q_norm.spec = a->k_norm.spec = &a->plain;
         a->q_each = ask_each(b, "self_attn.q_norm.weight", "self_attn.q_norm.%d.weight", l->heads);
         a->k_each = ask_each(b, "self_attn.k_norm.weight", "self_attn.k_norm.%d.weight", l->kv_heads);
-    } else if (s->qk_norm) {
+    } else if (s->qk_norm && !l->no_qk_norm) {
         bool full = s->qk_norm == SW_QK_FULL;
         sw_ask_norm(b, &a->q_norm, "self_attn.q_norm", full ? l->heads * l->head_dim : l->head_dim, &s->qk);
         sw_ask_norm(b, &a->k_norm, "self_attn.k_norm", full ? l->kv_heads * l->head_dim : l->head_dim, &s->qk);
@@ -151,7 +151,8 @@ sw_var *sw_pass_rope(sw_ctx *c, const sw_pass *p, sw_var *x, bool query)
     int which = p->block->spec->rope;
     if (which >= 0)
         x = sw_rope(c, x, p->cos[which], p->sin[which], p->spec->rope[which].mode);
-    return x && query && p->query_scale ? sw_rope(c, x, p->query_scale, p->query_zero, SW_ROPE_HALF) : x;
+    bool grows = query && p->query_scale && (which < 0 || !p->spec->query_growth_unturned);
+    return x && grows ? sw_rope(c, x, p->query_scale, p->query_zero, SW_ROPE_HALF) : x;
 }
 
 static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
@@ -175,7 +176,7 @@ static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
     if (!(k = sw_pass_remember(c, p, 0, k)) || !(v = sw_pass_remember(c, p, 1, v)))
         return NULL;
     sw_attention how = {.scale = l->attention_scale, .causal = !s->bidirectional, .window = l->window, .softcap = s->attention_softcap};
-    sw_var *out = sw_attend(c, q, k, v, p->seqs, &how, p->alibi, a->sinks);
+    sw_var *out = sw_attend(c, q, k, v, l->chunked ? p->chunks : p->seqs, &how, p->alibi, a->sinks);
     if (out && part[GATE]) {
         int64_t wide = l->heads * l->value_dim;
         sw_var *gate = sw_dense(c, part[GATE]);

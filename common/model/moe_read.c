@@ -43,7 +43,7 @@ static int read_moe(const sw_spec *s, const cJSON *c, sw_moe *m)
 static int is_sparse(const sw_spec *s, const cJSON *c, const sw_moe *m, int64_t i, bool *sparse)
 {
     const cJSON *types = sw_json_get(c, "mlp_layer_types"), *dense = sw_json_get(c, "mlp_only_layers"),
-                *freq = sw_json_get(c, "moe_layer_freq");
+                *freq = sw_json_get(c, "moe_layer_freq"), *listed = sw_json_get(c, "moe_layers");
     int64_t first, step, every, from, to, interval;
     if (types && (!cJSON_IsArray(types) || cJSON_GetArraySize(types) != s->layers))
         return sw_fail("\"mlp_layer_types\": a list of %lld names is needed, one a layer", (long long)s->layers);
@@ -52,6 +52,12 @@ static int is_sparse(const sw_spec *s, const cJSON *c, const sw_moe *m, int64_t 
         *sparse = cJSON_IsString(t) && !strcmp(t->valuestring, "sparse");
         if (!*sparse && !(cJSON_IsString(t) && !strcmp(t->valuestring, "dense")))
             return sw_fail("\"mlp_layer_types\": layer %lld is neither dense nor sparse", (long long)i);
+        return 0;
+    }
+    if (listed) {
+        *sparse = false;
+        for (const cJSON *l = listed->child; l; l = l->next)
+            *sparse |= cJSON_IsNumber(l) && l->valuedouble == (double)i;
         return 0;
     }
     if (cJSON_IsArray(freq)) { /* in some files one number a layer */
@@ -64,6 +70,7 @@ static int is_sparse(const sw_spec *s, const cJSON *c, const sw_moe *m, int64_t 
     if (sw_json_i64(c, "first_k_dense_replace", 0, 4096, m->dense_first, &first) ||
         sw_json_i64(c, "num_dense_layers", 0, 4096, first, &first) ||
         sw_json_i64(c, "decoder_sparse_step", 1, 4096, 1, &step) ||
+        sw_json_i64(c, "interleave_moe_layer_step", 1, 4096, step, &step) ||
         sw_json_i64(c, "moe_layer_start_index", 0, 4096, 0, &from) ||
         sw_json_i64(c, "moe_layer_end_index", -1, 4096, s->layers - 1, &to) ||
         sw_json_i64(c, "moe_layer_interval", 1, 4096, 1, &interval))

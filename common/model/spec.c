@@ -119,6 +119,8 @@ static int check_layer(const sw_spec *s, const sw_layer *l)
                            (long long)sw_rope_pairs(&s->rope[l->rope]) * 2);
         if (l->rope >= 0 && l->head_dim % 2)
             return sw_fail("\"head_dim\": %lld is odd, the rotary embedding needs pairs", (long long)l->head_dim);
+        if (s->query_growth > 0 && l->head_dim % 2)
+            return sw_fail("\"head_dim\": %lld is odd, queries that grow with their position need pairs", (long long)l->head_dim);
         if (s->packed && s->packed_groups && (l->heads % s->packed_groups || (strchr(s->packed, 'k') && l->kv_heads % s->packed_groups)))
             return sw_fail("\"num_attention_heads\": %lld and %lld key heads do not come in %lld packed groups", (long long)l->heads,
                            (long long)l->kv_heads, (long long)s->packed_groups);

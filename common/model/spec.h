@@ -76,6 +76,8 @@ typedef struct sw_layer {
     int rope;               /* index into sw_spec.rope; -1: queries and keys do not turn */
     double attention_scale; /* of the scores */
     bool bare_mixer;        /* no norm before the mixer: what comes in is normed already */
+    bool chunked;           /* tokens see only those of their own sw_spec.chunk */
+    bool no_qk_norm;        /* whatever the spec says */
     double value_scale;     /* of the values; 0: none */
     bool sinks;             /* one learned score a head that takes part in the softmax and has no value */
 } sw_layer;
@@ -99,6 +101,7 @@ typedef struct sw_spec {
     sw_parallel parallel;
     bool embed_norm;           /* a norm after the embedding */
     bool no_final_norm;
+    double final_norm_eps;     /* 0: as norm's */
     sw_qk_norm qk_norm;
     sw_norm_spec qk;           /* of q and k; where it is all zero, as norm */
     bool qk_norm_after_rope;
@@ -119,7 +122,10 @@ typedef struct sw_spec {
     int64_t packed_groups;     /* how often that order repeats: 1, or the heads, or the key heads; 0 is 1 */
     double clip_qkv;           /* > 0: q, k and v are cut to [-clip, clip] */
     double attention_softcap;  /* > 0 */
+    int64_t chunk;             /* places of each of the parts that sequences fall into for chunked layers */
     double query_growth, query_growth_length; /* q times 1 + growth * log(1 + floor(position / length)); 0: none */
+    int query_growth_offset;   /* of the position */
+    bool query_growth_unturned; /* only in layers that do not turn */
     /* feed-forward */
     sw_act act;
     bool plain_mlp;            /* down(act(up(x))), no gate */

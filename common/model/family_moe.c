@@ -17,8 +17,6 @@ SW_MOE_LAYERS(with_shared, SOFTMAX, .shared_wide = 1)
 SW_MOE_LAYERS(normalised_with_shared, SOFTMAX_NORMALISED, .shared_wide = 1)
 SW_MOE_LAYERS(corrected_softmax, SOFTMAX_NORMALISED, .shared_wide = 1, .correction = true, .correction_row = true)
 SW_MOE_LAYERS(sigmoid, SIGMOID, .shared_wide = 1)
-SW_MOE_LAYERS(gpt_oss, SOFTMAX_NORMALISED, .router_bias = true, .stacked = true, .turned = true, .interleaved = true,
-              .biased = true, .limit = 7)
 
 static int read_qwen2_moe(sw_spec *s, const cJSON *config)
 {
@@ -72,21 +70,17 @@ static int exaone_moe(sw_spec *s, const cJSON *config)
 /* gpt-oss: every head has a sink; the limit of its gates may be another. */
 static int gpt_oss_layers(sw_spec *s, const cJSON *config)
 {
-    double alpha, limit;
-    if (sw_json_f64(config, "swiglu_alpha", 1.702, &alpha) || sw_json_f64(config, "swiglu_limit", 7, &limit) ||
-        gpt_oss(s, config))
+    double alpha;
+    sw_moe m = {SOFTMAX_NORMALISED,  .router_bias = true, .stacked = true, .turned = true,
+                .interleaved = true, .biased = true};
+    if (sw_json_f64(config, "swiglu_alpha", 1.702, &alpha) || sw_json_f64(config, "swiglu_limit", 7, &m.limit))
         return -1;
-    if (alpha != 1.702 || !(limit > 0))
+    if (alpha != 1.702 || !(m.limit > 0))
         return sw_fail("\"swiglu_alpha\" %g and \"swiglu_limit\" %g: 1.702 and a positive number are known", alpha,
-                       limit);
-    sw_moe m = *(const sw_moe *)s->layer[0].ffn_options;
-    m.limit = limit;
-    const sw_moe *kept = sw_moe_keep(s, &m);
-    for (int64_t i = 0; i < s->layers; i++) {
+                       m.limit);
+    for (int64_t i = 0; i < s->layers; i++)
         s->layer[i].sinks = true;
-        sw_moe_layer(s, i, kept);
-    }
-    return 0;
+    return sw_moe_layers(s, config, &m);
 }
 
 #define GATE                                                                                                           \

@@ -95,9 +95,6 @@ static int dbrx_layers(sw_spec *s, const cJSON *config)
 
 /* ---- Phi-3.5-MoE */
 
-SW_MOE_LAYERS(phimoe_experts, .router = {.score = SW_ROUTE_SPARSEMIXER, .k = 2, .jitter = 0.01}, .gate = "w1", .up = "w3",
-              .down = "w2")
-
 static int read_phimoe(sw_spec *s, const cJSON *config)
 {
     return sw_read_biases(s, config) || sw_json_bool(config, "lm_head_bias", false, &s->head_bias) || sw_read_window(s, config)
@@ -107,17 +104,12 @@ static int read_phimoe(sw_spec *s, const cJSON *config)
 
 static int phimoe_layers(sw_spec *s, const cJSON *config)
 {
-    double jitter;
-    if (phimoe_experts(s, config) || sw_json_f64(config, "router_jitter_noise", 0.01, &jitter))
+    sw_moe m = {.router = {.score = SW_ROUTE_SPARSEMIXER, .k = 2}, .experts = 16, .gate = "w1", .up = "w3", .down = "w2"};
+    if (sw_json_f64(config, "router_jitter_noise", 0.01, &m.router.jitter))
         return -1;
-    if (!(jitter >= 0))
-        return sw_fail("\"router_jitter_noise\": %g is negative", jitter);
-    sw_moe m = *(const sw_moe *)s->layer[0].ffn_options;
-    m.router.jitter = jitter;
-    const sw_moe *kept = sw_moe_keep(s, &m);
-    for (int64_t i = 0; i < s->layers; i++)
-        sw_moe_layer(s, i, kept);
-    return 0;
+    if (!(m.router.jitter >= 0))
+        return sw_fail("\"router_jitter_noise\": %g is negative", m.router.jitter);
+    return sw_moe_layers(s, config, &m);
 }
 
 /* ---- Llama 4: layers see chunks, or everything without turning but with queries that grow */
@@ -184,9 +176,16 @@ static int jetmoe_layers(sw_spec *s, const cJSON *config)
                                 .out_bias = true};
     if (sw_moe_layers(s, config, &base))
         return -1;
+    if (s->kv_heads < 1 || s->kv_heads > 1 << 16 || s->head_dim < 2 || s->head_dim > 1 << 16 || s->head_dim % 2)
+        return sw_fail("\"num_key_value_heads\" %lld of \"kv_channels\" %lld: heads of an even width are needed",
+                       (long long)s->kv_heads, (long long)s->head_dim);
     for (int64_t i = 0; i < s->layers; i++) {
-        s->layer[i].mixer = &sw_mixer_moa;
-        s->layer[i].mixer_options = s->layer[i].ffn_options;
+        sw_layer *l = &s->layer[i];
+        if (l->ffn != &sw_ffn_moe)
+            return sw_fail("layer %lld has no experts, and its attention needs some", (long long)i);
+        l->mixer = &sw_mixer_moa;
+        l->mixer_options = l->ffn_options;
+        l->heads = s->kv_heads * ((const sw_moe *)l->ffn_options)->router.k;
     }
     return 0;
 }

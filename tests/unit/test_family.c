@@ -57,6 +57,17 @@ static void refusals(void **state)
     refuses(HAS("LlamaForCausalLM", HEADS ",\"rope_scaling\":{\"type\":\"ntk\",\"factor\":2}"), WORDS("rope_type", "ntk", "yarn"));
     refuses(HAS("LlamaForCausalLM", HEADS ",\"rms_norm_eps\":-1"), WORDS("rms_norm_eps"));
     refuses(HAS("LlamaForCausalLM", HEADS ",\"hidden_act\":\"selu\""), WORDS("hidden_act", "selu"));
+    refuses(HAS("DbrxForCausalLM", HEADS ",\"ffn_config\":{\"moe_normalize_expert_weights\":-1}"), WORDS("moe_normalize", "-1"));
+    refuses(HAS("DbrxForCausalLM", HEADS ",\"ffn_config\":{\"ffn_act_fn\":{\"name\":\"selu\"}}"), WORDS("name", "selu"));
+    refuses(HAS("DbrxForCausalLM", HEADS ",\"attn_config\":7"), WORDS("attn_config", "objects"));
+    refuses(HAS("PhimoeForCausalLM", HEADS ",\"router_jitter_noise\":-0.5"), WORDS("router_jitter_noise"));
+    refuses(HAS("PhimoeForCausalLM", HEADS ",\"num_experts_per_tok\":17"), WORDS("num_experts_per_tok", "17", "16"));
+    refuses(HAS("Llama4ForCausalLM", HEADS ",\"no_rope_layers\":[1]"), WORDS("no_rope_layers", "2"));
+    refuses(HAS("Llama4ForCausalLM", HEADS ",\"layer_types\":[\"full_attention\",\"mamba\"]"), WORDS("layer_types", "1"));
+    refuses(HAS("MiMoV2FlashForCausalLM", HEADS ",\"n_routed_experts\":4,\"hybrid_layer_pattern\":[1]"), WORDS("hybrid_layer_pattern", "2"));
+    refuses(HAS("MiMoV2FlashForCausalLM", HEADS ",\"n_routed_experts\":4,\"moe_layer_freq\":[1]"), WORDS("moe_layer_freq", "2"));
+    refuses(HAS("JetMoeForCausalLM", "\"num_layers\":2,\"ffn_hidden_size\":8"), WORDS("num_key_value_heads", "kv_channels"));
+    refuses(HAS("JetMoeForCausalLM", HEADS ",\"first_k_dense_replace\":1"), WORDS("no experts"));
     refuses(HAS("Gemma2ForCausalLM", HEADS ",\"layer_types\":[\"full_attention\"]"), WORDS("layer_types", "2"));
     refuses(HAS("Gemma2ForCausalLM", HEADS ",\"layer_types\":[\"full_attention\",\"diagonal\"]"), WORDS("layer_types", "layer 1"));
     refuses(HAS("Gemma2ForCausalLM", HEADS ",\"query_pre_attn_scalar\":0"), WORDS("query_pre_attn_scalar"));

@@ -126,5 +126,6 @@ static const sw_rename names[] = {{"mlp.router", "mlp.router.classifier"}, {"mlp
 
 const sw_family sw_family_longcat[] = {
     {.name = "longcat_flash", .architectures = SW_NAMES("LongcatFlashForCausalLM"), .model_types = SW_NAMES("longcat_flash"),
-     .spec = {.norm = {.eps = 1e-5}, .rope = {{.mode = SW_ROPE_INTERLEAVED, .theta = 1e7}}}, .read = read, .layers = layers, .names = names},
+     .spec = {.norm = {.eps = 1e-5}, .rope = {{.mode = SW_ROPE_INTERLEAVED, .theta = 1e7}}}, .read = read, .layers = layers, .names = names,
+     .unread = SW_NAMES("model.mtp.")},
     {0}};

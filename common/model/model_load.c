@@ -36,6 +36,12 @@ static bool ignorable(const sw_model *m, const char *name)
     for (const char *const *p = m->spec.family->unread; p && *p; p++)
         if (!strncmp(name, *p, strlen(*p)))
             return true;
+    for (int64_t i = 0; i < m->spec.further_layers; i++) {
+        char layer[SW_NAME_MAX];
+        sw_file_name(&m->spec, m->spec.layers + i, "", layer);
+        if (!strncmp(name, layer, strlen(layer)))
+            return true;
+    }
     size_t n = strlen(m->head.name);
     return m->spec.tied && ((!strncmp(name, m->head.name, n) && !strcmp(name + n, ".weight")) || !strcmp(name, "output.weight"));
 }

@@ -94,6 +94,7 @@ typedef struct sw_spec {
     const sw_rename *names;    /* the family's, unless its read chose others */
     sw_task task;
     int64_t vocab, hidden, layers, heads, kv_heads, head_dim, value_dim, mlp, max_position, labels;
+    int64_t further_layers;    /* the file has so many more, which guess further tokens: they are left out */
     int64_t embed_dim;         /* width of the embedding where projections lead to and from hidden; 0: hidden */
     /* norms */
     sw_norm_spec norm;

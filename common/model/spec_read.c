@@ -96,6 +96,8 @@ static int read_sizes(sw_spec *s, const cJSON *config)
     }
     /* Where queries and keys are made of two parts, what turns is the part that rope_head_dim says. */
     static const char *const head_dim[] = {"qk_rope_head_dim", "head_dim", "kv_channels", NULL};
+    if (sw_json_i64(config, "num_nextn_predict_layers", 0, 4096, 0, &s->further_layers))
+        return -1;
     return sw_json_i64(config, "num_key_value_heads", 1, many, s->heads, &s->kv_heads) ||
                    sw_json_i64(config, spelling(config, head_dim), 1, many, s->heads ? s->hidden / s->heads : 0, &s->head_dim)
                ? -1

@@ -141,7 +141,7 @@ static int layers(sw_spec *s, const cJSON *config)
                      sw_json_i64(config, "linear_head_dim", 1, 4096, 128, &o->head_dim) ||
                      sw_json_i64(config, "linear_conv_kernel_dim", 2, 256, 4, &o->taps))
         return -1;
-    if (sw_mla_layers(s, config) || experts(s, config))
+    if (sw_mla_layers(s, config, NULL) || experts(s, config))
         return -1;
     for (int64_t i = 0; i < s->layers; i++) {
         sw_layer *l = &s->layer[i];

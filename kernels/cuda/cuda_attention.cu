@@ -68,7 +68,7 @@ __global__ void attention_plain(attention_call p, attention_parts split)
         __syncthreads();
 #pragma unroll
         for (int j = 0; j < WARP_ROWS; j++) {
-            bool seen = key < to && first + warp * WARP_ROWS + j < have && sees(p, place[j], key);
+            bool seen = key < to && first + warp * WARP_ROWS + j < have && sees(p, s.q0 + (first + warp * WARP_ROWS + j) / p.group, place[j], key);
             float x = seen ? score_of(p, score[j], head[j], place[j], key, &slope) : -INFINITY;
             float most = warp_max(x), old = top[j];
             top[j] = most > old ? most : old;
@@ -178,7 +178,7 @@ attention_call cuda_attention_call(const sw_tensor *out, const sw_tensor *lse, c
     p.heads = (int)q->shape[1], p.key_heads = (int)k->shape[1], p.group = p.heads / p.key_heads;
     p.width = (int)q->shape[2], p.value_width = (int)v->shape[2];
     p.causal = a->causal, p.window = a->window, p.scale = (float)a->scale, p.softcap = (float)a->softcap;
-    p.alibi = a->alibi, p.sinks = a->sinks;
+    p.alibi = a->alibi, p.sinks = a->sinks, p.seen = a->seen, p.seen_words = a->seen_words;
     return p;
 }
 

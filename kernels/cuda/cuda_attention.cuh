@@ -22,6 +22,8 @@ struct attention_call {
     int64_t window;
     float scale, softcap;
     const float *alibi, *sinks;
+    const uint32_t *seen; /* a bit a query row and key place, or NULL */
+    int64_t seen_words;
 };
 
 struct attention_seq { /* first query row, queries, first key row, keys; the tile of it */
@@ -42,10 +44,13 @@ __device__ static inline bool find_tile(const attention_call &p, int64_t index, 
     return false;
 }
 
-__device__ static inline bool sees(const attention_call &p, int64_t query, int64_t key)
+/* Whether query row `row`, at a place of its sequence, sees the key at another. */
+__device__ static inline bool sees(const attention_call &p, int64_t row, int64_t query, int64_t key)
 {
     int64_t distance = query - key;
     if (p.causal && distance < 0)
+        return false;
+    if (p.seen && (key >= p.seen_words * 32 || !(p.seen[row * p.seen_words + key / 32] >> key % 32 & 1)))
         return false;
     return p.window <= 0 || (distance < 0 ? -distance : distance) < p.window;
 }

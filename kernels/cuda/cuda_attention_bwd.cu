@@ -68,7 +68,7 @@ __device__ void pair(const gradient_call &c, const tiles &t, const attention_seq
         int r = i / c.keys, k = i - r * c.keys;
         int64_t row = first + r, key = base + k, place = s.m - s.n + row / p.group;
         float prob = 0, score = 0;
-        if (row < s.n * p.group && key < s.m && sees(p, place, key)) {
+        if (row < s.n * p.group && key < s.m && sees(p, s.q0 + row / p.group, place, key)) {
             float dot = 0, dp = 0, slope;
             for (int d = 0; d < p.width; d++)
                 dot += t.q[r * t.width + d] * t.k[k * t.width + d];

@@ -79,7 +79,7 @@ template <bool BF16, int WIDTH, int PARTS> __global__ void __launch_bounds__(WAR
                 int r = n * 8 + lane % 4 * 2 + i % 2;
                 int64_t key = base + warp * 16 + lane / 4 + i / 2 * 8, place = shift + query[r];
                 float e = 0, slope = 0;
-                if (first + r < have && key < s.m && sees(p, place, key))
+                if (first + r < have && key < s.m && sees(p, s.q0 + query[r], place, key))
                     e = expf(score_of(p, prob[n][i], head[r], place, key, &slope) - lse[r]);
                 prob[n][i] = e;
                 score[n][i] = e * (score[n][i] - delta[r]) * slope * p.scale;
@@ -134,7 +134,7 @@ template <bool BF16, int WIDTH> __global__ void __launch_bounds__(WARPS * 32) gr
             for (int i = 0; i < 4; i++) {
                 int64_t key = base + n * 8 + lane % 4 * 2 + i % 2;
                 float e = 0, slope = 0;
-                if (row[i / 2] < have && key < s.m && sees(p, place[i / 2], key))
+                if (row[i / 2] < have && key < s.m && sees(p, s.q0 + row[i / 2] / p.group, place[i / 2], key))
                     e = expf(score_of(p, score[n][i], head[i / 2], place[i / 2], key, &slope) - lse[i / 2]);
                 score[n][i] = e * (dp[n][i] - delta[i / 2]) * slope * p.scale;
             }

@@ -53,7 +53,7 @@ template <int WIDTH, int HEADS> __global__ void __launch_bounds__(THREADS) atten
     }
     for (int64_t base = from; base < to; base += GROUPS) { /* whole warps go round together */
         int64_t key = base + group;
-        bool seen = key < to && sees(p, place, key);
+        bool seen = key < to && sees(p, query, place, key);
         float dot[HEADS] = {0}, v[RUNS][RUN];
 #pragma unroll
         for (int j = 0; j < RUNS; j++) {

@@ -51,7 +51,7 @@ template <bool BF16, int WIDTH> __global__ void __launch_bounds__(WARPS * 32) at
             for (int i = 0; i < 4; i++) {
                 int64_t key = base + n * 8 + lane % 4 * 2 + i % 2;
                 float slope;
-                bool seen = whole || (key < s.m && sees(p, place[i / 2], key));
+                bool seen = whole || (row[i / 2] < have && key < s.m && sees(p, s.q0 + row[i / 2] / p.group, place[i / 2], key));
                 score[n][i] = seen ? score_of(p, score[n][i], head[i / 2], place[i / 2], key, &slope) : -INFINITY;
                 most[i / 2] = fmaxf(most[i / 2], score[n][i]);
             }

@@ -109,7 +109,7 @@ template <int WIDTH> __device__ static inline void load_halves(uint16_t *to, int
 /* Whether every one of places first .. last sees every key of [base, base + keys). */
 __device__ static inline bool sees_all(const attention_call &p, int64_t first, int64_t last, int64_t base, int64_t keys)
 {
-    return (!p.causal || base + keys - 1 <= first) && (p.window <= 0 || (last - base < p.window && base + keys - 1 - first < p.window));
+    return !p.seen && (!p.causal || base + keys - 1 <= first) && (p.window <= 0 || (last - base < p.window && base + keys - 1 - first < p.window));
 }
 
 #endif

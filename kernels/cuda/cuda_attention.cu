@@ -209,8 +209,6 @@ int cuda_attention_fwd(sw_stream *s, sw_tensor *out, sw_tensor *lse, const sw_te
     int64_t queries = q->shape[0], keys = k->shape[0];
     if (!queries || !p.count || !p.value_width)
         return 0;
-    if (a->seen)
-        return cuda_fail("%s: attention to keys that an indexer chose is not computed here; --device cpu computes it", s->name);
     if (p.value_width > 512)
         return cuda_fail("%s: attention heads have %d values; at most 512 are computed", s->name, p.value_width);
     if (queries <= 8 * (int64_t)p.count && p.width <= 256 && p.value_width <= 256)

@@ -144,7 +144,8 @@ static void sparse_mixer(void **state)
 static void gradients_match_differences(void **state)
 {
     (void)state;
-    const float logits[] = {.3f, 1.2f, -.7f, .9f, .1f, -1.1f, /* token 2 */ 2, -.4f, 1.94f, .2f, .6f, 1.3f}, seed[] = {.7f, -1.3f, .4f, 2, .5f, -.9f};
+    const float logits[] = {.3f, 1.2f, -.7f, .9f, .1f, -1.1f, /* token 2 */ 2, -.4f, 1.94f, .2f, .6f, 1.3f};
+    const float seed[] = {.7f, -1.3f, .4f, 2, .5f, -.9f};
     const float correction[] = {.1f, -.3f, .2f, 0, .05f, 0};
     const sw_router all[] = {
         {.score = SW_ROUTE_SOFTMAX, .k = 3, .scale = 1.7},

@@ -46,7 +46,7 @@ static const sw_module *module_of(const sw_modules *m, const char *name)
 static void add(items *list, const sw_save_options *o, const sw_modules *modules, const char *name, const sw_param *p,
                 const sw_stored *stored, const sw_entry *raw, const char *shard)
 {
-    const sw_module *m = p ? module_of(modules, p->name) : NULL;
+    const sw_module *m = p ? module_of(modules, stored ? p->name : name) : NULL; /* a head that was tied has a name of its own */
     item it = {.name = name, .stored = stored, .raw = raw, .shard = shard};
     if (m)
         p = *m->w; /* a module trained whole has values of its own */

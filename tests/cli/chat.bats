@@ -135,10 +135,10 @@ end 0
 E
 }
 
-@test "without a chat template there is no conversation" {
+@test "a model without a chat template talks by its family's" {
     cp -r "$W/model" bare
     echo '{"eos_token": "<|endoftext|>"}' > bare/tokenizer_config.json
-    run bash -c "echo hello | swift-infer -q --chat --model bare"
-    [ "$status" = 1 ]
-    [[ $output == *'no chat template'* ]]
+    run bash -c "echo hello | swift-infer -q --chat --max-tokens 4 --model bare"
+    [ "$status" = 0 ]
+    [ -n "$output" ]
 }

@@ -6,6 +6,7 @@
     R=$BATS_TEST_DIRNAME/../..
     python3 "$BATS_TEST_DIRNAME/make_model.py" model
     swift-quant -q --model model --type q4_1 --out base.gguf
+    unset MAKEFLAGS MFLAGS DEMO # of the make that runs the tests
     demo() { make --no-print-directory -C "$R/examples/demo" W="$PWD/made" MODEL="$PWD/base.gguf" PROBLEMS=20 TESTS=4 "$@" > told 2>&1 || { cat told; return 1; }; }
     dates() { (cd made && stat -c '%n %y' $(find . -type f -not -name 'checkpoint*' | sort)); }
     changed() { diff "$1" "$2" | sed -n 's/^> \.\/\([^ ]*\).*/\1/p'; }

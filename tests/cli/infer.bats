@@ -70,9 +70,9 @@ P
     HF_HUB_OFFLINE=1 run swift-infer -m nowhere/model
     [ "$status" = 1 ]
     [[ $output == *'nowhere/model: is no file or folder'* ]]
-    run swift-infer -m model --device cuda
+    run swift-infer -m model --device vulkan
     [ "$status" = 1 ]
-    [[ $output == *'no CUDA'* ]]
+    [[ $output == *"'vulkan'"* ]]
 }
 
 @test "a model whose tensors do not fit its configuration" {

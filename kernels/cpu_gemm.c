@@ -1,6 +1,7 @@
 #include "kernels/cpu_gemm.h"
 
-#include <oneapi/dnnl/dnnl.h>
+#include "kernels/onednn.h"
+
 #include <omp.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -16,7 +17,7 @@ typedef struct key {
 typedef struct entry {
     key key;
     dnnl_primitive_t primitive;
-    dnnl_memory_desc_t a, b, c, bias, scratchpad;
+    sw_dnnl_layout a, b, c, bias, scratchpad;
 } entry;
 
 /* Open addressing; emptied when it is half full (shapes come and go with the lengths of prompts). */
@@ -49,11 +50,20 @@ static entry *find(const key *k)
     return &slots[h % SLOTS];
 }
 
+static void forget(entry *p)
+{
+    if (p->primitive)
+        dnnl_primitive_destroy(p->primitive);
+    sw_dnnl_layout *layouts[] = {&p->a, &p->b, &p->c, &p->bias, &p->scratchpad};
+    for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++)
+        sw_dnnl_layout_free(layouts[i]);
+}
+
 static void forget_all(void)
 {
     for (int i = 0; i < SLOTS; i++)
         if (slots[i].primitive)
-            dnnl_primitive_destroy(slots[i].primitive);
+            forget(&slots[i]);
     memset(slots, 0, sizeof slots);
     used = 0;
 }
@@ -64,14 +74,10 @@ static dnnl_status_t make_attributes(const key *k, dnnl_primitive_attr_t *out)
     dnnl_status_t e = dnnl_primitive_attr_create(out);
     if (!e) /* shared by threads, so its temporary space is the caller's */
         e = dnnl_primitive_attr_set_scratchpad_mode(*out, dnnl_scratchpad_mode_user);
-    if (!e && k->alpha != 1)
-        e = dnnl_primitive_attr_set_output_scales(*out, 1, 0, &k->alpha);
-    if (!e && k->beta != 0) {
+    if (!e && (k->alpha != 1 || k->beta != 0)) {
         e = dnnl_post_ops_create(&after);
         if (!e)
-            e = dnnl_post_ops_append_sum(after, k->beta);
-        if (!e)
-            e = dnnl_primitive_attr_set_post_ops(*out, after);
+            e = sw_dnnl_scale(*out, after, k->alpha, k->beta);
         dnnl_post_ops_destroy(after);
     }
     return e;
@@ -81,30 +87,27 @@ static dnnl_status_t make(entry *p, const key *k)
 {
     dnnl_dims_t a = {k->m, k->k}, b = {k->k, k->n}, c = {k->m, k->n}, row = {1, k->n};
     dnnl_dims_t as = {k->a_row, k->a_column}, bs = {k->b_row, k->b_column}, cs = {k->c_row, 1}, rs = {k->n, 1};
-    dnnl_matmul_desc_t d;
     dnnl_primitive_attr_t attributes = NULL;
     dnnl_primitive_desc_t pd = NULL;
     dnnl_status_t e = engine ? dnnl_success : dnnl_engine_create(&engine, dnnl_cpu, 0);
     if (!e)
-        e = dnnl_memory_desc_init_by_strides(&p->a, 2, a, (dnnl_data_type_t)k->type, as);
+        e = sw_dnnl_layout_make(&p->a, (dnnl_data_type_t)k->type, a, as);
     if (!e)
-        e = dnnl_memory_desc_init_by_strides(&p->b, 2, b, (dnnl_data_type_t)k->type, bs);
+        e = sw_dnnl_layout_make(&p->b, (dnnl_data_type_t)k->type, b, bs);
     if (!e)
-        e = dnnl_memory_desc_init_by_strides(&p->c, 2, c, (dnnl_data_type_t)k->c_type, cs);
+        e = sw_dnnl_layout_make(&p->c, (dnnl_data_type_t)k->c_type, c, cs);
     if (!e)
-        e = dnnl_memory_desc_init_by_strides(&p->bias, 2, row, dnnl_f32, rs);
-    if (!e)
-        e = dnnl_matmul_desc_init(&d, &p->a, &p->b, k->bias ? &p->bias : NULL, &p->c);
+        e = sw_dnnl_layout_make(&p->bias, dnnl_f32, row, rs);
     if (!e)
         e = make_attributes(k, &attributes);
     if (!e)
-        e = dnnl_primitive_desc_create(&pd, &d, attributes, engine, NULL);
-    if (!e) {
-        const dnnl_memory_desc_t *scratchpad = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
-        if (scratchpad)
-            p->scratchpad = *scratchpad;
+        e = sw_dnnl_matmul(&pd, engine, &p->a, &p->b, k->bias ? &p->bias : NULL, &p->c, attributes);
+    if (!e)
+        e = sw_dnnl_scratchpad(&p->scratchpad, pd);
+    if (!e)
         e = dnnl_primitive_create(&p->primitive, pd);
-    }
+    if (e)
+        forget(p);
     if (pd)
         dnnl_primitive_desc_destroy(pd);
     if (attributes)
@@ -157,7 +160,7 @@ static dnnl_status_t execute(const entry *p, const sw_gemm *g)
 {
     const struct {
         int arg;
-        const dnnl_memory_desc_t *d;
+        const sw_dnnl_layout *d;
         void *data;
     } operand[] = {{DNNL_ARG_SRC, &p->a, (void *)(uintptr_t)g->a.data},
                    {DNNL_ARG_WEIGHTS, &p->b, (void *)(uintptr_t)g->b.data},
@@ -169,7 +172,7 @@ static dnnl_status_t execute(const entry *p, const sw_gemm *g)
     dnnl_status_t e = dnnl_success;
     for (; made < n && !e; made++) {
         args[made].arg = operand[made].arg;
-        e = dnnl_memory_create(&args[made].memory, operand[made].d, engine, operand[made].data);
+        e = dnnl_memory_create(&args[made].memory, sw_dnnl_handle(operand[made].d), engine, operand[made].data);
         if (e)
             break;
     }
@@ -182,8 +185,22 @@ static dnnl_status_t execute(const entry *p, const sw_gemm *g)
     return e;
 }
 
-int sw_cpu_gemm(const sw_gemm *g)
+/* The one row of a, its elements side by side: oneDNN 3.7 takes them for that whatever their stride is. */
+static void gather_row(sw_gemm *g, char *to)
 {
+    size_t bytes = g->type == SW_BF16 ? 2 : 4;
+    for (int64_t i = 0; i < g->k; i++)
+        memcpy(to + (size_t)i * bytes, (const char *)g->a.data + (size_t)(i * g->a.column) * bytes, bytes);
+    g->a.data = to;
+}
+
+int sw_cpu_gemm(const sw_gemm *given)
+{
+    sw_gemm line = *given;
+    const sw_gemm *g = &line;
+    bool gather = g->m == 1 && g->a.column != 1;
+    if (gather)
+        line.a.row = g->k, line.a.column = 1;
     key k;
     memset(&k, 0, sizeof k);
     k.m = g->m, k.n = g->n, k.k = g->k;
@@ -218,7 +235,12 @@ int sw_cpu_gemm(const sw_gemm *g)
     }
     int rc = 0;
     if (!e) {
-        rc = prepare_own(dnnl_memory_desc_get_size(&p->scratchpad));
+        size_t scratch = (dnnl_memory_desc_get_size(sw_dnnl_handle(&p->scratchpad)) + 63) & ~(size_t)63;
+        rc = prepare_own(scratch + (gather ? (size_t)g->k * 4 : 0));
+        if (!rc && gather) {
+            line.a.column = given->a.column;
+            gather_row(&line, (char *)own.space + scratch);
+        }
         if (!rc)
             e = execute(p, g);
     }

@@ -159,7 +159,7 @@ static int quantise_blocks(uint8_t *dst, sw_dtype dtype, const float *src, int64
 static int whole_blocks(sw_dtype dtype, int64_t n)
 {
     if ((unsigned)dtype >= SW_DTYPE_COUNT)
-        return sw_fail("no such type");
+        return sw_fail("no such type"), -1; /* -1 in sight of a compiler that follows the type into its table */
     if (n < 0 || n % sw_dtypes[dtype].block)
         return sw_fail("%" PRId64 " values are no whole blocks of %s (%d values)", n, sw_dtypes[dtype].name,
                        sw_dtypes[dtype].block);

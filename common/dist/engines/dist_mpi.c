@@ -38,7 +38,7 @@ static int finish(sw_comm *c, int n, const char *what)
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     double begun = (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-    for (long spins = 0;; spins++) {
+    for (;;) {
         int done = 0;
         if (check(c, MPI_Testall(n, m->requests, &done, MPI_STATUSES_IGNORE), what))
             return -1;

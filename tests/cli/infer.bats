@@ -22,6 +22,12 @@ setup() {
     [[ $output == *'"prompt_tokens": 3, "completion_tokens": 5, "finish_reason": "length"}' ]]
 }
 
+@test "threads wait briefly for each other, unless the user says how long" {
+    echo '{"prompt": "abc", "max_tokens": 1}' > in
+    OMP_DISPLAY_ENV=verbose swift-infer -m model -q in 2>&1 >/dev/null | grep SPINCOUNT | tail -n 1 | grep "'1000'"
+    GOMP_SPINCOUNT=77 OMP_DISPLAY_ENV=verbose swift-infer -m model -q in 2>&1 >/dev/null | grep SPINCOUNT | grep "'77'"
+}
+
 @test "a batch gives the same answers as one at a time, whatever the threads" {
     for i in 1 2 3 4 5 6 7; do printf '{"id": %d, "prompt": "%s", "max_tokens": %d, "temperature": 0.8, "seed": %d}\n' $i "$(printf 'xy%.0s' $(seq $i))" $((i + 2)) $i; done > in.jsonl
     swift-infer -m model --dtype f32 -b 1 -j 1 -q in.jsonl > one

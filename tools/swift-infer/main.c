@@ -1,5 +1,6 @@
 /* swift-infer: answers, samples and scores from a model. */
 #include "base/interrupt.h"
+#include "base/threads.h"
 #include "infer.h"
 #include "store/hub.h"
 
@@ -81,4 +82,8 @@ static int body(int n, char **files)
     return rc;
 }
 
-int main(int argc, char **argv) { return sw_main(&program, argc, argv, body); }
+int main(int argc, char **argv)
+{
+    sw_threads_wait_briefly(argv);
+    return sw_main(&program, argc, argv, body);
+}

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/option.h"
+#include "base/threads.h"
 #include "merge.h"
 #include "store/hub.h"
 
@@ -55,4 +56,8 @@ static int body(int n, char **operands)
     return SW_EXIT_OK;
 }
 
-int main(int argc, char **argv) { return sw_main(&program, argc, argv, body); }
+int main(int argc, char **argv)
+{
+    sw_threads_wait_briefly(argv);
+    return sw_main(&program, argc, argv, body);
+}

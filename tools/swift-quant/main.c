@@ -1,6 +1,7 @@
 #include "quant_gguf.h"
 
 #include "base/interrupt.h"
+#include "base/threads.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -79,4 +80,8 @@ static int body(int n, char **operands)
     return rc;
 }
 
-int main(int argc, char **argv) { return sw_main(&program, argc, argv, body); }
+int main(int argc, char **argv)
+{
+    sw_threads_wait_briefly(argv);
+    return sw_main(&program, argc, argv, body);
+}

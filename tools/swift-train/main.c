@@ -2,6 +2,7 @@
 #include "base/fileio.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "base/threads.h"
 #include "store/hub.h"
 #include "train.h"
 
@@ -191,6 +192,7 @@ static int body(int n, char **shards)
 
 int main(int argc, char **argv)
 {
+    sw_threads_wait_briefly(argv);
     int rank = sw_comm_launched_rank();
     sw_log_mute(rank > 0); /* what all ranks find wrong is said once */
     comm = sw_comm_open();

@@ -74,7 +74,7 @@ static int read_gptj(sw_spec *s, const cJSON *config)
     int64_t turned;
     if (sw_json_i64(config, "rotary_dim", 2, s->head_dim, s->head_dim, &turned))
         return -1;
-    s->rope[0].partial = (double)turned / (double)SW_MAX(s->head_dim, 1);
+    s->rope[0].partial = turned < s->head_dim ? ((double)turned + 0.5) / (double)s->head_dim : 1; /* whatever is rounded */
     four_times(s);
     return 0;
 }

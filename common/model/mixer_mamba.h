@@ -22,6 +22,7 @@ typedef struct sw_mamba2_options {
     int64_t heads, head_dim, groups, state, taps;
     bool in_bias, out_bias, conv_bias;
     int first_state; /* its first state's number, where the layer has others before it */
+    const char *place; /* before its tensors' names; NULL: "mamba." */
     sw_act act;
     sw_gated_norm norm; /* over each group */
     double eps;

@@ -2,8 +2,10 @@
 #include "model/mixer_mamba.h"
 
 #include "base/json.h"
+#include "model/family.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 typedef struct mamba2 {
@@ -73,20 +75,27 @@ static const sw_mamba2_options *options(const sw_layer *l) { return l->mixer_opt
 static int64_t inner_of(const sw_mamba2_options *o) { return o->heads * o->head_dim; }
 static int64_t conv_of(const sw_mamba2_options *o) { return inner_of(o) + 2 * o->groups * o->state; }
 
+static const char *named(char out[SW_NAME_MAX], const sw_mamba2_options *o, const char *name)
+{
+    snprintf(out, SW_NAME_MAX, "%s%s", o->place ? o->place : "mamba.", name);
+    return out;
+}
+
 static void declare(sw_builder *b, void *self)
 {
     mamba2 *m = self;
     const sw_mamba2_options *o = options(sw_builder_layer(b));
     int64_t hidden = sw_builder_spec(b)->hidden, inner = inner_of(o), wide = conv_of(o);
-    sw_ask_linear(b, &m->in, "mamba.in_proj", inner + wide + o->heads, hidden, o->in_bias ? SW_ASK_BIAS : 0);
-    m->conv = sw_ask(b, "mamba.conv1d.weight", 3, (int64_t[]){wide, 1, o->taps}, 0);
-    m->conv_bias = o->conv_bias ? sw_ask(b, "mamba.conv1d.bias", 1, &wide, 0) : NULL;
-    m->dt_bias = sw_ask(b, "mamba.dt_bias", 1, &o->heads, SW_ASK_F32);
-    m->a_log = sw_ask(b, "mamba.A_log", 1, &o->heads, SW_ASK_F32);
-    m->skip = sw_ask(b, "mamba.D", 1, &o->heads, SW_ASK_F32);
+    char name[SW_NAME_MAX];
+    sw_ask_linear(b, &m->in, named(name, o, "in_proj"), inner + wide + o->heads, hidden, o->in_bias ? SW_ASK_BIAS : 0);
+    m->conv = sw_ask(b, named(name, o, "conv1d.weight"), 3, (int64_t[]){wide, 1, o->taps}, 0);
+    m->conv_bias = o->conv_bias ? sw_ask(b, named(name, o, "conv1d.bias"), 1, &wide, 0) : NULL;
+    m->dt_bias = sw_ask(b, named(name, o, "dt_bias"), 1, &o->heads, SW_ASK_F32);
+    m->a_log = sw_ask(b, named(name, o, "A_log"), 1, &o->heads, SW_ASK_F32);
+    m->skip = sw_ask(b, named(name, o, "D"), 1, &o->heads, SW_ASK_F32);
     if (o->norm != SW_GATE_ONLY)
-        m->norm = sw_ask(b, "mamba.norm.weight", 1, &inner, SW_ASK_F32);
-    sw_ask_linear(b, &m->out, "mamba.out_proj", hidden, inner, o->out_bias ? SW_ASK_BIAS : 0);
+        m->norm = sw_ask(b, named(name, o, "norm.weight"), 1, &inner, SW_ASK_F32);
+    sw_ask_linear(b, &m->out, named(name, o, "out_proj"), hidden, inner, o->out_bias ? SW_ASK_BIAS : 0);
 }
 
 /* x's values as rows of `groups` parts. */

@@ -13,11 +13,14 @@ static const struct {
                   {"proportional", SW_ROPE_PROPORTIONAL},
                   {"su", SW_ROPE_LONGROPE}}; /* su: the name that early Phi-3 files use */
 
-int64_t sw_rope_pairs(const sw_rope_spec *r)
+/* The part of the head that turns; the exponents of its frequencies are over this, which may be odd. */
+static int64_t width_of(const sw_rope_spec *r)
 {
     double share = r->partial > 0 && r->kind != SW_ROPE_PROPORTIONAL ? r->partial : 1;
-    return (int64_t)((double)r->dim * share) / 2;
+    return (int64_t)((double)r->dim * share);
 }
+
+int64_t sw_rope_pairs(const sw_rope_spec *r) { return (width_of(r) + 1) / 2; }
 
 static int read_factors(const sw_rope_spec *r, const cJSON *o, const char *key, double **out, sw_arena *arena)
 {
@@ -104,7 +107,7 @@ static void yarn(const sw_rope_spec *r, int64_t dim, float *f, double *scale)
     high = fmin(high, (double)dim - 1);
     if (low == high)
         high += 0.001;
-    for (int64_t i = 0; i < dim / 2; i++) {
+    for (int64_t i = 0; i < (dim + 1) / 2; i++) {
         double plain = 1 / pow(r->theta, 2.0 * (double)i / (double)dim);
         double ramp = fmin(fmax(((double)i - low) / (high - low), 0), 1);
         f[i] = (float)(plain / r->factor * ramp + plain * (1 - ramp));
@@ -120,7 +123,7 @@ static void yarn(const sw_rope_spec *r, int64_t dim, float *f, double *scale)
 static void llama3(const sw_rope_spec *r, int64_t dim, float *f)
 {
     double length = r->original_length > 0 ? r->original_length : 8192;
-    for (int64_t i = 0; i < dim / 2; i++) {
+    for (int64_t i = 0; i < (dim + 1) / 2; i++) {
         double plain = 1 / pow(r->theta, 2.0 * (double)i / (double)dim), wave = 2 * M_PI / plain;
         if (wave > length / r->low_freq_factor)
             plain /= r->factor;
@@ -136,7 +139,7 @@ static void longrope(const sw_rope_spec *r, int64_t dim, int64_t length, float *
 {
     double original = sw_rope_trained(r);
     const double *factor = (double)length > original ? r->long_factor : r->short_factor;
-    for (int64_t i = 0; i < dim / 2; i++)
+    for (int64_t i = 0; i < (dim + 1) / 2; i++)
         f[i] = (float)(1 / (factor[i] * pow(r->theta, 2.0 * (double)i / (double)dim)));
     double ratio = r->original_length > 0 ? r->max_position / original : r->factor;
     double by_length = (double)length > original ? r->long_mscale : r->short_mscale;
@@ -150,7 +153,7 @@ static void longrope(const sw_rope_spec *r, int64_t dim, int64_t length, float *
 
 void sw_rope_frequencies(const sw_rope_spec *r, int64_t length, float *f, double *scale)
 {
-    int64_t dim = sw_rope_pairs(r) * 2;
+    int64_t dim = width_of(r);
     double theta = r->theta, divide = 1;
     *scale = 1;
     switch (r->kind) {
@@ -170,13 +173,13 @@ void sw_rope_frequencies(const sw_rope_spec *r, int64_t length, float *f, double
         break;
     }
     case SW_ROPE_PROPORTIONAL:
-        for (int64_t i = 0; i < dim / 2; i++) {
+        for (int64_t i = 0; i < (dim + 1) / 2; i++) {
             bool turns = (double)i < (double)((int64_t)((double)dim * (r->partial > 0 ? r->partial : 1)) / 2);
             f[i] = turns ? (float)(1 / pow(theta, 2.0 * (double)i / (double)dim) / r->factor) : 0;
         }
         return;
     case SW_ROPE_DEFAULT: break;
     }
-    for (int64_t i = 0; i < dim / 2; i++)
+    for (int64_t i = 0; i < (dim + 1) / 2; i++)
         f[i] = (float)(1 / pow(theta, 2.0 * (double)i / (double)dim) / divide / (r->divisors ? r->divisors[i] : 1));
 }

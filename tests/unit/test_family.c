@@ -74,6 +74,9 @@ static void refusals(void **state)
     refuses(HAS("InternLM2ForCausalLM", HEADS ",\"num_key_value_heads\":3"), WORDS("num_key_value_heads"));
     refuses(HAS("CodeGenForCausalLM", "\"n_layer\":2,\"n_head\":2"), WORDS("packed"));
     refuses(HAS("GPTNeoForCausalLM", HEADS ",\"attention_layers\":[\"global\"]"), WORDS("attention_layers"));
+    refuses(HAS("Zamba2ForCausalLM", HEADS), WORDS("layers_block_type"));
+    refuses(HAS("Zamba2ForCausalLM", HEADS ",\"layers_block_type\":[\"hybrid\",\"attention\"]"), WORDS("layers_block_type", "layer 1"));
+    refuses(HAS("Zamba2ForCausalLM", HEADS ",\"attention_hidden_size\":48"), WORDS("attention_hidden_size", "48", "64"));
     refuses(HAS("GPTJForCausalLM", HEADS ",\"rotary_dim\":64"), WORDS("rotary_dim"));
     refuses(HAS("Gemma3nForCausalLM", HEADS ",\"num_kv_shared_layers\":2"), WORDS("num_kv_shared_layers"));
     refuses(HAS("Phi3ForCausalLM", HEADS ",\"rope_scaling\":{\"type\":\"longrope\",\"short_factor\":[1],\"long_factor\":[1]}"),

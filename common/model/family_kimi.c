@@ -1,5 +1,5 @@
-/* Kimi Linear: Kimi delta attention (Kimi Team 2025, arXiv 2510.26692), the gated delta rule with a decay for each channel of
- * the key, with some latent attention without positions among it, and experts. */
+/* Kimi Linear and Ling 3: Kimi delta attention (Kimi Team 2025, arXiv 2510.26692), the gated delta rule with a decay for each
+ * channel of the key, with some latent attention among it (Kimi's has no positions, Ling's weights its heads), and experts. */
 #include "model/ffn_moe.h"
 #include "model/mixer_mamba.h"
 #include "model/mixer_mla.h"
@@ -10,6 +10,8 @@
 
 typedef struct kda_options {
     int64_t heads, head_dim, taps;
+    bool whole;        /* f and g are one matrix each, not a product of two thin ones; A is a row */
+    double least;      /* of the decay's logarithm, which a sigmoid then reaches (safe gate); 0: softplus */
 } kda_options;
 
 enum { Q, K, V };
@@ -34,13 +36,19 @@ static void declare(sw_builder *b, void *self)
         sw_ask_linear(b, &m->in[i], in[i], inner, s->hidden, 0);
         m->conv[i] = sw_ask(b, conv[i], 3, (int64_t[]){inner, 1, o->taps}, 0);
     }
-    sw_ask_linear(b, &m->f_a, "self_attn.f_a_proj", o->head_dim, s->hidden, 0);
-    sw_ask_linear(b, &m->f_b, "self_attn.f_b_proj", inner, o->head_dim, 0);
-    sw_ask_linear(b, &m->g_a, "self_attn.g_a_proj", o->head_dim, s->hidden, 0);
-    sw_ask_linear(b, &m->g_b, "self_attn.g_b_proj", inner, o->head_dim, 0);
+    if (o->whole) {
+        sw_ask_linear(b, &m->f_b, "self_attn.f_proj", inner, s->hidden, 0);
+        sw_ask_linear(b, &m->g_b, "self_attn.g_proj", inner, s->hidden, 0);
+    } else {
+        sw_ask_linear(b, &m->f_a, "self_attn.f_a_proj", o->head_dim, s->hidden, 0);
+        sw_ask_linear(b, &m->f_b, "self_attn.f_b_proj", inner, o->head_dim, 0);
+        sw_ask_linear(b, &m->g_a, "self_attn.g_a_proj", o->head_dim, s->hidden, 0);
+        sw_ask_linear(b, &m->g_b, "self_attn.g_b_proj", inner, o->head_dim, 0);
+    }
     sw_ask_linear(b, &m->b, "self_attn.b_proj", o->heads, s->hidden, 0);
     m->dt_bias = sw_ask(b, "self_attn.dt_bias", 1, &inner, SW_ASK_F32);
-    m->a_log = sw_ask(b, "self_attn.A_log", 4, (int64_t[]){1, 1, o->heads, 1}, SW_ASK_F32);
+    m->a_log = o->whole ? sw_ask(b, "self_attn.A_log", 1, &o->heads, SW_ASK_F32)
+                        : sw_ask(b, "self_attn.A_log", 4, (int64_t[]){1, 1, o->heads, 1}, SW_ASK_F32);
     m->plain = (sw_norm_spec){.eps = s->norm.eps};
     sw_ask_norm(b, &m->norm, "self_attn.o_norm", o->head_dim, &m->plain);
     sw_ask_linear(b, &m->out, "self_attn.o_proj", s->hidden, inner, 0);
@@ -54,21 +62,31 @@ static sw_var *as_heads(sw_ctx *c, sw_var *x, const kda_options *o)
 
 static sw_var *chain(sw_ctx *c, sw_linear *first, sw_linear *second, sw_var *x)
 {
-    sw_var *y = sw_linear_forward(c, first, x);
+    sw_var *y = first->w ? sw_linear_forward(c, first, x) : x;
     return y ? sw_linear_forward(c, second, y) : NULL;
 }
 
-/* -exp(A) softplus(f + bias), f32 [N, heads, head_dim]. */
+/* exp(A) of each head, times sign, in all its channels: [heads, head_dim]. */
+static sw_var *rates(sw_ctx *c, kda *m, const kda_options *o, double sign)
+{
+    sw_var *a = sw_parameter(c, m->a_log), *each = sw_tmp2(c, SW_F32, o->heads, o->head_dim);
+    a = a ? sw_activation(c, a, SW_ACT_EXP) : NULL;
+    if (!a || !each || sw_k(c)->fill(sw_s(c), &each->t, sign))
+        return NULL;
+    return sw_scale_rows(c, each, sw_part(c, a, 0, 2, (int64_t[]){o->heads, 1}, (int64_t[]){1, 1}));
+}
+
+/* -exp(A) softplus(f + bias), or with a least value least * sigmoid(exp(A) (f + bias)): f32 [N, heads, head_dim]. */
 static sw_var *decay(sw_ctx *c, kda *m, const kda_options *o, sw_var *x)
 {
-    sw_var *g = chain(c, &m->f_a, &m->f_b, x), *bias, *a, *each;
+    sw_var *g = chain(c, &m->f_a, &m->f_b, x), *bias, *a;
     if (!g || !(g = sw_cast(c, g, SW_F32)) || !(bias = sw_parameter(c, m->dt_bias)) || !(g = sw_plus_row(c, g, bias)) ||
-        !(g = sw_activation(c, g, SW_ACT_SOFTPLUS)) || !(a = sw_parameter(c, m->a_log)) || !(a = sw_activation(c, a, SW_ACT_EXP)) ||
-        !(each = sw_tmp2(c, SW_F32, o->heads, o->head_dim)) || sw_k(c)->fill(sw_s(c), &each->t, -1))
+        (!(o->least < 0) && !(g = sw_activation(c, g, SW_ACT_SOFTPLUS))) || !(a = rates(c, m, o, o->least < 0 ? 1 : -1)) ||
+        !(g = sw_times_row(c, g, a)))
         return NULL;
-    each = sw_scale_rows(c, each, sw_part(c, a, 0, 2, (int64_t[]){o->heads, 1}, (int64_t[]){1, 1})); /* of a head, in all its channels */
-    g = each ? sw_times_row(c, g, each) : NULL;
-    return g ? as_heads(c, g, o) : NULL;
+    if (o->least < 0 && (!(g = sw_activation(c, g, SW_ACT_SIGMOID)) || !(g = sw_scale(c, g, o->least))))
+        return NULL;
+    return as_heads(c, g, o);
 }
 
 static sw_var *unit(sw_ctx *c, sw_var *x, double scale)
@@ -154,11 +172,56 @@ static int layers(sw_spec *s, const cJSON *config)
     return 0;
 }
 
+/* ---- Ling 3 */
+
+SW_MOE_LAYERS(ling_experts, .router = {.score = SW_ROUTE_SIGMOID, .normalise = true, .eps = 1e-20, .group_by_two = true, .scale = 2.5},
+              .correction = true, .shared_wide = 1, .dense_first = 2)
+
+static int ling_layers(sw_spec *s, const cJSON *config)
+{
+    kda_options *o = sw_arena_zalloc(&s->arena, sizeof *o);
+    const int64_t most = 1 << 16;
+    int64_t every;
+    bool safe;
+    sw_mla *mla;
+    o->whole = true;
+    if (sw_json_i64(config, "head_dim", 1, 4096, 128, &o->head_dim) || sw_json_i64(config, "linear_head_dim", 1, 4096, o->head_dim, &o->head_dim) ||
+        sw_json_i64(config, "linear_num_heads", 1, most, s->heads, &o->heads) ||
+        sw_json_i64(config, "short_conv_kernel_size", 2, 256, 4, &o->taps) || sw_json_i64(config, "linear_conv_kernel_dim", 2, 256, o->taps, &o->taps) ||
+        sw_json_i64(config, "layer_group_size", 1, 4096, 6, &every) || sw_json_bool(config, "kda_safe_gate", true, &safe) ||
+        sw_json_f64(config, "kda_lower_bound", -5, &o->least))
+        return -1;
+    if (safe && !(o->least < 0))
+        return sw_fail("\"kda_lower_bound\": %g, a negative number is needed", o->least);
+    if (!safe)
+        o->least = 0;
+    if (sw_mla_layers(s, config, &mla) || ling_experts(s, config))
+        return -1;
+    if (mla->q_rank)
+        return sw_fail("\"q_lora_rank\": %lld, queries from a latent are not known of this family", (long long)mla->q_rank);
+    mla->gated = true;
+    for (int64_t i = 0; i < s->layers; i++) {
+        sw_layer *l = &s->layer[i];
+        if (sw_is_full_attention(config, i, (i + 1) % every == 0))
+            continue;
+        l->rope = -1;
+        l->mixer = &mixer_kda;
+        l->mixer_options = o;
+    }
+    return 0;
+}
+
 static const sw_rename names[] = {{"mlp.", "block_sparse_moe."}, {"mlp.router", "block_sparse_moe.gate"},
                                   {"mlp.correction", "block_sparse_moe.gate.e_score_correction_bias"},
                                   {"mlp.shared.", "block_sparse_moe.shared_experts."}, {0}};
 
+static const sw_rename ling_names[] = {{"model.embed_tokens", "model.word_embeddings"}, {"self_attn.", "attention."},
+                                       {"self_attn.o_proj", "attention.dense"}, {"mlp.router", "mlp.gate"},
+                                       {"mlp.correction", "mlp.gate.expert_bias"}, {"mlp.shared.", "mlp.shared_experts."}, {0}};
+
 const sw_family sw_family_kimi[] = {
     {.name = "kimi_linear", .architectures = SW_NAMES("KimiLinearForCausalLM"), .model_types = SW_NAMES("kimi_linear"),
      .spec = {.norm = {.eps = 1e-5}, .positions = SW_POSITIONS_NONE}, .layers = layers, .names = names},
+    {.name = "bailing_hybrid", .architectures = SW_NAMES("BailingHybridForCausalLM"), .model_types = SW_NAMES("bailing_hybrid"),
+     .spec = {.rope = {{.mode = SW_ROPE_INTERLEAVED, .theta = 6e6}}}, .layers = ling_layers, .names = ling_names},
     {0}};

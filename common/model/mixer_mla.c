@@ -38,6 +38,8 @@ void sw_mla_declare(sw_builder *b, sw_mla_parts *a, const char *place, const sw_
     sw_ask_norm(b, &a->kv_norm, named(name, place, "kv_a_layernorm"), o->kv_rank, &latent_norm);
     sw_ask_linear(b, &a->kv_b, named(name, place, "kv_b_proj"), l->heads * (o->nope + l->value_dim), o->kv_rank, 0);
     sw_ask_linear(b, &a->o, named(name, place, "o_proj"), hidden, l->heads * l->value_dim, bias);
+    if (o->gated)
+        sw_ask_linear(b, &a->g, named(name, place, "g_proj"), l->heads, hidden, 0);
     if (o->indexer.topk && !o->indexer.follows)
         sw_indexer_declare(b, &a->indexer, &o->indexer, o->q_rank);
 }
@@ -206,6 +208,18 @@ static bool few_queries(const sw_pass *p, const sw_mla *o, int64_t value, int64_
     return absorb < expand;
 }
 
+/* y [N, heads, value], each head by its weight. */
+static sw_var *gated(sw_ctx *c, sw_mla_parts *a, sw_var *x, sw_var *y)
+{
+    int64_t n = y->t.shape[0], heads = y->t.shape[1], width = y->t.shape[2];
+    sw_var *g = sw_linear_forward(c, &a->g, x);
+    g = g ? sw_activation(c, g, SW_ACT_SIGMOID) : NULL;
+    y = g ? sw_scale_rows(c, sw_part(c, y, 0, 2, (int64_t[]){n * heads, width}, (int64_t[]){width, 1}),
+                          sw_part(c, g, 0, 2, (int64_t[]){n * heads, 1}, (int64_t[]){1, 1}))
+          : NULL;
+    return y ? sw_part(c, y, 0, 3, (int64_t[]){n, heads, width}, (int64_t[]){heads * width, width, 1}) : NULL;
+}
+
 sw_var *sw_mla_forward(sw_ctx *c, sw_mla_parts *a, const sw_pass *p, sw_var *x, int state)
 {
     const sw_mla *o = a->options;
@@ -227,6 +241,8 @@ sw_var *sw_mla_forward(sw_ctx *c, sw_mla_parts *a, const sw_pass *p, sw_var *x, 
         else
             out = remembered(c, p, o, state, keys, &latent, &shared, &seqs) ? NULL : expanded(c, a, l, q, latent, shared, seqs, &how, seen);
     }
+    if (out && o->gated)
+        out = gated(c, a, x, out);
     return out ? sw_linear_forward(c, &a->o, out) : NULL;
 }
 

@@ -11,13 +11,14 @@ typedef struct sw_mla {
     int64_t nope, rope;       /* widths of a key's two parts; the second turns and is shared */
     bool bias;                /* of the projections to the latents and of the output's */
     double q_scale, kv_scale; /* of queries, and of the latent of keys and values; 0: none */
+    bool gated;               /* what each head gives is weighted by sigmoid(g_proj x) */
     sw_indexer indexer;
 } sw_mla;
 
 /* Tensors of one such attention. */
 typedef struct sw_mla_parts {
     const sw_mla *options;
-    sw_linear q, q_a, q_b, kv_a, kv_b, o;
+    sw_linear q, q_a, q_b, kv_a, kv_b, g, o;
     sw_norm q_norm, kv_norm;
     sw_indexer_parts indexer;
 } sw_mla_parts;

@@ -77,6 +77,7 @@ static void refusals(void **state)
     refuses(HAS("Zamba2ForCausalLM", HEADS), WORDS("layers_block_type"));
     refuses(HAS("Zamba2ForCausalLM", HEADS ",\"layers_block_type\":[\"hybrid\",\"attention\"]"), WORDS("layers_block_type", "layer 1"));
     refuses(HAS("Zamba2ForCausalLM", HEADS ",\"attention_hidden_size\":48"), WORDS("attention_hidden_size", "48", "64"));
+    refuses(HAS("BailingHybridForCausalLM", HEADS ",\"num_experts\":4,\"kda_lower_bound\":1"), WORDS("kda_lower_bound", "negative"));
     refuses(HAS("GPTJForCausalLM", HEADS ",\"rotary_dim\":64"), WORDS("rotary_dim"));
     refuses(HAS("Gemma3nForCausalLM", HEADS ",\"num_kv_shared_layers\":2"), WORDS("num_kv_shared_layers"));
     refuses(HAS("Phi3ForCausalLM", HEADS ",\"rope_scaling\":{\"type\":\"longrope\",\"short_factor\":[1],\"long_factor\":[1]}"),

@@ -104,7 +104,7 @@ static void largest_first(scored *a, int64_t n, int64_t k)
 
 static void set(uint32_t *bits, int64_t j) { bits[j / 32] |= (uint32_t)1 << (j % 32); }
 
-/* Bits of the k best of m scores of which the first `seen` count. space: [m] */
+/* Bits of the k best of m places, of which the first `seen` have scores that count. space: [m] */
 static void keep_best(uint32_t *bits, const float *score, int64_t m, int64_t seen, int64_t k, scored *space)
 {
     for (int64_t j = 0; j < m; j++)
@@ -120,6 +120,8 @@ typedef struct work {
     sw_var *q, *weights; /* [N, heads, width]; f32 [N, heads] */
     float *scores;
     scored *space;
+    int64_t places; /* among which the best are sought: in training those of the batch's longest sequence, as in the
+                       reference, whose shorter rows are padded; which of equals come first depends on it. 0: the sequence's */
 } work;
 
 /* Scores f32 [count, m] of the queries from row `first` on with keys [m, width], to the host:
@@ -162,7 +164,7 @@ static int choose_sequence(sw_ctx *c, const work *w, choice *to, int64_t first, 
                 for (int64_t j = 0; j < seen; j++)
                     set(bits, j);
             else
-                keep_best(bits, w->scores + r * m, m, seen, w->o->topk, w->space);
+                keep_best(bits, w->scores + r * m, SW_MAX(m, w->places), seen, w->o->topk, w->space);
         }
     }
     return 0;
@@ -207,6 +209,7 @@ static int choose(sw_ctx *c, sw_indexer_parts *a, const sw_indexer *o, const sw_
     to->words = (longest + 31) / 32;
     to->bits = sw_ctx_alloc(c, (size_t)(p->n * to->words) * sizeof *to->bits);
     memset(to->bits, 0, (size_t)(p->n * to->words) * sizeof *to->bits);
+    w.places = p->cache ? 0 : longest;
     w.scores = sw_malloc((size_t)SW_MAX(rows, 1) * sizeof *w.scores);
     w.space = sw_malloc((size_t)longest * sizeof *w.space);
     int rc = 0;

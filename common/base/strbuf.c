@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 void sw_buf_reserve(sw_buf *b, size_t extra)
 {
@@ -127,6 +128,25 @@ static bool glob_expand(const char *pattern, const char *name, int depth)
 }
 
 bool sw_glob(const char *pattern, const char *name) { return glob_expand(pattern, name, 0); }
+
+size_t sw_spelling_distance(const char *a, const char *b)
+{
+    size_t n = strlen(b), row[256];
+    if (n >= SW_COUNT(row) || strlen(a) >= SW_COUNT(row))
+        return SIZE_MAX;
+    for (size_t j = 0; j <= n; j++)
+        row[j] = j;
+    for (size_t i = 0; a[i]; i++) {
+        size_t diagonal = row[0];
+        row[0] = i + 1;
+        for (size_t j = 0; j < n; j++) {
+            size_t change = diagonal + (strncasecmp(a + i, b + j, 1) != 0);
+            diagonal = row[j + 1];
+            row[j + 1] = SW_MIN(change, SW_MIN(row[j], diagonal) + 1);
+        }
+    }
+    return row[n];
+}
 
 char *sw_human_bytes(double bytes, char out[32])
 {

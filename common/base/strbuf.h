@@ -34,6 +34,8 @@ bool sw_ends_with(const char *s, const char *suffix);
 bool sw_starts_with(const char *s, const char *prefix);
 /* Shell-style match of the whole name: * any run, ? one character, {a,b} alternatives, [..] classes. */
 bool sw_glob(const char *pattern, const char *name);
+/* Changes of one letter that make b of a (Levenshtein), without regard to case; SIZE_MAX where either is too long to say. */
+size_t sw_spelling_distance(const char *a, const char *b);
 /* Formats bytes for people ("1.25 GiB") into out[32]; returns out. */
 char *sw_human_bytes(double bytes, char out[32]);
 /* Seconds as "1h02m", "3m20s" or "4.1s". */

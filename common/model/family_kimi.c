@@ -89,13 +89,6 @@ static sw_var *decay(sw_ctx *c, kda *m, const kda_options *o, sw_var *x)
     return as_heads(c, g, o);
 }
 
-static sw_var *unit(sw_ctx *c, sw_var *x, double scale)
-{
-    double width = (double)x->t.shape[2];
-    sw_var *y = sw_rmsnorm(c, x, NULL, 1e-6 / width, 0);
-    return y ? sw_scale(c, y, scale / sqrt(width)) : NULL;
-}
-
 static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
 {
     kda *m = self;
@@ -110,8 +103,8 @@ static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
         part[i] = as_heads(c, u, o);
     }
     sw_recurrence_in r = {.v = part[V], .delta = 1};
-    r.q = unit(c, part[Q], 1 / sqrt((double)o->head_dim));
-    r.k = r.q ? unit(c, part[K], 1) : NULL;
+    r.q = sw_unit(c, part[Q], 1 / sqrt((double)o->head_dim));
+    r.k = r.q ? sw_unit(c, part[K], 1) : NULL;
     r.g = r.k ? decay(c, m, o, x) : NULL;
     sw_var *beta = r.g ? sw_linear_forward(c, &m->b, x) : NULL;
     beta = beta ? sw_cast(c, beta, SW_F32) : NULL;

@@ -77,14 +77,6 @@ static int project(sw_ctx *c, delta *d, const delta_options *o, sw_var *x, parts
     return p->a ? 0 : -1;
 }
 
-/* Of length 1, times `scale`. */
-static sw_var *unit(sw_ctx *c, sw_var *x, double scale)
-{
-    double width = (double)x->t.shape[2];
-    sw_var *y = sw_rmsnorm(c, x, NULL, 1e-6 / width, 0);
-    return y ? sw_scale(c, y, scale / sqrt(width)) : NULL;
-}
-
 static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
 {
     delta *d = self;
@@ -98,9 +90,9 @@ static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
     if (!u)
         return NULL;
     sw_recurrence_in r = {.delta = 1};
-    r.q = unit(c, sw_part(c, u, 0, 3, (int64_t[]){n, o->key_heads, o->key_dim}, (int64_t[]){wide, o->key_dim, 1}),
+    r.q = sw_unit(c, sw_part(c, u, 0, 3, (int64_t[]){n, o->key_heads, o->key_dim}, (int64_t[]){wide, o->key_dim, 1}),
                1 / sqrt((double)o->key_dim));
-    r.k = r.q ? unit(c, sw_part(c, u, keys, 3, (int64_t[]){n, o->key_heads, o->key_dim}, (int64_t[]){wide, o->key_dim, 1}), 1) : NULL;
+    r.k = r.q ? sw_unit(c, sw_part(c, u, keys, 3, (int64_t[]){n, o->key_heads, o->key_dim}, (int64_t[]){wide, o->key_dim, 1}), 1) : NULL;
     r.v = sw_part(c, u, 2 * keys, 3, (int64_t[]){n, o->value_heads, o->value_dim}, (int64_t[]){wide, o->value_dim, 1});
     sw_var *beta = r.k ? sw_cast(c, in.b, SW_F32) : NULL, *dt, *bias, *a;
     if (!beta || !(r.beta = sw_activation(c, beta, SW_ACT_SIGMOID)) || !(dt = sw_cast(c, in.a, SW_F32)) ||

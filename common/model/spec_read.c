@@ -180,32 +180,15 @@ int sw_full_layers_do_not_turn(sw_spec *s, const cJSON *config)
     return 0;
 }
 
-static int distance(const char *a, const char *b) /* of spellings, for "did you mean" */
-{
-    int row[128], n = (int)SW_MIN(strlen(b), (size_t)127);
-    for (int j = 0; j <= n; j++)
-        row[j] = j;
-    for (int i = 1; a[i - 1] && i < 128; i++) {
-        int diagonal = row[0];
-        row[0] = i;
-        for (int j = 1; j <= n; j++) {
-            int above = row[j], change = diagonal + (a[i - 1] != b[j - 1]);
-            row[j] = SW_MIN(SW_MIN(row[j] + 1, row[j - 1] + 1), change);
-            diagonal = above;
-        }
-    }
-    return row[n];
-}
-
 static int unknown(const char *where, const char *field, const char *name)
 {
     const char *best = "";
-    int least = INT_MAX;
+    size_t least = SIZE_MAX;
     const sw_family *f;
     bool by_type = !strcmp(field, "model_type");
     for (size_t i = 0; (f = sw_family_at(i)); i++)
         for (const char *const *a = by_type ? f->model_types : f->architectures; *a; a++) {
-            int d = distance(name, *a);
+            size_t d = sw_spelling_distance(name, *a);
             if (d < least) {
                 least = d;
                 best = *a;

@@ -61,6 +61,8 @@ sw_var *sw_parameter(sw_ctx *c, sw_param *p) SW_MUST_CHECK;
 /* Each row of x [N, ...] plus, or times, the values of w, f32 and as many as a row has. */
 sw_var *sw_plus_row(sw_ctx *c, sw_var *x, sw_var *w) SW_MUST_CHECK;
 sw_var *sw_times_row(sw_ctx *c, sw_var *x, sw_var *w) SW_MUST_CHECK;
+/* Each row of x [N, H, D] divided by its length, sqrt(sum of squares + 1e-6), times `scale`. */
+sw_var *sw_unit(sw_ctx *c, sw_var *x, double scale) SW_MUST_CHECK;
 /* Layers with a state, as kernels.def says: runs is the table of sequences, state NULL where none is kept. w [C, ..., K]. */
 sw_var *sw_conv1d(sw_ctx *c, sw_var *x, sw_param *w, sw_param *b, sw_var *runs, sw_tensor *state) SW_MUST_CHECK;
 typedef struct sw_scan_in {

@@ -2,6 +2,7 @@
 #include "nn/ops.h"
 
 #include <assert.h>
+#include <math.h>
 
 sw_var *sw_parameter(sw_ctx *c, sw_param *p)
 {
@@ -70,6 +71,13 @@ static sw_var *with_row(sw_ctx *c, sw_var *x, sw_var *w, bool times)
 
 sw_var *sw_plus_row(sw_ctx *c, sw_var *x, sw_var *w) { return with_row(c, x, w, false); }
 sw_var *sw_times_row(sw_ctx *c, sw_var *x, sw_var *w) { return with_row(c, x, w, true); }
+
+sw_var *sw_unit(sw_ctx *c, sw_var *x, double scale)
+{
+    double width = (double)x->t.shape[2];
+    sw_var *y = sw_rmsnorm(c, x, NULL, 1e-6 / width, 0);
+    return y ? sw_scale(c, y, scale / sqrt(width)) : NULL;
+}
 
 /* ---- convolution */
 

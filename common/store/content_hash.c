@@ -1,8 +1,8 @@
 #include "store/content_hash.h"
 
+#include "base/library.h"
 #include "base/memory.h"
 
-#include <dlfcn.h>
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +12,7 @@
     X(EVP_MD_CTX_new) X(EVP_MD_CTX_free) X(EVP_DigestInit_ex) X(EVP_DigestUpdate) X(EVP_DigestFinal_ex) X(EVP_sha1) X(EVP_sha256)
 
 static struct {
-    void *library;
+    bool loaded;
 #define X(f) __typeof__(f) *f;
     FUNCTIONS(X)
 #undef X
@@ -25,20 +25,14 @@ struct sw_content_hash {
 
 static int load(void)
 {
-    static const char *const names[] = {"libcrypto.so.3", "libcrypto.so.1.1"};
-    if (c.library)
-        return 0;
-    void *library = NULL;
-    for (size_t i = 0; i < SW_COUNT(names) && !library; i++)
-        library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
-    if (!library)
-        return sw_fail("downloads are checked with libcrypto, which cannot be loaded (%s)", dlerror());
-#define X(f)                                                                                                           \
-    if (!(c.f = (__typeof__(f) *)dlsym(library, #f)))                                                                  \
-        return sw_fail("libcrypto has no function " #f);
-    FUNCTIONS(X)
+#define X(f) {#f, &c.f},
+    static const sw_library_function functions[] = {FUNCTIONS(X)};
 #undef X
-    c.library = library;
+    static const sw_library crypto = {"libcrypto", "downloads are checked with libcrypto",
+                                      {"libcrypto.so.3", "libcrypto.so.1.1"}, functions, SW_COUNT(functions)};
+    if (!c.loaded && sw_library_load(&crypto))
+        return -1;
+    c.loaded = true;
     return 0;
 }
 

@@ -1,12 +1,12 @@
 #include "store/http.h"
 
 #include "base/interrupt.h"
+#include "base/library.h"
 #include "base/log.h"
 #include "base/memory.h"
 
 #define CURL_DISABLE_TYPECHECK /* its macros do not reach functions behind pointers */
 #include <curl/curl.h>
-#include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -23,7 +23,7 @@ enum { CONNECT_SECONDS = 20, STALL_SECONDS = 30, MOST_REDIRECTS = 10, TRIES = 5,
     X(curl_multi_info_read) X(curl_multi_cleanup) X(curl_multi_strerror)
 
 static struct {
-    void *library;
+    bool loaded;
 #define X(f) __typeof__(f) *f;
     FUNCTIONS(X)
 #undef X
@@ -44,22 +44,18 @@ struct sw_http_transfer {
 
 static int load(void)
 {
-    static const char *const names[] = {"libcurl.so.4", "libcurl-gnutls.so.4"};
-    if (c.library)
-        return 0;
-    void *library = NULL;
-    for (size_t i = 0; i < SW_COUNT(names) && !library; i++)
-        library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
-    if (!library)
-        return sw_fail("downloads need libcurl, which cannot be loaded (%s)", dlerror());
-#define X(f)                                                                                                           \
-    if (!(c.f = (__typeof__(f) *)dlsym(library, #f)))                                                                  \
-        return sw_fail("libcurl has no function " #f);
-    FUNCTIONS(X)
+#define X(f) {#f, &c.f},
+    static const sw_library_function functions[] = {FUNCTIONS(X)};
 #undef X
+    static const sw_library curl = {"libcurl", "downloads need libcurl", {"libcurl.so.4", "libcurl-gnutls.so.4"},
+                                    functions, SW_COUNT(functions)};
+    if (c.loaded)
+        return 0;
+    if (sw_library_load(&curl))
+        return -1;
     if (c.curl_global_init(CURL_GLOBAL_DEFAULT))
         return sw_fail("libcurl cannot be started");
-    c.library = library;
+    c.loaded = true;
     return 0;
 }
 

@@ -50,29 +50,9 @@ static char *read_token(void)
 
 /* ---- names that resemble one */
 
-/* Changes of one letter that make b of a (Levenshtein), without regard to case. */
-static size_t spelling_distance(const char *a, const char *b)
-{
-    size_t n = strlen(b), row[256];
-    if (n >= SW_COUNT(row) || strlen(a) >= SW_COUNT(row))
-        return SIZE_MAX;
-    for (size_t j = 0; j <= n; j++)
-        row[j] = j;
-    for (size_t i = 0; a[i]; i++) {
-        size_t diagonal = row[0];
-        row[0] = i + 1;
-        for (size_t j = 0; j < n; j++) {
-            size_t change = diagonal + (strncasecmp(a + i, b + j, 1) != 0);
-            diagonal = row[j + 1];
-            row[j + 1] = SW_MIN(change, SW_MIN(row[j], diagonal) + 1);
-        }
-    }
-    return row[n];
-}
-
 static void nearer(const char *want, const char *candidate, char **best)
 {
-    if (candidate && (!*best || spelling_distance(want, candidate) < spelling_distance(want, *best))) {
+    if (candidate && (!*best || sw_spelling_distance(want, candidate) < sw_spelling_distance(want, *best))) {
         free(*best);
         *best = sw_strdup(candidate);
     }

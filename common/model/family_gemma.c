@@ -44,6 +44,7 @@ static int read_gemma3(sw_spec *s, const cJSON *config)
         sw_json_i64(config, "sliding_window_pattern", 1, 1 << 20, every, &s->full_every) ||
         sw_json_f64(config, "rope_local_base_freq", 10000, &local))
         return -1;
+    s->attention_softcap = 0; /* configurations have a field for it that no layer reads */
     return sw_local_rope(s, local);
 }
 

@@ -124,6 +124,7 @@ static int read_nemotron_h(sw_spec *s, const cJSON *config)
     const cJSON *types = types_of(config);
     if (!pattern && !cJSON_IsArray(types))
         return sw_fail("\"layers_block_type\": a list of what each layer is is needed, or \"hybrid_override_pattern\"");
+    s->tied = false; /* whatever the configuration says */
     s->layers = pattern ? (int64_t)strlen(pattern) : cJSON_GetArraySize(types);
     if (!sw_json_get(config, "head_dim") && sw_json_i64(config, "attention_head_dim", 1, 1 << 16, s->head_dim, &s->head_dim))
         return -1;

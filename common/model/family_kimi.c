@@ -128,7 +128,7 @@ static int states(const sw_spec *s, const sw_layer *l, sw_state_spec out[SW_MOST
 
 static const sw_mixer_ops mixer_kda = {"Kimi delta attention", sizeof(kda), declare, forward, states};
 
-SW_MOE_LAYERS(experts, .router = {.score = SW_ROUTE_SIGMOID, .normalise = true, .eps = 1e-20, .group_by_two = true}, .correction = true,
+SW_MOE_LAYERS(experts, .router = {.score = SW_ROUTE_SIGMOID, .normalise = true, .eps = 1e-20, .group_by_two = true, .scale = 2.446}, .correction = true,
               .shared_wide = 1, .gate = "w1", .up = "w3", .down = "w2")
 
 /* Whether linear_attn_config calls layer i, counted from 1 there, one of its own. */
@@ -152,6 +152,7 @@ static int layers(sw_spec *s, const cJSON *config)
                      sw_json_i64(config, "linear_head_dim", 1, 4096, 128, &o->head_dim) ||
                      sw_json_i64(config, "linear_conv_kernel_dim", 2, 256, 4, &o->taps))
         return -1;
+    s->tied = false; /* whatever the configuration says */
     if (sw_mla_layers(s, config, NULL) || experts(s, config))
         return -1;
     for (int64_t i = 0; i < s->layers; i++) {
@@ -178,6 +179,7 @@ static int ling_layers(sw_spec *s, const cJSON *config)
     bool safe;
     sw_mla *mla;
     o->whole = true;
+    s->tied = false;
     if (sw_json_i64(config, "head_dim", 1, 4096, 128, &o->head_dim) || sw_json_i64(config, "linear_head_dim", 1, 4096, o->head_dim, &o->head_dim) ||
         sw_json_i64(config, "linear_num_heads", 1, most, s->heads, &o->heads) ||
         sw_json_i64(config, "short_conv_kernel_size", 2, 256, 4, &o->taps) || sw_json_i64(config, "linear_conv_kernel_dim", 2, 256, o->taps, &o->taps) ||

@@ -8,10 +8,10 @@
 
 #define PAIRS .rope = {{.mode = SW_ROPE_INTERLEAVED}}
 
-SW_MOE_LAYERS(softmax_experts, .router = {.score = SW_ROUTE_SOFTMAX}, .shared_wide = 1)
-SW_MOE_LAYERS(sigmoid_experts, .router = {.score = SW_ROUTE_SIGMOID, .normalise = true, .eps = 1e-20, .group_by_two = true},
+SW_MOE_LAYERS(softmax_experts, .router = {.score = SW_ROUTE_SOFTMAX}, .shared_wide = 2)
+SW_MOE_LAYERS(sigmoid_experts, .router = {.score = SW_ROUTE_SIGMOID, .normalise = true, .eps = 1e-20, .group_by_two = true, .scale = 2.5},
               .correction = true, .shared_wide = 1, .dense_first = 3)
-SW_MOE_LAYERS(lite_experts, .router = {.score = SW_ROUTE_SIGMOID, .normalise = true, .eps = 1e-20, .group_by_two = true},
+SW_MOE_LAYERS(lite_experts, .router = {.score = SW_ROUTE_SIGMOID, .normalise = true, .eps = 1e-20, .group_by_two = true, .scale = 1.8},
               .correction = true, .shared_wide = 1, .dense_first = 1)
 
 static int dense(sw_spec *s, const cJSON *config) { return sw_mla_layers(s, config, NULL); }

@@ -17,6 +17,11 @@ SW_MOE_LAYERS(with_shared, SOFTMAX, .shared_wide = 1)
 SW_MOE_LAYERS(normalised_with_shared, SOFTMAX_NORMALISED, .shared_wide = 1)
 SW_MOE_LAYERS(corrected_softmax, SOFTMAX_NORMALISED, .shared_wide = 1, .correction = true, .correction_row = true)
 SW_MOE_LAYERS(sigmoid, SIGMOID, .shared_wide = 1)
+SW_MOE_LAYERS(glm4_moe, SIGMOID, .shared_wide = 1, .dense_first = 1)
+SW_MOE_LAYERS(exaone, .router = {.score = SW_ROUTE_SIGMOID, .normalise = true, .eps = 1e-20, .group_by_two = true, .scale = 2.5},
+              .correction = true, .shared_wide = 1, .dense_first = 1)
+SW_MOE_LAYERS(hy_v3, .router = {.score = SW_ROUTE_SIGMOID, .normalise = true, .eps = 1e-20, .group_by_two = true, .scale = 2.826},
+              .correction = true, .shared_wide = 1, .dense_first = 1)
 
 static int read_qwen2_moe(sw_spec *s, const cJSON *config)
 {
@@ -29,7 +34,12 @@ static int read_qwen2_moe(sw_spec *s, const cJSON *config)
 
 static int read_qwen3_moe(sw_spec *s, const cJSON *config)
 {
-    return sw_read_biases(s, config) || sw_read_qwen_window(s, config) ? -1 : 0;
+    bool slides; /* all layers or none */
+    if (sw_read_biases(s, config) || sw_read_window(s, config) || sw_json_bool(config, "use_sliding_window", false, &slides))
+        return -1;
+    if (!slides)
+        s->window = 0;
+    return 0;
 }
 
 static int read_olmoe(sw_spec *s, const cJSON *config)
@@ -64,20 +74,18 @@ static int read_glm4_moe(sw_spec *s, const cJSON *config)
 
 static int exaone_moe(sw_spec *s, const cJSON *config)
 {
-    return sigmoid(s, config) || (s->window && sw_full_layers_do_not_turn(s, config)) ? -1 : 0;
+    return exaone(s, config) || (s->window && sw_full_layers_do_not_turn(s, config)) ? -1 : 0;
 }
 
 /* gpt-oss: every head has a sink; the limit of its gates may be another. */
 static int gpt_oss_layers(sw_spec *s, const cJSON *config)
 {
-    double alpha;
     sw_moe m = {SOFTMAX_NORMALISED,  .router_bias = true, .stacked = true, .turned = true,
                 .interleaved = true, .biased = true};
-    if (sw_json_f64(config, "swiglu_alpha", 1.702, &alpha) || sw_json_f64(config, "swiglu_limit", 7, &m.limit))
+    if (sw_json_f64(config, "swiglu_alpha", 1.702, &m.sharpness) || sw_json_f64(config, "swiglu_limit", 7, &m.limit))
         return -1;
-    if (alpha != 1.702 || !(m.limit > 0))
-        return sw_fail("\"swiglu_alpha\" %g and \"swiglu_limit\" %g: 1.702 and a positive number are known", alpha,
-                       m.limit);
+    if (!(m.sharpness > 0) || !(m.limit > 0))
+        return sw_fail("\"swiglu_alpha\" %g and \"swiglu_limit\" %g: positive numbers are needed", m.sharpness, m.limit);
     for (int64_t i = 0; i < s->layers; i++)
         s->layer[i].sinks = true;
     return sw_moe_layers(s, config, &m);
@@ -173,7 +181,7 @@ const sw_family sw_family_moe[] = {
      .model_types = SW_NAMES("glm4_moe"),
      .spec = {.norm = {.eps = 1e-5}, .rope = {{.partial = 0.5}}},
      .read = read_glm4_moe,
-     .layers = sigmoid,
+     .layers = glm4_moe,
      .names = gate_names},
     {.name = "ernie4_5_moe",
      .architectures = SW_NAMES("Ernie4_5_MoeForCausalLM"),
@@ -207,13 +215,13 @@ const sw_family sw_family_moe[] = {
      .model_types = SW_NAMES("hy_v3"),
      .spec = {.qk_norm = SW_QK_HEAD},
      .read = sw_read_biases,
-     .layers = sigmoid,
+     .layers = hy_v3,
      .names = hy_names},
     {.name = "gpt_oss",
      .architectures = SW_NAMES("GptOssForCausalLM"),
      .model_types = SW_NAMES("gpt_oss"),
      .spec = {.norm = {.eps = 1e-5}, .window = 128, .q_bias = true, .k_bias = true, .v_bias = true, .o_bias = true},
-     .read = sw_read_window,
+     .read = read_window_and_biases,
      .layers = gpt_oss_layers,
      .names = gpt_oss_names},
     {0}};

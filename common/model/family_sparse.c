@@ -46,7 +46,7 @@ static int mimo_layers(sw_spec *s, const cJSON *config)
 {
     double scale;
     int64_t kv_heads;
-    if (mimo_experts(s, config) || sw_json_f64(config, "attention_value_scale", 1, &scale) ||
+    if (mimo_experts(s, config) || sw_json_f64(config, "attention_value_scale", cJSON_HasObjectItem(config, "attention_value_scale") ? 1 : 0.707, &scale) ||
         sw_json_i64(config, "swa_num_key_value_heads", 1, 1 << 16, 2 * s->kv_heads, &kv_heads))
         return -1;
     for (int64_t i = 0; i < s->layers; i++) {

@@ -129,7 +129,10 @@ static sw_var *gated(sw_ctx *c, const moe *m, const sw_spec *s, sw_var *y)
         gate = cut_above(c, gate, m->o->limit);
         up = gate ? sw_clamp(c, up, m->o->limit) : NULL;
         up = up ? sw_shift(c, up, 1) : NULL;
-        return up ? sw_glu(c, gate, up, SW_ACT_GELU_QUICK) : NULL;
+        double stretch = m->o->sharpness / 1.702; /* which is GELU_QUICK's */
+        gate = up && stretch != 1 ? sw_scale(c, gate, stretch) : gate;
+        sw_var *h = up && gate ? sw_glu(c, gate, up, SW_ACT_GELU_QUICK) : NULL;
+        return h && stretch != 1 ? sw_scale(c, h, 1 / stretch) : h;
     }
     return sw_glu(c, gate, up, s->act);
 }

@@ -109,7 +109,7 @@ static int project(sw_ctx *c, attention *a, const sw_pass *p, sw_var *x, sw_var 
             out[k] = take_part(c, p, k, y);
         } else if (k != GATE) {
             sw_var *v = sw_linear_forward(c, &a->alone[k], x);
-            if (v && s->clip_qkv > 0)
+            if (v && s->clip_qkv > 0 && (k == V || s->qk_norm != SW_QK_FULL)) /* OLMoE cuts what is normed */
                 v = sw_clamp(c, v, s->clip_qkv);
             out[k] = sw_heads(v, heads_of(p->block->spec, k));
         } else {
@@ -130,6 +130,7 @@ static sw_var *qk_norm(sw_ctx *c, const sw_pass *p, const sw_norm *n, sw_param *
         if (x->base)
             x = sw_dense(c, x);
         x = x ? sw_norm_forward(c, n, sw_heads(x, 1)) : NULL;
+        x = x && p->spec->clip_qkv > 0 ? sw_clamp(c, x, p->spec->clip_qkv) : x;
         return x ? sw_part(c, x, 0, 3, (int64_t[]){x->t.shape[0], heads, width}, (int64_t[]){heads * width, width, 1}) : NULL;
     }
     x = sw_norm_forward(c, n, x);

@@ -59,7 +59,7 @@ static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
     in.a = a ? sw_scale(c, a, -1) : NULL;
     in.skip = in.a ? sw_parameter(c, m->skip) : NULL;
     sw_var *y = in.skip ? sw_selective_scan(c, &in, p->runs, sw_pass_state(p, 1)) : NULL;
-    y = y ? sw_glu(c, sw_columns(c, both, o->inner, o->inner), y, o->act) : NULL;
+    y = y ? sw_glu(c, sw_columns(c, both, o->inner, o->inner), y, SW_ACT_SILU) : NULL;
     return y ? sw_linear_forward(c, &m->out, y) : NULL;
 }
 

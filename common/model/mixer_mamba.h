@@ -8,7 +8,7 @@ typedef struct sw_mamba_options {
     int64_t inner, state, taps, rank; /* channels, values of state of each, of the convolution, of the step's projection */
     bool bias, conv_bias;             /* of in_proj and out_proj; of the convolution */
     sw_norm_spec inner_norm;          /* of dt, B and C; eps 0: none */
-    sw_act act;                       /* behind the convolution and of the gate */
+    sw_act act;                       /* behind the convolution; the gate's is SiLU */
 } sw_mamba_options;
 int sw_mamba_check(const sw_mamba_options *o) SW_MUST_CHECK;
 

@@ -25,7 +25,7 @@ static int read_moe(const sw_spec *s, const cJSON *c, sw_moe *m)
         read_any(c, SW_NAMES("moe_intermediate_size", "expert_ffn_hidden_size", "intermediate_size"), s->mlp,
                  &m->wide) ||
         read_any(c, SW_NAMES("n_shared_experts", "num_shared_experts", "moe_num_shared_experts", "num_shared_expert"),
-                 m->shared_wide ? 1 : 0, &shared) ||
+                 m->shared_wide, &shared) ||
         read_any(c, SW_NAMES("shared_expert_intermediate_size", "shared_intermediate_size"), shared * m->wide, &wide) ||
         read_any(c, SW_NAMES("n_group", "num_expert_group"), 1, &m->router.groups) ||
         read_any(c, SW_NAMES("topk_group"), 1, &m->router.top_groups) ||

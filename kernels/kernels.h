@@ -40,6 +40,11 @@ typedef struct sw_attention {
     const float *alibi; /* [Hq] slopes or NULL: score += slope * (key place - query place), after the cap; device memory */
     const float *sinks; /* [Hq] or NULL: one more score in the softmax that has no value; device memory */
     float *dsinks;      /* [Hq] += gradient, or NULL */
+    /* [Hq, bias_span] or NULL: score += bias[h][key place - query place + bias_zero], after the cap; distances outside of the
+     * table take its ends. Device memory. */
+    const float *bias;
+    float *dbias;       /* [Hq, bias_span] += gradient, or NULL */
+    int64_t bias_span, bias_zero;
     /* [N, seen_words] or NULL: query row n sees the key at place j of its sequence only where bit j % 32 of word j / 32 is
      * set; places beyond the words are not seen. Device memory. */
     const uint32_t *seen;

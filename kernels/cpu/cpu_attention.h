@@ -54,10 +54,17 @@ static inline void sw_make_columns(sw_columns *c, const sw_attention *a, const s
     sw_seen(a, p, i0 + count - 1, &c->all_from, &c->last);
 }
 
+/* Bias of a head by the distance of a key from a query. */
+static inline float sw_bias(const sw_attention *a, int64_t head, int64_t distance)
+{
+    int64_t at = SW_MIN(SW_MAX(distance + a->bias_zero, 0), a->bias_span - 1);
+    return a->bias[head * a->bias_span + at];
+}
+
 /* Whether a row of bits has that of place j. */
 static inline bool sw_bit(const uint32_t *bits, int64_t words, int64_t j) { return j / 32 < words && bits[j / 32] >> (j % 32) & 1; }
 
-/* Scores [64 keys][64 queries] from products: scale, softcap, ALiBi, mask (-inf). slope (or NULL) gets the derivative of
+/* Scores [64 keys][64 queries] from products: scale, softcap, ALiBi, bias, mask (-inf). slope (or NULL) gets the derivative of
  * a score by its product, without the scale. Padding queries come out masked only where the tile is not seen whole. */
 static inline void sw_scores(float *restrict tile, float *restrict slope, const sw_columns *c, const sw_attention *a,
                              int64_t head, int64_t key0)
@@ -81,6 +88,14 @@ static inline void sw_scores(float *restrict tile, float *restrict slope, const 
         for (int64_t j = 0; j < SW_TILE; j++)
             for (int64_t i = 0; i < SW_TILE; i++)
                 tile[j * SW_TILE + i] += rise * ((float)(key0 + j) - c->place[i]);
+    }
+    if (a->bias) {
+        float line[2 * SW_TILE]; /* by the distance in the tile, from -(SW_TILE - 1) on */
+        for (int64_t d = 0; d < 2 * SW_TILE; d++)
+            line[d] = sw_bias(a, head, key0 - (int64_t)c->place[0] + d - (SW_TILE - 1));
+        for (int64_t j = 0; j < SW_TILE; j++)
+            for (int64_t i = 0; i < SW_TILE; i++)
+                tile[j * SW_TILE + i] += line[j - i + SW_TILE - 1];
     }
     if (!whole)
         for (int64_t j = 0; j < SW_TILE; j++) {

@@ -21,6 +21,7 @@ typedef struct unit {
     int64_t key_head;
     sw_word *k, *v, *k_across; /* tiles of keys: by rows, by rows, neighbours along keys in a word */
     float *dk, *dv;            /* for each head of the group, [tiles * 64, padded] */
+    float *dbias;              /* for each head of the group, [bias_span]; NULL where nobody asks */
 } unit;
 
 static int64_t unit_rows(const unit *u) { return sw_tiles(u->seq.m) * SW_TILE; }
@@ -29,7 +30,8 @@ static int64_t unit_rows(const unit *u) { return sw_tiles(u->seq.m) * SW_TILE; }
 static size_t unit_bytes(const call *c, const sw_seq *p)
 {
     size_t rows = (size_t)(sw_tiles(p->m) * SW_TILE), width = (size_t)(c->padded + c->value_padded);
-    return rows * 4 * (2 * (size_t)c->words + (size_t)c->value_words) + rows * 4 * width * (size_t)c->group;
+    size_t bias = c->a->dbias ? (size_t)c->a->bias_span * 4 * (size_t)c->group : 0;
+    return rows * 4 * (2 * (size_t)c->words + (size_t)c->value_words) + rows * 4 * width * (size_t)c->group + bias;
 }
 
 static void place_unit(const call *c, unit *u, char *at)
@@ -40,6 +42,7 @@ static void place_unit(const call *c, unit *u, char *at)
     u->k_across = u->v + rows * c->value_words;
     u->dk = (float *)(void *)(u->k_across + rows * c->words);
     u->dv = u->dk + rows * c->padded * c->group;
+    u->dbias = c->a->dbias ? u->dv + rows * c->value_padded * c->group : NULL;
 }
 
 /* Bytes of a thread's own space: queries of one head packed four ways, dq summed transposed, tiles. */
@@ -111,8 +114,19 @@ static void prepare_queries(const call *c, const sw_seq *p, int64_t head, int64_
     }
 }
 
+/* Gradients of scores, keys down, summed over pairs of the same distance; `nearest` is that of key 0 from query 0. */
+static void add_distances(const sw_attention *a, const float *restrict dscore, int64_t nearest, float *dbias)
+{
+    float line[2 * SW_TILE] = {0};
+    for (int64_t j = 0; j < SW_TILE; j++)
+        for (int64_t i = 0; i < SW_TILE; i++)
+            line[j - i + SW_TILE - 1] += dscore[j * SW_TILE + i];
+    for (int64_t d = 0; d < 2 * SW_TILE - 1; d++)
+        dbias[SW_MIN(SW_MAX(nearest + d - (SW_TILE - 1) + a->bias_zero, 0), a->bias_span - 1)] += line[d];
+}
+
 /* Five products on one tile of keys and one of queries. */
-static void backward_tile(const call *c, const unit *u, int64_t head, int64_t key, int64_t tile, own *o, float *dk, float *dv)
+static void backward_tile(const call *c, const unit *u, int64_t head, int64_t key, int64_t tile, own *o, float *dk, float *dv, float *dbias)
 {
     const sw_seq *p = &u->seq;
     int64_t i0 = tile * SW_TILE, size = SW_TILE * SW_TILE, pair_words = sw_words(c->pairs, SW_TILE);
@@ -133,8 +147,12 @@ static void backward_tile(const call *c, const unit *u, int64_t head, int64_t ke
         for (int64_t i = 0; i < SW_TILE; i++) {
             float e = sw_exp(score[j * SW_TILE + i] - lse[i]);
             score[j * SW_TILE + i] = e;
-            dscore[j * SW_TILE + i] = e * (dscore[j * SW_TILE + i] - delta[i]) * scale;
+            dscore[j * SW_TILE + i] = e * (dscore[j * SW_TILE + i] - delta[i]);
         }
+    if (dbias)
+        add_distances(c->a, dscore, key - (p->m - p->n + i0), dbias);
+    for (int64_t i = 0; i < size; i++)
+        dscore[i] *= scale;
     for (int64_t i = 0; slope && i < size; i++)
         dscore[i] *= slope[i];
     sw_tile_product(c->pairs, SW_TILE, c->value_padded, pair_words, sw_tile_as_left(c->pairs, o->left, score), pair_words, 1,
@@ -154,12 +172,15 @@ static void backward_head(const call *c, const unit *u, int64_t g, char *space, 
     float *dk = u->dk + g * rows * c->padded, *dv = u->dv + g * rows * c->value_padded;
     memset(dk, 0, (size_t)(rows * c->padded) * sizeof *dk);
     memset(dv, 0, (size_t)(rows * c->value_padded) * sizeof *dv);
+    float *dbias = u->dbias ? u->dbias + g * c->a->bias_span : NULL;
+    if (dbias)
+        memset(dbias, 0, (size_t)c->a->bias_span * sizeof *dbias);
     memset(o.dq, 0, (size_t)(tiles * SW_TILE * c->padded) * sizeof *o.dq);
     for (int64_t t = 0; t < tiles; t++)
         prepare_queries(c, p, head, t, &o);
     for (int64_t key = 0; key < p->m; key += SW_TILE)
         for (int64_t t = 0; t < tiles; t++)
-            backward_tile(c, u, head, key, t, &o, dk + key * c->padded, dv + key * c->value_padded);
+            backward_tile(c, u, head, key, t, &o, dk + key * c->padded, dv + key * c->value_padded, dbias);
     for (int64_t i = 0; i < p->n; i++) {
         int64_t row = p->q0 + i;
         const float *from = o.dq + i / SW_TILE * SW_TILE * c->padded + i % SW_TILE;
@@ -199,6 +220,15 @@ static void store_keys(const call *c, const unit *u, int64_t t)
     }
 }
 
+/* In the order of the list, whoever made them. */
+static void add_bias_gradients(const call *c, const unit *units, int64_t count)
+{
+    int64_t span = c->a->bias_span;
+    for (int64_t u = 0; u < count; u++)
+        for (int64_t i = 0; i < c->group * span; i++)
+            c->a->dbias[units[u].key_head * c->group * span + i] += units[u].dbias[i];
+}
+
 static void backward_wave(const call *c, const unit *units, int64_t count, char *own, size_t each, float *deltas)
 {
     int64_t tiles = 0;
@@ -218,6 +248,8 @@ static void backward_wave(const call *c, const unit *units, int64_t count, char 
             if (t % tiles < sw_tiles(units[t / tiles].seq.m))
                 store_keys(c, units + t / tiles, t % tiles);
     }
+    if (c->a->dbias)
+        add_bias_gradients(c, units, count);
 }
 
 static void add_sink_gradients(const call *c, const sw_tensor *seqs, const float *deltas)

@@ -96,6 +96,9 @@ static void weigh(const sw_attention_call *c, const run *w, int64_t head, int64_
     if (c->a->alibi)
         for (int64_t j = 0; j < n; j++)
             v[j] += c->a->alibi[head] * ((float)(w->first + j) - place);
+    if (c->a->bias)
+        for (int64_t j = 0; j < n; j++)
+            v[j] += sw_bias(c->a, head, w->first + j - (p->m - p->n + query));
     for (int64_t j = 0; j < n; j++)
         v[j] = w->first + j >= lo && w->first + j < hi ? v[j] : -INFINITY;
     if (c->a->seen)

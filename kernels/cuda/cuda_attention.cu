@@ -179,6 +179,7 @@ attention_call cuda_attention_call(const sw_tensor *out, const sw_tensor *lse, c
     p.width = (int)q->shape[2], p.value_width = (int)v->shape[2];
     p.causal = a->causal, p.window = a->window, p.scale = (float)a->scale, p.softcap = (float)a->softcap;
     p.alibi = a->alibi, p.sinks = a->sinks, p.seen = a->seen, p.seen_words = a->seen_words;
+    p.bias = a->bias, p.bias_span = a->bias_span, p.bias_zero = a->bias_zero;
     return p;
 }
 

@@ -24,6 +24,8 @@ struct attention_call {
     const float *alibi, *sinks;
     const uint32_t *seen; /* a bit a query row and key place, or NULL */
     int64_t seen_words;
+    const float *bias; /* [heads, bias_span] by distance + bias_zero, or NULL */
+    int64_t bias_span, bias_zero;
 };
 
 struct attention_seq { /* first query row, queries, first key row, keys; the tile of it */
@@ -78,6 +80,13 @@ __device__ static inline void query_range(const attention_call &p, int64_t first
         *to = s.n;
 }
 
+/* Where a distance lies in the table of biases: outside of it, at its ends. */
+__device__ static inline int64_t bias_at(const attention_call &p, int64_t distance)
+{
+    int64_t at = distance + p.bias_zero;
+    return at < 0 ? 0 : at < p.bias_span ? at : p.bias_span - 1;
+}
+
 /* A score from its dot product; *slope is what it moves by when the scaled product moves by one. */
 __device__ static inline float score_of(const attention_call &p, float dot, int head, int64_t query, int64_t key, float *slope)
 {
@@ -88,6 +97,8 @@ __device__ static inline float score_of(const attention_call &p, float dot, int 
         x = p.softcap * t;
         *slope = 1 - t * t;
     }
+    if (p.bias)
+        x += p.bias[head * p.bias_span + bias_at(p, key - query)];
     return p.alibi ? x + p.alibi[head] * (float)(key - query) : x;
 }
 
@@ -121,6 +132,7 @@ struct gradient_call {
     const float *lse;
     float *delta;   /* [queries, heads]: dout . out */
     int rows, keys; /* of a tile */
+    float *dbias;   /* [row tiles, heads, bias_span]: what each tile adds, or NULL */
 };
 
 head_rows cuda_head_rows(const sw_tensor *t);

@@ -60,8 +60,9 @@ __device__ void load_keys(const gradient_call &c, const tiles &t, const attentio
     load_tile(t.v, t.value_width, c.p.v, s.k0, s.m, c.keys, c.p.value_width, c.p.value_width, key_head, 1, base);
 }
 
-/* prob = P and score = dP/d(q . k) for the rows from `first` and the keys from `base`; zeros where a row does not see. */
-__device__ void pair(const gradient_call &c, const tiles &t, const attention_seq &s, int key_head, int64_t first, int64_t base)
+/* prob = P and score = dP/d(q . k), or by the score itself where `bare`, for the rows from `first` and the keys from `base`;
+ * zeros where a row does not see. */
+__device__ void pair(const gradient_call &c, const tiles &t, const attention_seq &s, int key_head, int64_t first, int64_t base, bool bare)
 {
     const attention_call &p = c.p;
     for (int i = (int)threadIdx.x; i < c.rows * c.keys; i += THREADS) {
@@ -75,7 +76,7 @@ __device__ void pair(const gradient_call &c, const tiles &t, const attention_seq
             for (int d = 0; d < p.value_width; d++)
                 dp += t.g[r * t.value_width + d] * t.v[k * t.value_width + d];
             prob = expf(score_of(p, dot, key_head * p.group + (int)(row % p.group), place, key, &slope) - t.lse[r]);
-            score = prob * (dp - t.delta[r]) * slope * p.scale;
+            score = prob * (dp - t.delta[r]) * (bare ? 1 : slope * p.scale);
         }
         t.prob[i] = prob;
         t.score[i] = score;
@@ -129,7 +130,7 @@ __global__ void __launch_bounds__(THREADS) gradient_keys(gradient_call c)
         __syncthreads();
         load_rows(c, t, s, key_head, first);
         __syncthreads();
-        pair(c, t, s, key_head, first, base);
+        pair(c, t, s, key_head, first, base, false);
         __syncthreads();
         add_product(t.second, t.value_width, c.keys, t.prob, 1, c.keys, c.rows, t.g, t.value_width, p.value_width);
         add_product(t.first, t.width, c.keys, t.score, 1, c.keys, c.rows, t.q, t.width, p.width);
@@ -157,12 +158,69 @@ __global__ void __launch_bounds__(THREADS) gradient_rows(gradient_call c)
         __syncthreads();
         load_keys(c, t, s, key_head, base);
         __syncthreads();
-        pair(c, t, s, key_head, first, base);
+        pair(c, t, s, key_head, first, base, false);
         __syncthreads();
         add_product(t.first, t.width, c.rows, t.score, c.keys, 1, c.keys, t.k, t.width, p.width);
     }
     __syncthreads();
     store_tile(c.dq, t.first, t.width, s.q0, have, c.rows, p.width, (int64_t)key_head * p.group, p.group, first);
+}
+
+/* What the tile of scores adds to the biases of its heads: a thread sums the pairs of one place of a head's table, which
+ * at its ends are those of many distances. */
+__device__ void add_distances(const gradient_call &c, const tiles &t, const attention_seq &s, int64_t first, int64_t base, float *dbias)
+{
+    const attention_call &p = c.p;
+    int64_t place = s.m - s.n + first / p.group, last = s.m - s.n + (first + c.rows - 1) / p.group;
+    int64_t least = base - last, most = base + c.keys - 1 - place, from = bias_at(p, least), places = bias_at(p, most) - from + 1;
+    for (int64_t i = threadIdx.x; i < places * p.group; i += THREADS) {
+        int64_t at = from + i / p.group, member = i % p.group;
+        int64_t low = at == 0 ? least : at - p.bias_zero, high = at == p.bias_span - 1 ? most : at - p.bias_zero;
+        float sum = 0;
+        for (int r = (int)((member - first % p.group + p.group) % p.group); r < c.rows; r += p.group) {
+            int64_t query = s.m - s.n + (first + r) / p.group, k = low + query - base, end = high + query - base;
+            for (k = k < 0 ? 0 : k; k <= end && k < c.keys; k++)
+                sum += t.score[r * c.keys + k];
+        }
+        dbias[member * p.bias_span + at] += sum;
+    }
+}
+
+__global__ void __launch_bounds__(THREADS) gradient_bias(gradient_call c)
+{
+    SW_DYNAMIC_SHARED(float, shared);
+    const attention_call &p = c.p;
+    tiles t = tiles_of(c, shared, false);
+    int key_head = (int)blockIdx.y;
+    float *dbias = c.dbias + ((int64_t)blockIdx.x * p.heads + (int64_t)key_head * p.group) * p.bias_span;
+    for (int64_t i = threadIdx.x; i < p.group * p.bias_span; i += THREADS)
+        dbias[i] = 0;
+    attention_seq s;
+    if (!find_tile(p, blockIdx.x, c.rows, false, &s))
+        return;
+    int64_t first = s.tile * c.rows, have = s.n * p.group, from, to, shift = s.m - s.n;
+    int64_t last = first + c.rows < have ? first + c.rows - 1 : have - 1;
+    key_range(p, shift + first / p.group, shift + last / p.group, s.m, &from, &to);
+    load_rows(c, t, s, key_head, first);
+    for (int64_t base = from / c.keys * c.keys; base < to; base += c.keys) {
+        __syncthreads();
+        load_keys(c, t, s, key_head, base);
+        __syncthreads();
+        pair(c, t, s, key_head, first, base, true);
+        __syncthreads();
+        add_distances(c, t, s, first, base, dbias);
+    }
+}
+
+/* The tiles' shares, in order. */
+__global__ void __launch_bounds__(THREADS) sum_bias(float *to, const float *parts, int64_t tiles, int64_t n)
+{
+    int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+    float sum = 0;
+    for (int64_t k = 0; i < n && k < tiles; k++)
+        sum += parts[k * n + i];
+    if (i < n)
+        to[i] += sum;
 }
 
 /* delta = dout . out: a warp a (query, head). */
@@ -207,6 +265,17 @@ int tile_size(const sw_stream *s, const attention_call &p, bool of_keys)
     return n;
 }
 
+int bias_gradient(sw_stream *s, gradient_call c, int64_t tiles, float *dbias)
+{
+    size_t bytes = tiles_bytes(c.p, c.rows, c.keys, false);
+    int64_t n = c.p.heads * c.p.bias_span;
+    if (cuda_shared(s, gradient_bias, bytes, "the gradient of attention"))
+        return -1;
+    SW_LAUNCH(gradient_bias, dim3((unsigned)tiles, (unsigned)c.p.key_heads), THREADS, bytes, s->stream, c);
+    SW_LAUNCH(sum_bias, (unsigned)((n + THREADS - 1) / THREADS), THREADS, 0, s->stream, dbias, (const float *)c.dbias, tiles, n);
+    return cuda_launched(s, "attention_bwd");
+}
+
 } // namespace
 
 int cuda_attention_bwd(sw_stream *s, sw_tensor *dq, sw_tensor *dk, sw_tensor *dv, const sw_tensor *dout, const sw_tensor *out,
@@ -220,13 +289,18 @@ int cuda_attention_bwd(sw_stream *s, sw_tensor *dq, sw_tensor *dk, sw_tensor *dv
     int64_t queries = q->shape[0], keys = k->shape[0], total = queries * c.p.heads;
     if (!c.p.count)
         return 0;
-    c.delta = (float *)cuda_scratch(s, (size_t)(total + 1) * sizeof(float));
+    c.rows = c.keys = tile_size(s, c.p, false);
+    int64_t row_tiles = queries * c.p.group / c.rows + c.p.count, bias = a->dbias ? row_tiles * c.p.heads * c.p.bias_span : 0;
+    c.delta = (float *)cuda_scratch(s, (size_t)(total + 1 + bias) * sizeof(float));
     if (!c.delta)
         return -1;
+    c.dbias = c.delta + total + 1;
     if (total)
         SW_LAUNCH(gradient_delta, (unsigned)((total + 3) / 4), 128, 0, s->stream, c, total);
     if (a->sinks && a->dsinks)
         SW_LAUNCH(gradient_sinks, (unsigned)c.p.heads, THREADS, 0, s->stream, c, a->dsinks);
+    if (bias && bias_gradient(s, c, row_tiles, a->dbias))
+        return -1;
     int rc = queries >= 8 * (int64_t)c.p.count ? cuda_attention_bwd_mma(s, c, queries, keys) : 0;
     if (rc)
         return rc < 0 ? -1 : 0;

@@ -45,6 +45,14 @@ static bool sees(const sw_attention *a, int64_t row, int64_t query, int64_t key)
     return a->window <= 0 || (distance < 0 ? -distance : distance) < a->window;
 }
 
+/* Of all pairs of the same distance, at the ends of the table of all beyond. */
+static int64_t bias_at(const sw_attention *a, int64_t head, int64_t distance)
+{
+    int64_t at = distance + a->bias_zero;
+    at = at < 0 ? 0 : at >= a->bias_span ? a->bias_span - 1 : at;
+    return head * a->bias_span + at;
+}
+
 static double dot(const double *a, const double *b, int64_t n)
 {
     double sum = 0;
@@ -68,6 +76,8 @@ static void scores_of(double *score, double *slope, const double *q, const doubl
         double x = a->scale * dot(q, keys + j * width, width), t = a->softcap > 0 ? tanh(x / a->softcap) : 0;
         score[j] =
             (a->softcap > 0 ? a->softcap * t : x) + (a->alibi ? (double)a->alibi[p->head] * (double)(j - place) : 0);
+        if (a->bias)
+            score[j] += (double)a->bias[bias_at(a, p->head, j - place)];
         if (slope)
             slope[j] = 1 - t * t;
     }
@@ -141,14 +151,17 @@ int ref_attention_bwd(sw_stream *s, sw_tensor *dq, sw_tensor *dk, sw_tensor *dv,
             most = longest(seqs);
     check(q, k, v, out, seqs);
     assert(ref_same_shape(dq, q) && ref_same_shape(dk, k) && ref_same_shape(dv, v) && ref_same_shape(dout, out));
-    double *keys = ref_scratch(s, 2 * most * (width + value_width + 1) + 2 * width + 2 * value_width + heads);
+    double *keys = ref_scratch(s, 2 * most * (width + value_width + 1) + 2 * width + 2 * value_width + heads + (a->dbias ? heads * a->bias_span : 0));
     if (!keys)
         return -1;
     double *values = keys + most * width, *key_sum = values + most * value_width, *value_sum = key_sum + most * width;
     double *score = value_sum + most * value_width, *slope = score + most, *query = slope + most,
            *query_sum = query + width;
     double *g = query_sum + width, *o = g + value_width, *sink_sum = o + value_width;
+    double *bias_sum = sink_sum + heads;
     memset(sink_sum, 0, (size_t)heads * sizeof *sink_sum);
+    if (a->dbias)
+        memset(bias_sum, 0, (size_t)(heads * a->bias_span) * sizeof *bias_sum);
     for (int64_t b = 0; b < seqs->shape[0]; b++)
         for (int64_t kh = 0; kh < key_heads; kh++) {
             span p = span_of(seqs, b);
@@ -172,6 +185,8 @@ int ref_attention_bwd(sw_stream *s, sw_tensor *dq, sw_tensor *dk, sw_tensor *dv,
                             continue;
                         double prob = exp(score[j] - log_sum),
                                d = prob * (dot(g, values + j * value_width, value_width) - delta);
+                        if (a->dbias)
+                            bias_sum[bias_at(a, p.head, j - (p.m - p.n + i))] += d;
                         d *= slope[j] * a->scale;
                         for (int64_t c = 0; c < value_width; c++)
                             value_sum[j * value_width + c] += prob * g[c];
@@ -191,5 +206,7 @@ int ref_attention_bwd(sw_stream *s, sw_tensor *dq, sw_tensor *dk, sw_tensor *dv,
         }
     for (int64_t h = 0; a->sinks && a->dsinks && h < heads; h++)
         a->dsinks[h] += (float)sink_sum[h];
+    for (int64_t h = 0; a->dbias && h < heads * a->bias_span; h++)
+        a->dbias[h] += (float)bias_sum[h];
     return 0;
 }

@@ -13,8 +13,9 @@ typedef struct attention_setup {
     int64_t window;
     double softcap;
     bool alibi, sinks;
+    int64_t span; /* of a table of biases by distance; 0: none */
 } attention_setup;
 
-extern const attention_setup attention_small[], attention_large[]; /* end with what == NULL */
+extern const attention_setup attention_small[], attention_biased_small[]; /* end with what == NULL */
 
 #endif

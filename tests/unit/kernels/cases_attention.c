@@ -9,21 +9,21 @@
     }
 
 const attention_setup attention_small[] = {
-    {"full", 5, 5, 2, 2, 4, 4, ONE(5, 5), 0, 0, 0, false, false},
-    {"causal", 6, 6, 2, 2, 4, 4, ONE(6, 6), 1, 0, 0, false, false},
-    {"causal, groups, packed", 9, 9, 4, 2, 3, 5, 2, {{0, 4, 0, 4}, {4, 5, 4, 5}}, 1, 0, 0, false, false},
-    {"causal, window", 8, 8, 2, 1, 4, 4, ONE(8, 8), 1, 3, 0, false, false},
-    {"window both ways", 8, 8, 2, 1, 4, 4, ONE(8, 8), 0, 3, 0, false, false},
-    {"soft cap", 5, 5, 2, 2, 4, 4, ONE(5, 5), 1, 0, 1.5, false, false},
-    {"alibi", 6, 6, 3, 3, 4, 4, ONE(6, 6), 1, 0, 0, true, false},
-    {"sinks, window", 6, 6, 4, 2, 4, 2, ONE(6, 6), 1, 2, 0, false, true},
-    {"after a cache", 5, 16, 2, 1, 4, 4, 2, {{0, 2, 0, 7}, {2, 3, 9, 7}}, 1, 4, 0, false, true},
-    {"fewer keys than queries", 5, 3, 2, 2, 4, 4, ONE(5, 3), 1, 0, 0, false, true},
-    {"all at once", 7, 11, 4, 2, 6, 3, 2, {{0, 3, 4, 7}, {3, 4, 0, 4}}, 1, 5, 2, true, true},
+    {"full", 5, 5, 2, 2, 4, 4, ONE(5, 5), 0, 0, 0, false, false, 0},
+    {"causal", 6, 6, 2, 2, 4, 4, ONE(6, 6), 1, 0, 0, false, false, 0},
+    {"causal, groups, packed", 9, 9, 4, 2, 3, 5, 2, {{0, 4, 0, 4}, {4, 5, 4, 5}}, 1, 0, 0, false, false, 0},
+    {"causal, window", 8, 8, 2, 1, 4, 4, ONE(8, 8), 1, 3, 0, false, false, 0},
+    {"window both ways", 8, 8, 2, 1, 4, 4, ONE(8, 8), 0, 3, 0, false, false, 0},
+    {"soft cap", 5, 5, 2, 2, 4, 4, ONE(5, 5), 1, 0, 1.5, false, false, 0},
+    {"alibi", 6, 6, 3, 3, 4, 4, ONE(6, 6), 1, 0, 0, true, false, 0},
+    {"sinks, window", 6, 6, 4, 2, 4, 2, ONE(6, 6), 1, 2, 0, false, true, 0},
+    {"after a cache", 5, 16, 2, 1, 4, 4, 2, {{0, 2, 0, 7}, {2, 3, 9, 7}}, 1, 4, 0, false, true, 0},
+    {"fewer keys than queries", 5, 3, 2, 2, 4, 4, ONE(5, 3), 1, 0, 0, false, true, 0},
+    {"all at once", 7, 11, 4, 2, 6, 3, 2, {{0, 3, 4, 7}, {3, 4, 0, 4}}, 1, 5, 2, true, true, 0},
     {0}};
 
-const attention_setup attention_large[] = {
-    {"no rows", 0, 0, 2, 2, 8, 8, 0, {{0}}, 1, 0, 0, false, false},
+static const attention_setup attention_large[] = {
+    {"no rows", 0, 0, 2, 2, 8, 8, 0, {{0}}, 1, 0, 0, false, false, 0},
     {"no queries, no keys, rows of nobody",
      6,
      9,
@@ -37,20 +37,33 @@ const attention_setup attention_large[] = {
      0,
      0,
      false,
-     false},
-    {"one token", 1, 1, 3, 1, 64, 64, ONE(1, 1), 1, 0, 0, false, false},
-    {"causal, 300", 300, 300, 3, 1, 64, 64, ONE(300, 300), 1, 0, 0, false, false},
-    {"full, 129 odd", 129, 129, 2, 2, 33, 17, ONE(129, 129), 0, 0, 0, false, false},
-    {"causal, window 65", 260, 260, 2, 1, 32, 32, ONE(260, 260), 1, 65, 0, false, true},
-    {"window 40 both ways", 200, 200, 2, 1, 32, 32, ONE(200, 200), 0, 40, 0, true, false},
-    {"decoding", 3, 700, 4, 2, 128, 128, 3, {{0, 1, 0, 450}, {1, 1, 450, 1}, {2, 1, 451, 249}}, 1, 0, 0, false, false},
-    {"second part of a prompt", 90, 290, 4, 2, 80, 96, ONE(90, 290), 1, 0, 20, false, false},
-    {"packed", 200, 200, 2, 2, 16, 16, 3, {{0, 1, 0, 1}, {1, 130, 1, 130}, {131, 69, 131, 69}}, 1, 0, 0, false, false},
-    {"wide heads", 70, 70, 2, 1, 256, 256, ONE(70, 70), 1, 0, 50, false, true},
+     false,
+     0},
+    {"one token", 1, 1, 3, 1, 64, 64, ONE(1, 1), 1, 0, 0, false, false, 0},
+    {"causal, 300", 300, 300, 3, 1, 64, 64, ONE(300, 300), 1, 0, 0, false, false, 0},
+    {"full, 129 odd", 129, 129, 2, 2, 33, 17, ONE(129, 129), 0, 0, 0, false, false, 0},
+    {"causal, window 65", 260, 260, 2, 1, 32, 32, ONE(260, 260), 1, 65, 0, false, true, 0},
+    {"window 40 both ways", 200, 200, 2, 1, 32, 32, ONE(200, 200), 0, 40, 0, true, false, 0},
+    {"decoding", 3, 700, 4, 2, 128, 128, 3, {{0, 1, 0, 450}, {1, 1, 450, 1}, {2, 1, 451, 249}}, 1, 0, 0, false, false, 0},
+    {"second part of a prompt", 90, 290, 4, 2, 80, 96, ONE(90, 290), 1, 0, 20, false, false, 0},
+    {"packed", 200, 200, 2, 2, 16, 16, 3, {{0, 1, 0, 1}, {1, 130, 1, 130}, {131, 69, 131, 69}}, 1, 0, 0, false, false, 0},
+    {"wide heads", 70, 70, 2, 1, 256, 256, ONE(70, 70), 1, 0, 50, false, true, 0},
+    {0}};
+
+/* Scores by distance. */
+const attention_setup attention_biased_small[] = {
+    {"bias by distance", 6, 6, 2, 2, 4, 4, ONE(6, 6), 0, 0, 0, false, false, 5},
+    {"causal bias, groups, soft cap", 7, 9, 4, 2, 4, 3, 2, {{0, 3, 0, 5}, {3, 4, 5, 4}}, 1, 0, 2, false, false, 7},
+    {0}};
+
+static const attention_setup biased_large[] = {
+    {"bias, 300", 300, 300, 3, 3, 64, 64, ONE(300, 300), 0, 0, 0, false, false, 257},
+    {"bias of few distances, packed, groups", 150, 170, 6, 2, 20, 24, 2, {{0, 81, 0, 101}, {81, 69, 101, 69}}, 1, 0, 0, true, false, 9},
+    {"bias, decoding", 2, 400, 4, 2, 64, 64, 2, {{0, 1, 0, 300}, {1, 1, 300, 100}}, 1, 0, 0, false, false, 101},
     {0}};
 
 typedef struct attention_arrays {
-    array *q, *k, *v, *seqs, *alibi, *sinks, *out, *lse;
+    array *q, *k, *v, *seqs, *alibi, *sinks, *bias, *out, *lse;
     sw_attention a[2];
 } attention_arrays;
 
@@ -62,6 +75,7 @@ static attention_arrays forward(rig *r, const attention_setup *s, sw_dtype t, la
                           .seqs = blank(r, SW_I32, DENSE, SHAPE(s->count, 4)),
                           .alibi = s->alibi ? normal(r, SW_F32, DENSE, SHAPE(s->heads), 0.1) : NULL,
                           .sinks = s->sinks ? normal(r, SW_F32, DENSE, SHAPE(s->heads), 1) : NULL,
+                          .bias = s->span ? normal(r, SW_F32, DENSE, SHAPE(s->heads, s->span), 1) : NULL,
                           .out = blank(r, t, DENSE, SHAPE(s->rows, s->heads, s->value_width)),
                           .lse = blank(r, SW_F32, DENSE, SHAPE(s->rows, s->heads))};
     for (int i = 0; i < 4 * s->count; i++)
@@ -73,7 +87,10 @@ static attention_arrays forward(rig *r, const attention_setup *s, sw_dtype t, la
                                    .window = s->window,
                                    .softcap = s->softcap,
                                    .alibi = s->alibi ? x.alibi->t[side].data : NULL,
-                                   .sinks = s->sinks ? x.sinks->t[side].data : NULL};
+                                   .sinks = s->sinks ? x.sinks->t[side].data : NULL,
+                                   .bias = s->span ? x.bias->t[side].data : NULL,
+                                   .bias_span = s->span,
+                                   .bias_zero = s->span / 2};
     RUN(r, attention_fwd, AT(x.out), AT(x.lse), AT(x.q), AT(x.k), AT(x.v), AT(x.seqs), &x.a[side]);
     return x;
 }
@@ -99,8 +116,11 @@ static void check_backward(rig *r, const attention_setup *s, sw_dtype t, layout 
           *dk = blank(r, t, l, SHAPE(s->key_rows, s->key_heads, s->width));
     array *dv = blank(r, t, l, SHAPE(s->key_rows, s->key_heads, s->value_width));
     array *dsinks = s->sinks ? normal(r, SW_F32, DENSE, SHAPE(s->heads), 1) : NULL;
-    for (int side = 0; side < 2; side++)
+    array *dbias = s->span ? normal(r, SW_F32, DENSE, SHAPE(s->heads, s->span), 1) : NULL;
+    for (int side = 0; side < 2; side++) {
         x.a[side].dsinks = dsinks ? dsinks->t[side].data : NULL;
+        x.a[side].dbias = dbias ? dbias->t[side].data : NULL;
+    }
     RUN(r, attention_bwd, AT(dq), AT(dk), AT(dv), AT(dout), AT(x.out), AT(x.lse), AT(x.q), AT(x.k), AT(x.v), AT(x.seqs),
         &x.a[side]);
     double tolerance = SW_MAX(tolerance_of(t), 4e-5);
@@ -109,20 +129,30 @@ static void check_backward(rig *r, const attention_setup *s, sw_dtype t, layout 
     expect(r, dv, tolerance, 0.5);
     if (dsinks)
         expect(r, dsinks, tolerance, 1);
+    if (dbias)
+        expect(r, dbias, tolerance, 1);
     finish(r);
 }
 
-static void for_setups(rig *r, void (*check)(rig *r, const attention_setup *s, sw_dtype t, layout l))
+typedef void (*check_fn)(rig *r, const attention_setup *s, sw_dtype t, layout l);
+
+static void for_setups(rig *r, check_fn check, const attention_setup *small, const attention_setup *large)
 {
     FOR_FLOATS(t)
         FOR_LAYOUTS(l, GAPS) {
-            for (const attention_setup *s = attention_small; s->what; s++)
+            for (const attention_setup *s = small; s->what; s++)
                 check(r, s, *t, l);
-            for (const attention_setup *s = attention_large; s->what; s++)
+            for (const attention_setup *s = large; s->what; s++)
                 if (l == DENSE || s->rows < 200)
                     check(r, s, *t, l);
         }
 }
 
-void case_attention_fwd(rig *r) { for_setups(r, check_forward); }
-void case_attention_bwd(rig *r) { for_setups(r, check_backward); }
+static void for_all(rig *r, check_fn check)
+{
+    for_setups(r, check, attention_small, attention_large);
+    for_setups(r, check, attention_biased_small, biased_large);
+}
+
+void case_attention_fwd(rig *r) { for_all(r, check_forward); }
+void case_attention_bwd(rig *r) { for_all(r, check_backward); }

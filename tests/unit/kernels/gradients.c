@@ -190,22 +190,22 @@ void gradients_rope(rig *r)
 typedef struct attention {
     rig *r;
     array *q, *k, *v, *seqs, *out, *lse, *dout, *extra;
-    float sinks[8], slopes[8], dsinks[8];
+    float slopes[8], f32[64], df32[64]; /* what is kept in f32, from the values of `extra`: sinks, then biases */
     sw_attention a;
 } attention;
 
 static double run_attention(void *setup)
 {
     attention *t = setup;
-    for (int64_t h = 0; t->a.sinks && h < t->q->t[0].shape[1]; h++)
-        t->sinks[h] = (float)values(t->extra)[h]; /* exact: they and the step are multiples of 2^-10 */
+    for (int64_t h = 0; h < t->extra->t[0].shape[0]; h++)
+        t->f32[h] = (float)values(t->extra)[h]; /* exact: they and the step are multiples of 2^-10 */
     CALL(t->r, attention_fwd, T(t->out), T(t->lse), T(t->q), T(t->k), T(t->v), T(t->seqs), &t->a);
     return inner(t->out, t->dout);
 }
 
-void gradients_attention(rig *r)
+static void check_attention(rig *r, const attention_setup *s)
 {
-    for (const attention_setup *s = attention_small; s->what; s++) {
+    for (; s->what; s++) {
         attention t = {.r = r,
                        .q = input(r, SHAPE(s->rows, s->heads, s->width)),
                        .k = input(r, SHAPE(s->key_rows, s->key_heads, s->width)),
@@ -214,7 +214,7 @@ void gradients_attention(rig *r)
                        .out = zero(r, SHAPE(s->rows, s->heads, s->value_width)),
                        .lse = zero(r, SHAPE(s->rows, s->heads)),
                        .dout = input(r, SHAPE(s->rows, s->heads, s->value_width)),
-                       .extra = input(r, SHAPE(s->heads))};
+                       .extra = input(r, SHAPE(s->heads * (1 + s->span)))};
         array *dq = zero(r, SHAPE(s->rows, s->heads, s->width)),
               *dk = zero(r, SHAPE(s->key_rows, s->key_heads, s->width));
         array *dv = zero(r, SHAPE(s->key_rows, s->key_heads, s->value_width));
@@ -223,36 +223,48 @@ void gradients_attention(rig *r)
                              .window = s->window,
                              .softcap = s->softcap,
                              .alibi = s->alibi ? t.slopes : NULL,
-                             .sinks = s->sinks ? t.sinks : NULL,
-                             .dsinks = t.dsinks};
+                             .sinks = s->sinks ? t.f32 : NULL,
+                             .dsinks = t.df32,
+                             .bias = s->span ? t.f32 + s->heads : NULL,
+                             .dbias = s->span ? t.df32 + s->heads : NULL,
+                             .bias_span = s->span,
+                             .bias_zero = s->span / 2};
         note(r, "%s", s->what);
         for (int i = 0; i < 4 * s->count; i++)
             set_value(r, t.seqs, i, s->seqs[i / 4][i % 4]);
-        for (int h = 0; h < (int)s->heads; h++) {
+        int extras = (int)(s->heads * (1 + s->span));
+        assert_true(extras <= (int)SW_COUNT(t.f32));
+        for (int h = 0; h < extras; h++)
             values(t.extra)[h] = (double)draw(r, -2000, 2000) / 1024;
+        for (int h = 0; h < (int)s->heads; h++)
             t.slopes[h] = 0.25f / (float)(h + 1);
-        }
         run_attention(&t);
         CALL(r, attention_bwd, T(dq), T(dk), T(dv), T(t.dout), T(t.out), T(t.lse), T(t.q), T(t.k), T(t.v), T(t.seqs),
              &t.a);
         check(r, "q", t.q, dq, run_attention, &t);
         check(r, "k", t.k, dk, run_attention, &t);
         check(r, "v", t.v, dv, run_attention, &t);
-        for (int h = 0; h < (int)s->heads; h++) {
+        for (int h = s->sinks ? 0 : (int)s->heads; h < extras; h++) {
             /* it is kept in f32: compare to that, not to the ten digits of the rest */
             double at = values(t.extra)[h], sum = 0;
             static const double places[] = {-2, -1, 1, 2}, factors[] = {1. / 12, -8. / 12, 8. / 12, -1. / 12};
-            for (int k = 0; s->sinks && k < 4; k++) {
+            for (int k = 0; k < 4; k++) {
                 values(t.extra)[h] = at + places[k] * step;
                 sum += factors[k] * run_attention(&t) / step;
             }
             values(t.extra)[h] = at;
-            if (!(fabs(sum - (double)t.dsinks[h]) <= 1e-6 * (1 + fabs(sum))))
-                fail_msg("gradient of sink %d (%s): %.9g, finite differences give %.9g", h, r->note,
-                         (double)t.dsinks[h], sum);
+            if (!(fabs(sum - (double)t.df32[h]) <= 1e-6 * (1 + fabs(sum))))
+                fail_msg("gradient of %s %d (%s): %.9g, finite differences give %.9g", h < s->heads ? "sink" : "bias",
+                         h < s->heads ? h : h - (int)s->heads, r->note, (double)t.df32[h], sum);
         }
         done(r);
     }
+}
+
+void gradients_attention(rig *r)
+{
+    check_attention(r, attention_small);
+    check_attention(r, attention_biased_small);
 }
 
 /* ---- log-softmax */

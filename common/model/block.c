@@ -11,6 +11,7 @@ sw_var *sw_norm_forward(sw_ctx *c, const sw_norm *n, sw_var *x)
 }
 
 sw_var *sw_mix(sw_ctx *c, const sw_pass *p, sw_var *x) { return p->block->spec->mixer->forward(c, p->block->mixer, p, x); }
+sw_var *sw_cross(sw_ctx *c, const sw_pass *p, sw_var *x) { return p->block->spec->cross->forward(c, p->block->cross, p, x); }
 sw_var *sw_feed(sw_ctx *c, const sw_pass *p, sw_var *x) { return p->block->spec->ffn->forward(c, p->block->ffn, p, x); }
 
 /* One residual branch: its norms, and which of the two it is. */
@@ -19,7 +20,7 @@ typedef struct branch {
 } branch;
 
 typedef struct standard {
-    branch mixer, ffn;
+    branch mixer, cross, ffn;
 } standard;
 
 static void declare(sw_builder *b, void *self)
@@ -33,11 +34,14 @@ static void declare(sw_builder *b, void *self)
         branch *at;
         const char *before, *after;
         bool there;
-    } all[] = {{&s->mixer, "attn_norm", "attn_post_norm", true}, {&s->ffn, "mlp_norm", "mlp_post_norm", l->ffn != NULL}};
-    for (int i = 0; i < 2; i++) {
+        bool bare;
+    } all[] = {{&s->mixer, "attn_norm", "attn_post_norm", true, l->bare_mixer},
+               {&s->cross, "cross_norm", "cross_post_norm", l->cross != NULL, false},
+               {&s->ffn, "mlp_norm", "mlp_post_norm", l->ffn != NULL, spec->parallel == SW_PARALLEL_SHARED}};
+    for (int i = 0; i < 3; i++) {
         if (!all[i].there)
             continue;
-        if (before && !(i ? spec->parallel == SW_PARALLEL_SHARED : l->bare_mixer))
+        if (before && !all[i].bare)
             sw_ask_norm(b, &all[i].at->before, all[i].before, spec->hidden, &spec->norm);
         if (after)
             sw_ask_norm(b, &all[i].at->after, all[i].after, spec->hidden, &spec->norm);
@@ -84,6 +88,8 @@ static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
     if (p->spec->parallel && p->block->spec->ffn)
         return parallel(c, s, p, x);
     sw_var *y = residual(c, &s->mixer, sw_mix, p, x);
+    if (y && p->block->spec->cross)
+        y = residual(c, &s->cross, sw_cross, p, y);
     return y && p->block->spec->ffn ? residual(c, &s->ffn, sw_feed, p, y) : y;
 }
 

@@ -21,7 +21,8 @@
  * is, so that an adapter hangs on the module which PEFT knows; its output is taken apart with sw_part.
  *
  * A mixer that remembers earlier tokens says in `states` which tensors that takes. Those `by_token` hold a row a token
- * of each slot, the others one row a slot (a recurrent state); allocation, growth and copies are the cache's (cache.h).
+ * of each slot (or of the source that an encoder has read), the others one row a slot (a recurrent state);
+ * allocation, growth and copies are the cache's (cache.h). A layer's second mixer has its states behind the first one's.
  * A sequence that starts afresh has before[i] == 0: what a fixed state's slot holds then is undefined and counts as zeros. */
 #ifndef SW_MODEL_BLOCK_H
 #define SW_MODEL_BLOCK_H
@@ -86,6 +87,10 @@ typedef struct sw_pass {
     sw_var *cos[SW_MOST_ROPES], *sin[SW_MOST_ROPES]; /* f32 [n, R] of each rope that some layer uses */
     sw_var *query_scale, *query_zero;             /* f32 [n, head_dim / 2]: tables that scale instead of turn, or NULL */
     sw_var *alibi;                                /* f32 [heads] or NULL */
+    sw_var *bias;                                 /* f32 [heads, span] where layers share their scores by distance, or NULL */
+    sw_var *memory;                               /* what the encoder made of the sources of this batch [tokens, hidden]; or NULL */
+    sw_var *memory_rows;                          /* i32: cache row of each; NULL without a cache */
+    sw_var *cross;                                /* as seqs, with the keys of the source; NULL without an encoder */
     struct sw_cache *cache;                       /* NULL in training */
     struct sw_block *block;                       /* the one being run */
     void *body;                                   /* what the family's sw_body_ops.enter left for its blocks, or NULL */
@@ -94,9 +99,9 @@ typedef struct sw_pass {
 /* Keeps a var that `enter` made alive for all blocks and their second runs. Returns x. */
 sw_var *sw_pass_keep(sw_ctx *c, sw_pass *p, sw_var *x);
 
-enum { SW_MOST_STATES = 4 };
+enum { SW_MOST_STATES = 4, SW_BY_SOURCE_TOKEN = 2 };
 typedef struct sw_state_spec {
-    bool by_token;
+    uint8_t by_token;  /* 1: a row a token; SW_BY_SOURCE_TOKEN: a row a token of the source */
     int ndim;          /* of a row */
     int64_t shape[3];  /* of a row */
     sw_dtype dtype;    /* SW_DTYPE_COUNT: the context's compute type */
@@ -124,7 +129,7 @@ typedef struct sw_block {
     const sw_layer *spec;
     int64_t index;
     const char *name; /* "model.layers.3" */
-    void *self, *mixer, *ffn;
+    void *self, *mixer, *cross, *ffn;
 } sw_block;
 
 typedef struct sw_block_ops {
@@ -135,10 +140,12 @@ typedef struct sw_block_ops {
 
 void sw_declare_parts(sw_builder *b); /* of the layer being built */
 sw_var *sw_mix(sw_ctx *c, const sw_pass *p, sw_var *x) SW_MUST_CHECK; /* the running block's mixer */
+sw_var *sw_cross(sw_ctx *c, const sw_pass *p, sw_var *x) SW_MUST_CHECK; /* where the layer has one */
 sw_var *sw_feed(sw_ctx *c, const sw_pass *p, sw_var *x) SW_MUST_CHECK;
 
 extern const sw_block_ops sw_block_standard;
 extern const sw_mixer_ops sw_mixer_attention;
+extern const sw_mixer_ops sw_mixer_cross; /* attention to the encoder's output (mixer_cross.c) */
 extern const sw_ffn_ops sw_ffn_dense;
 
 /* The parts of a dense feed-forward, for blocks with several: declared under `place` ("mlp."), as wide as the layer's mlp.
@@ -153,6 +160,8 @@ sw_var *sw_dense_forward(sw_ctx *c, sw_dense_parts *d, const sw_spec *s, sw_var 
 
 /* Puts this batch's rows into state k of the cache and returns all that it holds; x itself without a cache. */
 sw_var *sw_pass_remember(sw_ctx *c, const sw_pass *p, int k, sw_var *x) SW_MUST_CHECK;
+/* The scores by distance of a block's attention, as its kernels have them: f32 [heads, 2 bucket_distance + 1]. */
+sw_var *sw_attention_bias(sw_ctx *c, const sw_pass *p, const struct sw_block *b) SW_MUST_CHECK;
 /* x [N, H, D] turned as the running layer says; queries also grow with their position where the spec says so. */
 sw_var *sw_pass_rope(sw_ctx *c, const sw_pass *p, sw_var *x, bool query) SW_MUST_CHECK;
 

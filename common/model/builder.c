@@ -289,6 +289,10 @@ void sw_declare_parts(sw_builder *b)
         block->mixer = sw_builder_alloc(b, block->spec->mixer->size);
         block->spec->mixer->declare(b, block->mixer);
     }
+    if (block->spec->cross) {
+        block->cross = sw_builder_alloc(b, block->spec->cross->size);
+        block->spec->cross->declare(b, block->cross);
+    }
     if (block->spec->ffn) {
         block->ffn = sw_builder_alloc(b, block->spec->ffn->size);
         block->spec->ffn->declare(b, block->ffn);
@@ -335,12 +339,60 @@ static void declare_ends(sw_builder *b)
     }
 }
 
+/* A tensor that says again what another one says, and is written with its values. */
+static void take_copy(sw_builder *b, const sw_entry *e, sw_param *p)
+{
+    sw_map_puts(&b->used, e->name, 1);
+    remember(b, e, p, 0, 1, false);
+}
+
+static bool same_values(const sw_entry *a, const sw_entry *b)
+{
+    return a->t.dtype == b->t.dtype && a->t.ndim == b->t.ndim && !memcmp(a->t.shape, b->t.shape, (size_t)a->t.ndim * sizeof *a->t.shape) &&
+           (a->t.data == b->t.data || !memcmp(a->t.data, b->t.data, sw_tensor_bytes(&a->t)));
+}
+
+/* Where files hold the embedding more than once: the other names, which must say the same; and whether there is a head of
+ * other values beside it. */
+static void find_copies(sw_builder *b)
+{
+    sw_model *m = b->m;
+    const sw_entry *embed = m->embed.w ? sw_checkpoint_find(m->checkpoint, m->stored.at[0].name) : NULL;
+    char name[SW_NAME_MAX];
+    for (const char *const *n = m->spec.family->same_embedding; embed && n && *n; n++) {
+        const sw_entry *e = sw_checkpoint_find(m->checkpoint, *n);
+        if (e && e != embed && !same_values(e, embed))
+            sw_builder_problem(b, "%s has other values than %s, which it must repeat", e->name, embed->name);
+        else if (e && e != embed)
+            take_copy(b, e, m->embed.w);
+    }
+    if (!embed || !m->spec.file_ties || !sw_task_has_words(m->spec.task))
+        return;
+    const sw_entry *head = find(b, name_of(b, "lm_head.weight", name));
+    m->spec.tied = !head || head == embed || same_values(head, embed);
+    if (m->spec.tied && head && head != embed)
+        take_copy(b, head, m->embed.w);
+}
+
+/* The name of the embedding: ours, unless the file has it under another only. */
+static const char *embedding_name(const sw_builder *b)
+{
+    char name[SW_NAME_MAX];
+    if (find(b, name_of(b, "model.embed_tokens.weight", name)))
+        return "model.embed_tokens";
+    for (const char *const *n = b->m->spec.family->same_embedding; n && *n; n++)
+        if (sw_checkpoint_find(b->m->checkpoint, *n))
+            return sw_arena_strndup(&b->m->arena, *n, strlen(*n) - strlen(".weight"));
+    return "model.embed_tokens";
+}
+
 static void declare_start(sw_builder *b)
 {
     sw_model *m = b->m;
     const sw_spec *s = &m->spec;
     int64_t inner = s->embed_dim ? s->embed_dim : s->hidden;
-    sw_ask_linear(b, &m->embed, "model.embed_tokens", s->vocab, inner, SW_ASK_EMBEDDING);
+    sw_ask_linear(b, &m->embed, embedding_name(b), s->vocab, inner, SW_ASK_EMBEDDING);
+    find_copies(b);
     if (s->embed_dim) {
         sw_ask_linear(b, &m->project_in, "model.project_in", s->hidden, inner, 0);
         sw_ask_linear(b, &m->project_out, "model.project_out", inner, s->hidden, 0);
@@ -386,6 +438,8 @@ int sw_builder_run(sw_builder *b)
         if (s->final_norm_eps > 0)
             last->eps = s->final_norm_eps;
         sw_ask_norm(b, &m->norm, "model.norm", s->hidden, last);
+        if (s->encoder_layers)
+            sw_ask_norm(b, &m->encoder_norm, "model.encoder_norm", s->hidden, last);
     }
     declare_ends(b);
     return b->rc;

@@ -295,6 +295,88 @@ static const sw_batch *read_again(sw_ctx *c, const sw_model *m, const sw_batch *
     return w;
 }
 
+/* ---- blocks */
+
+static sw_var *run_blocks(sw_ctx *c, const sw_pass *base, sw_var *x, int64_t from, int64_t to, bool recompute, sw_scope scope)
+{
+    for (int64_t i = from; x && i < to; i++) {
+        sw_pass *p = sw_ctx_alloc(c, sizeof *p); /* the backward pass may run the block again */
+        *p = *base;
+        p->block = &p->model->blocks[i];
+        x = recompute ? sw_recompute(c, block_forward, x, p) : block_forward(c, x, p);
+        if (x) /* what the block took and nobody has saved is not needed any more */
+            end_scope(c, scope, base, x);
+    }
+    return x;
+}
+
+/* ---- an encoder in front */
+
+/* Scores by distance that all layers from `first` on share. They are made here and not in a block, because what a block
+ * makes again when it is run again is its own. */
+static int share_bias(sw_ctx *c, sw_pass *p, int64_t first)
+{
+    if (!p->spec->buckets || !p->spec->shared_buckets)
+        return 0;
+    p->bias = sw_pass_keep(c, p, sw_attention_bias(c, p, &p->model->blocks[first]));
+    return p->bias ? 0 : -1;
+}
+
+/* Where the decoder finds the keys of each sequence's source. */
+static int lay_sources(sw_ctx *c, sw_pass *p, const sw_batch *b, const sw_batch *source)
+{
+    int32_t *cross = sw_ctx_alloc(c, (size_t)b->n_seqs * 4 * sizeof *cross), *rows = sw_ctx_alloc(c, (size_t)source->n * sizeof *rows);
+    for (int64_t i = 0, at = 0, read = 0; i < b->n_seqs; at += b->lengths[i], read += source->lengths[i++]) {
+        int64_t first = read, n = source->lengths[i];
+        if (b->cache) {
+            int64_t slot = b->slots[i];
+            first = slot * b->cache->source_capacity;
+            if (n > b->cache->source_capacity)
+                return sw_fail("the cache holds %lld places of a source, %lld are needed", (long long)b->cache->source_capacity, (long long)n);
+            if (n)
+                b->cache->source_length[slot] = n;
+            for (int64_t t = 0; t < n; t++)
+                rows[read + t] = (int32_t)(first + t);
+            n = b->cache->source_length[slot];
+        }
+        if (n < 1 && b->lengths[i])
+            return sw_fail("sequence %lld has no source, which %s reads before it writes", (long long)i, p->spec->family->name);
+        memcpy(cross + 4 * i, (int32_t[]){(int32_t)at, (int32_t)b->lengths[i], (int32_t)first, (int32_t)n}, 4 * sizeof *cross);
+    }
+    p->cross = sw_pass_keep(c, p, sw_from_host(c, SW_I32, 2, (int64_t[]){b->n_seqs, 4}, cross));
+    p->memory_rows = b->cache && source->n ? sw_pass_keep(c, p, sw_from_host(c, SW_I32, 1, &source->n, rows)) : NULL;
+    return p->cross && (!b->cache || !source->n || p->memory_rows) ? 0 : -1;
+}
+
+/* The sources through the encoder: p->memory. With a cache most steps bring none. */
+static int encode(sw_ctx *c, sw_pass *p, const sw_batch *b, bool recompute, sw_scope scope)
+{
+    sw_model *m = p->model;
+    int64_t *none = sw_ctx_alloc(c, (size_t)b->n_seqs * sizeof *none);
+    sw_batch source = {.n_seqs = b->n_seqs, .ids = b->source_ids, .lengths = b->source_lengths ? b->source_lengths : none};
+    for (int64_t i = 0; i < b->n_seqs; i++) {
+        if (source.lengths[i] < 0 || source.lengths[i] > INT32_MAX - source.n)
+            return sw_fail("batch: the lengths of its sources are not possible");
+        source.n += source.lengths[i];
+    }
+    if (lay_sources(c, p, b, &source) || !source.n)
+        return p->cross ? 0 : -1;
+    sw_pass e = {.model = m, .spec = p->spec};
+    sw_var *x = prepare(c, &e, &source) ? NULL : enter(c, &e);
+    if (x && share_bias(c, &e, 0))
+        x = NULL;
+    for (size_t i = 0; i < p->kept.n; i++) /* what the decoder has already lies in the same scope */
+        SW_PUSH(e.kept, p->kept.at[i]);
+    x = run_blocks(c, &e, x, 0, p->spec->encoder_layers, recompute, scope);
+    c->where = m->encoder_norm.w ? m->encoder_norm.w->name : c->where;
+    x = x ? sw_norm_forward(c, &m->encoder_norm, x) : NULL;
+    p->memory = sw_pass_keep(c, p, x);
+    for (size_t i = 0; recompute && i < e.kept.n; i++) /* its blocks may be run again */
+        SW_PUSH(p->kept, e.kept.at[i]);
+    free(e.kept.at);
+    return x ? 0 : -1;
+}
+
 sw_var *sw_model_forward(sw_ctx *c, sw_model *m, const sw_batch *asked, bool recompute)
 {
     const char *outer = c->where;
@@ -303,15 +385,10 @@ sw_var *sw_model_forward(sw_ctx *c, sw_model *m, const sw_batch *asked, bool rec
     sw_pass base = {.model = m, .spec = &m->spec};
     c->where = "batch";
     sw_scope scope = sw_scope_begin(c);
-    sw_var *x = prepare(c, &base, b) ? NULL : enter(c, &base);
-    for (int64_t i = 0; x && i < m->spec.layers; i++) {
-        sw_pass *p = sw_ctx_alloc(c, sizeof *p); /* the backward pass may run the block again */
-        *p = base;
-        p->block = &m->blocks[i];
-        x = recompute ? sw_recompute(c, block_forward, x, p) : block_forward(c, x, p);
-        if (x) /* what the block took and nobody has saved is not needed any more */
-            end_scope(c, scope, &base, x);
-    }
+    int64_t first = m->spec.encoder_layers;
+    int rc = prepare(c, &base, b) || (first && encode(c, &base, b, recompute, scope)) || share_bias(c, &base, first);
+    sw_var *x = rc ? NULL : enter(c, &base);
+    x = run_blocks(c, &base, x, first, m->spec.layers, recompute, scope);
     x = x ? leave(c, &base, x) : NULL;
     if (x && rows) {
         sw_var *ids = sw_from_host(c, SW_I32, 1, &asked->n, rows);

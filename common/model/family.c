@@ -48,9 +48,9 @@ static const sw_rename *match(const sw_rename *table, const char *ours)
     return best;
 }
 
-static void rename_into(const sw_spec *s, const char *ours, char out[SW_NAME_MAX])
+static void rename_into(const sw_rename *names, const char *ours, char out[SW_NAME_MAX])
 {
-    const sw_rename *r = match(s->names, ours);
+    const sw_rename *r = match(names, ours);
     if (!r)
         r = match(usual, ours);
     if (r)
@@ -63,12 +63,14 @@ char *sw_file_name(const sw_spec *s, int64_t layer, const char *ours, char out[S
 {
     char blocks[SW_NAME_MAX], rest[SW_NAME_MAX];
     if (layer < 0) {
-        rename_into(s, ours, out);
+        rename_into(s->names, ours, out);
         return out;
     }
-    rename_into(s, "model.layers", blocks);
-    rename_into(s, ours, rest);
-    snprintf(out, SW_NAME_MAX, "%.80s.%d.%.90s", blocks, (int)layer, rest);
+    bool encoder = layer < s->encoder_layers;
+    const sw_rename *names = encoder ? s->encoder_names : s->names;
+    rename_into(names, "model.layers", blocks);
+    rename_into(names, ours, rest);
+    snprintf(out, SW_NAME_MAX, "%.80s.%d.%.90s", blocks, (int)(encoder ? layer : layer - s->encoder_layers), rest);
     return out;
 }
 

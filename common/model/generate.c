@@ -38,10 +38,10 @@ void sw_sequence_free(sw_sequence *s)
 static bool advance(sw_sequence *s, float *logits, int64_t vocab, int32_t *seen)
 {
     double logp;
-    memcpy(seen, s->prompt, s->n_prompt * sizeof *seen);
+    memcpy(seen, s->given, s->n_given * sizeof *seen);
     if (s->out.n)
-        memcpy(seen + s->n_prompt, s->out.at, s->out.n * sizeof *seen);
-    int32_t id = sw_sample(logits, vocab, &s->sampling, seen, s->n_prompt + s->out.n, s->n_prompt, s->stream,
+        memcpy(seen + s->n_given, s->out.at, s->out.n * sizeof *seen);
+    int32_t id = sw_sample(logits, vocab, &s->sampling, seen, s->n_given + s->out.n, s->n_given, s->stream,
                            s->want_logprobs ? &logp : NULL);
     if (!s->out.n && !s->first_token_at)
         s->first_token_at = sw_now();
@@ -64,12 +64,16 @@ typedef struct step {
     int32_t *ids, *last; /* last: row of each sequence whose next token is due */
     int64_t *lengths, *slots, *due;
     int64_t n, n_seqs, n_due;
+    /* Sources of sequences that begin, where there is an encoder. */
+    struct { int32_t *at; size_t n, cap; } source;
+    int64_t *source_lengths;
 } step;
 
 static int run_step(sw_generator *g, const step *s)
 {
     sw_ctx *c = &g->ctx;
-    sw_batch b = {.n = s->n, .n_seqs = s->n_seqs, .ids = s->ids, .lengths = s->lengths, .cache = &g->cache, .slots = s->slots};
+    sw_batch b = {.n = s->n, .n_seqs = s->n_seqs, .ids = s->ids, .lengths = s->lengths, .cache = &g->cache, .slots = s->slots,
+                  .source_ids = s->source.at, .source_lengths = s->source_lengths};
     sw_head head = sw_model_head(g->model);
     sw_var *h = sw_model_forward(c, g->model, &b, false);
     int rc = h ? 0 : -1;
@@ -83,52 +87,67 @@ static int run_step(sw_generator *g, const step *s)
     return rc;
 }
 
+/* Takes a sequence into a slot: what its decoder begins with. */
+static int begin(sw_generator *g, sw_sequence *q, int64_t slot)
+{
+    const sw_spec *s = &g->model->spec;
+    q->fed = 0;
+    q->finish = SW_FINISH_NONE;
+    q->given = s->encoder_layers ? &s->decoder_start : q->prompt;
+    q->n_given = s->encoder_layers ? 1 : q->n_prompt;
+    g->cache.length[slot] = 0;
+    if (q->max_tokens <= 0)
+        q->finish = SW_FINISH_LENGTH;
+    else if (!q->n_prompt)
+        return sw_fail("the prompt is empty; a model needs at least one token to start from");
+    return 0;
+}
+
 int sw_generate(sw_generator *g, sw_sequence **seqs, size_t n, bool (*stop)(void))
 {
     int64_t vocab = g->model->spec.vocab, slots = g->slots;
     sw_sequence **at = SW_NEW_ARRAY(sw_sequence *, (size_t)slots);
     size_t room = (size_t)(slots * PROMPT_CHUNK), next = 0, longest = 1;
     for (size_t i = 0; i < n; i++)
-        longest = SW_MAX(longest, seqs[i]->n_prompt + (size_t)SW_MAX(seqs[i]->max_tokens, 0));
+        longest = SW_MAX(longest, seqs[i]->n_prompt + (size_t)SW_MAX(seqs[i]->max_tokens, 0) + 1);
     step s = {.ids = SW_NEW_ARRAY(int32_t, room), .last = SW_NEW_ARRAY(int32_t, (size_t)slots), .lengths = SW_NEW_ARRAY(int64_t, (size_t)slots),
-              .slots = SW_NEW_ARRAY(int64_t, (size_t)slots), .due = SW_NEW_ARRAY(int64_t, (size_t)slots)};
+              .slots = SW_NEW_ARRAY(int64_t, (size_t)slots), .due = SW_NEW_ARRAY(int64_t, (size_t)slots),
+              .source_lengths = SW_NEW_ARRAY(int64_t, (size_t)slots)};
     int32_t *seen = SW_NEW_ARRAY(int32_t, longest);
     int rc = 0;
     while (!rc && !(stop && stop())) {
         s.n = s.n_seqs = s.n_due = 0;
-        int64_t places = 0;
+        s.source.n = 0;
+        int64_t places = 0, source_places = 0;
         for (int64_t k = 0; k < slots; k++) {
-            while (!at[k] && next < n) {
+            while (!rc && !at[k] && next < n) {
                 sw_sequence *q = seqs[next++];
-                q->fed = 0;
-                q->finish = SW_FINISH_NONE;
-                g->cache.length[k] = 0;
-                if (q->max_tokens <= 0)
-                    q->finish = SW_FINISH_LENGTH;
-                else if (!q->n_prompt)
-                    rc = sw_fail("the prompt is empty; a model needs at least one token to start from");
-                else
-                    at[k] = q;
+                rc = begin(g, q, k);
+                at[k] = rc || q->finish ? NULL : q;
             }
             sw_sequence *q = at[k];
             if (!q)
                 continue;
-            bool prompt = q->fed < q->n_prompt;
-            int64_t m = prompt ? (int64_t)SW_MIN(q->n_prompt - q->fed, (size_t)PROMPT_CHUNK) : 1;
-            memcpy(s.ids + s.n, prompt ? q->prompt + q->fed : &q->out.at[q->out.n - 1], (size_t)m * sizeof *s.ids);
+            bool prompt = q->fed < q->n_given, encoded = g->model->spec.encoder_layers && !q->fed;
+            int64_t m = prompt ? (int64_t)SW_MIN(q->n_given - q->fed, (size_t)PROMPT_CHUNK) : 1;
+            memcpy(s.ids + s.n, prompt ? q->given + q->fed : &q->out.at[q->out.n - 1], (size_t)m * sizeof *s.ids);
             q->fed += (size_t)m;
+            for (size_t i = 0; encoded && i < q->n_prompt; i++)
+                SW_PUSH(s.source, q->prompt[i]);
+            s.source_lengths[s.n_seqs] = encoded ? (int64_t)q->n_prompt : 0;
+            source_places = SW_MAX(source_places, s.source_lengths[s.n_seqs]);
             s.lengths[s.n_seqs] = m;
             s.slots[s.n_seqs++] = k;
             s.n += m;
             places = SW_MAX(places, (int64_t)q->fed);
-            if (q->fed >= q->n_prompt) {
+            if (q->fed >= q->n_given) {
                 s.due[s.n_due] = k;
                 s.last[s.n_due++] = (int32_t)(s.n - 1);
             }
         }
         if (rc || !s.n_seqs)
             break;
-        rc = sw_cache_reserve(&g->cache, g->model, places);
+        rc = sw_cache_reserve(&g->cache, g->model, places) || sw_cache_reserve_source(&g->cache, g->model, source_places) ? -1 : 0;
         if (!rc)
             rc = run_step(g, &s);
         for (int64_t i = 0; !rc && i < s.n_due; i++) {
@@ -145,6 +164,8 @@ int sw_generate(sw_generator *g, sw_sequence **seqs, size_t n, bool (*stop)(void
     free(s.lengths);
     free(s.slots);
     free(s.due);
+    free(s.source.at);
+    free(s.source_lengths);
     free(seen);
     return rc;
 }
@@ -159,12 +180,21 @@ int sw_score_tokens(sw_generator *g, const int32_t *ids, size_t n, size_t first,
         first = 1;
     int32_t *targets = sw_ctx_alloc(c, n * sizeof *targets), *rows = sw_ctx_alloc(c, n * sizeof *rows), *top = sw_ctx_alloc(c, n * sizeof *top);
     float *values = sw_ctx_alloc(c, n * sizeof *values);
-    int64_t m = 0;
+    int64_t m = 0, n_source = (int64_t)first;
     for (size_t i = first; i < n; i++) {
         rows[m] = (int32_t)(i - 1);
         targets[m++] = ids[i];
     }
     sw_batch b = {.n = length, .n_seqs = 1, .ids = ids, .lengths = &length};
+    if (g->model->spec.encoder_layers) { /* it reads what comes before; the decoder its own start, then what it wrote */
+        int32_t *decoder = sw_ctx_alloc(c, n * sizeof *decoder);
+        decoder[0] = g->model->spec.decoder_start;
+        for (int64_t i = 0; i < m; i++) {
+            rows[i] = (int32_t)i;
+            decoder[i + 1] = targets[i];
+        }
+        b = (sw_batch){.n = m, .n_seqs = 1, .ids = decoder, .lengths = &m, .source_ids = ids, .source_lengths = &n_source};
+    }
     sw_head head = sw_model_head(g->model);
     sw_logprobs out;
     sw_var *h = m ? sw_model_forward(c, g->model, &b, false) : NULL;

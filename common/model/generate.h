@@ -1,5 +1,8 @@
 /* Generation: sequences of different lengths decoded together over one key-value cache. As one ends the next takes its
- * slot; prompts join the running batch in chunks. */
+ * slot; prompts join the running batch in chunks.
+ *
+ * Where the model has an encoder the prompt is what the encoder reads, whole and once, and the decoder begins with the
+ * token that the model's configuration says. */
 #ifndef SW_MODEL_GENERATE_H
 #define SW_MODEL_GENERATE_H
 
@@ -27,7 +30,8 @@ typedef struct sw_sequence {
     sw_finish finish;
     double first_token_at, done_at; /* sw_now() */
     /* private */
-    size_t fed;
+    const int32_t *given; /* what the decoder begins with: the prompt, or the first token behind an encoder */
+    size_t n_given, fed;
 } sw_sequence;
 
 typedef struct sw_generator {
@@ -47,7 +51,8 @@ int sw_generate(sw_generator *g, sw_sequence **seqs, size_t n, bool (*stop)(void
 void sw_sequence_free(sw_sequence *s);
 
 /* Log-likelihood: logp[i] = log p(ids[i] | ids[0..i)) for i in [first, n), first >= 1; best[i] (may be NULL) the most likely
- * token there. Both arrays hold n values; the first ones are left alone. */
+ * token there. Both arrays hold n values; the first ones are left alone. Where the model has an encoder, it reads the ids
+ * before `first`. */
 int sw_score_tokens(sw_generator *g, const int32_t *ids, size_t n, size_t first, float *logp, int32_t *best) SW_MUST_CHECK;
 
 #endif

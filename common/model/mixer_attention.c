@@ -4,6 +4,7 @@
 #include "model/cache.h"
 #include "model/model.h"
 
+#include <math.h>
 #include <string.h>
 
 enum { Q, K, V, GATE, PARTS };
@@ -15,6 +16,7 @@ typedef struct attention {
     sw_norm_spec plain;         /* SW_QK_EACH: without the weights, which are */
     sw_param *q_each, *k_each;  /* [heads, head_dim] */
     sw_param *sinks;
+    sw_linear distances;        /* the scores of ranges of distances [buckets, heads], or empty */
 } attention;
 
 static int64_t heads_of(const sw_layer *l, int part) { return part == Q || part == GATE ? l->heads : l->kv_heads; }
@@ -80,6 +82,9 @@ static void declare(sw_builder *b, void *self)
             sw_ask_linear(b, &a->alone[k], names[k], heads_of(l, k) * width_of(l, k), s->hidden, bias[k] ? SW_ASK_BIAS : 0);
     sw_ask_linear(b, &a->o, "self_attn.o_proj", s->hidden, l->heads * l->value_dim, s->o_bias ? SW_ASK_BIAS : 0);
     declare_qk_norm(b, a);
+    int64_t index = l - s->layer;
+    if (s->buckets && (!s->shared_buckets || index == 0 || index == s->encoder_layers))
+        sw_ask_linear(b, &a->distances, "self_attn.distances", s->buckets, l->heads, SW_ASK_EMBEDDING);
     if (l->sinks)
         a->sinks = sw_ask(b, "self_attn.sinks", 1, &l->heads, SW_ASK_F32);
 }
@@ -156,6 +161,33 @@ sw_var *sw_pass_rope(sw_ctx *c, const sw_pass *p, sw_var *x, bool query)
     return x && grows ? sw_rope(c, x, p->query_scale, p->query_zero, SW_ROPE_HALF) : x;
 }
 
+/* The range of a distance (key place - query place): each of the nearest has its own, those further off grow with the
+ * logarithm; where both directions are seen, each has half of them (Raffel et al. 2019, arXiv 1910.10683; f32 as there). */
+static int32_t bucket_of(int64_t distance, bool bidirectional, int64_t buckets, int64_t farthest)
+{
+    int64_t first = 0, d = bidirectional && distance > 0 ? distance : SW_MAX(-distance, 0);
+    if (bidirectional) {
+        buckets /= 2;
+        first = distance > 0 ? buckets : 0;
+    }
+    int64_t exact = buckets / 2;
+    if (d < exact)
+        return (int32_t)(first + d);
+    float way = logf((float)d / (float)exact) / (float)log((double)farthest / (double)exact) * (float)(buckets - exact);
+    return (int32_t)(first + SW_MIN(exact + (int64_t)way, buckets - 1));
+}
+
+sw_var *sw_attention_bias(sw_ctx *c, const sw_pass *p, const sw_block *b)
+{
+    attention *a = b->mixer;
+    int64_t far = p->spec->bucket_distance, span = 2 * far + 1;
+    int32_t *ranges = sw_ctx_alloc(c, (size_t)span * sizeof *ranges);
+    for (int64_t i = 0; i < span; i++)
+        ranges[i] = bucket_of(i - far, b->spec->bidirectional, p->spec->buckets, far);
+    sw_var *ids = sw_from_host(c, SW_I32, 1, &span, ranges), *x = ids ? sw_embed_forward(c, &a->distances, ids, 1) : NULL;
+    return x ? sw_bias_table(c, x) : NULL;
+}
+
 static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
 {
     attention *a = self;
@@ -176,8 +208,13 @@ static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
         return NULL;
     if (!(k = sw_pass_remember(c, p, 0, k)) || !(v = sw_pass_remember(c, p, 1, v)))
         return NULL;
-    sw_attention how = {.scale = l->attention_scale, .causal = !s->bidirectional, .window = l->window, .softcap = s->attention_softcap};
-    sw_var *out = sw_attend(c, q, k, v, l->chunked ? p->chunks : p->seqs, &how, p->alibi, a->sinks);
+    sw_attention how = {.scale = l->attention_scale, .causal = !l->bidirectional, .window = l->window, .softcap = s->attention_softcap,
+                        .bias_zero = s->bucket_distance};
+    sw_var *bias = !s->buckets || p->bias ? p->bias : sw_attention_bias(c, p, p->block);
+    if (s->buckets && !bias)
+        return NULL;
+    sw_var *out = bias ? sw_attend_biased(c, q, k, v, p->seqs, &how, bias)
+                       : sw_attend(c, q, k, v, l->chunked ? p->chunks : p->seqs, &how, p->alibi, a->sinks);
     if (out && part[GATE]) {
         int64_t wide = l->heads * l->value_dim;
         sw_var *gate = sw_dense(c, part[GATE]);

@@ -1,4 +1,4 @@
-/* A decoder or encoder: parameters of a checkpoint hung into the blocks that a spec describes.
+/* A decoder, an encoder, or one before the other: parameters of a checkpoint hung into the blocks that a spec describes.
  *
  * A batch is packed: the tokens of all sequences one after the other, without padding, with positions and a table of
  * sequences. The same call trains (keys and values of this batch only) and generates (with a cache of earlier ones). */
@@ -30,6 +30,7 @@ typedef struct sw_model {
     sw_linear types;           /* the table of token types, or empty */
     sw_linear project_in, project_out; /* between embed_dim and hidden, or empty */
     sw_norm embed_norm, norm;
+    sw_norm encoder_norm;      /* after an encoder's last block, or empty */
     sw_linear head_hidden;     /* first of two layers of the head, or empty; then a norm */
     sw_norm head_norm;
     sw_linear head;            /* lm_head or score; empty where the task has none */
@@ -68,6 +69,10 @@ typedef struct sw_batch {
     sw_cache *cache;           /* NULL in training */
     const int64_t *slots;      /* host [n_seqs] slot of each sequence, with a cache; lengths are added to it */
     int64_t rope_length;       /* > 0: the longest length that dynamic rotary frequencies follow (default: the batch's) */
+    /* Of models with an encoder: the sources of the sequences one after the other, and how many tokens each has. With a
+     * cache, 0 where the slot's source was read before; the cache must have room (sw_cache_reserve_source). */
+    const int32_t *source_ids;
+    const int64_t *source_lengths; /* host [n_seqs] */
     const int32_t *types;      /* host [n] token types, or NULL: all 0; of models that have a table of them */
 } sw_batch;
 

@@ -93,7 +93,7 @@ int sw_spec_fill_layers(sw_spec *s, const cJSON *config)
         s->layer[i] = (sw_layer){
             .mixer = &sw_mixer_attention, .ffn = &sw_ffn_dense, .block = &sw_block_standard,
             .heads = s->heads, .kv_heads = s->kv_heads, .head_dim = s->head_dim, .value_dim = s->value_dim, .mlp = s->mlp,
-            .window = slides ? s->window : 0, .rope = s->positions == SW_POSITIONS_ROPE ? 0 : -1,
+            .bidirectional = s->bidirectional, .window = slides ? s->window : 0, .rope = s->positions == SW_POSITIONS_ROPE ? 0 : -1,
             .attention_scale = s->attention_scale > 0 ? s->attention_scale : 1 / sqrt((double)s->head_dim)};
     }
     if (read_layer_types(s, config))

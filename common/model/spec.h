@@ -77,6 +77,8 @@ typedef struct sw_layer {
     double attention_scale; /* of the scores */
     bool bare_mixer;        /* no norm before the mixer: what comes in is normed already */
     bool chunked;           /* tokens see only those of their own sw_spec.chunk */
+    bool bidirectional;     /* as sw_spec's */
+    const struct sw_mixer_ops *cross; /* a second mixer, between the other and the feed-forward, over what the encoder made; or NULL */
     bool no_qk_norm;        /* whatever the spec says */
     double value_scale;     /* of the values; 0: none */
     bool sinks;             /* one learned score a head that takes part in the softmax and has no value */
@@ -92,8 +94,11 @@ enum { SW_MOST_ROPES = 3 };
 typedef struct sw_spec {
     const struct sw_family *family;
     const sw_rename *names;    /* the family's, unless its read chose others */
+    const sw_rename *encoder_names; /* of layers of an encoder in front */
     sw_task task;
     int64_t vocab, hidden, layers, heads, kv_heads, head_dim, value_dim, mlp, max_position, labels;
+    int64_t encoder_layers;    /* of `layers`, the first so many read the source, and the others attend to what the last of them
+                                * makes; 0: there is no source */
     int64_t further_layers;    /* the file has so many more, which guess further tokens: they are left out */
     int64_t embed_dim;         /* width of the embedding where projections lead to and from hidden; 0: hidden */
     /* norms */
@@ -111,6 +116,9 @@ typedef struct sw_spec {
     int64_t position_offset;   /* of the table of learned or sinusoidal positions: rows before position 0 */
     sw_rope_spec rope[SW_MOST_ROPES]; /* [0] unless layers choose others; [1] is the sliding layers' where they differ */
     float *alibi;              /* [heads] slopes */
+    int64_t buckets;           /* > 0: attention learns a score a head for each of so many ranges of distances (Raffel et al. 2019) */
+    int64_t bucket_distance;   /* where the last range begins */
+    bool shared_buckets;       /* one table for all layers of an encoder or decoder; the first has it */
     int64_t token_types;       /* rows of a table of token types, added to the embedding; 0: none */
     /* attention */
     bool bidirectional;        /* every token sees those after it, too; a window reaches to both sides */
@@ -135,6 +143,7 @@ typedef struct sw_spec {
     /* the rest */
     bool conv1d;               /* matrices of layers are stored [in, out] */
     bool tied;                 /* lm_head is the embedding */
+    bool file_ties;            /* it is, unless the file has an lm_head of other values, whatever the configuration says */
     bool head_bias;
     struct sw_var *(*head_product)(struct sw_ctx *c, struct sw_linear *l, struct sw_var *x); /* NULL: the plain one */
     double embedding_scale, residual_scale, logit_scale, logit_softcap; /* 0: none */
@@ -143,6 +152,7 @@ typedef struct sw_spec {
     sw_act head_act;
     sw_pooling pooling;        /* SW_TASK_CLASSIFY and SW_TASK_EMBED */
     int32_t bos, eos[8], pad;  /* -1: none; eos ends with -1 */
+    int32_t decoder_start;     /* what a decoder behind an encoder begins with */
     sw_layer *layer;           /* [layers] */
     sw_arena arena;            /* of the arrays above */
 } sw_spec;

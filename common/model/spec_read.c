@@ -240,6 +240,7 @@ int sw_spec_from_config(sw_spec *s, const cJSON *config, const char *where)
     *s = f->spec;
     s->family = f;
     s->names = f->names;
+    s->encoder_names = f->encoder_names;
     s->labels = architecture && is_reward(architecture) ? 1 : 2;
     s->task = task_for(f, architecture);
     if (read_common(s, config) || (f->read && f->read(s, config)) || sw_spec_fill_layers(s, config) ||

@@ -102,7 +102,11 @@ static int attend_back(sw_ctx *c, sw_node *n)
     const sw_kernels *k = sw_k(c);
     sw_attention *a = n->data;
     a->dsinks = n->in[3] && n->in[3]->needs_grad ? n->in[3]->grad->t.data : NULL;
-    int acc[3];
+    int acc[3], add_bias;
+    sw_tensor *dbias = sw_grad(c, n->in[4], &add_bias);
+    if (add_bias == -2 || (add_bias == 0 && k->fill(sw_s(c), dbias, 0)))
+        return -1;
+    a->dbias = dbias ? dbias->data : NULL;
     sw_tensor *g[3], into[3];
     for (int i = 0; i < 3; i++) {
         g[i] = sw_grad(c, n->in[i], &acc[i]);
@@ -130,11 +134,11 @@ static int attend_back(sw_ctx *c, sw_node *n)
 static const float *f32_values(const sw_param *p) { return p->master.data ? p->master.data : p->v.t.data; }
 
 static sw_var *attend(sw_ctx *c, sw_var *q, sw_var *k, sw_var *v, sw_var *seqs, const sw_attention *a, sw_var *alibi, sw_param *sinks,
-                      sw_var *seen)
+                      sw_var *seen, sw_var *bias)
 {
     int64_t n = q->t.shape[0], heads = q->t.shape[1];
     sw_var *sink = sinks ? &sinks->v : NULL;
-    bool wants = sw_wants(c, (sw_var *[]){q, k, v, sink}, 4);
+    bool wants = sw_wants(c, (sw_var *[]){q, k, v, sink, bias}, 5);
     if (sw_use(c, sink, NULL) || (sinks && sw_master_values(sinks) < 0))
         return NULL;
     sw_var *out = sw_tmp3(c, q->t.dtype, n, heads, v->t.shape[2]), *lse = wants ? sw_tmp2(c, SW_F32, n, heads) : NULL;
@@ -145,19 +149,56 @@ static sw_var *attend(sw_ctx *c, sw_var *q, sw_var *k, sw_var *v, sw_var *seqs, 
     copy->alibi = alibi ? alibi->t.data : NULL;
     copy->seen = seen ? seen->t.data : NULL;
     copy->seen_words = seen ? seen->t.shape[1] : 0;
+    copy->bias = bias ? bias->t.data : NULL;
+    copy->dbias = NULL;
+    copy->bias_span = bias ? bias->t.shape[1] : 0;
     if (!out || (wants && !lse) ||
         sw_k(c)->attention_fwd(sw_s(c), &out->t, lse ? &lse->t : NULL, &q->t, &k->t, &v->t, &seqs->t, copy))
         return NULL;
-    return sw_record(c, (sw_node){.op = "attention", .back = attend_back, .in = {q, k, v, sink}, .out = {out},
-                                  .saved = {q, k, v, seqs, wants ? out : NULL, lse, alibi, seen}, .data = copy});
+    return sw_record(c, (sw_node){.op = "attention", .back = attend_back, .in = {q, k, v, sink, bias}, .out = {out},
+                                  .saved = {q, k, v, seqs, wants ? out : NULL, lse, alibi, seen, bias}, .data = copy});
 }
 
 sw_var *sw_attend(sw_ctx *c, sw_var *q, sw_var *k, sw_var *v, sw_var *seqs, const sw_attention *a, sw_var *alibi, sw_param *sinks)
 {
-    return attend(c, q, k, v, seqs, a, alibi, sinks, NULL);
+    return attend(c, q, k, v, seqs, a, alibi, sinks, NULL, NULL);
 }
 
 sw_var *sw_attend_seen(sw_ctx *c, sw_var *q, sw_var *k, sw_var *v, sw_var *seqs, const sw_attention *a, sw_var *seen)
 {
-    return attend(c, q, k, v, seqs, a, NULL, NULL, seen);
+    return attend(c, q, k, v, seqs, a, NULL, NULL, seen, NULL);
+}
+
+sw_var *sw_attend_biased(sw_ctx *c, sw_var *q, sw_var *k, sw_var *v, sw_var *seqs, const sw_attention *a, sw_var *bias)
+{
+    return attend(c, q, k, v, seqs, a, NULL, NULL, NULL, bias);
+}
+
+/* t [A, B] as [B, A]: the same memory. */
+static sw_tensor turned(const sw_tensor *t)
+{
+    sw_tensor r = *t;
+    r.shape[0] = t->shape[1], r.shape[1] = t->shape[0];
+    r.stride[0] = t->stride[1], r.stride[1] = t->stride[0];
+    return r;
+}
+
+static int bias_table_back(sw_ctx *c, sw_node *n)
+{
+    sw_tensor from = turned(&n->out[0]->grad->t);
+    sw_var *t = sw_tmp2(c, n->in[0]->t.dtype, from.shape[0], from.shape[1]);
+    int acc;
+    if (!t || sw_k(c)->copy(sw_s(c), &t->t, &from))
+        return -1;
+    sw_tensor *g = sw_grad(c, n->in[0], &acc);
+    return g ? sw_k(c)->axpby(sw_s(c), g, 1, &t->t, acc) : acc == -2 ? -1 : 0;
+}
+
+sw_var *sw_bias_table(sw_ctx *c, sw_var *x)
+{
+    sw_tensor from = turned(&x->t);
+    sw_var *y = sw_tmp2(c, SW_F32, from.shape[0], from.shape[1]);
+    if (!y || sw_k(c)->copy(sw_s(c), &y->t, &from))
+        return NULL;
+    return sw_record(c, (sw_node){.op = "bias_table", .back = bias_table_back, .in = {x}, .out = {y}});
 }

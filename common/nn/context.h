@@ -39,7 +39,7 @@ typedef struct sw_var {
 typedef struct sw_node sw_node;
 typedef struct sw_ctx sw_ctx;
 
-enum { SW_NODE_IN = 6, SW_NODE_OUT = 3, SW_NODE_SAVED = 8 };
+enum { SW_NODE_IN = 6, SW_NODE_OUT = 3, SW_NODE_SAVED = 9 };
 struct sw_node {
     const char *op;
     int (*back)(sw_ctx *c, sw_node *n);

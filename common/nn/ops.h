@@ -56,6 +56,12 @@ sw_var *sw_attend(sw_ctx *c, sw_var *q, sw_var *k, sw_var *v, sw_var *seqs, cons
 /* The same where each query sees only the places whose bits are set: seen i32 [N, words] (sw_attention), or NULL: all. */
 sw_var *sw_attend_seen(sw_ctx *c, sw_var *q, sw_var *k, sw_var *v, sw_var *seqs, const sw_attention *a, sw_var *seen) SW_MUST_CHECK;
 
+/* Scores by the distance of a key from a query, as sw_attention has them: x [span, heads], a row a distance -> f32
+ * [heads, span]. */
+sw_var *sw_bias_table(sw_ctx *c, sw_var *x) SW_MUST_CHECK;
+/* sw_attend where those are added; bias may be NULL. a's bias_zero says which of them is distance 0. */
+sw_var *sw_attend_biased(sw_ctx *c, sw_var *q, sw_var *k, sw_var *v, sw_var *seqs, const sw_attention *a, sw_var *bias) SW_MUST_CHECK;
+
 /* A parameter in f32, for ops between parameters. (recurrent.c) */
 sw_var *sw_parameter(sw_ctx *c, sw_param *p) SW_MUST_CHECK;
 /* Each row of x [N, ...] plus, or times, the values of w, f32 and as many as a row has. */

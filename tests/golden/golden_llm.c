@@ -19,7 +19,25 @@ typedef struct rows {
     int32_t *ids, *positions, *targets;
     int64_t *lengths, *place; /* place: index in [row, column] of token i */
     double labelled;
+    int32_t *source;         /* of models with an encoder: what it reads, and how many tokens of each row */
+    int64_t *source_lengths;
 } rows;
+
+/* Of a model that reads one text and writes another: the texts that it reads, without padding. What it writes has none. */
+static int read_sources(const sw_entry *ids, const sw_entry *mask, rows *r)
+{
+    int64_t width = ids->t.shape[1], n = 0;
+    if (ids->t.shape[0] != r->n_rows || mask->t.shape[0] != r->n_rows || mask->t.shape[1] != width)
+        return sw_fail("golden.safetensors: input_ids, attention_mask and decoder_input_ids differ in their rows");
+    r->source = SW_NEW_ARRAY(int32_t, (size_t)(r->n_rows * width));
+    r->source_lengths = SW_NEW_ARRAY(int64_t, (size_t)r->n_rows);
+    for (int64_t i = 0; i < r->n_rows * width; i++)
+        if (sw_scalar_get(mask->t.data, mask->t.dtype, i)) {
+            r->source[n++] = (int32_t)sw_scalar_get(ids->t.data, ids->t.dtype, i);
+            r->source_lengths[i / width]++;
+        }
+    return 0;
+}
 
 /* shift: the target of a token is the label of the next one, else its own. */
 static int read_rows(const sw_safetensors *g, int64_t shift, rows *r)
@@ -28,6 +46,12 @@ static int read_rows(const sw_safetensors *g, int64_t shift, rows *r)
                    *labels = sw_st_find(g, "labels");
     if (!ids || !mask || ids->t.ndim != 2)
         return sw_fail("golden.safetensors: input_ids or attention_mask is missing");
+    const sw_entry *source = ids, *decoder = sw_st_find(g, "decoder_input_ids");
+    if (decoder) {
+        ids = decoder;
+        pos = NULL;
+        shift = 0;
+    }
     r->n_rows = ids->t.shape[0];
     r->width = ids->t.shape[1];
     size_t all = (size_t)(r->n_rows * r->width);
@@ -39,7 +63,7 @@ static int read_rows(const sw_safetensors *g, int64_t shift, rows *r)
     for (int64_t b = 0; b < r->n_rows; b++)
         for (int64_t t = 0; t < r->width; t++) {
             int64_t i = b * r->width + t;
-            if (!sw_scalar_get(mask->t.data, mask->t.dtype, i))
+            if (!decoder && !sw_scalar_get(mask->t.data, mask->t.dtype, i))
                 continue;
             r->ids[r->n] = (int32_t)sw_scalar_get(ids->t.data, ids->t.dtype, i);
             r->positions[r->n] = pos ? (int32_t)sw_scalar_get(pos->t.data, pos->t.dtype, i) : (int32_t)r->lengths[b];
@@ -51,7 +75,7 @@ static int read_rows(const sw_safetensors *g, int64_t shift, rows *r)
             r->place[r->n++] = i;
             r->lengths[b]++;
         }
-    return 0;
+    return decoder ? read_sources(source, mask, r) : 0;
 }
 
 static void free_rows(rows *r)
@@ -61,6 +85,8 @@ static void free_rows(rows *r)
     free(r->targets);
     free(r->place);
     free(r->lengths);
+    free(r->source);
+    free(r->source_lengths);
 }
 
 static int check(double *worst, double difference, double tolerance, const char *what)
@@ -142,7 +168,8 @@ static int check_gradients(sw_model *m, const sw_safetensors *g, double *worst)
 /* known: the head's gradient is made in the forward pass, as supervised training does. */
 static int language_model(sw_ctx *c, sw_model *m, const sw_safetensors *g, const rows *r, bool known, bool recompute, double *worst)
 {
-    sw_batch b = {.n = r->n, .n_seqs = r->n_rows, .ids = r->ids, .positions = r->positions, .lengths = r->lengths};
+    sw_batch b = {.n = r->n, .n_seqs = r->n_rows, .ids = r->ids, .positions = r->positions, .lengths = r->lengths,
+                  .source_ids = r->source, .source_lengths = r->source_lengths};
     c->recording = true;
     sw_var *h = sw_model_forward(c, m, &b, recompute);
     if (!h)
@@ -220,8 +247,8 @@ static int greedy(sw_ctx *c, sw_model *m, const char *dir)
     free(path);
     if (!o)
         return -1;
-    int32_t ids[256];
-    int64_t n = 0, v = m->spec.vocab;
+    int32_t ids[256], source[256];
+    int64_t n = 0, v = m->spec.vocab, n_source = 0;
     for (const cJSON *t = sw_json_get(o, "prompt") ? sw_json_get(o, "prompt")->child : NULL; t && n < 256; t = t->next)
         ids[n++] = (int32_t)t->valuedouble;
     sw_cache cache;
@@ -230,8 +257,16 @@ static int greedy(sw_ctx *c, sw_model *m, const char *dir)
     c->recording = false;
     int rc = sw_cache_init(&cache, c, m, 1, 4); /* small, so that it must grow */
     int64_t step = 0;
+    if (!rc && m->spec.encoder_layers) { /* the prompt is the source */
+        memcpy(source, ids, sizeof ids);
+        n_source = n;
+        ids[0] = m->spec.decoder_start;
+        n = 1;
+        rc = sw_cache_reserve_source(&cache, m, n_source);
+    }
     for (const cJSON *t = sw_json_get(o, "tokens") ? sw_json_get(o, "tokens")->child : NULL; t && !rc; t = t->next, step++) {
-        sw_batch b = {.n = n, .n_seqs = 1, .ids = ids, .lengths = &n, .cache = &cache, .slots = &(int64_t){0}};
+        sw_batch b = {.n = n, .n_seqs = 1, .ids = ids, .lengths = &n, .cache = &cache, .slots = &(int64_t){0},
+                      .source_ids = source, .source_lengths = &n_source};
         rc = sw_cache_reserve(&cache, m, cache.length[0] + n);
         sw_var *h = rc ? NULL : sw_model_forward(c, m, &b, false);
         sw_var *y = h ? sw_logits(c, sw_row_range(c, h, n - 1, 1), &head) : NULL;
@@ -239,6 +274,7 @@ static int greedy(sw_ctx *c, sw_model *m, const char *dir)
         if (!rc && (ids[0] = argmax(row, v)) != (int)t->valuedouble)
             rc = sw_fail("greedy token %lld is %d, not %d", (long long)step, ids[0], (int)t->valuedouble);
         n = 1;
+        n_source = 0;
         sw_ctx_reset(c);
     }
     if (!rc && !step)

@@ -1,11 +1,11 @@
 """Writes a tiny Llama with random weights and the tiny tokenizer into a folder: make_model.py FOLDER [--vocab N] [--bf16]
-[--scale X]. Standard library only."""
+[--scale X] [--t5]. --t5: an encoder and a decoder instead, whose tokenizer ends each text. Standard library only."""
 import json, os, random, shutil, struct, sys
 
 out, arguments = sys.argv[1], sys.argv[2:]
 vocab = int(arguments[arguments.index("--vocab") + 1]) if "--vocab" in arguments else 296
 scale = float(arguments[arguments.index("--scale") + 1]) if "--scale" in arguments else 1.0
-bf16 = "--bf16" in arguments
+bf16, t5 = "--bf16" in arguments, "--t5" in arguments
 hidden, layers, heads, kv, mlp = 64, 2, 4, 2, 96
 rng = random.Random(1)
 here = os.path.dirname(os.path.abspath(__file__))
@@ -28,10 +28,32 @@ for i in range(layers):
                 p + "mlp.down_proj.weight": (hidden, mlp), p + "input_layernorm.weight": (hidden,),
                 p + "post_attention_layernorm.weight": (hidden,)}
 
+if t5:
+    json.dump({"architectures": ["T5ForConditionalGeneration"], "model_type": "t5", "d_model": hidden, "num_layers": layers,
+               "num_decoder_layers": layers, "num_heads": heads, "d_kv": head, "d_ff": mlp, "vocab_size": vocab, "feed_forward_proj": "gated-gelu",
+               "relative_attention_num_buckets": 8, "relative_attention_max_distance": 20, "layer_norm_epsilon": 1e-6, "dropout_rate": 0.1,
+               "is_encoder_decoder": True, "decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 291, "torch_dtype": "float32"},
+              open(os.path.join(out, "config.json"), "w"))
+    path = os.path.join(out, "tokenizer.json")
+    tokenizer = json.load(open(path, encoding="utf-8"))
+    tokenizer["post_processor"] = {"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A", "type_id": 0}},
+        {"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}], "pair": [], "special_tokens": {
+            "<|endoftext|>": {"id": "<|endoftext|>", "ids": [291], "tokens": ["<|endoftext|>"]}}}
+    json.dump(tokenizer, open(path, "w", encoding="utf-8"), ensure_ascii=False)
+    tensors = {"shared.weight": (vocab, hidden)}
+    for stack, parts in (("encoder", ["SelfAttention", "DenseReluDense"]), ("decoder", ["SelfAttention", "EncDecAttention", "DenseReluDense"])):
+        tensors[stack + ".final_layer_norm.weight"] = (hidden,)
+        tensors[stack + ".block.0.layer.0.SelfAttention.relative_attention_bias.weight"] = (8, heads)
+        for i in range(layers):
+            for k, part in enumerate(parts):
+                p = f"{stack}.block.{i}.layer.{k}."
+                shapes = {"wi_0": (mlp, hidden), "wi_1": (mlp, hidden), "wo": (hidden, mlp)} if part == "DenseReluDense" else dict.fromkeys("qkvo", (hidden, hidden))
+                tensors |= {f"{p}{part}.{n}.weight": s for n, s in shapes.items()} | {p + "layer_norm.weight": (hidden,)}
+
 header, body = {}, bytearray()
 for name, shape in tensors.items():
     n = shape[0] * (shape[1] if len(shape) > 1 else 1)
-    values = [1.0] * n if len(shape) == 1 else [rng.gauss(0, scale / hidden ** 0.5) for _ in range(n)]
+    values = [1.0] * n if len(shape) == 1 else [rng.gauss(0, scale if name == "shared.weight" else scale / hidden ** 0.5) for _ in range(n)]
     raw = struct.pack(f"<{n}f", *values)
     if bf16:
         raw = b"".join(raw[4 * i + 2:4 * i + 4] for i in range(n))

@@ -271,7 +271,7 @@ static int write_answers(infer_session *s, record *r)
 }
 
 /* Prompt and continuation are encoded as one text when the prompt is text (a token may reach over the seam), and one
- * after the other after a rendered conversation. */
+ * after the other after a rendered conversation, and where an encoder reads the prompt. */
 static int score_one(infer_session *s, const record *r, const cJSON *continuation, cJSON *scores)
 {
     sw_ids ids = {0}, whole = {0};
@@ -282,10 +282,13 @@ static int score_one(infer_session *s, const record *r, const cJSON *continuatio
     if (!rc && !(plain && !prompt))
         rc = read_prompt(s, r->in, &ids, &text);
     size_t first = ids.n;
+    bool encoder = s->model->spec.encoder_layers; /* reads the prompt as it stands: there is no seam */
+    if (!rc && encoder && !ids.n)
+        rc = sw_fail("\"continuations\": a \"prompt\" is needed, which this model reads before it writes");
     if (!rc) {
         sw_span c = sw_json_text(continuation, &tmp);
         sw_buf_add(&text, c.at, c.n);
-        if (plain) {
+        if (plain && !encoder) {
             rc = sw_encode(s->encoder, text.at, text.n, true, &whole, NULL);
         } else {
             for (size_t i = 0; i < ids.n; i++)
@@ -295,7 +298,8 @@ static int score_one(infer_session *s, const record *r, const cJSON *continuatio
     }
     if (plain && !rc && !text.n)
         rc = sw_fail("\"continuations\": prompt and continuation are both empty");
-    first = SW_MAX(SW_MIN(first, whole.n ? whole.n - 1 : 0), 1);
+    if (!encoder)
+        first = SW_MAX(SW_MIN(first, whole.n ? whole.n - 1 : 0), 1);
     if (!rc && (int64_t)whole.n > s->settings->context)
         rc = sw_fail("prompt and continuation have %zu tokens, --context allows %lld", whole.n, (long long)s->settings->context);
     if (!rc) {

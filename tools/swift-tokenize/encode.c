@@ -55,12 +55,32 @@ static int encode_string(sw_encoder *encoder, const cJSON *text, bool special, f
     return rc;
 }
 
+/* Labels are tokens where the model learns to say them. */
+static bool learns_tokens(const sw_sample *s) { return s->task <= SW_TASK_KTO && !s->positives; }
+
 static int encode_text(const tokenize_job *job, sw_encoder *encoder, const sw_sample *s, encoded *e)
 {
     size_t start = e->ids.n;
     if (!*s->text->valuestring)
         return 0;
+    if (job->encoder && learns_tokens(s))
+        return sw_fail("is a text alone; %s has an encoder, which learns from a prompt and its completion", job->o->model);
     if (encode_string(encoder, s->text, true, 1, e))
+        return -1;
+    end_text(job, e, start);
+    return 0;
+}
+
+/* What an encoder reads, and what the decoder is to write: each a text of its own. */
+static int encode_pair(const tokenize_job *job, sw_encoder *encoder, const sw_sample *s, encoded *e)
+{
+    size_t before = e->ids.n;
+    if (encode_string(encoder, s->prompt, true, 0, e))
+        return -1;
+    size_t start = e->ids.n;
+    if (start == before)
+        return sw_fail("\"prompt\": is empty; the encoder of %s needs at least one token to read", job->o->model);
+    if (encode_string(encoder, s->completion, true, 1, e))
         return -1;
     end_text(job, e, start);
     return 0;
@@ -71,6 +91,8 @@ static int encode_completion(const tokenize_job *job, sw_encoder *encoder, const
 {
     size_t start = e->ids.n;
     float prompt_weight = job->o->train_on == SW_TRAIN_ALL;
+    if (job->encoder)
+        return encode_pair(job, encoder, s, e);
     if (sw_tokenizer_adds_bos(job->tokenizer) && sw_tokenizer_bos(job->tokenizer) >= 0)
         add_id(e, sw_tokenizer_bos(job->tokenizer), 0);
     if (encode_string(encoder, s->prompt, false, prompt_weight, e) ||
@@ -120,9 +142,6 @@ static bool cut(const tokenize_job *job, encoded *e, span *q)
     e->weights.at[q->start] = 0;
     return !had || has_label(e, *q);
 }
-
-/* Labels are tokens where the model learns to say them. */
-static bool learns_tokens(const sw_sample *s) { return s->task <= SW_TASK_KTO && !s->positives; }
 
 static void add_piece(const sw_sample *s, encoded *e, piece p, counts *n)
 {
@@ -218,6 +237,8 @@ static int encode_list(const tokenize_job *job, sw_encoder *encoder, const sw_sa
 static int encode_prompt(const tokenize_job *job, sw_encoder *encoder, const sw_sample *s, encoded *e)
 {
     if (s->kind == SW_SAMPLE_COMPLETION) {
+        if (job->encoder)
+            return encode_string(encoder, s->prompt, true, 0, e);
         if (sw_tokenizer_adds_bos(job->tokenizer) && sw_tokenizer_bos(job->tokenizer) >= 0)
             add_id(e, sw_tokenizer_bos(job->tokenizer), 0);
         return encode_string(encoder, s->prompt, false, 0, e);

@@ -218,6 +218,24 @@ static int load_scale(sw_loss_scale **scale)
     return 0;
 }
 
+/* Whether the model's configuration says that an encoder reads what it is asked. A tokenizer alone says nothing. */
+static int find_encoder(bool *encoder)
+{
+    char *folder = sw_tokenizer_path(o.model), *path = folder ? sw_path_join(folder, "config.json") : NULL;
+    int rc = folder ? 0 : -1;
+    *encoder = false;
+    if (!rc && sw_is_file(path)) {
+        cJSON *config = sw_json_load(path);
+        rc = config && !sw_json_bool(config, "is_encoder_decoder", false, encoder) ? 0 : sw_fail_in("%s", path);
+        cJSON_Delete(config);
+    }
+    free(folder);
+    free(path);
+    if (!rc && *encoder && o.train_on == SW_TRAIN_ALL)
+        return sw_usage("--train-on all: %s has an encoder, which reads the prompt; only what the decoder writes is learnt", o.model);
+    return rc;
+}
+
 static int tokenize(const sw_tokenizer *t, int n, char **operands)
 {
     tokenize_job job = {.o = &o, .tokenizer = t, .end_token = -1};
@@ -232,6 +250,7 @@ static int tokenize(const sw_tokenizer *t, int n, char **operands)
     sw_loss_scale *scale = NULL;
     int rc = load_template(t, &m);
     rc = rc ? rc : load_scale(&scale);
+    rc = rc ? rc : find_encoder(&job.encoder);
     if (!rc) {
         job.template = m;
         job.scale = scale;

@@ -35,6 +35,7 @@ typedef struct tokenize_job {
     const sw_template *template; /* NULL: the model has none */
     const sw_loss_scale *scale;  /* NULL: all answers weigh 1 */
     int32_t end_token;           /* of the template, or -1 */
+    bool encoder;                /* the model reads prompts by an encoder: they and their completions are texts of their own */
     bool takes_media;            /* the template turns pictures, sound and film into placeholders */
 } tokenize_job;
 

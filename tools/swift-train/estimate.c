@@ -17,7 +17,7 @@ static int probe(train_run *r, int64_t sequences, int64_t length, double *bytes,
     sw_rng rng = {1, 0, sw_rng_site("estimate")};
     for (int64_t i = 0; i < length; i++) {
         s->ids[i] = (int32_t)sw_rng_below(&rng, (uint64_t)i, (uint64_t)r->model->spec.vocab);
-        s->weights[i] = i > 0;
+        s->weights[i] = i > 0 && (!r->model->spec.encoder_layers || i >= length / 2);
     }
     *s->segments = (uint32_t)length;
     train_sample **many = SW_NEW_ARRAY(train_sample *, (size_t)sequences);
@@ -31,7 +31,7 @@ static int probe(train_run *r, int64_t sequences, int64_t length, double *bytes,
         sw_micro_batch b;
         sw_loss sum = {0};
         double begun = sw_now();
-        rc = train_batch(&c, many, (size_t)sequences, &b) ||
+        rc = train_batch(&c, &r->model->spec, many, (size_t)sequences, &b) ||
              r->objective->run(&c, r->model, &b, &r->objective_options, (double)b.n, true, r->o->recompute, &sum) ? -1 : 0;
         best = fmin(best, sw_now() - begun);
     }

@@ -18,7 +18,8 @@ static int sft(sw_ctx *c, sw_model *m, const sw_micro_batch *b, const sw_objecti
         dmean[i] = (float)(-e * w);
     }
     c->recording = c->training = backward;
-    sw_batch batch = {.n = b->n, .n_seqs = b->n_seqs, .ids = b->ids, .lengths = b->lengths};
+    sw_batch batch = {.n = b->n, .n_seqs = b->n_seqs, .ids = b->ids, .lengths = b->lengths, .source_ids = b->source_ids,
+                      .source_lengths = b->source_lengths};
     sw_head head = sw_model_head(m);
     sw_logprobs out;
     sw_var *h = sw_model_forward(c, m, &batch, recompute && backward);

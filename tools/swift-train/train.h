@@ -83,8 +83,9 @@ typedef struct train_run {
 int train_open(train_run *r, const train_options *o, sw_comm *comm, int n, char **shards) SW_MUST_CHECK;
 void train_close(train_run *r);
 
-/* train_batch.c: samples as sequences one after the other; arrays from the context, until it is reset. */
-int train_batch(sw_ctx *c, train_sample *const *samples, size_t n, sw_micro_batch *b) SW_MUST_CHECK;
+/* train_batch.c: samples as sequences one after the other; arrays from the context, until it is reset. For a model with an
+ * encoder each sequence is cut before its first token with weight: the encoder reads what is before, the decoder writes the rest. */
+int train_batch(sw_ctx *c, const sw_spec *spec, train_sample *const *samples, size_t n, sw_micro_batch *b) SW_MUST_CHECK;
 /* Labelled tokens of samples. */
 double train_labelled(train_sample *const *samples, size_t n);
 

@@ -28,7 +28,7 @@ int train_run_part(train_run *r, train_sample *const *samples, size_t n, double 
     sw_micro_batch b;
     if (!n && !parallel_needs_all(&r->parallel))
         return 0;
-    return train_batch(&r->ctx, n ? samples : &only, n ? n : 1, &b) ||
+    return train_batch(&r->ctx, &r->model->spec, n ? samples : &only, n ? n : 1, &b) ||
                    r->objective->run(&r->ctx, r->model, &b, &r->objective_options, divisor, backward, backward && r->o->recompute, sum)
                ? -1
                : 0;
@@ -59,9 +59,63 @@ int train_poll(train_run *r)
     return 0;
 }
 
-int train_batch(sw_ctx *c, train_sample *const *samples, size_t n, sw_micro_batch *b)
+/* A sequence for a model with an encoder: that reads what comes before the first token with weight, and the decoder learns
+ * to write the rest. Where no token has weight nothing is learnt, and the decoder only begins. */
+static void add_pair(const sw_spec *spec, const train_sample *s, int64_t from, int64_t end, sw_micro_batch *b, int32_t *source, int64_t *source_length,
+                     int64_t *n_source, int32_t *ids, int32_t *targets, float *weights, int64_t *length)
+{
+    int64_t first = from + 1, at = b->n;
+    while (first < end && s->weights[first] == 0)
+        first++;
+    memcpy(source + *n_source, s->ids + from, (size_t)(first - from) * sizeof *source);
+    *n_source += *source_length = first - from;
+    for (int64_t i = first; i < end; i++, at++) {
+        ids[at] = i == first ? spec->decoder_start : s->ids[i - 1];
+        weights[at] = s->weights[i];
+        targets[at] = weights[at] != 0 ? s->ids[i] : -1;
+    }
+    if (first == end) {
+        ids[at] = spec->decoder_start;
+        weights[at] = 0;
+        targets[at++] = -1;
+    }
+    *length = at - b->n;
+    b->n = at;
+}
+
+static int batch_of_pairs(sw_ctx *c, const sw_spec *spec, train_sample *const *samples, size_t n, sw_micro_batch *b)
+{
+    int64_t most = 0, seqs = 0, n_source = 0;
+    for (size_t k = 0; k < n; k++) {
+        most += samples[k]->n + samples[k]->n_segments;
+        seqs += samples[k]->n_segments;
+    }
+    int32_t *ids = sw_ctx_alloc(c, (size_t)most * sizeof *ids), *targets = sw_ctx_alloc(c, (size_t)most * sizeof *targets);
+    int32_t *source = sw_ctx_alloc(c, (size_t)most * sizeof *source);
+    float *weights = sw_ctx_alloc(c, (size_t)most * sizeof *weights);
+    int64_t *lengths = sw_ctx_alloc(c, (size_t)seqs * sizeof *lengths), *source_lengths = sw_ctx_alloc(c, (size_t)seqs * sizeof *lengths);
+    for (size_t k = 0; k < n; k++)
+        for (int64_t g = 0, from = 0, end; g < samples[k]->n_segments; g++, from = end) {
+            end = samples[k]->segments[g];
+            if (end == from) /* an empty document */
+                continue;
+            add_pair(spec, samples[k], from, end, b, source, &source_lengths[b->n_seqs], &n_source, ids, targets, weights, &lengths[b->n_seqs]);
+            b->n_seqs++;
+        }
+    b->ids = ids;
+    b->targets = targets;
+    b->weights = weights;
+    b->lengths = lengths;
+    b->source_ids = source;
+    b->source_lengths = source_lengths;
+    return 0;
+}
+
+int train_batch(sw_ctx *c, const sw_spec *spec, train_sample *const *samples, size_t n, sw_micro_batch *b)
 {
     *b = (sw_micro_batch){0};
+    if (spec->encoder_layers)
+        return batch_of_pairs(c, spec, samples, n, b);
     for (size_t k = 0; k < n; k++) {
         b->n += samples[k]->n;
         b->n_seqs += samples[k]->n_segments;

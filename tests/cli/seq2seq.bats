@@ -40,6 +40,17 @@ fails() {
     [[ $output == *'5      291 0      "<|endoftext|>"'*'6      105 1      "i"'*'10      291 1      "<|endoftext|>"'* ]]
 }
 
+@test "what is cut keeps something to read and something to answer" {
+    printf '{"prompt": "say 1", "completion": "is 1"}\n{"prompt": "a", "completion": "%s"}\n' "$(printf 'x%.0s' {1..30})" > in.jsonl
+    swift-tokenize -q --model "$W/model" --max-length 9 --truncate left --out left in.jsonl
+    run swift-tokenize --inspect --model "$W/model" left
+    [[ $output == *'record 0: 9 tokens, 5 labelled'* && $output != *'record 1'* ]]
+    swift-tokenize -q --model "$W/model" --max-length 9 --truncate right --out right in.jsonl
+    run swift-tokenize --inspect --model "$W/model" right
+    [[ $output == *'record 0: 9 tokens, 3 labelled'* && $output == *'record 1: 9 tokens, 7 labelled'* ]]
+    fails 2 "a part of an answer has no prompt" swift-tokenize -q --model "$W/model" --max-length 9 --truncate split --out x in.jsonl
+}
+
 @test "a LoRA learns to answer what the encoder read; merged, it is the same model" {
     printf 'is 1 stop\nis 3 stop\nis 4 stop\n' > want
     answers -m "$W/model" -a "$W/lora" "$W/ask.jsonl" | cmp - want

@@ -139,6 +139,8 @@ static bool cut(const tokenize_job *job, encoded *e, span *q)
     if (job->o->truncate == TRUNCATE_LEFT)
         q->start += q->n - max;
     q->n = max;
+    if (job->encoder && e->weights.at[q->start] != 0) /* nothing is left of what the encoder reads */
+        return false;
     e->weights.at[q->start] = 0;
     return !had || has_label(e, *q);
 }

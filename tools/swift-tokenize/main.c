@@ -231,6 +231,8 @@ static int find_encoder(bool *encoder)
     }
     free(folder);
     free(path);
+    if (!rc && *encoder && (o.truncate == TRUNCATE_SPLIT || o.packing_strategy == PACK_WRAPPED))
+        return sw_usage("--truncate split and --packing-strategy wrapped: %s has an encoder; a part of an answer has no prompt to read", o.model);
     if (!rc && *encoder && o.train_on == SW_TRAIN_ALL)
         return sw_usage("--train-on all: %s has an encoder, which reads the prompt; only what the decoder writes is learnt", o.model);
     return rc;

@@ -1,6 +1,7 @@
 #include "model/builder.h"
 
 #include "store/checkpoint.h"
+#include "store/made.h"
 #include "store/quant.h"
 
 #include <assert.h>
@@ -40,17 +41,6 @@ static char *shape_text(int ndim, const int64_t *shape, char out[96])
     return out;
 }
 
-/* GGUF files of Llama hold the rows of q and k so that a rotary pair is two neighbours; here, as on the hub, a pair is
- * half a head apart. Row 2i + j of a head there is row j * half + i here. */
-static void unpermute(void *to, const void *from, size_t row_bytes, int64_t heads, int64_t head_dim)
-{
-    for (int64_t h = 0; h < heads; h++)
-        for (int64_t i = 0; i < head_dim / 2; i++)
-            for (int64_t j = 0; j < 2; j++)
-                memcpy((char *)to + (size_t)(h * head_dim + j * (head_dim / 2) + i) * row_bytes,
-                       (const char *)from + (size_t)(h * head_dim + 2 * i + j) * row_bytes, row_bytes);
-}
-
 /* ---- values */
 
 static sw_dtype wanted(const sw_builder *b, sw_dtype have, unsigned flags)
@@ -61,6 +51,8 @@ static sw_dtype wanted(const sw_builder *b, sw_dtype have, unsigned flags)
         return have;
     if (b->o->dtype != SW_DTYPE_COUNT)
         return b->o->dtype;
+    if (have == SW_F8_E4M3 || have == SW_F8_E5M2) /* all that they can say */
+        return SW_BF16;
     return sw_is_float(have) ? have : SW_F32;
 }
 
@@ -72,33 +64,70 @@ static void column(float *out, const sw_tensor *t, int64_t r)
         out[i] = (float)sw_scalar_get(t->data, t->dtype, i * wide + r);
 }
 
-/* Writes the values of e to `to` (device memory, rows x width of type `type`), converted, regrouped (heads > 0: rows come in
- * GGUF's order) or transposed. */
-static int fill(const sw_builder *b, char *to, sw_dtype type, const sw_entry *e, int64_t rows, int64_t width, int64_t heads, bool transposed)
+/* Rows of e in the type of the result, a few at a time; `work` holds one in f32. */
+static int convert(char *out, sw_dtype type, const char *from, sw_dtype have, int64_t rows, int64_t width, float *work)
+{
+    size_t in_row = sw_dtype_bytes(have, width), out_row = sw_dtype_bytes(type, width);
+    for (int64_t r = 0; r < rows; r++)
+        if (sw_dequantise(work, from + in_row * (size_t)r, have, width) || sw_quantise(out + out_row * (size_t)r, type, work, width, NULL))
+            return -1;
+    return 0;
+}
+
+/* Writes the values of e to `to` (device memory, type `type`), row by row, so that no second copy of a matrix is needed. */
+static int fill_rows(const sw_builder *b, char *to, sw_dtype type, const sw_entry *e)
+{
+    enum { BATCH = 1 << 20 }; /* values on their way */
+    sw_device *d = b->m->device;
+    int64_t width = sw_entry_width(e), rows = sw_entry_row_count(e), most = SW_MAX(1, SW_MIN(rows, BATCH / SW_MAX(width, 1)));
+    bool same = type == e->t.dtype;
+    if (same && !e->made)
+        return d->put(d, to, e->t.data, sw_tensor_bytes(&e->t));
+    if (e->t.ndim < 2) { /* a vector is one row of values */
+        width = rows;
+        rows = most = rows ? 1 : 0;
+    }
+    size_t in_row = sw_dtype_bytes(e->t.dtype, width), out_row = sw_dtype_bytes(type, width);
+    char *raw = e->made ? sw_malloc(in_row * (size_t)most) : NULL, *out = same ? raw : sw_malloc(out_row * (size_t)most);
+    float *work = sw_malloc((size_t)width * sizeof *work);
+    int rc = 0;
+    for (int64_t r = 0; r < rows && !rc; r += most) {
+        int64_t n = SW_MIN(most, rows - r);
+        const char *from = raw ? raw : (const char *)e->t.data + in_row * (size_t)r;
+        if (raw && same && d->host)
+            rc = e->t.ndim < 2 ? sw_entry_rows(e, 0, width, to) : sw_entry_rows(e, r, n, to + out_row * (size_t)r);
+        else if (raw)
+            rc = e->t.ndim < 2 ? sw_entry_rows(e, 0, width, raw) : sw_entry_rows(e, r, n, raw);
+        if (!rc && !same)
+            rc = convert(out, type, from, e->t.dtype, n, width, work);
+        if (!rc && !(raw && same && d->host))
+            rc = d->put(d, to + out_row * (size_t)r, out, out_row * (size_t)n);
+    }
+    free(work);
+    if (out != raw)
+        free(out);
+    free(raw);
+    return rc;
+}
+
+/* The same of a matrix [rows, width] that is stored the other way round. */
+static int fill_turned(const sw_builder *b, char *to, sw_dtype type, const sw_entry *e, int64_t rows, int64_t width)
 {
     sw_device *d = b->m->device;
-    size_t in_row = sw_dtype_bytes(e->t.dtype, width), out_row = sw_dtype_bytes(type, width);
-    void *ordered = heads ? sw_malloc(in_row * (size_t)rows) : NULL;
-    const char *from = heads ? ordered : e->t.data;
-    if (heads)
-        unpermute(ordered, e->t.data, in_row, heads, rows / heads);
-    int rc = 0;
-    if (type == e->t.dtype && !transposed) {
-        rc = d->put(d, to, from, in_row * (size_t)rows);
-    } else {
-        float *row = sw_malloc((size_t)width * sizeof *row);
-        void *converted = sw_malloc(out_row);
-        for (int64_t r = 0; r < rows && !rc; r++) {
-            if (transposed)
-                column(row, &e->t, r);
-            else
-                rc = sw_dequantise(row, from + in_row * (size_t)r, e->t.dtype, width);
-            rc = rc || sw_quantise(converted, type, row, width, NULL) || d->put(d, to + out_row * (size_t)r, converted, out_row) ? -1 : 0;
-        }
-        free(row);
-        free(converted);
+    size_t out_row = sw_dtype_bytes(type, width);
+    sw_tensor t = e->t;
+    float *row = sw_malloc((size_t)width * sizeof *row);
+    void *out = sw_malloc(out_row), *whole = e->made ? sw_malloc(sw_tensor_bytes(&t)) : NULL;
+    int rc = whole ? sw_entry_rows(e, 0, t.shape[0], whole) : 0;
+    if (whole)
+        t.data = whole;
+    for (int64_t r = 0; r < rows && !rc; r++) {
+        column(row, &t, r);
+        rc = sw_quantise(out, type, row, width, NULL) || d->put(d, to + out_row * (size_t)r, out, out_row) ? -1 : 0;
     }
-    free(ordered);
+    free(row);
+    free(out);
+    free(whole);
     return rc;
 }
 
@@ -107,8 +136,7 @@ static int fill(const sw_builder *b, char *to, sw_dtype type, const sw_entry *e,
 /* The name in the file of what is called `ours`. */
 static char *name_of(const sw_builder *b, const char *ours, char out[SW_NAME_MAX])
 {
-    char *name = b->m->checkpoint->gguf ? sw_gguf_name(b->layer, ours, out) : NULL;
-    return name ? name : sw_file_name(&b->m->spec, b->layer, ours, out);
+    return sw_file_name(&b->m->spec, b->layer, ours, out);
 }
 
 /* Files saved from a base model leave out the first part of each name ("transformer."); those of a model that sees and hears
@@ -177,19 +205,20 @@ static sw_param *ask(sw_builder *b, const char *ours, int ndim, const int64_t *s
     const sw_entry *e = seek(b, name_of(b, ours, name), ndim, turned ? (int64_t[]){shape[1], shape[0]} : shape, optional);
     if (!e)
         return NULL;
+    if (b->look_only) {
+        sw_param *found = sw_builder_alloc(b, sizeof *found);
+        found->v.t = e->t;
+        return found;
+    }
     sw_file_name(&m->spec, b->layer, ours, path);
-    int64_t heads = 0;
-    if (m->checkpoint->gguf && m->spec.family->gguf_permuted && b->layer >= 0)
-        heads = !strncmp(ours, "self_attn.q_proj.", 17) ? m->spec.heads : !strncmp(ours, "self_attn.k_proj.", 17) ? m->spec.kv_heads : 0;
     sw_dtype to = wanted(b, e->t.dtype, flags);
     bool aligned = (uintptr_t)e->t.data % (size_t)SW_MIN(sw_dtypes[e->t.dtype].bytes, 4) == 0 || sw_is_quantised(e->t.dtype);
     sw_param *p;
-    if (to == e->t.dtype && !heads && !turned && m->device->host && aligned) {
+    if (to == e->t.dtype && !turned && !e->made && m->device->host && aligned) {
         p = sw_param_borrow(&m->params, path, e->t);
     } else {
-        int64_t rows = ndim ? shape[0] : 1, width = sw_numel(&e->t) / SW_MAX(rows, 1);
         p = sw_is_quantised(e->t.dtype) && turned ? NULL : sw_param_new(&m->params, m->device, path, to, ndim, shape);
-        if (!p || fill(b, p->v.t.data, to, e, rows, width, heads, turned)) {
+        if (!p || (turned ? fill_turned(b, p->v.t.data, to, e, shape[0], shape[1]) : fill_rows(b, p->v.t.data, to, e))) {
             b->rc = p ? -1 : sw_fail("a quantised tensor cannot be turned");
             sw_fail_in("%s", e->name);
             return NULL;
@@ -226,13 +255,14 @@ sw_param *sw_ask_stack(sw_builder *b, const char *ours, int64_t count, int ndim,
         const sw_entry *e = seek(b, name_of(b, each, name), ndim, shape, false);
         if (!e)
             return NULL;
+        if (b->look_only)
+            continue;
         sw_dtype to = p ? p->v.t.dtype : wanted(b, e->t.dtype, flags);
-        int64_t width = ndim ? shape[ndim - 1] : 1;
         if (!p && !(p = sw_param_new(&m->params, m->device, sw_file_name(&m->spec, b->layer, each, path), to, ndim + 1, whole))) {
             b->rc = -1;
             return NULL;
         }
-        if (fill(b, (char *)p->v.t.data + sw_dtype_bytes(to, values) * (size_t)i, to, e, values / SW_MAX(width, 1), width, 0, false)) {
+        if (fill_rows(b, (char *)p->v.t.data + sw_dtype_bytes(to, values) * (size_t)i, to, e)) {
             b->rc = sw_fail_in("%s", e->name);
             return NULL;
         }

@@ -14,6 +14,7 @@ struct sw_builder {
     sw_buf problems;
     int n_problems;
     sw_map used;      /* names of tensors taken */
+    bool look_only;   /* names and shapes are checked, nothing is loaded */
     int rc;           /* -1: memory or the device failed */
 };
 

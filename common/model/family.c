@@ -73,37 +73,3 @@ char *sw_file_name(const sw_spec *s, int64_t layer, const char *ours, char out[S
     snprintf(out, SW_NAME_MAX, "%.80s.%d.%.90s", blocks, (int)(encoder ? layer : layer - s->encoder_layers), rest);
     return out;
 }
-
-static const struct {
-    const char *ours, *gguf;
-    bool in_layer;
-} gguf_names[] = {
-    {"model.embed_tokens", "token_embd", false}, {"model.norm", "output_norm", false},    {"lm_head", "output", false},
-    {"score", "cls.output", false},              {"attn_norm", "attn_norm", true},        {"self_attn.q_proj", "attn_q", true},
-    {"self_attn.k_proj", "attn_k", true},        {"self_attn.v_proj", "attn_v", true},    {"self_attn.o_proj", "attn_output", true},
-    {"self_attn.q_norm", "attn_q_norm", true},   {"self_attn.k_norm", "attn_k_norm", true}, {"mlp_norm", "ffn_norm", true},
-    {"mlp.gate_proj", "ffn_gate", true},         {"mlp.up_proj", "ffn_up", true},         {"mlp.down_proj", "ffn_down", true},
-};
-
-const char *sw_gguf_known(size_t i, bool *in_layer)
-{
-    if (i >= SW_COUNT(gguf_names))
-        return NULL;
-    *in_layer = gguf_names[i].in_layer;
-    return gguf_names[i].ours;
-}
-
-char *sw_gguf_name(int64_t layer, const char *ours, char out[SW_NAME_MAX])
-{
-    for (size_t i = 0; i < SW_COUNT(gguf_names); i++) {
-        size_t n = strlen(gguf_names[i].ours);
-        if (gguf_names[i].in_layer != (layer >= 0) || strncmp(gguf_names[i].ours, ours, n) || (ours[n] && ours[n] != '.'))
-            continue;
-        if (layer >= 0)
-            snprintf(out, SW_NAME_MAX, "blk.%d.%s%s", (int)layer, gguf_names[i].gguf, ours + n);
-        else
-            snprintf(out, SW_NAME_MAX, "%s%s", gguf_names[i].gguf, ours + n);
-        return out;
-    }
-    return NULL;
-}

@@ -8,8 +8,6 @@
 
 #include "model/block.h"
 
-struct sw_gguf;
-
 /* What a model has around its blocks beyond embedding and final norm. */
 typedef struct sw_body_ops {
     size_t size;
@@ -35,8 +33,6 @@ typedef struct sw_family {
     const char *const *same_embedding; /* names under which files hold the embedding once more; NULL: none */
     const char *const *unread;         /* beginnings of tensors' names that belong to heads of other tasks; NULL: none */
     const sw_body_ops *body;
-    const char *gguf;                  /* general.architecture, or NULL */
-    bool gguf_permuted;                /* GGUF files hold q and k rows in interleaved rotary order */
 } sw_family;
 
 #define SW_NAMES(...) (const char *const[]){__VA_ARGS__, NULL}
@@ -50,18 +46,11 @@ const sw_family *sw_family_at(size_t i);
 
 /* From a config.json tree; the error names the field that decides and the nearest known architectures. */
 int sw_spec_from_config(sw_spec *s, const cJSON *config, const char *where) SW_MUST_CHECK;
-int sw_spec_from_gguf(sw_spec *s, const struct sw_gguf *g) SW_MUST_CHECK;
-/* A config.json for a model that came as GGUF. */
-cJSON *sw_spec_to_config(const sw_spec *s);
 const char *sw_act_name(sw_act act);
 
 enum { SW_NAME_MAX = 192 };
 /* The name in the family's files of what is called `ours` here: relative to the layer, or whole with layer -1. Returns out. */
 char *sw_file_name(const sw_spec *s, int64_t layer, const char *ours, char out[SW_NAME_MAX]);
-/* The same in GGUF's naming ("blk.3.attn_q.weight"); NULL where GGUF has none. */
-char *sw_gguf_name(int64_t layer, const char *ours, char out[SW_NAME_MAX]);
-/* Our names that GGUF knows, in turn (without ".weight"); *in_layer says which kind. NULL after the last. */
-const char *sw_gguf_known(size_t i, bool *in_layer);
 
 /* For `read`s: attention_bias (all four) and mlp_bias. */
 int sw_read_biases(sw_spec *s, const cJSON *config) SW_MUST_CHECK;

@@ -1,134 +1,17 @@
 #include "model/gguf_export.h"
 
+#include "base/log.h"
+#include "base/map.h"
 #include "base/memory.h"
-#include "base/strbuf.h"
+#include "model/model.h"
 
-#include <ctype.h>
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Families that lay out q and k as Llama does are Llama to GGUF. */
-static const char *architecture(const sw_spec *s)
-{
-    const sw_family *f = s->family;
-    return f->gguf ? f->gguf : f->gguf_permuted ? "llama" : NULL;
-}
-
-static int check_words(const sw_spec *s)
-{
-    const char *what = NULL;
-    if (s->task != SW_TASK_LM)
-        what = "a classification head";
-    else if (s->act != SW_ACT_SILU)
-        what = "another activation than silu";
-    else if (s->attention_scale != 0 || s->embedding_scale != 0 || s->logit_scale != 0)
-        what = "scaled attention, embeddings or logits";
-    else if (s->logit_softcap != 0 || s->attention_softcap != 0)
-        what = "soft caps";
-    else if (s->rope[0].kind == SW_ROPE_DYNAMIC || s->rope[0].kind == SW_ROPE_LONGROPE)
-        what = "a rotary scaling that depends on the length of the text";
-    else if (s->rope[0].partial != 0 && s->rope[0].partial != 1)
-        what = "heads that turn in part";
-    return what ? sw_fail("GGUF's %s has no place for %s", architecture(s), what) : 0;
-}
-
-static void put_u32(sw_gguf_writer *w, const char *arch, const char *key, int64_t v)
-{
-    char full[128];
-    snprintf(full, sizeof full, "%s.%s", arch, key);
-    sw_gguf_put_u32(w, full, (uint32_t)v);
-}
-
-static void put_f32(sw_gguf_writer *w, const char *arch, const char *key, double v)
-{
-    char full[128];
-    snprintf(full, sizeof full, "%s.%s", arch, key);
-    sw_gguf_put_f32(w, full, (float)v);
-}
-
-/* Llama 3's scaling is a tensor (sw_gguf_rope_divisors), these are values. */
-static void put_scaling(sw_gguf_writer *w, const char *arch, const sw_spec *s)
-{
-    const sw_rope_spec *r = &s->rope[0];
-    if (r->kind != SW_ROPE_LINEAR && r->kind != SW_ROPE_YARN)
-        return;
-    char key[128];
-    const char *type = r->kind == SW_ROPE_YARN ? "yarn" : "linear";
-    snprintf(key, sizeof key, "%s.rope.scaling.type", arch);
-    sw_gguf_put_str(w, key, type, strlen(type));
-    put_f32(w, arch, "rope.scaling.factor", r->factor);
-    if (r->kind == SW_ROPE_LINEAR)
-        return;
-    put_u32(w, arch, "rope.scaling.original_context_length",
-            r->original_length > 0 ? (int64_t)r->original_length : s->max_position);
-    put_f32(w, arch, "rope.scaling.yarn_beta_fast", r->beta_fast);
-    put_f32(w, arch, "rope.scaling.yarn_beta_slow", r->beta_slow);
-    if (r->attention_factor > 0) /* counted there as a multiple of the usual 1 + 0.1 ln(factor) */
-        put_f32(w, arch, "rope.scaling.attn_factor", r->attention_factor / (1 + 0.1 * log(r->factor)));
-}
-
-int sw_gguf_put_spec(sw_gguf_writer *w, const sw_spec *s)
-{
-    const char *arch = architecture(s);
-    if (!arch)
-        return sw_fail("models of the family %s are not written as GGUF", s->family->name);
-    if (check_words(s))
-        return -1;
-    sw_gguf_put_str(w, "general.architecture", arch, strlen(arch));
-    sw_gguf_put_str(w, "general.type", "model", 5);
-    put_u32(w, arch, "block_count", s->layers);
-    put_u32(w, arch, "context_length", s->max_position);
-    put_u32(w, arch, "embedding_length", s->hidden);
-    put_u32(w, arch, "feed_forward_length", s->mlp);
-    put_u32(w, arch, "attention.head_count", s->heads);
-    put_u32(w, arch, "attention.head_count_kv", s->kv_heads);
-    put_u32(w, arch, "attention.key_length", s->head_dim);
-    put_u32(w, arch, "attention.value_length", s->head_dim);
-    put_u32(w, arch, "rope.dimension_count", 2 * sw_rope_pairs(&s->rope[0]));
-    put_u32(w, arch, "vocab_size", s->vocab);
-    put_f32(w, arch, "attention.layer_norm_rms_epsilon", s->norm.eps);
-    put_f32(w, arch, "rope.freq_base", s->rope[0].theta);
-    if (s->window)
-        put_u32(w, arch, "attention.sliding_window", s->window);
-    put_scaling(w, arch, s);
-    return 0;
-}
-
-/* The layer of "model.layers.7.mlp...": the first part of the name that is a number; 0 where there is none. */
-static int64_t layer_in(const char *name)
-{
-    for (const char *p = strchr(name, '.'); p; p = strchr(p + 1, '.'))
-        if (isdigit((unsigned char)p[1]))
-            return strtoll(p + 1, NULL, 10);
-    return 0;
-}
-
-char *sw_gguf_tensor_name(const sw_spec *s, const char *name, char out[SW_NAME_MAX], int64_t *heads)
-{
-    static const char *const suffixes[] = {".weight", ".bias"};
-    int64_t layer = layer_in(name);
-    char ours[SW_NAME_MAX], theirs[SW_NAME_MAX];
-    const char *known;
-    bool in_layer;
-    if (layer < 0 || layer >= s->layers)
-        return NULL;
-    for (size_t i = 0; (known = sw_gguf_known(i, &in_layer)); i++)
-        for (size_t k = 0; k < SW_COUNT(suffixes); k++) {
-            snprintf(ours, sizeof ours, "%s%s", known, suffixes[k]);
-            if (strcmp(sw_file_name(s, in_layer ? layer : -1, ours, theirs), name))
-                continue;
-            bool query = !strcmp(known, "self_attn.q_proj"), key = !strcmp(known, "self_attn.k_proj");
-            *heads = !s->family->gguf_permuted ? 0 : query ? s->heads : key ? s->kv_heads : 0;
-            return sw_gguf_name(in_layer ? layer : -1, ours, out);
-        }
-    return NULL;
-}
-
 bool sw_gguf_rope_divisors(const sw_spec *s, float *divisors)
 {
-    if (s->rope[0].kind != SW_ROPE_LLAMA3 && !s->rope[0].divisors)
+    if (s->rope[0].kind != SW_ROPE_LLAMA3)
         return false;
     int64_t pairs = sw_rope_pairs(&s->rope[0]);
     double scale;
@@ -136,4 +19,98 @@ bool sw_gguf_rope_divisors(const sw_spec *s, float *divisors)
     for (int64_t i = 0; i < pairs; i++)
         divisors[i] = (float)(pow(s->rope[0].theta, -(double)i / (double)pairs) / divisors[i]);
     return true;
+}
+
+static void add_numbers(sw_entries *out, sw_arena *arena, const char *name, const float *values, int64_t n)
+{
+    SW_PUSH(*out, ((sw_entry){.name = sw_arena_strndup(arena, name, strlen(name)),
+                              .t = sw_tensor_of((void *)(uintptr_t)values, SW_F32, 1, &n)}));
+}
+
+/* Scalings of the rotation that GGUF keeps as tensors. */
+static void add_divisors(sw_entries *out, sw_arena *arena, const sw_spec *s)
+{
+    const sw_rope_spec *r = &s->rope[0];
+    int64_t n = sw_rope_pairs(r);
+    if (s->positions != SW_POSITIONS_ROPE || n < 1)
+        return;
+    float *d = sw_arena_zalloc(arena, (size_t)n * 2 * sizeof *d);
+    if (sw_gguf_rope_divisors(s, d))
+        add_numbers(out, arena, "rope_freqs.weight", d, n);
+    if (r->kind != SW_ROPE_LONGROPE)
+        return;
+    for (int64_t i = 0; i < n; i++) {
+        d[i] = (float)r->short_factor[i];
+        d[n + i] = (float)r->long_factor[i];
+    }
+    add_numbers(out, arena, "rope_factors_short.weight", d, n);
+    add_numbers(out, arena, "rope_factors_long.weight", d + n, n);
+}
+
+/* Every tensor of the folder must be in the file, or be one that no model reads. */
+static int check_used(const sw_checkpoint *c, const sw_gguf_links *links, const sw_spec *s)
+{
+    sw_map used = {0};
+    int rc = 0;
+    for (size_t i = 0; i < links->n; i++)
+        sw_map_puts(&used, links->at[i].file, 1);
+    for (size_t i = 0; i < sw_checkpoint_count(c) && !rc; i++) {
+        const char *name = sw_checkpoint_at(c, i)->name;
+        if (!sw_map_gets(&used, name, 0) && !sw_model_ignores(s, name))
+            rc = sw_fail("the tensor %s has no name in GGUF", name);
+    }
+    sw_map_free(&used);
+    return rc;
+}
+
+/* The file as it will be, without its weights: what its reader makes of it must be what was meant. */
+static int check_read(const sw_gguf_writer *w, const sw_gguf_kind *kind, const sw_spec *s, const sw_entries *tensors, const char *path)
+{
+    sw_gguf *g = sw_gguf_preview(w);
+    for (size_t i = 0; g && i < tensors->n; i++) { /* what readers make a rule of */
+        const sw_entry *e = &tensors->at[i], *t = sw_gguf_tensor(g, e->name);
+        if (sw_starts_with(e->name, "rope_f"))
+            memcpy(t->t.data, e->t.data, sw_tensor_bytes(&t->t));
+    }
+    cJSON *config = g ? sw_gguf_config(g, kind) : NULL;
+    sw_spec read = {0};
+    int rc = config ? sw_spec_from_config(&read, config, path) : -1;
+    if (!rc)
+        rc = sw_gguf_same(kind, s, &read);
+    sw_spec_free(&read);
+    cJSON_Delete(config);
+    sw_gguf_close(g);
+    return rc;
+}
+
+int sw_gguf_export(sw_gguf_writer *w, const sw_checkpoint *c, const sw_spec *s, sw_entries *out, sw_arena *arena)
+{
+    const sw_gguf_kind *kind = sw_gguf_kind_for(s, c->config);
+    sw_gguf_links links = {0};
+    if (!kind)
+        return -1;
+    if (s->task != SW_TASK_LM)
+        return sw_fail("GGUF's %s has no place for a classification head", kind->arch);
+    if (s->window && s->window < s->max_position && !(kind->flags & SW_GGUF_WINDOWS))
+        sw_warn("%s: programs that run GGUF files attend to the whole text: beyond the sliding window of %lld tokens the answers will differ",
+                c->path, (long long)s->window);
+    const sw_spec *own = &s->family->spec;
+    if (!(kind->flags & SW_GGUF_BIASES) && ((s->o_bias && !own->o_bias) || (s->mlp_bias && !own->mlp_bias)))
+        return sw_fail("GGUF's %s has no place for these biases", kind->arch);
+    int rc = sw_model_check(c, s);
+    rc = rc ? rc : sw_gguf_put_config(w, kind, s, c->config);
+    rc = rc ? rc : sw_gguf_weave(s, kind, c, true, &links, arena);
+    rc = rc ? rc : check_used(c, &links, s);
+    rc = rc ? rc : sw_gguf_tensors(&links, c, true, out, arena);
+    free(links.at);
+    if (rc)
+        return rc;
+    add_divisors(out, arena, s);
+    sw_gguf_writer *draft = sw_gguf_writer_new(); /* types are still open there */
+    rc = sw_gguf_put_config(draft, kind, s, c->config);
+    for (size_t i = 0; i < out->n && !rc; i++)
+        sw_gguf_declare(draft, out->at[i].name, SW_F32, out->at[i].t.ndim, out->at[i].t.shape);
+    rc = rc ? rc : check_read(draft, kind, s, out, c->path);
+    sw_gguf_writer_abort(draft);
+    return rc;
 }

@@ -53,6 +53,10 @@ sw_model *sw_model_load(const char *path, sw_device *d, const sw_load_options *o
 /* With another file in config.json's place (NULL: the folder's own). */
 sw_model *sw_model_load_config(const char *path, const char *config, sw_device *d, const sw_load_options *o) SW_MUST_CHECK;
 void sw_model_free(sw_model *m);
+/* Whether c holds all tensors of a model of this spec, in the right shapes, and no unexpected ones; the error lists them. */
+int sw_model_check(const struct sw_checkpoint *c, const sw_spec *s) SW_MUST_CHECK;
+/* Tensors that files carry and no model of the spec reads: buffers, heads of other tasks, layers that guess further tokens. */
+bool sw_model_ignores(const sw_spec *s, const char *name);
 /* Everything that a tuner may name; the paths are the model's. Free with free(modules.at). */
 sw_modules sw_model_modules(sw_model *m);
 int64_t sw_model_parameter_count(const sw_model *m, bool trainable_only);

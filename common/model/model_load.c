@@ -1,49 +1,30 @@
 #include "model/builder.h"
 
 #include "base/json.h"
-#include "store/checkpoint.h"
+#include "model/gguf_import.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* Frequencies of Llama 3 files: GGUF stores the divisors instead of the rule. */
-static int read_rope_freqs(sw_model *m)
-{
-    sw_spec *s = &m->spec;
-    const sw_entry *e = m->checkpoint->gguf ? sw_checkpoint_find(m->checkpoint, "rope_freqs.weight") : NULL;
-    if (!e)
-        return 0;
-    int64_t n = sw_rope_pairs(&s->rope[0]);
-    if (e->t.dtype != SW_F32 || sw_numel(&e->t) != n)
-        return sw_fail("rope_freqs.weight: %lld numbers of type f32 are needed", (long long)n);
-    s->rope[0].divisors = sw_arena_zalloc(&s->arena, (size_t)n * sizeof(double));
-    for (int64_t i = 0; i < n; i++) {
-        s->rope[0].divisors[i] = sw_scalar_get(e->t.data, SW_F32, i);
-        if (!(s->rope[0].divisors[i] > 0))
-            return sw_fail("rope_freqs.weight: number %lld is not positive", (long long)i);
-    }
-    return 0;
-}
-
 /* Buffers that old files carry and nobody reads; heads of other tasks; a head beside a tied embedding. */
-static bool ignorable(const sw_model *m, const char *name)
+bool sw_model_ignores(const sw_spec *s, const char *name)
 {
     static const char *const buffers[] = {"rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias",
-                                          ".attention.masked_bias", "rope_freqs.weight"};
+                                          ".attention.masked_bias"};
     for (size_t i = 0; i < SW_COUNT(buffers); i++)
         if (sw_ends_with(name, buffers[i]))
             return true;
-    for (const char *const *p = m->spec.family->unread; p && *p; p++)
+    for (const char *const *p = s->family->unread; p && *p; p++)
         if (!strncmp(name, *p, strlen(*p)))
             return true;
-    for (int64_t i = 0; i < m->spec.further_layers; i++) {
+    for (int64_t i = 0; i < s->further_layers; i++) {
         char layer[SW_NAME_MAX];
-        sw_file_name(&m->spec, m->spec.layers + i, "", layer);
+        sw_file_name(s, s->layers + i, "", layer);
         if (!strncmp(name, layer, strlen(layer)))
             return true;
     }
-    size_t n = strlen(m->head.name);
-    return m->spec.tied && ((!strncmp(name, m->head.name, n) && !strcmp(name + n, ".weight")) || !strcmp(name, "output.weight"));
+    char head[SW_NAME_MAX];
+    return s->tied && !strcmp(name, sw_file_name(s, -1, "lm_head.weight", head));
 }
 
 /* What an embedding model takes of a text, as sentence-transformers writes it beside the model. */
@@ -81,11 +62,11 @@ static int read_pooling(sw_model *m)
 static int load(sw_builder *b)
 {
     sw_model *m = b->m;
-    if (read_rope_freqs(m) || read_pooling(m) || sw_builder_run(b))
+    if (read_pooling(m) || sw_builder_run(b))
         return -1;
     for (size_t i = 0; i < sw_checkpoint_count(m->checkpoint); i++) {
         const char *name = sw_checkpoint_at(m->checkpoint, i)->name;
-        if (sw_map_gets(&b->used, name, 0) == 0 && !ignorable(m, name))
+        if (sw_map_gets(&b->used, name, 0) == 0 && !sw_model_ignores(&m->spec, name))
             sw_builder_problem(b, "%s is unexpected", name);
     }
     if (b->n_problems)
@@ -112,7 +93,7 @@ sw_model *sw_model_load_config(const char *path, const char *config, sw_device *
         rc = m->checkpoint->config ? 0 : -1;
     }
     if (!rc && m->checkpoint->gguf) {
-        rc = sw_spec_from_gguf(&m->spec, m->checkpoint->gguf);
+        rc = sw_gguf_adopt(m->checkpoint, &m->spec);
     } else if (!rc) {
         char *where = sw_path_join(m->checkpoint->path, "config.json");
         rc = m->checkpoint->config ? sw_spec_from_config(&m->spec, m->checkpoint->config, where) : sw_fail("%s: is missing", where);
@@ -125,6 +106,19 @@ sw_model *sw_model_load_config(const char *path, const char *config, sw_device *
         return NULL;
     }
     return m;
+}
+
+int sw_model_check(const sw_checkpoint *c, const sw_spec *s)
+{
+    sw_model m = {.spec = *s, .checkpoint = (sw_checkpoint *)(uintptr_t)c};
+    sw_load_options o = {.dtype = SW_DTYPE_COUNT};
+    sw_builder b = {.m = &m, .o = &o, .look_only = true};
+    int rc = load(&b);
+    sw_builder_free(&b);
+    free(m.modules.at);
+    free(m.stored.at);
+    sw_arena_free(&m.arena);
+    return rc;
 }
 
 sw_modules sw_model_modules(sw_model *m)

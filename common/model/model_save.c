@@ -3,6 +3,7 @@
 #include "base/fileio.h"
 #include "base/json.h"
 #include "store/checkpoint.h"
+#include "store/made.h"
 #include "store/quant.h"
 #include "text/tokenizer.h"
 
@@ -64,26 +65,21 @@ static bool unties(const sw_model *m) { return m->spec.tied && (m->head.w != m->
 
 static const sw_entry *embedding_entry(const sw_model *m)
 {
-    for (size_t i = 0; !m->checkpoint->gguf && i < m->stored.n; i++)
+    for (size_t i = 0; i < m->stored.n; i++)
         if (!strcmp(m->stored.at[i].p->name, m->embed.w->name))
             return sw_checkpoint_find(m->checkpoint, m->stored.at[i].name);
     return NULL;
 }
 
-/* A folder's tensors in its own order, names and files; a GGUF file's under the names of the hub. */
+/* A folder's tensors in its own order, names and files; a GGUF file's as the checkpoint shows them, under the hub's names. */
 static void collect(items *list, const sw_save_options *o, const sw_model *m, const sw_modules *modules, const char *head_name)
 {
     const sw_checkpoint *ck = m->checkpoint;
     bool head = false;
-    if (ck->gguf) {
-        for (size_t i = 0; i < m->params.n; i++)
-            add(list, o, modules, m->params.at[i]->name, m->params.at[i], NULL, NULL, NULL);
-    } else {
-        for (size_t i = 0; i < sw_checkpoint_count(ck); i++) {
-            const sw_entry *e = sw_checkpoint_at(ck, i);
-            const sw_stored *stored = sw_model_stored(m, e->name);
-            add(list, o, modules, e->name, stored ? stored->p : NULL, stored, e, ck->shard_names[sw_checkpoint_shard_of(ck, i)]);
-        }
+    for (size_t i = 0; i < sw_checkpoint_count(ck); i++) {
+        const sw_entry *e = sw_checkpoint_at(ck, i);
+        const sw_stored *stored = sw_model_stored(m, e->name);
+        add(list, o, modules, e->name, stored ? stored->p : NULL, stored, e, ck->n_shards ? ck->shard_names[sw_checkpoint_shard_of(ck, i)] : NULL);
     }
     for (size_t i = 0; i < list->n; i++)
         head |= !strcmp(list->at[i].name, head_name);
@@ -162,7 +158,14 @@ static int write_item(const item *it, sw_device *d, sw_checkpoint_writer *w, sw_
     report->tensors++;
     report->bytes += bytes;
     report->changed += it->linear != NULL;
-    return it->param ? write_param(it, d, w, bytes) : sw_checkpoint_write(w, it->raw->t.data, bytes);
+    if (it->param)
+        return write_param(it, d, w, bytes);
+    if (!it->raw->made)
+        return sw_checkpoint_write(w, it->raw->t.data, bytes);
+    void *made = sw_malloc(bytes);
+    int rc = sw_entry_rows(it->raw, 0, sw_entry_row_count(it->raw), made) || sw_checkpoint_write(w, made, bytes) ? -1 : 0;
+    free(made);
+    return rc;
 }
 
 int sw_save_json(const char *dir, const char *name, const cJSON *o)
@@ -181,10 +184,11 @@ static const char *type_name(sw_dtype t) { return t == SW_BF16 ? "bfloat16" : t 
 static int write_config(const sw_save_options *options, const sw_model *m, const char *dir)
 {
     const sw_entry *embed = embedding_entry(m);
-    cJSON *o = m->checkpoint->config ? cJSON_Duplicate(m->checkpoint->config, true) : sw_spec_to_config(&m->spec);
+    cJSON *o = cJSON_Duplicate(m->checkpoint->config, true);
     sw_dtype t = result_type(options, embed ? embed->t.dtype : m->embed.w->v.t.dtype);
     cJSON_DeleteItemFromObjectCaseSensitive(o, "dtype");
     cJSON_DeleteItemFromObjectCaseSensitive(o, "torch_dtype");
+    cJSON_DeleteItemFromObjectCaseSensitive(o, "quantization_config"); /* what is written is plain */
     cJSON_AddStringToObject(o, "torch_dtype", type_name(t));
     if (unties(m)) {
         cJSON_DeleteItemFromObjectCaseSensitive(o, "tie_word_embeddings");

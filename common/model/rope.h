@@ -35,7 +35,6 @@ typedef struct sw_rope_spec {
     bool truncate;                            /* yarn rounds its correction range */
     double short_mscale, long_mscale;         /* longrope as Phi-3.5-MoE has it: attention factors by length; 0: not given */
     double *short_factor, *long_factor;       /* longrope, dim / 2 each; of the spec's arena */
-    double *divisors;          /* GGUF's rope_freqs: each plain frequency is divided by its own; dim / 2, or NULL */
 } sw_rope_spec;
 
 /* Reads one object of rope numbers (rope_parameters, rope_scaling; NULL: none) beside the older spellings at the top of

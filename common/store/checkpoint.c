@@ -26,6 +26,7 @@ struct sw_checkpoint_files {
     struct { shard *at; size_t n, cap; } shards;
     struct { item *at; size_t n, cap; } items;
     sw_map index; /* of items, by name */
+    sw_arena shown; /* what sw_checkpoint_show was given */
 };
 
 /* "a, b and 3 more" */
@@ -202,19 +203,27 @@ static int open_folder(sw_checkpoint *c, const char *dir)
     return open_only_file(c, dir);
 }
 
+static void list_item(struct sw_checkpoint_files *f, const sw_entry *e, size_t shard)
+{
+    item it = {e, shard};
+    sw_map_puts(&f->index, e->name, (int64_t)f->items.n);
+    SW_PUSH(f->items, it);
+}
+
 static int list_items(sw_checkpoint *c)
 {
     struct sw_checkpoint_files *f = c->files;
+    for (size_t i = 0; c->gguf && i < sw_gguf_tensor_count(c->gguf); i++)
+        list_item(f, sw_gguf_tensor_at(c->gguf, i), 0);
     for (size_t s = 0; s < f->shards.n; s++) {
         size_t n = f->shards.at[s].st ? sw_st_count(f->shards.at[s].st) : sw_torch_count(f->shards.at[s].torch);
         for (size_t i = 0; i < n; i++) {
-            item it = {f->shards.at[s].st ? sw_st_at(f->shards.at[s].st, i) : sw_torch_at(f->shards.at[s].torch, i), s};
-            int64_t other = sw_map_gets(&f->index, it.e->name, -1);
+            const sw_entry *e = f->shards.at[s].st ? sw_st_at(f->shards.at[s].st, i) : sw_torch_at(f->shards.at[s].torch, i);
+            int64_t other = sw_map_gets(&f->index, e->name, -1);
             if (other >= 0)
-                return sw_fail("%s: the tensor %s is in %s and in %s", c->path, it.e->name, c->shard_names[f->items.at[other].shard],
+                return sw_fail("%s: the tensor %s is in %s and in %s", c->path, e->name, c->shard_names[f->items.at[other].shard],
                                c->shard_names[s]);
-            sw_map_puts(&f->index, it.e->name, (int64_t)f->items.n);
-            SW_PUSH(f->items, it);
+            list_item(f, e, s);
         }
     }
     return 0;
@@ -258,6 +267,7 @@ void sw_checkpoint_close(sw_checkpoint *c)
     free(c->files->shards.at);
     free(c->files->items.at);
     sw_map_free(&c->files->index);
+    sw_arena_free(&c->files->shown);
     free(c->files);
     free(c->shard_names);
     cJSON_Delete(c->config);
@@ -265,21 +275,26 @@ void sw_checkpoint_close(sw_checkpoint *c)
     free(c);
 }
 
-size_t sw_checkpoint_count(const sw_checkpoint *c) { return c->gguf ? sw_gguf_tensor_count(c->gguf) : c->files->items.n; }
+size_t sw_checkpoint_count(const sw_checkpoint *c) { return c->files->items.n; }
 
-size_t sw_checkpoint_shard_of(const sw_checkpoint *c, size_t i) { return c->gguf ? 0 : c->files->items.at[i].shard; }
+size_t sw_checkpoint_shard_of(const sw_checkpoint *c, size_t i) { return c->files->items.at[i].shard; }
 
-const sw_entry *sw_checkpoint_at(const sw_checkpoint *c, size_t i)
-{
-    if (c->gguf)
-        return sw_gguf_tensor_at(c->gguf, i);
-    return i < c->files->items.n ? c->files->items.at[i].e : NULL;
-}
+const sw_entry *sw_checkpoint_at(const sw_checkpoint *c, size_t i) { return i < c->files->items.n ? c->files->items.at[i].e : NULL; }
 
 const sw_entry *sw_checkpoint_find(const sw_checkpoint *c, const char *name)
 {
-    if (c->gguf)
-        return sw_gguf_tensor(c->gguf, name);
     int64_t i = sw_map_gets(&c->files->index, name, -1);
     return i < 0 ? NULL : c->files->items.at[i].e;
+}
+
+void sw_checkpoint_show(sw_checkpoint *c, const sw_entry *entries, size_t n, sw_arena *arena)
+{
+    struct sw_checkpoint_files *f = c->files;
+    sw_map_free(&f->index);
+    f->index = (sw_map){0};
+    f->items.n = 0;
+    for (size_t i = 0; i < n; i++)
+        list_item(f, &entries[i], 0);
+    f->shown = *arena;
+    *arena = (sw_arena){0};
 }

@@ -4,6 +4,7 @@
 #ifndef SW_STORE_CHECKPOINT_H
 #define SW_STORE_CHECKPOINT_H
 
+#include "base/memory.h"
 #include "store/gguf.h"
 #include "store/hub.h"
 #include "store/safetensors.h"
@@ -23,6 +24,9 @@ size_t sw_checkpoint_count(const sw_checkpoint *c);
 const sw_entry *sw_checkpoint_at(const sw_checkpoint *c, size_t i);            /* shard by shard, in file order */
 const sw_entry *sw_checkpoint_find(const sw_checkpoint *c, const char *name);  /* NULL: none (no error set) */
 size_t sw_checkpoint_shard_of(const sw_checkpoint *c, size_t i);               /* of entry i */
+/* Lets it show other tensors than those that lie in its files: the same ones by other names, or made from them. What they
+ * consist of lives in *arena, which becomes c's. */
+void sw_checkpoint_show(sw_checkpoint *c, const sw_entry *entries, size_t n, sw_arena *arena);
 
 /* Writes a Hugging Face folder's tensors: model.safetensors, or shards with an index when a limit is set and passed.
  * Declare all, then write each tensor's bytes in that order. `dir` is a folder being built (sw_outdir). */

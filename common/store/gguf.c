@@ -357,6 +357,15 @@ sw_gguf *sw_gguf_from_bytes(const void *bytes, size_t n, const char *name)
     return finish(g, 0);
 }
 
+sw_gguf *sw_gguf_from_map(sw_mapping map, const char *name)
+{
+    sw_gguf *g = SW_NEW(sw_gguf);
+    g->path = sw_strdup(name);
+    g->map = map;
+    g->mapped = true;
+    return finish(g, 0);
+}
+
 void sw_gguf_close(sw_gguf *g)
 {
     if (!g)

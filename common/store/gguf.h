@@ -64,6 +64,8 @@ void sw_gguf_put_array(sw_gguf_writer *w, const char *key, sw_gguf_type item, ui
 void sw_gguf_put_strs(sw_gguf_writer *w, const char *key, uint64_t count, const sw_span *items);
 void sw_gguf_put_copy(sw_gguf_writer *w, const sw_gguf_value *v); /* as it stands in another file */
 void sw_gguf_declare(sw_gguf_writer *w, const char *name, sw_dtype dtype, int ndim, const int64_t *shape); /* our order */
+/* The file as it would be read, with zeros for weights (memory that nobody touches takes none). */
+sw_gguf *sw_gguf_preview(const sw_gguf_writer *w) SW_MUST_CHECK;
 int sw_gguf_writer_open(sw_gguf_writer *w, const char *path) SW_MUST_CHECK; /* w stays the caller's */
 int sw_gguf_write(sw_gguf_writer *w, const void *bytes, size_t n) SW_MUST_CHECK; /* tensors in order; pads by itself */
 int sw_gguf_writer_commit(sw_gguf_writer *w) SW_MUST_CHECK; /* frees w, also on failure */

@@ -15,6 +15,9 @@ enum { SW_GGUF_TYPES = SW_GGUF_F64 + 1, SW_GGUF_MAX_DIMS = 4, SW_GGUF_ALIGNMENT 
 /* Bytes of a scalar; 0 for strings and arrays. */
 static const uint8_t sw_gguf_scalar_bytes[SW_GGUF_TYPES] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
 
+/* As sw_gguf_from_bytes; the mapping becomes its own. */
+sw_gguf *sw_gguf_from_map(sw_mapping map, const char *name) SW_MUST_CHECK;
+
 /* The string whose length and bytes lie at a place that has been checked. */
 static inline sw_span sw_gguf_span_at(const uint8_t *at)
 {

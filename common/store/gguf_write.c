@@ -4,6 +4,7 @@
 #include "base/memory.h"
 
 #include <stdlib.h>
+#include <sys/mman.h>
 
 struct sw_gguf_writer {
     sw_buf values, tensors;
@@ -137,22 +138,48 @@ static int advance(sw_gguf_writer *w)
     return 0;
 }
 
-int sw_gguf_writer_open(sw_gguf_writer *w, const char *path)
+static int header(const sw_gguf_writer *w, const char *path, sw_buf *h)
 {
     if (w->bad)
         return sw_fail("%s: %s", path, w->bad);
-    sw_buf h = {0};
-    sw_buf_puts(&h, "GGUF");
-    sw_buf_add(&h, &(uint32_t){3}, 4);
-    sw_buf_add(&h, &(uint64_t){w->sizes.n}, 8);
-    sw_buf_add(&h, &w->n_values, 8);
+    sw_buf_puts(h, "GGUF");
+    sw_buf_add(h, &(uint32_t){3}, 4);
+    sw_buf_add(h, &(uint64_t){w->sizes.n}, 8);
+    sw_buf_add(h, &w->n_values, 8);
     if (w->values.n)
-        sw_buf_add(&h, w->values.at, w->values.n);
+        sw_buf_add(h, w->values.at, w->values.n);
     if (w->tensors.n)
-        sw_buf_add(&h, w->tensors.at, w->tensors.n);
-    while (padding(h.n))
-        sw_buf_putc(&h, 0);
-    int rc = sw_out_open(&w->out, path);
+        sw_buf_add(h, w->tensors.at, w->tensors.n);
+    while (padding(h->n))
+        sw_buf_putc(h, 0);
+    return 0;
+}
+
+sw_gguf *sw_gguf_preview(const sw_gguf_writer *w)
+{
+    sw_buf h = {0};
+    size_t n;
+    sw_gguf *g = NULL;
+    if (!header(w, "preview", &h)) {
+        void *at = sw_add_size(h.n, (size_t)w->offset, &n) ? MAP_FAILED
+                                                           : mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (at == MAP_FAILED) {
+            sw_fail("preview: no address space for the file");
+        } else {
+            memcpy(at, h.at, h.n);
+            g = sw_gguf_from_map((sw_mapping){at, n}, "preview");
+        }
+    }
+    sw_buf_free(&h);
+    return g;
+}
+
+int sw_gguf_writer_open(sw_gguf_writer *w, const char *path)
+{
+    sw_buf h = {0};
+    int rc = header(w, path, &h);
+    if (!rc)
+        rc = sw_out_open(&w->out, path);
     if (!rc)
         rc = sw_out_write(&w->out, h.at, h.n);
     if (!rc)

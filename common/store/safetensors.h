@@ -10,10 +10,12 @@
 #include <cjson/cJSON.h>
 
 /* A named tensor that lies in a mapped file. data of the tensor is read-only memory. */
+typedef struct sw_made sw_made;
 typedef struct sw_entry {
     char *name;
     sw_tensor t;
-    const struct sw_mapping *file; /* what it lies in */
+    const struct sw_mapping *file; /* what it lies in; NULL: in none */
+    const sw_made *made;           /* its rows are computed (store/made.h) and t has no data; NULL: they lie there */
 } sw_entry;
 
 /* Checks a shape that a file gave (negative sizes, overflow, rows that are no whole blocks) and computes the bytes of

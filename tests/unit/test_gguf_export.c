@@ -1,4 +1,4 @@
-/* Hugging Face models in the words of GGUF: names, rotary divisors, metadata, tokenizer. */
+/* Hugging Face models in the words of GGUF: rotary divisors, metadata, tokenizer. */
 #include "model/gguf_export.h"
 
 #include "base/json.h"
@@ -28,43 +28,6 @@ static void spec_of(sw_spec *s, const char *text)
     if (sw_spec_from_config(s, config, "test"))
         fail_msg("%s", sw_error());
     cJSON_Delete(config);
-}
-
-static void name_is(const sw_spec *s, const char *name, const char *want, int64_t want_heads)
-{
-    char out[SW_NAME_MAX];
-    int64_t heads = -1;
-    const char *got = sw_gguf_tensor_name(s, name, out, &heads);
-    if (!want) {
-        assert_null(got);
-        return;
-    }
-    assert_non_null(got);
-    assert_string_equal(got, want);
-    assert_int_equal(heads, want_heads);
-}
-
-static void names(void **state)
-{
-    (void)state;
-    sw_spec s;
-    spec_of(&s, LLAMA "}");
-    name_is(&s, "model.embed_tokens.weight", "token_embd.weight", 0);
-    name_is(&s, "lm_head.weight", "output.weight", 0);
-    name_is(&s, "model.norm.weight", "output_norm.weight", 0);
-    name_is(&s, "model.layers.1.self_attn.q_proj.weight", "blk.1.attn_q.weight", 4);
-    name_is(&s, "model.layers.1.self_attn.k_proj.bias", "blk.1.attn_k.bias", 2);
-    name_is(&s, "model.layers.0.self_attn.v_proj.weight", "blk.0.attn_v.weight", 0);
-    name_is(&s, "model.layers.0.post_attention_layernorm.weight", "blk.0.ffn_norm.weight", 0);
-    name_is(&s, "model.layers.2.self_attn.q_proj.weight", NULL, 0);
-    name_is(&s, "model.layers.99999999999999999999.self_attn.q_proj.weight", NULL, 0);
-    name_is(&s, "model.layers.0.self_attn.q_proj.lora_A.weight", NULL, 0);
-    name_is(&s, "model.layers.0.self_attn.q_proj", NULL, 0);
-    name_is(&s, "", NULL, 0);
-    sw_spec_free(&s);
-    spec_of(&s, "{\"architectures\":[\"Qwen2ForCausalLM\"]," SIZES "}");
-    name_is(&s, "model.layers.1.self_attn.q_proj.weight", "blk.1.attn_q.weight", 0); /* pairs stay half a head apart */
-    sw_spec_free(&s);
 }
 
 /* Llama 3: wavelengths up to 8192 / 4 stay, from 8192 / 1 on they grow eightfold, between there is a slope. */
@@ -101,11 +64,15 @@ static sw_gguf *exported(const char *config, const char *tokenizer, const char *
 {
     sw_spec s;
     spec_of(&s, config);
+    cJSON *json = sw_json_parse(config, strlen(config));
+    const sw_gguf_kind *kind = sw_gguf_kind_for(&s, json);
+    assert_non_null(kind);
     put("tokenizer.json", tokenizer);
     put("tokenizer_config.json", tokenizer_config);
     sw_gguf_writer *w = sw_gguf_writer_new();
-    int rc = sw_gguf_put_spec(w, &s) || sw_gguf_put_tokenizer(w, dir, &s, 12) || sw_gguf_writer_open(w, in("m.gguf"));
+    int rc = sw_gguf_put_config(w, kind, &s, json) || sw_gguf_put_tokenizer(w, dir, &s, 12) || sw_gguf_writer_open(w, in("m.gguf"));
     sw_spec_free(&s);
+    cJSON_Delete(json);
     if (rc) {
         sw_gguf_writer_abort(w);
         return NULL;
@@ -207,9 +174,7 @@ static void refused(const char *config, const char *tokenizer, const char *why)
 static void what_has_no_words(void **state)
 {
     (void)state;
-    refused(LLAMA ",\"hidden_act\":\"gelu\"}", BYTE_LEVEL, "silu");
     refused(LLAMA ",\"rope_scaling\":{\"rope_type\":\"dynamic\",\"factor\":2}}", BYTE_LEVEL, "length of the text");
-    refused("{\"architectures\":[\"LlamaForSequenceClassification\"]," SIZES "}", BYTE_LEVEL, "classification");
     refused(LLAMA "}", "{\"model\":{\"type\":\"Unigram\"}}", "no BPE");
     refused(LLAMA "}", "{\"model\":{\"type\":\"BPE\"},\"pre_tokenizer\":{\"type\":\"Whitespace\"}}", "pre_tokenizer");
     const char *bytes = "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},\"model\":{\"type\":\"BPE\",\"vocab\":";
@@ -237,7 +202,7 @@ static int teardown(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(names), cmocka_unit_test(divisors), cmocka_unit_test(byte_level),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(divisors), cmocka_unit_test(byte_level),
                                        cmocka_unit_test(sentencepiece), cmocka_unit_test(what_has_no_words)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -44,7 +44,7 @@ int quant_from_gguf(quant_job *j, const sw_gguf *g, sw_gguf_writer *w)
             sw_gguf_put_copy(w, sw_gguf_value_at(g, i));
     for (size_t i = 0; i < sw_gguf_tensor_count(g); i++) {
         const sw_entry *e = sw_gguf_tensor_at(g, i);
-        quant_tensor t = {.name = sw_strdup(e->name), .from = e->t};
+        quant_tensor t = {.name = sw_strdup(e->name), .from = *e};
         SW_PUSH(j->tensors, t);
     }
     return 0;
@@ -59,38 +59,28 @@ typedef struct row_range {
 
 static row_range rows_of(const quant_tensor *t)
 {
-    row_range r = {.width = 1};
-    if (t->from.ndim && !(t->heads && t->from.ndim == 1)) /* a vector that is regrouped is a column */
-        r.width = t->from.shape[t->from.ndim - 1];
-    r.rows = r.width ? sw_numel(&t->from) / r.width : 0;
-    r.in = sw_dtype_bytes(t->from.dtype, r.width);
+    row_range r = {.width = sw_entry_width(&t->from)};
+    if (t->from.t.ndim < 2 && !t->from.made) /* a vector is one row */
+        r.width = sw_numel(&t->from.t);
+    r.rows = r.width ? sw_numel(&t->from.t) / r.width : 0;
+    r.in = sw_dtype_bytes(t->from.t.dtype, r.width);
     r.out = sw_dtype_bytes(t->to, r.width);
     return r;
 }
 
-/* The row of the source that becomes row r: in a head, 2i + k comes from k * half + i. */
-static int64_t source_row(const quant_tensor *t, const row_range *range, int64_t r)
-{
-    if (!t->heads)
-        return r;
-    int64_t head = range->rows / t->heads, in_head = r % head;
-    return r - in_head + in_head % 2 * (head / 2) + in_head / 2;
-}
-
 /* One row; work holds 2 * width values. The sums for the report go to e[2]. */
-static int convert_row(const quant_tensor *t, const row_range *range, int64_t r, uint8_t *out, float *work, double *e)
+static int convert_row(const quant_tensor *t, const row_range *range, const uint8_t *in, int64_t r, uint8_t *out, float *work, double *e)
 {
-    const uint8_t *in = (const uint8_t *)t->from.data + range->in * (size_t)source_row(t, range, r);
     float *x = work, *y = work + range->width;
     e[0] = e[1] = 0;
-    if (sw_dequantise(x, in, t->from.dtype, range->width))
+    if (sw_dequantise(x, in, t->from.t.dtype, range->width))
         return -1;
-    if (t->to == t->from.dtype)
+    if (t->to == t->from.t.dtype)
         memcpy(out, in, range->out);
     else if (sw_quantise(out, t->to, x, range->width, NULL) || sw_dequantise(y, out, t->to, range->width))
         return sw_fail_in("row %" PRId64, r);
     for (int64_t i = 0; i < range->width; i++) {
-        double d = t->to == t->from.dtype ? 0 : (double)x[i] - y[i];
+        double d = t->to == t->from.t.dtype ? 0 : (double)x[i] - y[i];
         e[0] += d * d;
         e[1] += (double)x[i] * x[i];
     }
@@ -101,12 +91,18 @@ static int convert_row(const quant_tensor *t, const row_range *range, int64_t r,
 static int convert_rows(quant_tensor *t, const row_range *range, int64_t from, int64_t n, uint8_t *out, double *errors)
 {
     char *failure = NULL;
+    uint8_t *made = t->from.made ? sw_malloc(range->in * (size_t)n) : NULL;
+    const uint8_t *in = made ? made : (const uint8_t *)t->from.t.data + range->in * (size_t)from;
+    if (made && sw_entry_rows(&t->from, from, n, made)) {
+        free(made);
+        return sw_fail_in("%s", t->name);
+    }
 #pragma omp parallel
     {
         float *work = sw_malloc((size_t)range->width * 2 * sizeof *work);
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < n; i++)
-            if (convert_row(t, range, from + i, out + range->out * (size_t)i, work, errors + 2 * i)) {
+            if (convert_row(t, range, in + range->in * (size_t)i, from + i, out + range->out * (size_t)i, work, errors + 2 * i)) {
 #pragma omp critical
                 if (!failure) /* messages belong to a thread */
                     failure = sw_strdup(sw_error());
@@ -118,6 +114,7 @@ static int convert_rows(quant_tensor *t, const row_range *range, int64_t from, i
         t->square += errors[2 * i + 1];
     }
     int rc = failure ? sw_fail("%s: %s", t->name, failure) : 0;
+    free(made);
     free(failure);
     return rc;
 }
@@ -127,7 +124,7 @@ static int write_tensor(quant_tensor *t, sw_gguf_writer *w)
     row_range range = rows_of(t);
     if (!range.rows)
         return 0;
-    int64_t batch = SW_MAX(1, SW_MIN(range.rows, BATCH / range.width));
+    int64_t batch = SW_MAX(1, SW_MIN(range.rows, BATCH / SW_MAX(range.width, 1)));
     uint8_t *out = sw_malloc(range.out * (size_t)batch);
     double *errors = SW_NEW_ARRAY(double, (size_t)batch * 2);
     int rc = 0;
@@ -146,17 +143,17 @@ static int write_tensor(quant_tensor *t, sw_gguf_writer *w)
 
 static double relative_error(const quant_tensor *t) { return t->square > 0 ? sqrt(t->error / t->square) : 0; }
 
-static size_t new_bytes(const quant_tensor *t) { return sw_dtype_bytes(t->to, sw_numel(&t->from)); }
+static size_t new_bytes(const quant_tensor *t) { return sw_dtype_bytes(t->to, sw_numel(&t->from.t)); }
 
 static void report_line(sw_buf *b, const quant_tensor *t)
 {
     sw_buf_puts(b, "{\"tensor\":");
     sw_buf_json(b, t->name, strlen(t->name));
     sw_buf_puts(b, ",\"shape\":[");
-    for (int i = 0; i < t->from.ndim; i++)
-        sw_buf_printf(b, "%s%" PRId64, i ? "," : "", t->from.shape[i]);
+    for (int i = 0; i < t->from.t.ndim; i++)
+        sw_buf_printf(b, "%s%" PRId64, i ? "," : "", t->from.t.shape[i]);
     sw_buf_printf(b, "],\"from\":\"%s\",\"to\":\"%s\",\"bytes_before\":%zu,\"bytes_after\":%zu,\"relative_rmse\":",
-                  sw_dtypes[t->from.dtype].name, sw_dtypes[t->to].name, sw_tensor_bytes(&t->from), new_bytes(t));
+                  sw_dtypes[t->from.t.dtype].name, sw_dtypes[t->to].name, sw_tensor_bytes(&t->from.t), new_bytes(t));
     sw_json_number(b, relative_error(t));
     sw_buf_puts(b, "}\n");
 }
@@ -178,13 +175,13 @@ static void print_table(const quant_job *j)
     char a[32], b[32];
     for (size_t i = 0; i < j->tensors.n; i++) {
         const quant_tensor *t = &j->tensors.at[i];
-        before += sw_tensor_bytes(&t->from);
+        before += sw_tensor_bytes(&t->from.t);
         after += new_bytes(t);
         error += t->error;
         square += t->square;
         if (!j->report)
-            sw_info("%-32s %5s -> %-5s %11s -> %-11s error %.5f", t->name, sw_dtypes[t->from.dtype].name,
-                    sw_dtypes[t->to].name, sw_human_bytes((double)sw_tensor_bytes(&t->from), a),
+            sw_info("%-32s %5s -> %-5s %11s -> %-11s error %.5f", t->name, sw_dtypes[t->from.t.dtype].name,
+                    sw_dtypes[t->to].name, sw_human_bytes((double)sw_tensor_bytes(&t->from.t), a),
                     sw_human_bytes((double)new_bytes(t), b), relative_error(t));
     }
     sw_info("%zu tensors, %s -> %s, error %.5f (root mean square, relative to the weights)", j->tensors.n,
@@ -203,10 +200,10 @@ int quant_write(quant_job *j, sw_gguf_writer *w)
     sw_gguf_put_str(w, "swift.command_line", sw_command_line(), strlen(sw_command_line()));
     for (size_t i = 0; !rc && i < j->tensors.n; i++) {
         quant_tensor *t = &j->tensors.at[i];
-        rc = quant_pick(j->recipe, &j->model, &j->keep, t->name, &t->from, &t->to);
+        rc = quant_pick(j->recipe, &j->model, &j->keep, t->name, &t->from.t, &t->to);
         if (!rc)
-            sw_gguf_declare(w, t->name, t->to, t->from.ndim, t->from.shape);
-        total += (double)sw_numel(&t->from);
+            sw_gguf_declare(w, t->name, t->to, t->from.t.ndim, t->from.t.shape);
+        total += (double)sw_numel(&t->from.t);
     }
     if (!rc)
         rc = sw_gguf_writer_open(w, j->out);
@@ -214,7 +211,7 @@ int quant_write(quant_job *j, sw_gguf_writer *w)
     sw_progress_begin(&bar, "quantising", "values", total);
     for (size_t i = 0; !rc && i < j->tensors.n; i++) {
         rc = write_tensor(&j->tensors.at[i], w);
-        done += (double)sw_numel(&j->tensors.at[i].from);
+        done += (double)sw_numel(&j->tensors.at[i].from.t);
         sw_progress_update(&bar, done, j->tensors.at[i].name);
     }
     sw_progress_end(&bar);
@@ -232,5 +229,5 @@ void quant_job_free(quant_job *j)
     for (size_t i = 0; i < j->tensors.n; i++)
         free(j->tensors.at[i].name);
     free(j->tensors.at);
-    free(j->made);
+    sw_arena_free(&j->arena);
 }

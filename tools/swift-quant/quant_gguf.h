@@ -4,12 +4,12 @@
 
 #include "quant_recipe.h"
 #include "store/checkpoint.h"
+#include "store/made.h"
 
 /* A tensor of the new file. */
 typedef struct quant_tensor {
     char *name;            /* GGUF's */
-    sw_tensor from;
-    int64_t heads;         /* > 0: rows are regrouped so that a rotary pair becomes two neighbours, per head */
+    sw_entry from;
     sw_dtype to;
     double error, square;  /* sums over the values: of squared differences, of squares */
 } quant_tensor;
@@ -20,7 +20,7 @@ typedef struct quant_job {
     const char *out, *report;
     struct { quant_tensor *at; size_t n, cap; } tensors;
     quant_model model;
-    float *made;           /* values of a tensor that the model's files do not hold */
+    sw_arena arena;        /* of tensors that are made of the model's */
 } quant_job;
 
 /* Metadata and tensors of a model, by its layout. */

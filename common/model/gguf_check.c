@@ -1,0 +1,150 @@
+/* Whether two specs are the same model: what a GGUF file says must be what its makers meant. */
+#include "model/ffn_moe.h"
+#include "model/gguf_map.h"
+#include "model/mixer_mamba.h"
+#include "model/mixer_mla.h"
+
+#include <math.h>
+#include <string.h>
+
+static bool near(double a, double b) { return fabs(a - b) <= 1e-5 * fmax(fabs(a), fabs(b)); } /* f32 on the way */
+
+static bool same_text(const char *a, const char *b) { return (!a && !b) || (a && b && !strcmp(a, b)); }
+
+/* Frequencies of short and long texts, and what cos and sin are scaled by. */
+static bool same_rope(const sw_rope_spec *a, const sw_rope_spec *b)
+{
+    int64_t n = sw_rope_pairs(a);
+    if (a->mode != b->mode || sw_rope_pairs(b) != n || n > 4096)
+        return false;
+    const int64_t lengths[] = {1, (int64_t)sw_rope_trained(a), (int64_t)a->max_position};
+    float x[4096], y[4096];
+    for (size_t k = 0; k < SW_COUNT(lengths); k++) {
+        double s, t;
+        sw_rope_frequencies(a, lengths[k], x, &s);
+        sw_rope_frequencies(b, lengths[k], y, &t);
+        for (int64_t i = 0; i < n; i++)
+            if (!near((double)x[i], (double)y[i]))
+                return false;
+        if (!near(s, t))
+            return false;
+    }
+    return true;
+}
+
+static bool same_norm(const sw_norm_spec *a, const sw_norm_spec *b)
+{
+    return a->kind == b->kind && a->plain == b->plain && a->bias == b->bias && near(a->eps, b->eps) && a->offset == b->offset;
+}
+
+static const char *experts(const sw_moe *a, const sw_moe *b)
+{
+    const sw_router *r = &a->router, *q = &b->router;
+    if (a->experts != b->experts || a->wide != b->wide || a->shared_wide != b->shared_wide || a->identities != b->identities)
+        return "these sizes of experts";
+    if (r->k != q->k || r->score != q->score || r->normalise != q->normalise || !near(r->scale, q->scale) ||
+        SW_MAX(r->groups, 1) != SW_MAX(q->groups, 1) || (r->groups > 1 && r->top_groups != q->top_groups) || !near(r->jitter, q->jitter) ||
+        !near(r->power, q->power))
+        return "this choice of experts";
+    return !near(a->limit, b->limit) ? "the limit of experts' gates" : NULL;
+}
+
+static bool same_mamba(const sw_mamba_options *a, const sw_mamba_options *b)
+{
+    return a->inner == b->inner && a->state == b->state && a->taps == b->taps && a->rank == b->rank && a->bias == b->bias &&
+           a->conv_bias == b->conv_bias && near(a->inner_norm.eps, b->inner_norm.eps) && a->act == b->act;
+}
+
+static bool same_mamba2(const sw_mamba2_options *a, const sw_mamba2_options *b)
+{
+    return a->heads == b->heads && a->head_dim == b->head_dim && a->groups == b->groups && a->state == b->state && a->taps == b->taps &&
+           a->in_bias == b->in_bias && a->out_bias == b->out_bias && a->conv_bias == b->conv_bias && a->act == b->act && a->norm == b->norm &&
+           near(a->eps, b->eps) && near(a->dt_least, b->dt_least) && near(a->dt_most, b->dt_most);
+}
+
+static bool same_latent(const sw_mla *a, const sw_mla *b)
+{
+    return a->q_rank == b->q_rank && a->kv_rank == b->kv_rank && a->nope == b->nope && a->rope == b->rope && a->bias == b->bias &&
+           near(a->q_scale, b->q_scale) && near(a->kv_scale, b->kv_scale);
+}
+
+static const char *layer(const sw_spec *s, const sw_layer *a, const sw_layer *b)
+{
+    if (a->mixer != b->mixer || a->ffn != b->ffn || a->block != b->block)
+        return "this order of kinds of layers";
+    if (a->mixer == &sw_mixer_mla ? !same_latent(a->mixer_options, b->mixer_options)
+        : a->mixer == &sw_mixer_mamba ? !same_mamba(a->mixer_options, b->mixer_options)
+                                      : a->mixer == &sw_mixer_mamba2 && !same_mamba2(a->mixer_options, b->mixer_options))
+        return "these options of its layers";
+    bool attends = a->mixer == &sw_mixer_attention || a->mixer == &sw_mixer_mla;
+    if (attends && (a->heads != b->heads || a->kv_heads != b->kv_heads || a->head_dim != b->head_dim || a->value_dim != b->value_dim))
+        return "these heads";
+    if (attends && (a->rope != b->rope || a->no_qk_norm != b->no_qk_norm))
+        return "layers that turn their queries otherwise";
+    if (attends && !near(a->attention_scale, b->attention_scale))
+        return "scaled attention";
+    if (attends && (a->chunked != b->chunked || a->sinks != b->sinks || !near(a->value_scale, b->value_scale)))
+        return "this kind of attention";
+    if (attends && a->window != b->window && SW_MAX(a->window, b->window) < s->max_position)
+        return "these sliding windows";
+    if (a->ffn == &sw_ffn_moe)
+        return experts(a->ffn_options, b->ffn_options);
+    return a->ffn == &sw_ffn_dense && a->mlp != b->mlp ? "this width of its feed-forward" : NULL;
+}
+
+static const char *whole(const sw_spec *a, const sw_spec *b)
+{
+    const sw_act act = a->family->spec.act; /* written nowhere: each architecture has its own */
+    if (a->task != b->task)
+        return "a classification head";
+    if (a->vocab != b->vocab || a->hidden != b->hidden || a->layers != b->layers || a->embed_dim != b->embed_dim)
+        return "these sizes";
+    if (a->act != act && a->act != b->act)
+        return b->act == SW_ACT_SILU ? "another activation than silu" : "another activation than its own";
+    if (!same_norm(&a->norm, &b->norm) || a->norm_place != b->norm_place || a->parallel != b->parallel || a->embed_norm != b->embed_norm ||
+        a->no_final_norm != b->no_final_norm)
+        return "these norms";
+    if (a->qk_norm != b->qk_norm || (a->qk_norm && (!same_norm(&a->qk, &b->qk) || a->qk_norm_after_rope != b->qk_norm_after_rope)))
+        return "these norms of queries and keys";
+    if (a->positions != b->positions || a->position_offset != b->position_offset)
+        return "these positions";
+    if (a->positions == SW_POSITIONS_ROPE && a->rope[0].kind == SW_ROPE_DYNAMIC && !(a->rope[0].alpha > 0))
+        return "a rotary scaling that depends on the length of the text";
+    if (a->positions == SW_POSITIONS_ROPE && !same_rope(&a->rope[0], &b->rope[0]))
+        return "this rotary scaling";
+    if (a->positions == SW_POSITIONS_ROPE && (a->rope[1].theta > 0) != (b->rope[1].theta > 0))
+        return "a second rotation";
+    if (a->rope[1].theta > 0 && !same_rope(&a->rope[1], &b->rope[1]))
+        return "this second rotation";
+    if (!same_text(a->packed, b->packed) || SW_MAX(a->packed_groups, 1) != SW_MAX(b->packed_groups, 1))
+        return "projections packed like these";
+    if (a->q_bias != b->q_bias || a->k_bias != b->k_bias || a->v_bias != b->v_bias || a->o_bias != b->o_bias || a->mlp_bias != b->mlp_bias ||
+        a->down_bias != b->down_bias || a->head_bias != b->head_bias)
+        return "these biases";
+    if (!near(a->clip_qkv, b->clip_qkv))
+        return "clipped queries, keys and values";
+    if (!near(a->attention_softcap, b->attention_softcap) || !near(a->logit_softcap, b->logit_softcap))
+        return "soft caps";
+    if (a->plain_mlp != b->plain_mlp || a->packed_mlp != b->packed_mlp || a->conv1d != b->conv1d)
+        return "this feed-forward";
+    double x[] = {a->embedding_scale, a->residual_scale, a->logit_scale}, y[] = {b->embedding_scale, b->residual_scale, b->logit_scale};
+    for (int i = 0; i < 3; i++)
+        if (!near(x[i] == 0 ? 1 : x[i], y[i] == 0 ? 1 : y[i]))
+            return "scaled attention, embeddings or logits";
+    if (a->tied != b->tied || a->head_product != b->head_product || a->bidirectional != b->bidirectional)
+        return "this head";
+    if (!near(a->query_growth, b->query_growth) || (a->query_growth > 0 && !near(a->query_growth_length, b->query_growth_length)))
+        return "queries that grow with their position";
+    for (int64_t i = 0; a->alibi && b->alibi && i < a->heads; i++)
+        if (!near((double)a->alibi[i], (double)b->alibi[i]))
+            return "these slopes of distance";
+    return NULL;
+}
+
+int sw_gguf_same(const sw_gguf_kind *kind, const sw_spec *meant, const sw_spec *read)
+{
+    const char *what = whole(meant, read);
+    for (int64_t i = 0; i < meant->layers && !what; i++)
+        what = layer(meant, &meant->layer[i], &read->layer[i]);
+    return what ? sw_fail("GGUF's %s has no place for %s", kind->arch, what) : 0;
+}

@@ -1,0 +1,480 @@
+/* The families that GGUF knows, one description each (gguf_map.h). Names of metadata and tensors, and what is regrouped, as
+ * llama.cpp's converter writes and its loader reads them. */
+#include "model/ffn_moe.h"
+#include "model/gguf_map.h"
+
+#include "base/json.h"
+
+#include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- fields that a spec has and config.json spells in many ways */
+
+#define GET(name, value)                                                                                               \
+    static double name(const sw_spec *s) { return (value); }
+#define FIELD(gguf_, config_, kind_, missing_) {gguf_, config_, kind_, NULL, missing_, true}
+#define FRACTION(gguf_, config_, missing_) FIELD(gguf_, config_, SW_GGUF_FRACTION, missing_)
+#define SPEC(gguf_, config_, get_) {.gguf = gguf_, .config = config_, .kind = SW_GGUF_FRACTION, .get = get_}
+#define COUNT(gguf_, config_, get_) {.gguf = gguf_, .config = config_, .get = get_}
+#define DROP(gguf_) {.gguf = gguf_, .get = nothing}
+#define KEYS(...) (const sw_gguf_key[]){__VA_ARGS__, {0}}
+#define ROWS(...) (const sw_gguf_row[]){__VA_ARGS__, {0}}
+
+GET(nothing, s ? NAN : NAN)
+GET(soft_attention, s->attention_softcap > 0 ? s->attention_softcap : NAN)
+GET(soft_logits, s->logit_softcap > 0 ? s->logit_softcap : NAN)
+GET(logit_scale, s->logit_scale)
+GET(divide_logits, 1 / s->logit_scale)
+GET(embedding_scale, s->embedding_scale == 0 ? 1 : s->embedding_scale)
+GET(residual_scale, s->residual_scale == 0 ? 1 : s->residual_scale)
+GET(norm_eps, s->norm.eps)
+GET(clip, s->clip_qkv > 0 ? s->clip_qkv : NAN)
+GET(twice_mlp, 2 * (double)s->mlp)
+GET(local_theta, s->rope[1].theta > 0 ? s->rope[1].theta : NAN)
+GET(side_by_side, s->parallel == SW_PARALLEL)
+GET(kv_heads, (double)s->kv_heads)
+GET(key_dim, (double)s->layer[0].head_dim)
+GET(value_dim, (double)s->layer[0].value_dim)
+
+static int64_t whole(const cJSON *config, const char *name) { return (int64_t)cJSON_GetNumberValue(sw_json_get(config, name)); }
+static double number(const cJSON *config, const char *name, double missing)
+{
+    const cJSON *v = sw_json_get(config, name);
+    return cJSON_IsNumber(v) ? v->valuedouble : missing;
+}
+
+static void set_number(cJSON *config, const char *name, double v) { sw_gguf_set(config, name, cJSON_CreateNumber(v)); }
+static void set_text(cJSON *config, const char *name, const char *v) { sw_gguf_set(config, name, cJSON_CreateString(v)); }
+static void set_bool(cJSON *config, const char *name, bool v) { sw_gguf_set(config, name, cJSON_CreateBool(v)); }
+static void set_missing(cJSON *config, const char *name, cJSON *v)
+{
+    if (sw_json_get(config, name))
+        cJSON_Delete(v);
+    else
+        sw_gguf_set(config, name, v);
+}
+
+/* ---- what no key says */
+
+static int gemma2_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    (void)g, (void)arch;
+    int64_t layers = whole(config, "num_hidden_layers"), heads = whole(config, "num_attention_heads");
+    bool largest = layers == 46 || layers == 62; /* readers know them by their layers */
+    set_number(config, "query_pre_attn_scalar", largest && heads > 0 ? (double)(whole(config, "hidden_size") / heads) : number(config, "head_dim", 256));
+    set_missing(config, "attn_logit_softcapping", cJSON_CreateNull());
+    set_missing(config, "final_logit_softcapping", cJSON_CreateNull());
+    return 0;
+}
+
+static int minicpm_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    (void)g, (void)arch;
+    double layers = (double)whole(config, "num_hidden_layers"), hidden = (double)whole(config, "hidden_size");
+    set_number(config, "scale_emb", number(config, "scale_emb", 12));
+    set_number(config, "scale_depth", number(config, "scale_depth", 1.4 / sqrt(layers)) * sqrt(layers));
+    set_number(config, "dim_model_base", hidden / number(config, "dim_model_base", hidden / 256));
+    return 0;
+}
+
+/* Its numbers are the published model's, whatever the file is. */
+static int minicpm3_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    (void)g, (void)arch;
+    set_number(config, "scale_emb", 12);
+    set_number(config, "scale_depth", 1.4);
+    set_number(config, "dim_model_base", 256);
+    return 0;
+}
+
+static int normalised(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    (void)g, (void)arch;
+    set_missing(config, "norm_topk_prob", cJSON_CreateTrue());
+    return 0;
+}
+
+static int deepseek_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    (void)g, (void)arch;
+    set_missing(config, "norm_topk_prob", cJSON_CreateFalse());
+    set_missing(config, "first_k_dense_replace", cJSON_CreateNumber(0));
+    if (sw_json_get(config, "n_group"))
+        set_text(config, "topk_method", "group_limited_greedy");
+    return 0;
+}
+
+static int gpt_oss_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    (void)g, (void)arch;
+    cJSON *rope = cJSON_GetObjectItemCaseSensitive(config, "rope_scaling");
+    if (rope)
+        set_bool(rope, "truncate", false);
+    return 0;
+}
+
+static int mpt_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    (void)g, (void)arch;
+    set_number(config, "expansion_ratio", number(config, "intermediate_size", 0) / (double)SW_MAX(whole(config, "hidden_size"), 1));
+    cJSON_DeleteItemFromObjectCaseSensitive(config, "intermediate_size");
+    set_bool(config, "no_bias", !cJSON_IsTrue(sw_json_get(config, "attention_bias")));
+    return 0;
+}
+
+/* Whether some layer has this tensor. */
+static bool has(const sw_gguf *g, const char *end)
+{
+    for (size_t i = 0; i < sw_gguf_tensor_count(g); i++)
+        if (sw_ends_with(sw_gguf_tensor_at(g, i)->name, end))
+            return true;
+    return false;
+}
+
+static int falcon_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    (void)arch;
+    int64_t kv = whole(config, "num_key_value_heads"), heads = whole(config, "num_attention_heads");
+    bool two = has(g, ".attn_norm_2.weight"), newer = two || (kv > 1 && kv < heads);
+    set_bool(config, "new_decoder_architecture", newer);
+    set_bool(config, "multi_query", kv != heads);
+    set_bool(config, "parallel_attn", true);
+    set_bool(config, "alibi", false);
+    set_bool(config, "bias", has(g, ".attn_qkv.bias"));
+    if (newer)
+        set_number(config, "num_ln_in_parallel_attn", two ? 2 : 1);
+    set_number(config, "num_kv_heads", (double)kv);
+    cJSON_DeleteItemFromObjectCaseSensitive(config, "num_key_value_heads");
+    return 0;
+}
+
+static int baichuan_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    (void)g, (void)arch;
+    if (whole(config, "num_hidden_layers") == 40) { /* the larger one goes by distance, and says so by what it lacks */
+        set_number(config, "model_max_length", number(config, "max_position_embeddings", 4096));
+        cJSON_DeleteItemFromObjectCaseSensitive(config, "max_position_embeddings");
+    }
+    return 0;
+}
+
+static int chatglm_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    (void)arch;
+    set_bool(config, "multi_query_attention", true);
+    set_bool(config, "add_qkv_bias", has(g, ".attn_qkv.bias"));
+    set_bool(config, "add_bias_linear", has(g, ".attn_output.bias"));
+    set_number(config, "rope_ratio", number(config, "rope_theta", 10000) / 10000);
+    cJSON_DeleteItemFromObjectCaseSensitive(config, "rope_theta");
+    cJSON_DeleteItemFromObjectCaseSensitive(config, "attention_bias");
+    return 0;
+}
+
+static int stablelm_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    (void)arch;
+    set_bool(config, "use_parallel_residual", !has(g, ".ffn_norm.weight"));
+    set_bool(config, "qk_layernorm", has(g, ".attn_q_norm.weight"));
+    return 0;
+}
+
+static int phi2_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    (void)arch;
+    set_bool(config, "qk_layernorm", has(g, ".attn_q_norm.weight"));
+    return 0;
+}
+
+static int cohere_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    (void)arch;
+    set_bool(config, "use_qk_norm", has(g, ".attn_q_norm.weight"));
+    return 0;
+}
+
+static int phimoe_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    (void)arch;
+    set_bool(config, "lm_head_bias", sw_gguf_tensor(g, "output.bias"));
+    cJSON *rope = cJSON_GetObjectItemCaseSensitive(config, "rope_scaling");
+    const cJSON *factor = sw_json_get(rope, "attention_factor");
+    if (factor) {
+        set_number(rope, "short_mscale", factor->valuedouble);
+        set_number(rope, "long_mscale", factor->valuedouble);
+    }
+    return 0;
+}
+
+static int glm_moe_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    (void)arch;
+    set_bool(config, "use_qk_norm", has(g, ".attn_q_norm.weight"));
+    set_missing(config, "norm_topk_prob", cJSON_CreateTrue());
+    return 0;
+}
+
+static int smollm3_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    (void)g, (void)arch;
+    set_number(config, "no_rope_layer_interval", 4);
+    return 0;
+}
+
+static int exaone4_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    (void)g, (void)arch;
+    set_missing(config, "sliding_window", cJSON_CreateNull());
+    return 0;
+}
+
+/* Layers by whether they have key heads: names for those that have and those that have not. */
+static int by_heads(const sw_gguf *g, const char *arch, cJSON *config, const char *with, const char *without)
+{
+    char key[128];
+    snprintf(key, sizeof key, "%s.attention.head_count_kv", arch);
+    sw_gguf_iter it = sw_gguf_items(sw_gguf_find(g, key));
+    cJSON *list = cJSON_CreateArray();
+    double kv;
+    while (sw_gguf_next_f64(&it, &kv))
+        cJSON_AddItemToArray(list, cJSON_CreateString(kv > 0 ? with : without));
+    if (!cJSON_GetArraySize(list)) {
+        cJSON_Delete(list);
+        return sw_fail("%s is no list: which layers have attention is not said", key);
+    }
+    sw_gguf_set(config, "layer_types", list);
+    return 0;
+}
+
+static int lfm2_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    set_bool(config, "block_auto_adjust_ff_dim", false);
+    set_bool(config, "conv_bias", has(g, ".shortconv.conv.bias"));
+    set_missing(config, "norm_topk_prob", cJSON_CreateTrue());
+    if (has(g, ".ffn_gate_inp.weight"))
+        set_bool(config, "use_expert_bias", has(g, ".exp_probs_b.bias"));
+    return by_heads(g, arch, config, "full_attention", "conv");
+}
+
+static int hunyuan_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    (void)g, (void)arch;
+    cJSON_DeleteItemFromObjectCaseSensitive(config, "norm_topk_prob");
+    return 0;
+}
+
+static int ernie_moe_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    (void)g, (void)arch;
+    set_missing(config, "moe_layer_start_index", cJSON_CreateNumber(0));
+    return 0;
+}
+
+#define WORDS(...) (const char *const[]){__VA_ARGS__, NULL, NULL}
+#define ROUTED "num_experts", "n_routed_experts", "shared_expert_intermediate_size", ""
+#define LOCAL "num_experts", "num_local_experts"
+#define GPT_WORDS                                                                                                      \
+    "hidden_size", "n_embd", "num_hidden_layers", "n_layer", "num_attention_heads", "n_head", "max_position_embeddings", "n_positions", \
+        "layer_norm_eps", "layer_norm_epsilon", "hidden_act", "activation_function", "intermediate_size", "n_inner",     \
+        "num_key_value_heads", "", "head_dim", "", "attention_bias", "", "mlp_bias", ""
+
+#define SCALES                                                                                                         \
+    FRACTION("attention.scale", "attention_multiplier", 1), FRACTION("embedding_scale", "embedding_multiplier", 1),     \
+        FRACTION("residual_scale", "residual_multiplier", 1), FRACTION("logit_scale", "logits_scaling", 1)
+
+const sw_gguf_kind sw_gguf_kinds[] = {
+    /* Llama, and what is Llama to GGUF */
+    {.arch = "llama", .family = "mixtral", .sign = ".ffn_gate_inp.weight", .flags = SW_GGUF_BIASES | SW_GGUF_PAIRS | SW_GGUF_ALL_SPARSE, .words = WORDS(LOCAL, "moe_intermediate_size", "", "norm_topk_prob", "")},
+    {.arch = "llama", .family = "mistral", .sign = "attention.sliding_window", .flags = SW_GGUF_BIASES | SW_GGUF_PAIRS},
+    {.arch = "llama", .family = "llama", .flags = SW_GGUF_BIASES | SW_GGUF_PAIRS},
+    {.arch = "llama", .family = "internlm", .flags = SW_GGUF_BIASES | SW_GGUF_PAIRS},
+    {.arch = "xverse", .family = "llama", .architecture = "XverseForCausalLM", .flags = SW_GGUF_PAIRS},
+    {.arch = "arcee", .family = "arcee", .flags = SW_GGUF_PAIRS},
+    {.arch = "smollm3", .family = "smollm3", .flags = SW_GGUF_PAIRS, .to_config = smollm3_config},
+    {.arch = "seed_oss", .family = "seed_oss", .names = ROWS(SW_GGUF_MODULE("post_attention_norm", "mlp_norm"))},
+    {.arch = "ernie4_5", .family = "ernie4_5", .flags = SW_GGUF_PAIRS, .words = WORDS("attention_bias", "use_bias", "mlp_bias", "")},
+    {.arch = "hunyuan-dense", .family = "hunyuan_v1_dense"},
+    {.arch = "minicpm", .family = "minicpm", .flags = SW_GGUF_BIASES | SW_GGUF_PAIRS,
+     .keys = KEYS(SPEC("embedding_scale", "scale_emb", embedding_scale), SPEC("residual_scale", "scale_depth", residual_scale),
+                  SPEC("logit_scale", "dim_model_base", divide_logits)),
+     .to_config = minicpm_config},
+    {.arch = "granite", .family = "granite", .flags = SW_GGUF_BIASES | SW_GGUF_PAIRS, .keys = KEYS(SCALES)},
+    {.arch = "granitemoe", .family = "granitemoeshared", .sign = ".ffn_gate_shexp.weight", .flags = SW_GGUF_BIASES | SW_GGUF_PAIRS | SW_GGUF_ALL_SPARSE, .keys = KEYS(SCALES),
+     .words = WORDS(LOCAL, "moe_intermediate_size", "", "norm_topk_prob", "", "shared_expert_intermediate_size", "shared_intermediate_size",
+                    "n_shared_experts", "")},
+    {.arch = "granitemoe", .family = "granitemoe", .flags = SW_GGUF_BIASES | SW_GGUF_PAIRS | SW_GGUF_ALL_SPARSE, .keys = KEYS(SCALES),
+     .words = WORDS(LOCAL, "moe_intermediate_size", "", "norm_topk_prob", "")},
+    {.arch = "baichuan", .family = "baichuan", .flags = SW_GGUF_PAIRS, .to_config = baichuan_config},
+    {.arch = "internlm2", .family = "internlm2", .flags = SW_GGUF_PAIRS, .words = WORDS("attention_bias", "bias")},
+
+    /* Qwen */
+    {.arch = "qwen", .family = "qwen", .flags = SW_GGUF_QKV,
+     .keys = KEYS(COUNT("feed_forward_length", "intermediate_size", twice_mlp)),
+     .words = WORDS("head_dim", "kv_channels", "rms_norm_eps", "layer_norm_epsilon", "rope_theta", "rotary_emb_base", "max_position_embeddings",
+                    "seq_length", "num_key_value_heads", "")},
+    {.arch = "qwen2", .family = "qwen2", .words = WORDS("attention_bias", "", "mlp_bias", "")},
+    {.arch = "qwen2moe", .family = "qwen2_moe", .flags = SW_GGUF_ALL_SPARSE, .words = WORDS("attention_bias", "qkv_bias", "n_shared_experts", "")},
+    {.arch = "qwen3", .family = "qwen3"},
+    {.arch = "qwen3moe", .family = "qwen3_moe", .flags = SW_GGUF_ALL_SPARSE, .to_config = normalised},
+
+    /* Gemma, Command R, OLMo */
+    {.arch = "gemma", .family = "gemma", .flags = SW_GGUF_NORMS_FROM_ONE | SW_GGUF_TIED},
+    {.arch = "gemma2", .family = "gemma2", .flags = SW_GGUF_NORMS_FROM_ONE | SW_GGUF_TIED | SW_GGUF_WINDOWS,
+     .keys = KEYS(SPEC("attn_logit_softcapping", "attn_logit_softcapping", soft_attention),
+                  SPEC("final_logit_softcapping", "final_logit_softcapping", soft_logits)),
+     .to_config = gemma2_config},
+    {.arch = "gemma3", .family = "gemma3_text", .flags = SW_GGUF_NORMS_FROM_ONE | SW_GGUF_TIED | SW_GGUF_WINDOWS,
+     .keys = KEYS(SPEC("rope.freq_base_swa", "rope_local_base_freq", local_theta),
+                  SPEC("final_logit_softcapping", "final_logit_softcapping", soft_logits)),
+     .to_config = gemma2_config},
+    {.arch = "command-r", .family = "cohere", .flags = SW_GGUF_PAIRS | SW_GGUF_TIED, .keys = KEYS(SPEC("logit_scale", "logit_scale", logit_scale)),
+     .to_config = cohere_config},
+    {.arch = "cohere2", .family = "cohere2", .flags = SW_GGUF_PAIRS | SW_GGUF_TIED | SW_GGUF_WINDOWS,
+     .keys = KEYS(SPEC("logit_scale", "logit_scale", logit_scale)), .to_config = cohere_config},
+    {.arch = "olmo", .family = "olmo", .flags = SW_GGUF_PAIRS, .keys = KEYS(SPEC("attention.clamp_kqv", "clip_qkv", clip))},
+    {.arch = "olmo2", .family = "olmo3", .sign = "attention.sliding_window", .flags = SW_GGUF_WINDOWS},
+    {.arch = "olmo2", .family = "olmo2"},
+    {.arch = "olmoe", .family = "olmoe", .flags = SW_GGUF_ALL_SPARSE, .words = WORDS("moe_intermediate_size", "")},
+
+    /* Phi, and decoders with LayerNorms */
+    {.arch = "phi2", .family = "phi", .to_config = phi2_config},
+    {.arch = "phi3", .family = "phi3", .flags = SW_GGUF_QKV | SW_GGUF_GATE_UP},
+    {.arch = "phimoe", .family = "phimoe", .flags = SW_GGUF_BIASES | SW_GGUF_ALL_SPARSE,
+     .keys = KEYS(SPEC("attention.layer_norm_rms_epsilon", "rms_norm_eps", norm_eps), DROP("attention.layer_norm_epsilon")),
+     .words = WORDS(LOCAL, "moe_intermediate_size", "", "norm_topk_prob", ""), .to_config = phimoe_config},
+    {.arch = "starcoder2", .family = "starcoder2", .flags = SW_GGUF_BIASES, .words = WORDS("layer_norm_eps", "norm_epsilon", "attention_bias", "use_bias", "mlp_bias", "")},
+    {.arch = "stablelm", .family = "stablelm", .flags = SW_GGUF_NORM_A_HEAD, .words = WORDS("attention_bias", "use_qkv_bias"), .to_config = stablelm_config},
+    {.arch = "orion", .family = "orion", .words = WORDS("layer_norm_eps", "rms_norm_eps")},
+    {.arch = "nemotron", .family = "nemotron", .flags = SW_GGUF_BIASES | SW_GGUF_NORMS_FROM_ONE, .words = WORDS("layer_norm_eps", "norm_eps")},
+    {.arch = "gpt2", .family = "gpt2", .flags = SW_GGUF_QKV | SW_GGUF_NO_TURN, .words = WORDS(GPT_WORDS)},
+    {.arch = "starcoder", .family = "gpt_bigcode", .flags = SW_GGUF_QKV | SW_GGUF_NO_TURN, .words = WORDS(GPT_WORDS)},
+    {.arch = "codeshell", .family = "codeshell", .flags = SW_GGUF_QKV, .words = WORDS("num_key_value_heads", "num_query_groups", GPT_WORDS)},
+    {.arch = "gptneox", .family = "gpt_neox", .flags = SW_GGUF_QKV,
+     .keys = KEYS({.gguf = "use_parallel_residual", .config = "use_parallel_residual", .kind = SW_GGUF_YES_NO, .get = side_by_side})},
+    {.arch = "falcon", .family = "falcon", .flags = SW_GGUF_QKV | SW_GGUF_NORM_2, .words = WORDS("layer_norm_eps", "layer_norm_epsilon", "intermediate_size", "ffn_hidden_size",
+                    "hidden_act", "activation", "attention_bias", "", "mlp_bias", "", "head_dim", ""),
+     .to_config = falcon_config},
+    {.arch = "bloom", .family = "bloom", .flags = SW_GGUF_QKV | SW_GGUF_NO_TURN,
+     .words = WORDS("num_hidden_layers", "n_layer", "num_attention_heads", "n_head", "layer_norm_eps", "layer_norm_epsilon", "max_position_embeddings",
+                    "seq_length", "intermediate_size", "", "num_key_value_heads", "", "head_dim", "", "attention_bias", "", "mlp_bias", "", "hidden_act", "")},
+    {.arch = "mpt", .family = "mpt", .flags = SW_GGUF_QKV | SW_GGUF_NO_TURN,
+     .keys = KEYS(SPEC("attention.clamp_kqv", "attn_config.clip_qkv", clip), FRACTION("attention.max_alibi_bias", "attn_config.alibi_bias_max", 8)),
+     .words = WORDS("hidden_size", "d_model", "num_hidden_layers", "n_layers", "num_attention_heads", "n_heads", "max_position_embeddings", "max_seq_len",
+                    "layer_norm_eps", "layer_norm_epsilon", "num_key_value_heads", "", "head_dim", "", "attention_bias", "", "mlp_bias", "", "hidden_act", ""),
+     .to_config = mpt_config},
+
+    /* GLM */
+    {.arch = "chatglm", .family = "glm", .architecture = "GlmForCausalLM", .sign = ".attn_q.weight", .flags = SW_GGUF_PAIRS | SW_GGUF_GATE_UP},
+    {.arch = "chatglm", .family = "chatglm", .flags = SW_GGUF_PAIRS | SW_GGUF_QKV | SW_GGUF_GATE_UP,
+     .words = WORDS("num_hidden_layers", "num_layers", "intermediate_size", "ffn_hidden_size", "head_dim", "kv_channels", "vocab_size", "padded_vocab_size",
+                    "max_position_embeddings", "seq_length", "rms_norm_eps", "layernorm_epsilon", "num_key_value_heads", "multi_query_group_num",
+                    "mlp_bias", "", "hidden_act", "", "partial_rotary_factor", ""),
+     .to_config = chatglm_config},
+    {.arch = "glm4", .family = "glm4", .flags = SW_GGUF_PAIRS | SW_GGUF_GATE_UP},
+    {.arch = "glm4moe", .family = "glm4_moe", .names = ROWS(SW_GGUF_MODULE("post_attention_norm", "mlp_norm")), .words = WORDS(ROUTED), .to_config = glm_moe_config},
+
+    /* mixtures and latent attention */
+    {.arch = "deepseek", .family = "deepseek", .flags = SW_GGUF_PAIRS, .words = WORDS(ROUTED)},
+    {.arch = "deepseek2", .family = "deepseek_v3", .sign = ".exp_probs_b.bias", .flags = SW_GGUF_PAIRS | SW_GGUF_SPLIT_KV, .words = WORDS(ROUTED),
+     .to_config = deepseek_config},
+    {.arch = "deepseek2", .family = "glm4_moe_lite", .architecture = "Glm4MoeLiteForCausalLM", .flags = SW_GGUF_PAIRS | SW_GGUF_SPLIT_KV, .sign = "glm4_moe_lite"},
+    {.arch = "deepseek2", .family = "deepseek_v2", .flags = SW_GGUF_PAIRS | SW_GGUF_SPLIT_KV, .words = WORDS(ROUTED), .to_config = deepseek_config},
+    {.arch = "minicpm3", .family = "minicpm3", .flags = 0,
+     .keys = KEYS(COUNT("attention.head_count_kv", "num_key_value_heads", kv_heads), COUNT("attention.key_length", "head_dim", key_dim),
+                  DROP("attention.value_length"), DROP("attention.key_length_mla"), COUNT("attention.value_length_mla", "v_head_dim", value_dim)),
+     .to_config = minicpm3_config},
+    {.arch = "dots1", .family = "dots1", .words = WORDS(ROUTED)},
+    {.arch = "minimax-m2", .family = "minimax_m2", .flags = SW_GGUF_ALL_SPARSE, .words = WORDS(LOCAL, "moe_intermediate_size", "")},
+    {.arch = "exaone4", .family = "exaone4", .flags = SW_GGUF_WINDOWS, .to_config = exaone4_config},
+    {.arch = "exaone-moe", .family = "exaone_moe", .flags = SW_GGUF_WINDOWS, .words = WORDS("shared_expert_intermediate_size", "", "n_shared_experts", "num_shared_experts")},
+    {.arch = "ernie4_5-moe", .family = "ernie4_5_moe", .flags = SW_GGUF_PAIRS,
+     .keys = KEYS(FIELD("interleave_moe_layer_step", "moe_layer_interval", SW_GGUF_WHOLE, 1)),
+     .words = WORDS("num_experts", "moe_num_experts", "num_experts_per_tok", "moe_k", "n_shared_experts", "moe_num_shared_experts",
+                    "shared_expert_intermediate_size", "", "first_k_dense_replace", "moe_layer_start_index", "norm_topk_prob", "",
+                    "attention_bias", "use_bias", "mlp_bias", ""),
+     .to_config = ernie_moe_config},
+    {.arch = "hunyuan-moe", .family = "hunyuan_v1_moe", .flags = SW_GGUF_ALL_SPARSE,
+     .words = WORDS("num_experts_per_tok", "moe_topk", "shared_expert_intermediate_size", "", "moe_intermediate_size", "", "n_shared_experts", "num_shared_expert"),
+     .to_config = hunyuan_config},
+    {.arch = "gpt-oss", .family = "gpt_oss", .flags = SW_GGUF_WINDOWS | SW_GGUF_ALL_SPARSE, .names = ROWS(SW_GGUF_MODULE("post_attention_norm", "mlp_norm")),
+     .words = WORDS(LOCAL, "moe_intermediate_size", "", "norm_topk_prob", ""), .to_config = gpt_oss_config},
+    {.arch = "dbrx", .family = "dbrx", .flags = SW_GGUF_QKV | SW_GGUF_ALL_SPARSE, .names = ROWS(SW_GGUF_MODULE("attn_output_norm", "mlp_norm")),
+     .keys = KEYS(COUNT("attention.head_count_kv", "attn_config.kv_n_heads", kv_heads), SPEC("attention.clamp_kqv", "attn_config.clip_qkv", clip)),
+     .words = WORDS("hidden_size", "d_model", "num_hidden_layers", "n_layers", "num_attention_heads", "n_heads", "max_position_embeddings", "max_seq_len",
+                    "intermediate_size", "ffn_config.ffn_hidden_size", "num_experts", "ffn_config.moe_num_experts", "num_experts_per_tok",
+                    "ffn_config.moe_top_k", "moe_intermediate_size", "", "norm_topk_prob", "", "layer_norm_eps", "", "head_dim", "", "attention_bias", "",
+                    "mlp_bias", "", "hidden_act", "")},
+    {.arch = "lfm2moe", .family = "lfm2_moe", .flags = SW_GGUF_KV_BY_LAYER,
+     .names = ROWS(SW_GGUF_MODULE("token_embd_norm", "model.norm")),
+     .more = ROWS(SW_GGUF_TENSOR("shortconv.conv.weight", "conv.conv.weight", SW_GGUF_TAPS, SW_GGUF_SAME), SW_GGUF_MODULE("shortconv.in_proj", "conv.in_proj"), SW_GGUF_MODULE("shortconv.out_proj", "conv.out_proj")),
+     .keys = KEYS(FIELD("shortconv.l_cache", "conv_L_cache", SW_GGUF_WHOLE, 3)),
+     .words = WORDS("rms_norm_eps", "norm_eps", "first_k_dense_replace", "num_dense_layers"), .to_config = lfm2_config},
+    {.arch = "lfm2", .family = "lfm2", .flags = SW_GGUF_KV_BY_LAYER,
+     .names = ROWS(SW_GGUF_MODULE("token_embd_norm", "model.norm")),
+     .more = ROWS(SW_GGUF_TENSOR("shortconv.conv.weight", "conv.conv.weight", SW_GGUF_TAPS, SW_GGUF_SAME), SW_GGUF_MODULE("shortconv.in_proj", "conv.in_proj"), SW_GGUF_MODULE("shortconv.out_proj", "conv.out_proj")),
+     .keys = KEYS(FIELD("shortconv.l_cache", "conv_L_cache", SW_GGUF_WHOLE, 3)),
+     .words = WORDS("rms_norm_eps", "norm_eps", "norm_topk_prob", ""), .to_config = lfm2_config},
+    {0}};
+
+/* ---- which is which */
+
+static bool signs(const sw_gguf *g, const sw_gguf_kind *k)
+{
+    char key[128];
+    if (!k->sign)
+        return true;
+    snprintf(key, sizeof key, "%s.%s", k->arch, k->sign);
+    return *k->sign == '.' ? has(g, k->sign) : sw_gguf_find(g, key) != NULL;
+}
+
+static int distance(const char *a, size_t n, const char *b) /* of spellings */
+{
+    int row[128], m = (int)SW_MIN(strlen(b), (size_t)127);
+    for (int j = 0; j <= m; j++)
+        row[j] = j;
+    for (int i = 1; i <= (int)SW_MIN(n, (size_t)127); i++) {
+        int diagonal = row[0];
+        row[0] = i;
+        for (int j = 1; j <= m; j++) {
+            int above = row[j], change = diagonal + (a[i - 1] != b[j - 1]);
+            row[j] = SW_MIN(SW_MIN(row[j] + 1, row[j - 1] + 1), change);
+            diagonal = above;
+        }
+    }
+    return row[m];
+}
+
+const sw_gguf_kind *sw_gguf_kind_of(const sw_gguf *g)
+{
+    sw_span arch = sw_gguf_str(g, "general.architecture");
+    const sw_gguf_kind *nearest = sw_gguf_kinds;
+    int least = INT_MAX;
+    for (const sw_gguf_kind *k = sw_gguf_kinds; k->arch; k++) {
+        if (strlen(k->arch) == arch.n && !memcmp(k->arch, arch.at, arch.n) && signs(g, k))
+            return k;
+        int d = distance(arch.n ? arch.at : "", arch.n, k->arch);
+        if (d < least) {
+            least = d;
+            nearest = k;
+        }
+    }
+    return sw_fail_null("%s: \"general.architecture\": '%.*s' is not known here; the nearest that is is %s", sw_gguf_path(g), (int)SW_MIN(arch.n, (size_t)60),
+                        arch.n ? arch.at : "", nearest->arch);
+}
+
+const sw_gguf_kind *sw_gguf_kind_for(const sw_spec *s, const cJSON *config)
+{
+    const cJSON *list = sw_json_get(config, "architectures");
+    const char *name = cJSON_IsArray(list) && cJSON_IsString(list->child) ? list->child->valuestring : "";
+    const sw_gguf_kind *found = NULL;
+    for (const sw_gguf_kind *k = sw_gguf_kinds; k->arch; k++) {
+        if (strcmp(k->family, s->family->name))
+            continue;
+        if (k->architecture && !strcmp(k->architecture, name))
+            return k;
+        if (!k->architecture && !found)
+            found = k;
+    }
+    return found ? found : sw_fail_null("models of the family %s are not written as GGUF", s->family->name);
+}

@@ -1,0 +1,266 @@
+/* Folders to GGUF and back, over the checkpoints under tests/golden/llm: every family that GGUF knows gives the same
+ * configuration and the same tensors again. Others are refused, and say why. */
+#include "model/gguf_export.h"
+#include "model/gguf_import.h"
+
+#include "base/fileio.h"
+#include "base/json.h"
+#include "model/model.h"
+#include "store/made.h"
+
+#include <dirent.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+static char dir[] = "/tmp/swift-map-XXXXXX";
+
+static char *in(const char *name)
+{
+    static char path[256];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    return path;
+}
+
+static void *rows_of(const sw_entry *e)
+{
+    void *out = sw_malloc(sw_tensor_bytes(&e->t) + 1);
+    if (sw_entry_rows(e, 0, sw_entry_row_count(e), out))
+        fail_msg("%s: %s", e->name, sw_error());
+    return out;
+}
+
+/* The folder as a GGUF file of its own types at `path`; -1 with the reason. */
+static int write_file(const sw_checkpoint *c, const sw_spec *s, const char *path)
+{
+    sw_gguf_writer *w = sw_gguf_writer_new();
+    sw_entries tensors = {0};
+    sw_arena arena = {0};
+    int rc = sw_gguf_export(w, c, s, &tensors, &arena);
+    for (size_t i = 0; i < tensors.n && !rc; i++)
+        sw_gguf_declare(w, tensors.at[i].name, tensors.at[i].t.dtype, tensors.at[i].t.ndim, tensors.at[i].t.shape);
+    rc = rc ? rc : sw_gguf_writer_open(w, path);
+    for (size_t i = 0; i < tensors.n && !rc; i++) {
+        void *bytes = rows_of(&tensors.at[i]);
+        rc = sw_gguf_write(w, bytes, sw_tensor_bytes(&tensors.at[i].t));
+        free(bytes);
+    }
+    if (rc)
+        sw_gguf_writer_abort(w);
+    else
+        rc = sw_gguf_writer_commit(w);
+    free(tensors.at);
+    sw_arena_free(&arena);
+    return rc;
+}
+
+/* Values that went through a sum or an exponential come back as near as single precision can say. */
+static void same_values(const sw_entry *a, const sw_entry *b, const char *what)
+{
+    if (a->t.ndim != b->t.ndim || memcmp(a->t.shape, b->t.shape, (size_t)a->t.ndim * sizeof *a->t.shape))
+        fail_msg("%s: %s has another shape", what, a->name);
+    void *x = rows_of(a), *y = rows_of(b);
+    bool exact = !strstr(a->name, "norm") && !strstr(a->name, "A_log");
+    if (exact && (a->t.dtype != b->t.dtype || memcmp(x, y, sw_tensor_bytes(&a->t))))
+        fail_msg("%s: %s has other bytes", what, a->name);
+    for (int64_t i = 0; i < sw_numel(&a->t); i++) {
+        double v = sw_scalar_get(x, a->t.dtype, i), u = sw_scalar_get(y, b->t.dtype, i);
+        if (!(fabs(v - u) <= 1.5e-7 * fmax(1, fabs(v))))
+            fail_msg("%s: %s: value %lld is %g, was %g", what, a->name, (long long)i, u, v);
+    }
+    free(x);
+    free(y);
+}
+
+/* 1: came back the same; 0: refused, with the reason in sw_error. */
+static int round_trip(const char *folder)
+{
+    sw_checkpoint *c = sw_checkpoint_open(folder);
+    assert_non_null(c);
+    sw_spec s, t;
+    if (sw_spec_from_config(&s, c->config, folder))
+        fail_msg("%s", sw_error());
+    char *path = in("m.gguf");
+    if (write_file(c, &s, path)) {
+        sw_spec_free(&s);
+        sw_checkpoint_close(c);
+        return 0;
+    }
+    sw_checkpoint *g = sw_checkpoint_open(path);
+    if (!g || sw_gguf_adopt(g, &t))
+        fail_msg("%s: %s", folder, sw_error());
+    const sw_gguf_kind *kind = sw_gguf_kind_of(g->gguf);
+    if (sw_gguf_same(kind, &s, &t) || sw_gguf_same(kind, &t, &s) || sw_model_check(g, &t))
+        fail_msg("%s: %s", folder, sw_error());
+    for (size_t i = 0; i < sw_checkpoint_count(c); i++) {
+        const sw_entry *e = sw_checkpoint_at(c, i), *f = sw_checkpoint_find(g, e->name);
+        if (!f && !sw_model_ignores(&s, e->name))
+            fail_msg("%s: %s is not there", folder, e->name);
+        if (f)
+            same_values(e, f, folder);
+    }
+    sw_spec_free(&s);
+    sw_spec_free(&t);
+    sw_checkpoint_close(g);
+    sw_checkpoint_close(c);
+    return 1;
+}
+
+static const char golden[] = "tests/golden/llm";
+
+static void every_family(void **state)
+{
+    (void)state;
+    DIR *d = opendir(golden);
+    assert_non_null(d);
+    int same = 0, refused = 0;
+    for (struct dirent *e; (e = readdir(d));) {
+        char folder[512];
+        snprintf(folder, sizeof folder, "%s/%s/config.json", golden, e->d_name);
+        if (!sw_is_file(folder))
+            continue;
+        *strrchr(folder, '/') = 0;
+        if (round_trip(folder))
+            same++;
+        else if (strstr(sw_error(), "has no place for") || strstr(sw_error(), "are not written as GGUF") || strstr(sw_error(), "has no name in GGUF"))
+            refused++;
+        else
+            fail_msg("%s: %s", folder, sw_error());
+    }
+    closedir(d);
+    assert_true(same >= 14); /* of those that are here */
+    assert_true(refused > 0);
+}
+
+/* A copy of a case with another word in its configuration. */
+static const char *changed(const char *name, const char *from, const char *to)
+{
+    char source[512];
+    snprintf(source, sizeof source, "%s/%s", golden, name);
+    sw_buf text = {0}, out = {0};
+    char *config = sw_path_join(source, "config.json"), *weights = sw_path_join(source, "model.safetensors");
+    assert_int_equal(sw_read_file(config, &text), 0);
+    sw_buf_putc(&text, 0);
+    char *at = strstr(text.at, from);
+    assert_non_null(at);
+    sw_buf_printf(&out, "%.*s%s%s", (int)(at - text.at), text.at, to, at + strlen(from));
+    assert_int_equal(sw_mkdirs(in("changed")), 0);
+    assert_int_equal(sw_write_file(in("changed/config.json"), out.at, out.n), 0);
+    sw_buf_clear(&text);
+    assert_int_equal(sw_read_file(weights, &text), 0);
+    assert_int_equal(sw_write_file(in("changed/model.safetensors"), text.at, text.n), 0);
+    sw_buf_free(&text);
+    sw_buf_free(&out);
+    free(config);
+    free(weights);
+    static char path[300];
+    snprintf(path, sizeof path, "%s", in("changed"));
+    return path;
+}
+
+static void refuses(const char *folder, const char *why)
+{
+    if (round_trip(folder) || !strstr(sw_error(), why))
+        fail_msg("'%s' does not say '%s'", sw_error(), why);
+}
+
+static void what_has_no_words(void **state)
+{
+    (void)state;
+    refuses(changed("llama", "\"silu\"", "\"gelu\""), "GGUF's llama has no place for another activation than silu");
+    refuses("tests/golden/llm/llama_dynamic", "depends on the length of the text");
+    refuses("tests/golden/llm/llama_reward", "classification");
+    refuses(changed("llama", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3"), "model.layers.2.self_attn.q_proj.weight");
+    refuses(changed("llama", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1"), "model.layers.1.self_attn.q_proj.weight is unexpected");
+    assert_true(round_trip(changed("llama", "\"silu\"", "\"swish\"")));
+}
+
+/* Files whose metadata lies: an error, never a crash or another model. */
+static void bad_files(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *key;
+        uint32_t value;
+        const char *why;
+    } bad[] = {{"llama.attention.head_count", 3, "num_attention_heads"}, {"llama.attention.head_count", 8, "self_attn.q_proj"}, {"llama.attention.head_count", 0, "num_attention_heads"},
+               {"llama.attention.head_count_kv", 1000, "num_attention_heads"}, {"llama.attention.key_length", 7, "partial_rotary_factor"},
+               {"llama.attention.key_length", 1 << 30, ""}, {"llama.embedding_length", 1 << 19, "embed_tokens"},
+               {"llama.block_count", 0, "num_hidden_layers"}, {"llama.block_count", 3, "model.layers.2"}, {"llama.block_count", 100000, "num_hidden_layers"},
+               {"llama.feed_forward_length", 8, "mlp.gate_proj"}, {"llama.rope.dimension_count", 1 << 20, "partial"}};
+    sw_checkpoint *c = sw_checkpoint_open("tests/golden/llm/llama");
+    sw_spec s, t;
+    assert_non_null(c);
+    assert_int_equal(sw_spec_from_config(&s, c->config, "llama"), 0);
+    assert_int_equal(write_file(c, &s, in("good.gguf")), 0);
+    sw_gguf *good = sw_gguf_open(in("good.gguf"));
+    assert_non_null(good);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        sw_gguf_writer *w = sw_gguf_writer_new();
+        for (size_t k = 0; k < sw_gguf_value_count(good); k++)
+            if (strcmp(sw_gguf_value_at(good, k)->key, bad[i].key))
+                sw_gguf_put_copy(w, sw_gguf_value_at(good, k));
+        sw_gguf_put_u32(w, bad[i].key, bad[i].value);
+        for (size_t k = 0; k < sw_gguf_tensor_count(good); k++) {
+            const sw_entry *e = sw_gguf_tensor_at(good, k);
+            sw_gguf_declare(w, e->name, e->t.dtype, e->t.ndim, e->t.shape);
+        }
+        assert_int_equal(sw_gguf_writer_open(w, in("bad.gguf")), 0);
+        for (size_t k = 0; k < sw_gguf_tensor_count(good); k++)
+            assert_int_equal(sw_gguf_write(w, sw_gguf_tensor_at(good, k)->t.data, sw_tensor_bytes(&sw_gguf_tensor_at(good, k)->t)), 0);
+        assert_int_equal(sw_gguf_writer_commit(w), 0);
+        sw_checkpoint *b = sw_checkpoint_open(in("bad.gguf"));
+        assert_non_null(b);
+        int rc = sw_gguf_adopt(b, &t);
+        if (!rc) {
+            rc = sw_model_check(b, &t);
+            sw_spec_free(&t);
+        }
+        if (!rc || !strstr(sw_error(), bad[i].why))
+            fail_msg("%s %u: '%s' does not say '%s'", bad[i].key, bad[i].value, rc ? sw_error() : "fine", bad[i].why);
+        sw_checkpoint_close(b);
+    }
+    sw_gguf_close(good);
+    sw_spec_free(&s);
+    sw_checkpoint_close(c);
+}
+
+static void unknown_architecture(void **state)
+{
+    (void)state;
+    sw_gguf_writer *w = sw_gguf_writer_new();
+    sw_gguf_put_str(w, "general.architecture", "gema2", 5);
+    assert_int_equal(sw_gguf_writer_open(w, in("unknown.gguf")), 0);
+    assert_int_equal(sw_gguf_writer_commit(w), 0);
+    sw_checkpoint *c = sw_checkpoint_open(in("unknown.gguf"));
+    sw_spec s;
+    assert_non_null(c);
+    assert_int_equal(sw_gguf_adopt(c, &s), -1);
+    assert_non_null(strstr(sw_error(), "unknown.gguf"));
+    assert_non_null(strstr(sw_error(), "'gema2' is not known here; the nearest that is is gemma2"));
+    sw_checkpoint_close(c);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    return mkdtemp(dir) ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    return sw_remove_tree(dir);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_family), cmocka_unit_test(what_has_no_words), cmocka_unit_test(bad_files),
+                                       cmocka_unit_test(unknown_architecture)};
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

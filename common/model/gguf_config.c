@@ -352,9 +352,10 @@ static int read_rope(const sw_gguf *g, const sw_gguf_kind *kind, const sw_family
         }
     if (sw_gguf_f64(g, full_key(kind, "rope.scaling.yarn_log_multiplier", key), 0, &d))
         return -1;
-    if (d > 0) { /* a tenth of what the hub has */
-        cJSON_AddNumberToObject(o, "mscale", (double)(float)(d * 10));
-        cJSON_AddNumberToObject(o, "mscale_all_dim", (double)(float)(d * 10));
+    if (d > 0) { /* with latent attention a tenth of what the hub has */
+        double times = sw_json_get(config, "kv_lora_rank") ? 10 : 1;
+        cJSON_AddNumberToObject(o, "mscale", (double)(float)(d * times));
+        cJSON_AddNumberToObject(o, "mscale_all_dim", (double)(float)(d * times));
     }
     if (sw_gguf_f64(g, full_key(kind, "rope.scaling.attn_factor", key), 1, &d))
         return -1;
@@ -582,8 +583,8 @@ static int put_rope(sw_gguf_writer *w, const sw_gguf_kind *kind, const sw_spec *
     sw_gguf_put_f32(w, full_key(kind, "rope.scaling.yarn_beta_slow", key), (float)r->beta_slow);
     if (r->attention_factor > 0) /* counted there as a multiple of the usual 1 + 0.1 ln(factor) */
         sw_gguf_put_f32(w, full_key(kind, "rope.scaling.attn_factor", key), (float)(r->attention_factor / (1 + 0.1 * log(r->factor))));
-    if (mla_of(s) && r->mscale_all_dim > 0)
-        sw_gguf_put_f32(w, full_key(kind, "rope.scaling.yarn_log_multiplier", key), (float)(0.1 * r->mscale_all_dim));
+    if (r->mscale_all_dim > 0)
+        sw_gguf_put_f32(w, full_key(kind, "rope.scaling.yarn_log_multiplier", key), (float)((mla_of(s) ? 0.1 : 1) * r->mscale_all_dim));
     return 0;
 }
 
@@ -602,14 +603,14 @@ static void put_windows(sw_gguf_writer *w, const sw_gguf_kind *kind, const sw_sp
     free(list);
 }
 
-int sw_gguf_put_config(sw_gguf_writer *w, const sw_gguf_kind *kind, const sw_spec *s, const cJSON *config)
+int sw_gguf_put_config(sw_gguf_writer *w, const sw_gguf_kind *kind, const sw_spec *s, const sw_checkpoint *c)
 {
     sw_gguf_put_str(w, "general.architecture", kind->arch, strlen(kind->arch));
     sw_gguf_put_str(w, "general.type", "model", 5);
-    put_keys(w, kind, usual, false, s, config);
-    put_keys(w, kind, kind->keys, true, s, config);
+    put_keys(w, kind, usual, false, s, c->config);
+    put_keys(w, kind, kind->keys, true, s, c->config);
     put_windows(w, kind, s);
     if (put_rope(w, kind, s))
         return -1;
-    return kind->from_config ? kind->from_config(w, kind->arch, s, config) : 0;
+    return kind->from_config ? kind->from_config(w, kind->arch, s, c) : 0;
 }

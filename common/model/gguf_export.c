@@ -48,7 +48,7 @@ static void add_divisors(sw_entries *out, sw_arena *arena, const sw_spec *s)
 }
 
 /* Every tensor of the folder must be in the file, or be one that no model reads. */
-static int check_used(const sw_checkpoint *c, const sw_gguf_links *links, const sw_spec *s)
+static int check_used(const sw_checkpoint *c, const sw_gguf_links *links, const sw_spec *s, const char *values)
 {
     sw_map used = {0};
     int rc = 0;
@@ -56,7 +56,7 @@ static int check_used(const sw_checkpoint *c, const sw_gguf_links *links, const 
         sw_map_puts(&used, links->at[i].file, 1);
     for (size_t i = 0; i < sw_checkpoint_count(c) && !rc; i++) {
         const char *name = sw_checkpoint_at(c, i)->name;
-        if (!sw_map_gets(&used, name, 0) && !sw_model_ignores(s, name))
+        if (!sw_map_gets(&used, name, 0) && !sw_model_ignores(s, name) && !(values && strstr(name, values)))
             rc = sw_fail("the tensor %s has no name in GGUF", name);
     }
     sw_map_free(&used);
@@ -98,16 +98,16 @@ int sw_gguf_export(sw_gguf_writer *w, const sw_checkpoint *c, const sw_spec *s, 
     if (!(kind->flags & SW_GGUF_BIASES) && ((s->o_bias && !own->o_bias) || (s->mlp_bias && !own->mlp_bias)))
         return sw_fail("GGUF's %s has no place for these biases", kind->arch);
     int rc = sw_model_check(c, s);
-    rc = rc ? rc : sw_gguf_put_config(w, kind, s, c->config);
+    rc = rc ? rc : sw_gguf_put_config(w, kind, s, c);
     rc = rc ? rc : sw_gguf_weave(s, kind, c, true, &links, arena);
-    rc = rc ? rc : check_used(c, &links, s);
+    rc = rc ? rc : check_used(c, &links, s, kind->values);
     rc = rc ? rc : sw_gguf_tensors(&links, c, true, out, arena);
     free(links.at);
     if (rc)
         return rc;
     add_divisors(out, arena, s);
     sw_gguf_writer *draft = sw_gguf_writer_new(); /* types are still open there */
-    rc = sw_gguf_put_config(draft, kind, s, c->config);
+    rc = sw_gguf_put_config(draft, kind, s, c);
     for (size_t i = 0; i < out->n && !rc; i++)
         sw_gguf_declare(draft, out->at[i].name, SW_F32, out->at[i].t.ndim, out->at[i].t.shape);
     rc = rc ? rc : check_read(draft, kind, s, out, c->path);

@@ -28,6 +28,8 @@ static int collect(sw_checkpoint *c, const sw_spec *s, const sw_gguf_kind *kind,
         if (!sw_map_gets(&used, e->name, 0) && !is_read_elsewhere(s, e->name))
             SW_PUSH(*out, *e);
     }
+    if (!rc && kind->tensors)
+        rc = kind->tensors(c->gguf, s, out, arena);
     sw_map_free(&used);
     free(links.at);
     return rc;

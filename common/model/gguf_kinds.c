@@ -419,12 +419,25 @@ const sw_gguf_kind sw_gguf_kinds[] = {
 
 /* ---- which is which */
 
+const sw_gguf_kind *sw_gguf_kind_at(size_t i)
+{
+    static const sw_gguf_kind *const tables[] = {sw_gguf_kinds, sw_gguf_kinds_states};
+    for (size_t t = 0; t < SW_COUNT(tables); t++)
+        for (const sw_gguf_kind *k = tables[t]; k->arch; k++)
+            if (i-- == 0)
+                return k;
+    return NULL;
+}
+
 static bool signs(const sw_gguf *g, const sw_gguf_kind *k)
 {
     char key[128];
     if (!k->sign)
         return true;
-    snprintf(key, sizeof key, "%s.%s", k->arch, k->sign);
+    bool value = *k->sign == '=', yes;
+    snprintf(key, sizeof key, "%s.%s", k->arch, k->sign + value);
+    if (value)
+        return !sw_gguf_bool(g, key, false, &yes) && yes;
     return *k->sign == '.' ? has(g, k->sign) : sw_gguf_find(g, key) != NULL;
 }
 
@@ -450,7 +463,8 @@ const sw_gguf_kind *sw_gguf_kind_of(const sw_gguf *g)
     sw_span arch = sw_gguf_str(g, "general.architecture");
     const sw_gguf_kind *nearest = sw_gguf_kinds;
     int least = INT_MAX;
-    for (const sw_gguf_kind *k = sw_gguf_kinds; k->arch; k++) {
+    const sw_gguf_kind *k;
+    for (size_t i = 0; (k = sw_gguf_kind_at(i)); i++) {
         if (strlen(k->arch) == arch.n && !memcmp(k->arch, arch.at, arch.n) && signs(g, k))
             return k;
         int d = distance(arch.n ? arch.at : "", arch.n, k->arch);
@@ -468,7 +482,11 @@ const sw_gguf_kind *sw_gguf_kind_for(const sw_spec *s, const cJSON *config)
     const cJSON *list = sw_json_get(config, "architectures");
     const char *name = cJSON_IsArray(list) && cJSON_IsString(list->child) ? list->child->valuestring : "";
     const sw_gguf_kind *found = NULL;
-    for (const sw_gguf_kind *k = sw_gguf_kinds; k->arch; k++) {
+    const sw_gguf_kind *k;
+    bool sparse = sw_gguf_moe(s) != NULL;
+    for (size_t i = 0; (k = sw_gguf_kind_at(i)); i++) {
+        if (!strcmp(k->family, s->family->name) && k->sign && !strcmp(k->sign, ".ffn_gate_inp.weight") && !sparse)
+            continue;
         if (strcmp(k->family, s->family->name))
             continue;
         if (k->architecture && !strcmp(k->architecture, name))

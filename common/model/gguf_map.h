@@ -38,6 +38,11 @@ typedef struct sw_gguf_links {
     size_t n, cap;
 } sw_gguf_links;
 
+typedef struct sw_entries {
+    sw_entry *at;
+    size_t n, cap;
+} sw_entries;
+
 /* ---- a family's description */
 
 typedef enum sw_gguf_flags {
@@ -89,11 +94,20 @@ typedef struct sw_gguf_key {
     bool here;                       /* missing counts */
 } sw_gguf_key;
 
+/* For `layer`: rows [n] of a tensor of each side, by our name of the hub's; sizes of the first dimension of both. */
+typedef struct sw_gguf_weaver sw_gguf_weaver;
+typedef struct sw_gguf_part {
+    sw_slice in_gguf, in_file; /* count 0: all */
+    int64_t n, gguf_rows, file_rows;
+} sw_gguf_part;
+void sw_gguf_tie(sw_gguf_weaver *w, const char *gguf, const char *ours, const sw_gguf_part *p);
+
 typedef struct sw_gguf_kind {
     const char *arch;         /* general.architecture */
     const char *family;       /* sw_family.name */
     const char *architecture; /* of config.json, where it is not the family's first */
-    const char *sign;         /* files are of this kind only if they have this tensor, or this key after the architecture */
+    const char *sign;         /* files are of this kind only if they have a tensor that ends like this (".x"), this key after the
+                                 architecture, or ("=x") this key and it is true */
     unsigned flags;
     const sw_gguf_row *names; /* where GGUF's name is not the usual one; gguf NULL: not there */
     const sw_gguf_row *more;  /* tensors beyond the usual ones */
@@ -101,10 +115,17 @@ typedef struct sw_gguf_kind {
     const char *const *words; /* pairs: usual names of config.json's fields, and this family's */
     /* What no key says: the rest of config.json, from metadata and tensors; the rest of the metadata. */
     int (*to_config)(const sw_gguf *g, const char *arch, cJSON *config);
-    int (*from_config)(sw_gguf_writer *w, const char *arch, const sw_spec *s, const cJSON *config);
+    int (*from_config)(sw_gguf_writer *w, const char *arch, const sw_spec *s, const sw_checkpoint *c);
+    /* Projections that are packed in a way of their own, with sw_gguf_tie. */
+    void (*layer)(sw_gguf_weaver *w, const sw_spec *s, const sw_layer *l);
+    /* Tensors of the hub that GGUF holds as metadata: what their names have in it, and what makes them of a file. */
+    const char *values;
+    int (*tensors)(const sw_gguf *g, const sw_spec *s, sw_entries *out, sw_arena *arena);
 } sw_gguf_kind;
 
-extern const sw_gguf_kind sw_gguf_kinds[]; /* ends with arch NULL */
+extern const sw_gguf_kind sw_gguf_kinds[], sw_gguf_kinds_states[]; /* each ends with arch NULL */
+/* Every kind in turn: i from 0; NULL after the last. */
+const sw_gguf_kind *sw_gguf_kind_at(size_t i);
 
 /* Of a file; the error names the nearest. Of a model to be written; config: its config.json. */
 const sw_gguf_kind *sw_gguf_kind_of(const sw_gguf *g);
@@ -116,10 +137,6 @@ const sw_gguf_kind *sw_gguf_kind_for(const sw_spec *s, const cJSON *config);
 int sw_gguf_weave(const sw_spec *s, const sw_gguf_kind *kind, const sw_checkpoint *c, bool from_file, sw_gguf_links *out,
                   sw_arena *arena) SW_MUST_CHECK;
 
-typedef struct sw_entries {
-    sw_entry *at;
-    size_t n, cap;
-} sw_entries;
 /* The other side's tensors. Where they are whole rows that lie together they are views, else they are made (store/made.h) of
  * c's, which must outlive them. out->at is the caller's to free, what it refers to is arena's. */
 int sw_gguf_tensors(const sw_gguf_links *links, const sw_checkpoint *c, bool from_file, sw_entries *out, sw_arena *arena) SW_MUST_CHECK;
@@ -132,6 +149,6 @@ struct sw_moe;
 const struct sw_moe *sw_gguf_moe(const sw_spec *s); /* the first layer's that has one, or NULL */
 /* What a reader of the file would take for another model: 0, or -1 naming what differs. */
 int sw_gguf_same(const sw_gguf_kind *kind, const sw_spec *meant, const sw_spec *read) SW_MUST_CHECK;
-int sw_gguf_put_config(sw_gguf_writer *w, const sw_gguf_kind *kind, const sw_spec *s, const cJSON *config) SW_MUST_CHECK;
+int sw_gguf_put_config(sw_gguf_writer *w, const sw_gguf_kind *kind, const sw_spec *s, const sw_checkpoint *c) SW_MUST_CHECK;
 
 #endif

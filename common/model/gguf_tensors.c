@@ -74,11 +74,18 @@ static int64_t source_of(const plan *p, int64_t r, const piece **from)
     return -1;
 }
 
-/* `width` values from logical row `row` of a tensor that is not turned; raw: `width` values' bytes. */
+/* The bytes of `width` values from the row-th such number on. Rows of e may be shorter or longer. */
 static int read_row(const sw_entry *e, int64_t row, int64_t width, void *out)
 {
     int64_t own = sw_entry_width(e);
-    return own >= width ? sw_entry_rows(e, row, 1, out) : sw_entry_rows(e, row * (width / own), width / own, out);
+    if (own <= width)
+        return sw_entry_rows(e, row * (width / own), width / own, out);
+    char *whole = sw_malloc(sw_dtype_bytes(e->t.dtype, own));
+    int rc = sw_entry_rows(e, row * width / own, 1, whole);
+    if (!rc)
+        memcpy(out, whole + sw_dtype_bytes(e->t.dtype, row * width % own), sw_dtype_bytes(e->t.dtype, width));
+    free(whole);
+    return rc;
 }
 
 static float value_of(sw_gguf_fn fn, bool to_gguf, float v)

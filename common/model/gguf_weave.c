@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-typedef struct weaver {
+typedef struct sw_gguf_weaver {
     const sw_spec *s;
     const sw_gguf_kind *kind;
     const sw_checkpoint *c;
@@ -167,6 +167,11 @@ static bool tie_named(weaver *w, const char *gguf, const char *ours, const char 
     snprintf(mine, sizeof mine, "%.*s%s", SW_NAME_MAX - 16, ours, suffix);
     sw_file_name(w->s, w->layer, mine, file);
     return tie(w, theirs, file, b);
+}
+
+void sw_gguf_tie(sw_gguf_weaver *w, const char *gguf, const char *ours, const sw_gguf_part *p)
+{
+    (void)tie_named(w, gguf, ours, "", &(bond){.in_gguf = p->in_gguf, .in_file = p->in_file, .n = p->n, .gguf_rows = {p->gguf_rows}, .file_rows = {p->file_rows}});
 }
 
 /* Where this family says other than the usual: rows with this of our names. */
@@ -417,8 +422,9 @@ static void stacks(weaver *w, const sw_moe *m)
 static void mixture(weaver *w, const sw_moe *m)
 {
     both(w, "ffn_gate_inp", "mlp.router", &(bond){0});
+    const sw_gguf_row *r = special(w, "mlp.correction");
     if (m->correction)
-        (void)tie_named(w, "exp_probs_b.bias", "mlp.correction", "", &(bond){.shape = m->correction_row ? SW_GGUF_VECTOR : SW_GGUF_AS_IS});
+        (void)tie_named(w, r ? r->gguf : "exp_probs_b.bias", "mlp.correction", "", &(bond){.shape = m->correction_row ? SW_GGUF_VECTOR : SW_GGUF_AS_IS});
     if (m->stacked) {
         stacks(w, m);
     } else {
@@ -463,7 +469,6 @@ static void norms(weaver *w, const sw_layer *l)
 
 static void layer(weaver *w, const sw_layer *l)
 {
-    const char *mixer = l->mixer ? l->mixer->name : "";
     norms(w, l);
     if (l->mixer == &sw_mixer_mla)
         latent(w, l);
@@ -471,13 +476,15 @@ static void layer(weaver *w, const sw_layer *l)
         rows(w, mamba_rows);
     else if (l->mixer == &sw_mixer_mamba2)
         mamba2(w, l->mixer_options);
-    else if (*mixer)
+    else if (l->mixer == &sw_mixer_attention)
         attention(w, l);
     if (l->ffn == &sw_ffn_moe)
         mixture(w, l->ffn_options);
     else if (l->ffn)
         dense(w, l);
     rows(w, w->kind->more);
+    if (w->kind->layer)
+        w->kind->layer(w, w->s, l);
 }
 
 int sw_gguf_weave(const sw_spec *s, const sw_gguf_kind *kind, const sw_checkpoint *c, bool from_file, sw_gguf_links *out, sw_arena *arena)

@@ -70,7 +70,8 @@ static sw_gguf *exported(const char *config, const char *tokenizer, const char *
     put("tokenizer.json", tokenizer);
     put("tokenizer_config.json", tokenizer_config);
     sw_gguf_writer *w = sw_gguf_writer_new();
-    int rc = sw_gguf_put_config(w, kind, &s, json) || sw_gguf_put_tokenizer(w, dir, &s, 12) || sw_gguf_writer_open(w, in("m.gguf"));
+    sw_checkpoint c = {.config = json};
+    int rc = sw_gguf_put_config(w, kind, &s, &c) || sw_gguf_put_tokenizer(w, dir, &s, 12) || sw_gguf_writer_open(w, in("m.gguf"));
     sw_spec_free(&s);
     cJSON_Delete(json);
     if (rc) {

@@ -1,0 +1,401 @@
+/* GGUF's descriptions of families whose layers keep a state, and of those with values in their metadata (gguf_map.h). */
+#include "model/ffn_moe.h"
+#include "model/gguf_map.h"
+#include "model/mixer_mamba.h"
+
+#include "base/json.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define KEYS(...) (const sw_gguf_key[]){__VA_ARGS__, {0}}
+#define ROWS(...) (const sw_gguf_row[]){__VA_ARGS__, {0}}
+#define WORDS(...) (const char *const[]){__VA_ARGS__, NULL, NULL}
+#define COUNT(gguf_, config_, get_) {.gguf = gguf_, .config = config_, .get = get_}
+#define SPEC(gguf_, config_, get_) {.gguf = gguf_, .config = config_, .kind = SW_GGUF_FRACTION, .get = get_}
+#define YES(gguf_, config_, get_) {.gguf = gguf_, .config = config_, .kind = SW_GGUF_YES_NO, .get = get_}
+#define SCALE(gguf_, config_) {gguf_, config_, SW_GGUF_FRACTION, NULL, 1, true}
+
+/* ---- sizes of states */
+
+static const void *options_of(const sw_spec *s, const sw_mixer_ops *mixer)
+{
+    for (int64_t i = 0; i < s->layers; i++)
+        if (s->layer[i].mixer == mixer)
+            return s->layer[i].mixer_options;
+    return NULL;
+}
+
+#define MAMBA(name, value)                                                                                             \
+    static double name(const sw_spec *s)                                                                               \
+    {                                                                                                                  \
+        const sw_mamba_options *m = options_of(s, &sw_mixer_mamba);                                                    \
+        return m ? (double)(value) : NAN;                                                                              \
+    }
+#define MAMBA2(name, value)                                                                                            \
+    static double name(const sw_spec *s)                                                                               \
+    {                                                                                                                  \
+        const sw_mamba2_options *m = options_of(s, &sw_mixer_mamba2);                                                  \
+        return m ? (double)(value) : NAN;                                                                              \
+    }
+MAMBA(taps, m->taps)
+MAMBA(inner, m->inner)
+MAMBA(state, m->state)
+MAMBA(rank, m->rank)
+MAMBA(normed, m->inner_norm.eps > 0)
+MAMBA2(taps2, m->taps)
+MAMBA2(inner2, m->heads *m->head_dim)
+MAMBA2(state2, m->state)
+MAMBA2(heads2, m->heads)
+MAMBA2(groups2, m->groups)
+static double zero(const sw_spec *s) { return 0 * (double)s->layers; }
+static double eps(const sw_spec *s) { return s->norm.eps; }
+static double turns(const sw_spec *s) { return s->positions == SW_POSITIONS_ROPE; }
+static double growth(const sw_spec *s) { return s->query_growth > 0 ? s->query_growth : NAN; }
+static double divide_logits(const sw_spec *s) { return s->logit_scale > 0 ? 1 / s->logit_scale : 1; }
+
+/* A layer of the gated delta rule, by its states: [taps - 1, 2 keys + values] and [value heads, key width, value width]. */
+typedef struct delta_sizes {
+    int64_t taps, key_heads, value_heads, key, value;
+} delta_sizes;
+
+static bool delta_of(const sw_spec *s, const sw_layer *l, delta_sizes *out)
+{
+    sw_state_spec t[SW_MOST_STATES];
+    if (!l->mixer || strcmp(l->mixer->name, "gated delta rule") || l->mixer->states(s, l, t) != 2)
+        return false;
+    int64_t values = t[1].shape[0] * t[1].shape[2];
+    *out = (delta_sizes){t[0].shape[0] + 1, (t[0].shape[1] - values) / 2 / t[1].shape[1], t[1].shape[0], t[1].shape[1], t[1].shape[2]};
+    return true;
+}
+
+#define DELTA(name, value_)                                                                                            \
+    static double name(const sw_spec *s)                                                                               \
+    {                                                                                                                  \
+        delta_sizes d;                                                                                                 \
+        for (int64_t i = 0; i < s->layers; i++)                                                                        \
+            if (delta_of(s, &s->layer[i], &d))                                                                         \
+                return (double)(value_);                                                                               \
+        return NAN;                                                                                                    \
+    }
+DELTA(delta_taps, d.taps)
+DELTA(delta_key, d.key)
+DELTA(delta_key_heads, d.key_heads)
+DELTA(delta_heads, d.value_heads)
+DELTA(delta_inner, d.value_heads *d.value)
+
+/* ---- what no key says */
+
+static int64_t whole(const cJSON *config, const char *name)
+{
+    const cJSON *v = sw_json_get(config, name);
+    return cJSON_IsNumber(v) ? (int64_t)v->valuedouble : 0;
+}
+
+static void set_number(cJSON *config, const char *name, double v) { sw_gguf_set(config, name, cJSON_CreateNumber(v)); }
+static void set_bool(cJSON *config, const char *name, bool v) { sw_gguf_set(config, name, cJSON_CreateBool(v)); }
+
+static bool has(const sw_gguf *g, const char *end)
+{
+    for (size_t i = 0; i < sw_gguf_tensor_count(g); i++)
+        if (sw_ends_with(sw_gguf_tensor_at(g, i)->name, end))
+            return true;
+    return false;
+}
+
+static bool has_in_layer(const sw_gguf *g, int64_t layer, const char *name)
+{
+    char full[96];
+    snprintf(full, sizeof full, "blk.%lld.%s", (long long)layer, name);
+    return sw_gguf_tensor(g, full) != NULL;
+}
+
+static int64_t size_of(const sw_gguf *g, const char *arch, const char *key)
+{
+    char full[128];
+    int64_t n;
+    snprintf(full, sizeof full, "%s.%s", arch, key);
+    return sw_gguf_i64(g, full, 0, 1 << 30, 0, &n) ? 0 : n;
+}
+
+/* What layers are, by the tensors that they have. */
+static void set_layers(const sw_gguf *g, cJSON *config, const char *field, const char *attention, const char *state)
+{
+    int64_t n = SW_MIN(whole(config, "num_hidden_layers"), 4096);
+    cJSON *list = cJSON_CreateArray();
+    for (int64_t i = 0; i < n; i++)
+        cJSON_AddItemToArray(list, cJSON_CreateString(has_in_layer(g, i, "ssm_out.weight") ? state : attention));
+    sw_gguf_set(config, field, list);
+}
+
+static int mamba_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    int64_t inner_ = size_of(g, arch, "ssm.inner_size"), hidden = SW_MAX(whole(config, "hidden_size"), 1);
+    set_number(config, "expand", (double)inner_ / (double)hidden);
+    set_number(config, "intermediate_size", (double)inner_);
+    set_bool(config, "use_bias", has(g, ".ssm_in.bias"));
+    set_bool(config, "use_conv_bias", has(g, ".ssm_conv1d.bias"));
+    if (sw_json_get(config, "num_heads"))
+        set_number(config, "head_dim", (double)inner_ / (double)SW_MAX(whole(config, "num_heads"), 1));
+    return 0;
+}
+
+/* Readers take its feed-forwards for all mixtures or none. */
+static int nemotron_h_keys(sw_gguf_writer *w, const char *arch, const sw_spec *s, const sw_checkpoint *c)
+{
+    (void)w, (void)c;
+    for (int64_t i = 0; i < s->layers; i++)
+        if (s->layer[i].ffn == &sw_ffn_dense)
+            return sw_fail("GGUF's %s has no place for dense layers beside mixtures", arch);
+    return 0;
+}
+
+/* A list as a period and where it begins. */
+static void set_period(cJSON *config, const char *period, const char *offset, const sw_gguf *g, const char *tensor)
+{
+    int64_t n = whole(config, "num_hidden_layers"), first = -1, second = -1;
+    for (int64_t i = 0; i < n && second < 0; i++)
+        if (has_in_layer(g, i, tensor)) {
+            if (first < 0)
+                first = i;
+            else
+                second = i;
+        }
+    set_number(config, offset, (double)SW_MAX(first, 0));
+    set_number(config, period, (double)(second > 0 ? second - first : SW_MAX(n, 1)));
+}
+
+static int jamba_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    int64_t inner_ = size_of(g, arch, "ssm.inner_size"), hidden = SW_MAX(whole(config, "hidden_size"), 1);
+    set_number(config, "mamba_expand", (double)inner_ / (double)hidden);
+    set_bool(config, "mamba_conv_bias", has(g, ".ssm_conv1d.bias"));
+    set_bool(config, "mamba_proj_bias", has(g, ".ssm_in.bias"));
+    set_period(config, "attn_layer_period", "attn_layer_offset", g, "attn_q.weight");
+    set_period(config, "expert_layer_period", "expert_layer_offset", g, "ffn_gate_inp.weight");
+    if (!sw_json_get(config, "num_experts"))
+        set_number(config, "num_experts", 1);
+    return 0;
+}
+
+static int granite_hybrid_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    int64_t inner_ = size_of(g, arch, "ssm.inner_size"), heads = size_of(g, arch, "ssm.time_step_rank");
+    char key[128];
+    bool turn;
+    snprintf(key, sizeof key, "%s.rope.scaling.finetuned", arch);
+    if (sw_gguf_bool(g, key, false, &turn))
+        return -1;
+    set_number(config, "mamba_expand", (double)inner_ / (double)SW_MAX(whole(config, "hidden_size"), 1));
+    set_number(config, "mamba_d_head", (double)inner_ / (double)SW_MAX(heads, 1));
+    set_bool(config, "mamba_conv_bias", has(g, ".ssm_conv1d.bias"));
+    set_bool(config, "mamba_proj_bias", has(g, ".ssm_in.bias"));
+    sw_gguf_set(config, "position_embedding_type", cJSON_CreateString(turn ? "rope" : "nope"));
+    if (!sw_json_get(config, "num_experts")) {
+        set_number(config, "num_experts", 0);
+        set_number(config, "shared_expert_intermediate_size", (double)whole(config, "intermediate_size"));
+    }
+    set_layers(g, config, "layer_types", "attention", "mamba");
+    return 0;
+}
+
+static int nemotron_h_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    int64_t inner_ = size_of(g, arch, "ssm.inner_size"), heads = size_of(g, arch, "ssm.time_step_rank");
+    int64_t n = SW_MIN(whole(config, "num_hidden_layers"), 4096);
+    set_number(config, "mamba_head_dim", (double)inner_ / (double)SW_MAX(heads, 1));
+    set_bool(config, "use_conv_bias", has(g, ".ssm_conv1d.bias"));
+    set_bool(config, "use_bias", has(g, ".ssm_in.bias"));
+    cJSON *list = cJSON_CreateArray();
+    for (int64_t i = 0; i < n; i++)
+        cJSON_AddItemToArray(list, cJSON_CreateString(has_in_layer(g, i, "ssm_out.weight")      ? "mamba"
+                                                      : has_in_layer(g, i, "attn_q.weight")       ? "attention"
+                                                      : has_in_layer(g, i, "ffn_gate_inp.weight") ? "moe"
+                                                                                                  : "mlp"));
+    sw_gguf_set(config, "layers_block_type", list);
+    cJSON_DeleteItemFromObjectCaseSensitive(config, "num_hidden_layers");
+    return 0;
+}
+
+static int qwen_next_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    int64_t inner_ = size_of(g, arch, "ssm.inner_size"), heads = size_of(g, arch, "ssm.time_step_rank");
+    set_number(config, "linear_value_head_dim", (double)inner_ / (double)SW_MAX(heads, 1));
+    if (!sw_json_get(config, "norm_topk_prob"))
+        set_bool(config, "norm_topk_prob", true);
+    set_layers(g, config, "layer_types", "full_attention", "linear_attention");
+    return 0;
+}
+
+static int qwen_next_keys(sw_gguf_writer *w, const char *arch, const sw_spec *s, const sw_checkpoint *c)
+{
+    char key[128];
+    delta_sizes d;
+    (void)c;
+    uint8_t *list = SW_NEW_ARRAY(uint8_t, (size_t)s->layers);
+    int64_t first = 0;
+    for (int64_t i = 0; i < s->layers; i++)
+        list[i] = delta_of(s, &s->layer[i], &d);
+    while (first < s->layers && list[first])
+        first++;
+    snprintf(key, sizeof key, "%s.attention.recurrent_layers", arch);
+    sw_gguf_put_array(w, key, SW_GGUF_BOOL, (uint64_t)s->layers, list);
+    snprintf(key, sizeof key, "%s.full_attention_interval", arch);
+    sw_gguf_put_u32(w, key, (uint32_t)first + 1);
+    free(list);
+    return 0;
+}
+
+/* q, k and v of each key head lie together with the gate z on the hub; in GGUF all q, all k, all v, and z apart. */
+static void qwen_next_layer(sw_gguf_weaver *w, const sw_spec *s, const sw_layer *l)
+{
+    delta_sizes d;
+    if (!delta_of(s, l, &d))
+        return;
+    int64_t h = d.key_heads, k = d.key, v = d.value_heads / h * d.value, group = 2 * k + 2 * v, wide = h * (2 * k + v);
+    const int64_t begins[] = {0, k, 2 * k}, counts[] = {k, k, v};
+    int64_t at = 0;
+    for (int i = 0; i < 3; i++) {
+        sw_gguf_part p = {.in_file = {0, group, begins[i], counts[i]}, .in_gguf = {at, h * counts[i], 0, h * counts[i]}, .n = h * counts[i],
+                          .gguf_rows = wide, .file_rows = h * group};
+        sw_gguf_tie(w, "attn_qkv.weight", "linear_attn.in_proj_qkvz.weight", &p);
+        at += h * counts[i];
+    }
+    sw_gguf_part z = {.in_file = {0, group, 2 * k + v, v}, .n = h * v, .gguf_rows = h * v, .file_rows = h * group};
+    sw_gguf_tie(w, "attn_gate.weight", "linear_attn.in_proj_qkvz.weight", &z);
+}
+
+/* ---- Apertus: what its activation learns is metadata, a number a layer */
+
+static const char *const xielu[] = {"alpha_n", "alpha_p", "beta", "eps"};
+
+static int apertus_keys(sw_gguf_writer *w, const char *arch, const sw_spec *s, const sw_checkpoint *c)
+{
+    char name[SW_NAME_MAX], ours[64], key[64];
+    (void)arch;
+    float *list = SW_NEW_ARRAY(float, (size_t)s->layers);
+    int rc = 0;
+    for (size_t k = 0; k < SW_COUNT(xielu) && !rc; k++) {
+        for (int64_t i = 0; i < s->layers && !rc; i++) {
+            snprintf(ours, sizeof ours, "mlp.act_fn.%s", xielu[k]);
+            const sw_entry *e = sw_checkpoint_find(c, sw_file_name(s, i, ours, name));
+            if (!e || sw_numel(&e->t) != 1)
+                rc = sw_fail("the tensor %s is missing or no number", name);
+            else
+                list[i] = (float)sw_scalar_get(e->t.data, e->t.dtype, 0);
+        }
+        snprintf(key, sizeof key, "xielu.%s", xielu[k]);
+        sw_gguf_put_array(w, key, SW_GGUF_F32, (uint64_t)s->layers, list);
+    }
+    free(list);
+    return rc;
+}
+
+static int apertus_tensors(const sw_gguf *g, const sw_spec *s, sw_entries *out, sw_arena *arena)
+{
+    char name[SW_NAME_MAX], ours[64], key[64];
+    for (size_t k = 0; k < SW_COUNT(xielu); k++) {
+        snprintf(key, sizeof key, "xielu.%s", xielu[k]);
+        const sw_gguf_value *v = sw_gguf_find(g, key);
+        sw_gguf_iter it = sw_gguf_items(v);
+        float *values = sw_arena_zalloc(arena, (size_t)s->layers * sizeof *values);
+        int64_t one = 1;
+        for (int64_t i = 0; i < s->layers; i++) {
+            double d;
+            if (v && v->type == SW_GGUF_F32 ? sw_gguf_f64(g, key, 0, &d) : !sw_gguf_next_f64(&it, &d))
+                return sw_fail("%s: a number a layer is needed", key);
+            values[i] = (float)d;
+            snprintf(ours, sizeof ours, "mlp.act_fn.%s", xielu[k]);
+            sw_file_name(s, i, ours, name);
+            sw_entry e = {.name = sw_arena_strndup(arena, name, strlen(name)), .t = sw_tensor_of(&values[i], SW_F32, k < 2 ? 1 : 0, &one)};
+            SW_PUSH(*out, e);
+        }
+    }
+    return 0;
+}
+
+static int apertus_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    (void)g, (void)arch;
+    sw_gguf_set(config, "hidden_act", cJSON_CreateString("xielu"));
+    return 0;
+}
+
+/* ---- Ministral 3: queries grow with their position */
+
+static int ministral_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    (void)g, (void)arch;
+    cJSON *rope = cJSON_GetObjectItemCaseSensitive(config, "rope_scaling"), *growth_ = cJSON_DetachItemFromObjectCaseSensitive(config, "growth");
+    if (growth_ && rope)
+        sw_gguf_set(rope, "llama_4_scaling_beta", growth_);
+    else
+        cJSON_Delete(growth_);
+    return 0;
+}
+
+#define NO_ATTENTION                                                                                                   \
+    "num_attention_heads", "", "num_key_value_heads", "", "attention_bias", "", "mlp_bias", "", "rms_norm_eps", "layer_norm_epsilon"
+#define STATES2                                                                                                        \
+    COUNT("ssm.inner_size", NULL, inner2), COUNT("ssm.conv_kernel", "mamba_d_conv", taps2), COUNT("ssm.state_size", "mamba_d_state", state2), \
+        COUNT("ssm.time_step_rank", "mamba_n_heads", heads2), COUNT("ssm.group_count", "mamba_n_groups", groups2)
+#define NEMOTRON_KEYS                                                                                                  \
+    KEYS(COUNT("ssm.inner_size", NULL, inner2), COUNT("ssm.conv_kernel", "conv_kernel", taps2), COUNT("ssm.state_size", "ssm_state_size", state2), \
+         COUNT("ssm.time_step_rank", "mamba_num_heads", heads2), COUNT("ssm.group_count", "n_groups", groups2),         \
+         SPEC("attention.layer_norm_epsilon", NULL, eps))
+#define NEMOTRON_WORDS "rms_norm_eps", "layer_norm_epsilon", "num_experts", "n_routed_experts", "hidden_act", "", "attention_bias", ""
+
+const sw_gguf_kind sw_gguf_kinds_states[] = {
+    {.arch = "mamba", .family = "falcon_mamba", .sign = "=ssm.dt_b_c_rms", .flags = SW_GGUF_NO_TURN,
+     .keys = KEYS(COUNT("feed_forward_length", NULL, zero), COUNT("ssm.inner_size", NULL, inner), COUNT("ssm.conv_kernel", "conv_kernel", taps),
+                  COUNT("ssm.state_size", "state_size", state), COUNT("ssm.time_step_rank", "time_step_rank", rank),
+                  YES("ssm.dt_b_c_rms", NULL, normed)),
+     .words = WORDS(NO_ATTENTION), .to_config = mamba_config},
+    {.arch = "mamba", .family = "mamba", .flags = SW_GGUF_NO_TURN,
+     .keys = KEYS(COUNT("feed_forward_length", NULL, zero), COUNT("ssm.inner_size", NULL, inner), COUNT("ssm.conv_kernel", "conv_kernel", taps),
+                  COUNT("ssm.state_size", "state_size", state), COUNT("ssm.time_step_rank", "time_step_rank", rank),
+                  YES("ssm.dt_b_c_rms", NULL, normed)),
+     .words = WORDS(NO_ATTENTION), .to_config = mamba_config},
+    {.arch = "mamba2", .family = "mamba2", .flags = SW_GGUF_NO_TURN,
+     .keys = KEYS(COUNT("feed_forward_length", NULL, zero), COUNT("ssm.inner_size", NULL, inner2), COUNT("ssm.conv_kernel", "conv_kernel", taps2),
+                  COUNT("ssm.state_size", "state_size", state2), COUNT("ssm.time_step_rank", "num_heads", heads2),
+                  COUNT("ssm.group_count", "n_groups", groups2)),
+     .words = WORDS(NO_ATTENTION, "intermediate_size", ""), .to_config = mamba_config},
+    {.arch = "jamba", .family = "jamba", .flags = SW_GGUF_NO_TURN | SW_GGUF_KV_BY_LAYER | SW_GGUF_ALL_SPARSE,
+     .keys = KEYS(COUNT("ssm.inner_size", NULL, inner), COUNT("ssm.conv_kernel", "mamba_d_conv", taps), COUNT("ssm.state_size", "mamba_d_state", state),
+                  COUNT("ssm.time_step_rank", "mamba_dt_rank", rank)),
+     .words = WORDS("moe_intermediate_size", "", "norm_topk_prob", "", "head_dim", ""), .to_config = jamba_config},
+    {.arch = "granitehybrid", .family = "granitemoehybrid", .flags = SW_GGUF_PAIRS | SW_GGUF_KV_BY_LAYER | SW_GGUF_ALL_SPARSE | SW_GGUF_BIASES,
+     .keys = KEYS(STATES2, SCALE("attention.scale", "attention_multiplier"), SCALE("embedding_scale", "embedding_multiplier"),
+                  SCALE("residual_scale", "residual_multiplier"), SPEC("logit_scale", "logits_scaling", divide_logits),
+                  YES("rope.scaling.finetuned", NULL, turns)),
+     .words = WORDS("num_experts", "num_local_experts", "moe_intermediate_size", "", "norm_topk_prob", "", "n_shared_experts", "",
+                    "shared_expert_intermediate_size", "shared_intermediate_size"),
+     .to_config = granite_hybrid_config},
+    {.arch = "nemotron_h_moe", .family = "nemotron_h", .sign = ".ffn_gate_inp.weight",
+     .flags = SW_GGUF_NO_TURN | SW_GGUF_KV_BY_LAYER | SW_GGUF_MLP_BY_LAYER | SW_GGUF_ALL_SPARSE | SW_GGUF_BIASES, .keys = NEMOTRON_KEYS,
+     .words = WORDS(NEMOTRON_WORDS, "shared_expert_intermediate_size", "moe_shared_expert_intermediate_size"), .to_config = nemotron_h_config,
+     .from_config = nemotron_h_keys},
+    {.arch = "nemotron_h", .family = "nemotron_h", .flags = SW_GGUF_NO_TURN | SW_GGUF_KV_BY_LAYER | SW_GGUF_MLP_BY_LAYER | SW_GGUF_BIASES,
+     .keys = NEMOTRON_KEYS, .words = WORDS(NEMOTRON_WORDS), .to_config = nemotron_h_config},
+    {.arch = "qwen3next", .family = "qwen3_next", .flags = SW_GGUF_NORMS_FROM_ONE | SW_GGUF_ALL_SPARSE,
+     .names = ROWS(SW_GGUF_MODULE("post_attention_norm", "mlp_norm")),
+     .more = ROWS(SW_GGUF_MODULE("ssm_ba", "linear_attn.in_proj_ba"), SW_GGUF_MODULE("ssm_out", "linear_attn.out_proj"),
+                  SW_GGUF_TENSOR("ssm_norm.weight", "linear_attn.norm.weight", SW_GGUF_AS_IS, SW_GGUF_SAME),
+                  SW_GGUF_TENSOR("ssm_conv1d.weight", "linear_attn.conv1d.weight", SW_GGUF_TAPS, SW_GGUF_SAME),
+                  SW_GGUF_TENSOR("ssm_a", "linear_attn.A_log", SW_GGUF_AS_IS, SW_GGUF_MINUS_EXP),
+                  SW_GGUF_TENSOR("ssm_dt.bias", "linear_attn.dt_bias", SW_GGUF_AS_IS, SW_GGUF_SAME)),
+     .layer = qwen_next_layer,
+     .keys = KEYS(COUNT("ssm.inner_size", NULL, delta_inner), COUNT("ssm.conv_kernel", "linear_conv_kernel_dim", delta_taps),
+                  COUNT("ssm.state_size", "linear_key_head_dim", delta_key), COUNT("ssm.time_step_rank", "linear_num_value_heads", delta_heads),
+                  COUNT("ssm.group_count", "linear_num_key_heads", delta_key_heads)),
+     .words = WORDS("n_shared_experts", "", "mlp_bias", ""), .to_config = qwen_next_config, .from_config = qwen_next_keys},
+    {.arch = "apertus", .family = "apertus", .flags = SW_GGUF_BIASES, .values = ".mlp.act_fn.", .to_config = apertus_config,
+     .from_config = apertus_keys, .tensors = apertus_tensors},
+    {.arch = "mistral3", .family = "ministral3", .flags = SW_GGUF_PAIRS | SW_GGUF_BIASES,
+     .keys = KEYS(SPEC("attention.temperature_scale", "growth", growth)), .to_config = ministral_config},
+    {.arch = "hy_v3", .family = "hy_v3", .names = ROWS(SW_GGUF_TENSOR("exp_probs_b", "mlp.correction", SW_GGUF_AS_IS, SW_GGUF_SAME)),
+     .words = WORDS("shared_expert_intermediate_size", "", "n_shared_experts", "num_shared_experts", "routed_scaling_factor", "router_scaling_factor")},
+    {0}};

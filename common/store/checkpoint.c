@@ -3,6 +3,7 @@
 #include "base/json.h"
 #include "base/map.h"
 #include "base/memory.h"
+#include "store/scaled.h"
 #include "store/torch_file.h"
 
 #include <dirent.h>
@@ -229,6 +230,32 @@ static int list_items(sw_checkpoint *c)
     return 0;
 }
 
+/* Weights in few bits show themselves as what they stand for. */
+static int show_scaled(sw_checkpoint *c)
+{
+    struct sw_checkpoint_files *f = c->files;
+    size_t n = f->items.n, kept = 0;
+    if (sw_scaled_check(c->config))
+        return sw_fail_in("%s", c->path);
+    item *was = SW_NEW_ARRAY(item, n + 1);
+    int rc = 0;
+    for (size_t i = 0; i < n && !rc; i++) {
+        const sw_entry *e;
+        rc = sw_scaled_entry(c, f->items.at[i].e, &e, &f->shown) ? sw_fail_in("%s", c->path) : 0;
+        if (!rc && e)
+            was[kept++] = (item){e, f->items.at[i].shard};
+    }
+    if (!rc) {
+        sw_map_free(&f->index);
+        f->index = (sw_map){0};
+        f->items.n = 0;
+        for (size_t i = 0; i < kept; i++)
+            list_item(f, was[i].e, was[i].shard);
+    }
+    free(was);
+    return rc;
+}
+
 sw_checkpoint *sw_checkpoint_open(const char *model)
 {
     char *path = sw_model_path(model);
@@ -247,7 +274,7 @@ sw_checkpoint *sw_checkpoint_open(const char *model)
     } else {
         rc = open_gguf(c);
     }
-    if (rc || list_items(c)) {
+    if (rc || list_items(c) || show_scaled(c)) {
         sw_checkpoint_close(c);
         return NULL;
     }

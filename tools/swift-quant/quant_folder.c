@@ -15,12 +15,6 @@ int quant_from_folder(quant_job *j, const sw_checkpoint *c, sw_gguf_writer *w)
     sw_spec s = {0};
     if (!c->config)
         return sw_fail("%s: config.json is missing: a folder with the whole model is needed", c->path);
-    const cJSON *done = sw_json_get(c->config, "quantization_config");
-    if (done) {
-        const cJSON *method = sw_json_get(done, "quant_method");
-        return sw_fail("%s: is quantised already (%s); give the model it was made from", c->path,
-                       cJSON_IsString(method) ? method->valuestring : "quantization_config in config.json");
-    }
     if (sw_spec_from_config(&s, c->config, c->path))
         return -1;
     const char *slash = strrchr(c->path, '/'), *name = slash && slash[1] ? slash + 1 : c->path;

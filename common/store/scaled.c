@@ -1,0 +1,259 @@
+#include "store/scaled.h"
+
+#include "base/json.h"
+#include "base/memory.h"
+#include "store/made.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- methods */
+
+static bool is_float_8(const cJSON *weights)
+{
+    const cJSON *bits = sw_json_get(weights, "num_bits"), *type = sw_json_get(weights, "type");
+    return cJSON_IsNumber(bits) && bits->valuedouble == 8 && cJSON_IsString(type) && !strcmp(type->valuestring, "float");
+}
+
+/* Of compressed-tensors: all groups of weights are 8-bit floats. */
+static bool are_float_8(const cJSON *q)
+{
+    const cJSON *groups = sw_json_get(q, "config_groups");
+    for (const cJSON *g = groups ? groups->child : NULL; g; g = g->next)
+        if (!is_float_8(sw_json_get(g, "weights")))
+            return false;
+    return groups && groups->child;
+}
+
+int sw_scaled_check(const cJSON *config)
+{
+    const cJSON *q = sw_json_get(config, "quantization_config");
+    const char *method;
+    if (!q)
+        return 0;
+    if (!cJSON_IsObject(q))
+        return sw_fail("\"quantization_config\": an object is needed, not %s", sw_json_kind(q));
+    if (sw_json_str(q, "quant_method", "", &method))
+        return sw_fail_in("\"quantization_config\"");
+    if (!strcmp(method, "fp8") || !strcmp(method, "fbgemm_fp8") || !strcmp(method, "mxfp4") || (!strcmp(method, "compressed-tensors") && are_float_8(q)))
+        return 0;
+    return sw_fail("is quantised already (%s): of such weights only 8-bit floats (fp8, fbgemm_fp8, compressed-tensors of 8-bit floats) and mxfp4 are "
+                   "read; give the model it was made from, or a GGUF file of it",
+                   *method ? method : "a quantization_config without quant_method");
+}
+
+/* The configuration's block, or 0. */
+static int block_of(const cJSON *config, int64_t block[2])
+{
+    const cJSON *q = sw_json_get(config, "quantization_config"), *list = sw_json_get(q, "weight_block_size");
+    block[0] = block[1] = 0;
+    if (!list) { /* compressed-tensors says it by group; a model has one */
+        const cJSON *groups = sw_json_get(q, "config_groups");
+        list = groups && groups->child ? sw_json_get(sw_json_get(groups->child, "weights"), "block_structure") : NULL;
+    }
+    if (!list)
+        return 0;
+    const cJSON *a = cJSON_IsArray(list) ? list->child : NULL, *b = a ? a->next : NULL;
+    if (!cJSON_IsNumber(a) || !cJSON_IsNumber(b) || !(a->valuedouble >= 1 && a->valuedouble <= 1 << 20) || !(b->valuedouble >= 1 && b->valuedouble <= 1 << 20))
+        return sw_fail("\"weight_block_size\": two sizes are needed");
+    block[0] = (int64_t)a->valuedouble;
+    block[1] = (int64_t)b->valuedouble;
+    return 0;
+}
+
+/* ---- 8-bit floats */
+
+typedef struct scaled {
+    sw_made base;
+    const sw_entry *w, *s;
+    int64_t rows, width;   /* of each of the matrices that w is a row of */
+    int64_t high, wide;    /* of a block */
+    int64_t s_rows, s_wide; /* scales of each matrix */
+} scaled;
+
+static float tables[2][256];
+
+static void fill_tables(void)
+{
+    for (int i = 0; i < 256; i++) {
+        uint8_t byte = (uint8_t)i;
+        tables[0][i] = (float)sw_scalar_get(&byte, SW_F8_E4M3, 0);
+        tables[1][i] = (float)sw_scalar_get(&byte, SW_F8_E5M2, 0);
+    }
+}
+
+static const float *table_of(sw_dtype t)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, fill_tables);
+    return tables[t == SW_F8_E5M2];
+}
+
+static int scaled_rows(const sw_made *base, int64_t first, int64_t n, void *out)
+{
+    const scaled *m = (const scaled *)base;
+    const float *value = table_of(m->w->t.dtype);
+    uint16_t *to = out;
+    for (int64_t r = first; r < first + n; r++, to += m->width) {
+        const uint8_t *from = (const uint8_t *)m->w->t.data + r * m->width;
+        int64_t at = (r / m->rows * m->s_rows + r % m->rows / m->high) * m->s_wide;
+        for (int64_t c = 0; c < m->width; c += m->wide, at++) {
+            float scale = (float)sw_scalar_get(m->s->t.data, m->s->t.dtype, at);
+            if (!isfinite(scale))
+                return sw_fail("%s: scale %" PRId64 " is no number", m->s->name, at);
+            for (int64_t k = c; k < SW_MIN(c + m->wide, m->width); k++)
+                to[k] = sw_f32_to_bf16(value[from[k]] * scale);
+        }
+    }
+    return 0;
+}
+
+static int64_t parts(int64_t n, int64_t size) { return (n + size - 1) / size; }
+
+static int shape_error(const scaled *m, const int64_t block[2])
+{
+    char have[96] = "[";
+    for (int i = 0; i < m->s->t.ndim; i++)
+        snprintf(have + strlen(have), sizeof have - strlen(have), "%s%" PRId64, i ? ", " : "", m->s->t.shape[i]);
+    int64_t high = block[0] ? block[0] : 128, wide = block[1] ? block[1] : 128;
+    return sw_fail("%s is %s] for weights of %" PRId64 " x %" PRId64 ": one scale, one a row, or [%" PRId64 ", %" PRId64 "] for blocks of %" PRId64
+                   " x %" PRId64 " are needed", m->s->name, have, m->rows, m->width, parts(m->rows, high), parts(m->width, wide), high, wide);
+}
+
+/* Which values a scale is for, by how many there are. */
+static int fit(scaled *m, const int64_t block[2])
+{
+    const sw_tensor *s = &m->s->t;
+    int64_t n = sw_numel(s), matrices = m->rows && m->width ? sw_numel(&m->w->t) / (m->rows * m->width) : 0;
+    int64_t high = block[0] ? block[0] : 128, wide = block[1] ? block[1] : 128;
+    if (!sw_is_float(s->dtype))
+        return sw_fail("%s is of type %s, a float is needed", m->s->name, sw_dtypes[s->dtype].name);
+    bool blocks = s->ndim >= 2 && s->shape[s->ndim - 2] == parts(m->rows, high) && s->shape[s->ndim - 1] == parts(m->width, wide);
+    if (matrices < 1)
+        return 0;
+    if (blocks && n == matrices * parts(m->rows, high) * parts(m->width, wide)) {
+        m->high = high;
+        m->wide = wide;
+    } else if (n == matrices * m->rows && (s->ndim < 2 || s->shape[s->ndim - 1] == 1 || matrices > 1)) {
+        m->high = 1;
+        m->wide = m->width;
+    } else if (n == matrices && !block[0]) {
+        m->high = m->rows;
+        m->wide = m->width;
+    } else {
+        return shape_error(m, block);
+    }
+    m->s_rows = parts(m->rows, m->high);
+    m->s_wide = parts(m->width, m->wide);
+    return 0;
+}
+
+static const sw_entry *sibling(const sw_checkpoint *c, const char *name, const char *end, const char *other)
+{
+    char *path = sw_strfmt("%.*s%s", (int)(strlen(name) - strlen(end)), name, other);
+    const sw_entry *e = sw_checkpoint_find(c, path);
+    free(path);
+    return e;
+}
+
+static bool is_float_8_type(sw_dtype t) { return t == SW_F8_E4M3 || t == SW_F8_E5M2; }
+
+static int float_8(const sw_checkpoint *c, const sw_entry *e, const sw_entry **out, sw_arena *arena)
+{
+    bool weight = sw_ends_with(e->name, ".weight");
+    const char *end = weight ? ".weight" : "";
+    const sw_entry *s = sibling(c, e->name, end, weight ? ".weight_scale_inv" : "_scale_inv");
+    int64_t block[2];
+    s = s ? s : sibling(c, e->name, end, weight ? ".weight_scale" : "_scale");
+    if (!s && sw_json_get(c->config, "quantization_config"))
+        return sw_fail("%s is of type %s, and its scale, %.*s_scale_inv or _scale, is missing", e->name, sw_dtypes[e->t.dtype].name,
+                       (int)strlen(e->name), e->name);
+    if (!s || e->t.ndim < 2)
+        return s ? sw_fail("%s has a scale and is no matrix", e->name) : 0;
+    if (block_of(c->config, block))
+        return -1;
+    scaled *m = sw_arena_zalloc(arena, sizeof *m);
+    *m = (scaled){.base = {scaled_rows}, .w = e, .s = s, .rows = e->t.shape[e->t.ndim - 2], .width = e->t.shape[e->t.ndim - 1]};
+    if (fit(m, block))
+        return -1;
+    sw_entry *made = sw_arena_zalloc(arena, sizeof *made);
+    *made = (sw_entry){.name = e->name, .t = sw_tensor_of(NULL, SW_BF16, e->t.ndim, e->t.shape), .made = &m->base};
+    *out = made;
+    return 0;
+}
+
+/* ---- 4-bit floats: X_blocks [experts, rows, groups, 16] of two values a byte, X_scales [experts, rows, groups] of exponents;
+ * what they stand for is the matrix turned, [experts, 32 groups, rows] */
+
+typedef struct mxfp4 {
+    sw_made base;
+    const sw_entry *blocks, *scales;
+    int64_t rows, groups;
+} mxfp4;
+
+static int mxfp4_rows(const sw_made *base, int64_t first, int64_t n, void *out)
+{
+    static const float values[16] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6, -0.0f, -0.5f, -1, -1.5f, -2, -3, -4, -6};
+    const mxfp4 *m = (const mxfp4 *)base;
+    const uint8_t *blocks = m->blocks->t.data, *scales = m->scales->t.data;
+    int64_t wide = 32 * m->groups;
+    uint16_t *to = out;
+    for (int64_t r = first, end; r < first + n; r = end) { /* rows of one expert */
+        int64_t e = r / wide;
+        end = SW_MIN((e + 1) * wide, first + n);
+        for (int64_t k = 0; k < m->rows; k++) {
+            const uint8_t *row = blocks + (e * m->rows + k) * m->groups * 16, *exponents = scales + (e * m->rows + k) * m->groups;
+            for (int64_t i = r; i < end; i++) {
+                int64_t at = i % wide;
+                int nibble = row[at / 2] >> (at % 2 * 4) & 15;
+                to[(i - first) * m->rows + k] = sw_f32_to_bf16(ldexpf(values[nibble], exponents[at / 32] - 127));
+            }
+        }
+    }
+    return 0;
+}
+
+static int four_bits(const sw_checkpoint *c, const sw_entry *e, const sw_entry **out, sw_arena *arena)
+{
+    const sw_entry *s = sibling(c, e->name, "_blocks", "_scales");
+    const int64_t *b = e->t.shape;
+    if (!s)
+        return sw_fail("%s: its scales are missing", e->name);
+    if (e->t.dtype != SW_U8 || s->t.dtype != SW_U8 || e->t.ndim != 4 || s->t.ndim != 3 || b[3] != 16 || memcmp(b, s->t.shape, 3 * sizeof *b))
+        return sw_fail("%s and %s: bytes [experts, rows, groups, 16] and [experts, rows, groups] are needed", e->name, s->name);
+    mxfp4 *m = sw_arena_zalloc(arena, sizeof *m);
+    *m = (mxfp4){{mxfp4_rows}, e, s, b[1], b[2]};
+    sw_entry *made = sw_arena_zalloc(arena, sizeof *made);
+    *made = (sw_entry){.name = sw_arena_strndup(arena, e->name, strlen(e->name) - strlen("_blocks")),
+                       .t = sw_tensor_of(NULL, SW_BF16, 3, (int64_t[]){b[0], 32 * b[2], b[1]}), .made = &m->base};
+    *out = made;
+    return 0;
+}
+
+/* ---- */
+
+int sw_scaled_entry(const sw_checkpoint *c, const sw_entry *e, const sw_entry **out, sw_arena *arena)
+{
+    static const char *const scales[][2] = {{".weight_scale_inv", ".weight"}, {".weight_scale", ".weight"}, {"_scale_inv", ""}, {"_scale", ""},
+                                            {".input_scale", ".weight"}, {".activation_scale", ".weight"}};
+    *out = e;
+    if (is_float_8_type(e->t.dtype))
+        return float_8(c, e, out, arena);
+    if (sw_ends_with(e->name, "_blocks") && e->t.dtype == SW_U8)
+        return four_bits(c, e, out, arena);
+    if (sw_ends_with(e->name, "_scales") && sibling(c, e->name, "_scales", "_blocks"))
+        *out = NULL;
+    for (size_t i = 0; i < SW_COUNT(scales) && *out; i++) {
+        const sw_entry *of = sw_ends_with(e->name, scales[i][0]) ? sibling(c, e->name, scales[i][0], scales[i][1]) : NULL;
+        if (of && is_float_8_type(of->t.dtype))
+            *out = NULL;
+    }
+    /* of a cache in 8 bits, which is another thing */
+    if ((sw_ends_with(e->name, ".k_scale") || sw_ends_with(e->name, ".v_scale")) && sw_json_get(c->config, "quantization_config"))
+        *out = NULL;
+    return 0;
+}

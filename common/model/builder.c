@@ -172,6 +172,13 @@ static const sw_entry *find(const sw_builder *b, const char *name)
 static const sw_entry *seek(sw_builder *b, const char *name, int ndim, const int64_t *shape, bool optional)
 {
     char want[96], have[96];
+    if (b->asked) {
+        if (optional)
+            return NULL;
+        sw_entry asked = {.name = sw_arena_strndup(&b->m->arena, name, strlen(name)), .t = sw_tensor_of(NULL, SW_F32, ndim, shape)};
+        SW_PUSH(*b->asked, asked);
+        return &b->asked->at[b->asked->n - 1];
+    }
     const sw_entry *e = find(b, name);
     if (!e) {
         if (!optional)

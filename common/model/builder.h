@@ -15,6 +15,7 @@ struct sw_builder {
     int n_problems;
     sw_map used;      /* names of tensors taken */
     bool look_only;   /* names and shapes are checked, nothing is loaded */
+    sw_entries *asked; /* not NULL: there is no file, what is asked for is listed here; names are the model's arena's */
     int rc;           /* -1: memory or the device failed */
 };
 

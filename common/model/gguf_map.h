@@ -38,11 +38,6 @@ typedef struct sw_gguf_links {
     size_t n, cap;
 } sw_gguf_links;
 
-typedef struct sw_entries {
-    sw_entry *at;
-    size_t n, cap;
-} sw_entries;
-
 /* ---- a family's description */
 
 typedef enum sw_gguf_flags {

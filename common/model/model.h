@@ -10,6 +10,7 @@
 #include "model/family.h"
 #include "nn/linear.h"
 #include "nn/logprob.h"
+#include "store/safetensors.h"
 
 struct sw_checkpoint;
 
@@ -55,6 +56,8 @@ sw_model *sw_model_load_config(const char *path, const char *config, sw_device *
 void sw_model_free(sw_model *m);
 /* Whether c holds all tensors of a model of this spec, in the right shapes, and no unexpected ones; the error lists them. */
 int sw_model_check(const struct sw_checkpoint *c, const sw_spec *s) SW_MUST_CHECK;
+/* The tensors that files of such a model hold: names, which are arena's, and shapes, as f32 without data. */
+int sw_model_tensors(const sw_spec *s, sw_entries *out, sw_arena *arena) SW_MUST_CHECK;
 /* Tensors that files carry and no model of the spec reads: buffers, heads of other tasks, layers that guess further tokens. */
 bool sw_model_ignores(const sw_spec *s, const char *name);
 /* Everything that a tuner may name; the paths are the model's. Free with free(modules.at). */

@@ -121,6 +121,19 @@ int sw_model_check(const sw_checkpoint *c, const sw_spec *s)
     return rc;
 }
 
+int sw_model_tensors(const sw_spec *s, sw_entries *out, sw_arena *arena)
+{
+    sw_model m = {.spec = *s, .arena = *arena};
+    sw_load_options o = {.dtype = SW_DTYPE_COUNT};
+    sw_builder b = {.m = &m, .o = &o, .look_only = true, .asked = out};
+    int rc = sw_builder_run(&b);
+    sw_builder_free(&b);
+    free(m.modules.at);
+    free(m.stored.at);
+    *arena = m.arena;
+    return rc;
+}
+
 sw_modules sw_model_modules(sw_model *m)
 {
     sw_modules out = {.params = &m->params, .device = m->device};

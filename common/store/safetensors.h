@@ -18,6 +18,11 @@ typedef struct sw_entry {
     const sw_made *made;           /* its rows are computed (store/made.h) and t has no data; NULL: they lie there */
 } sw_entry;
 
+typedef struct sw_entries {
+    sw_entry *at;
+    size_t n, cap;
+} sw_entries;
+
 /* Checks a shape that a file gave (negative sizes, overflow, rows that are no whole blocks) and computes the bytes of
  * a dense tensor of it. -1 with a message that does not name the tensor. */
 int sw_shape_bytes(sw_dtype dtype, int ndim, const int64_t *shape, size_t *bytes) SW_MUST_CHECK;

@@ -1,5 +1,5 @@
-/* Folders to GGUF and back, over the checkpoints under tests/golden/llm: every family that GGUF knows gives the same
- * configuration and the same tensors again. Others are refused, and say why. */
+/* Folders to GGUF and back, over the checkpoints under tests/golden/llm and over configurations of every family that GGUF knows
+ * (tests/golden/gguf), with weights made up: the same configuration and the same tensors again. Others are refused, and say why. */
 #include "model/gguf_export.h"
 #include "model/gguf_import.h"
 
@@ -137,6 +137,96 @@ static void every_family(void **state)
     assert_true(refused > 0);
 }
 
+/* A folder with this configuration and values that differ everywhere; -1 where the configuration is not known here. */
+static int make_folder(const char *folder, const cJSON *config, const char *name)
+{
+    sw_spec s;
+    if (sw_spec_from_config(&s, config, name))
+        return -1;
+    sw_entries list = {0};
+    sw_arena arena = {0};
+    char path[512];
+    assert_int_equal(sw_model_tensors(&s, &list, &arena), 0);
+    uint32_t state = 1;
+    for (size_t i = 0; i < list.n; i++) {
+        sw_tensor *t = &list.at[i].t;
+        float *v = t->data = sw_arena_alloc(&arena, sw_tensor_bytes(t) + 4);
+        for (int64_t k = 0; k < sw_numel(t); k++) {
+            state = state * 1664525 + 1013904223;
+            v[k] = (float)(state >> 8) * 0x1p-24f - 0.5f;
+        }
+    }
+    snprintf(path, sizeof path, "%s/model.safetensors", folder);
+    if (sw_st_save(path, list.at, list.n, NULL))
+        fail_msg("%s: %s", name, sw_error());
+    sw_buf text = {0};
+    sw_json_print(&text, config);
+    snprintf(path, sizeof path, "%s/config.json", folder);
+    assert_int_equal(sw_write_file(path, text.at, text.n), 0);
+    sw_buf_free(&text);
+    free(list.at);
+    sw_arena_free(&arena);
+    sw_spec_free(&s);
+    return 0;
+}
+
+/* The file is byte for byte the one that llama.cpp was seen to run (tests/golden/gguf/digests.txt: a name and a digest a line). */
+static void check_digest(const sw_buf *known, const char *name)
+{
+    sw_digest d;
+    char line[128];
+    assert_int_equal(sw_digest_file(in("m.gguf"), &d), 0);
+    snprintf(line, sizeof line, "\n%s %s\n", name, d.hex);
+    if (!strstr(known->at, line))
+        fail_msg("the file of %s has changed; where that is right, digests.txt has the line '%s %s'", name, name, d.hex);
+}
+
+static void every_kind(void **state)
+{
+    (void)state;
+    sw_buf text = {0}, digests = {0};
+    sw_buf_putc(&digests, '\n');
+    assert_int_equal(sw_read_file("tests/golden/gguf/digests.txt", &digests), 0);
+    sw_buf_putc(&digests, 0);
+    bool seen[128] = {0};
+    int same = 0;
+    assert_int_equal(sw_read_file("tests/golden/gguf/configs.jsonl", &text), 0);
+    assert_int_equal(sw_mkdirs(in("made")), 0);
+    char folder[300];
+    snprintf(folder, sizeof folder, "%s", in("made"));
+    for (char *line = text.at, *end; line < text.at + text.n; line = end + 1) {
+        end = memchr(line, '\n', text.n - (size_t)(line - text.at));
+        assert_non_null(end);
+        cJSON *o = sw_json_parse(line, (size_t)(end - line));
+        assert_non_null(o);
+        const char *name = sw_json_get(o, "name")->valuestring;
+        const cJSON *config = sw_json_get(o, "config");
+        if (!make_folder(folder, config, name)) {
+            if (round_trip(folder)) {
+                sw_spec s;
+                const sw_gguf_kind *k;
+                check_digest(&digests, name);
+                assert_int_equal(sw_spec_from_config(&s, config, name), 0);
+                const sw_gguf_kind *mine = sw_gguf_kind_for(&s, config);
+                for (size_t i = 0; (k = sw_gguf_kind_at(i)); i++)
+                    seen[i] |= k == mine;
+                sw_spec_free(&s);
+                same++;
+            } else if (!strstr(sw_error(), "has no place for") && !strstr(sw_error(), "are not written as GGUF") && !strstr(sw_error(), "has no name in GGUF")) {
+                fail_msg("%s: %s", name, sw_error());
+            }
+        }
+        cJSON_Delete(o);
+    }
+    sw_buf_free(&text);
+    sw_buf_free(&digests);
+    print_message("%d configurations came back the same\n", same);
+    const sw_gguf_kind *k;
+    for (size_t i = 0; (k = sw_gguf_kind_at(i)); i++)
+        if (!seen[i])
+            fail_msg("no configuration of %s (%s) has come back the same", k->arch, k->family);
+}
+
 /* A copy of a case with another word in its configuration. */
 static const char *changed(const char *name, const char *from, const char *to)
 {
@@ -260,7 +350,7 @@ static int teardown(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_family), cmocka_unit_test(what_has_no_words), cmocka_unit_test(bad_files),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_family), cmocka_unit_test(every_kind), cmocka_unit_test(what_has_no_words), cmocka_unit_test(bad_files),
                                        cmocka_unit_test(unknown_architecture)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

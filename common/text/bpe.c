@@ -1,24 +1,12 @@
 /* Byte-pair encoding (Sennrich et al. 2016): the pair of the lowest rank is merged first, the leftmost of equal ones.
  */
+#include "text/bpe_pairs.h"
 #include "text/tokenizer_chars.h"
 #include "text/tokenizer_parts.h"
 
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-
-static inline uint64_t hash_of(int32_t left, int32_t right)
-{
-    return ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) * 0x9E3779B97F4A7C15u;
-}
-
-static inline size_t slot_of(const sw_tokenizer *t, int32_t left, int32_t right)
-{
-    size_t i = (size_t)(hash_of(left, right) >> 20) & (t->merge_cap - 1);
-    while (t->merges[i].left >= 0 && (t->merges[i].left != left || t->merges[i].right != right))
-        i = (i + 1) & (t->merge_cap - 1);
-    return i;
-}
 
 void sw_tokenizer_reserve_merges(sw_tokenizer *t, size_t n)
 {
@@ -35,10 +23,10 @@ void sw_tokenizer_reserve_merges(sw_tokenizer *t, size_t n)
 
 static void put_merge(sw_tokenizer *t, int32_t left, int32_t right, int32_t rank, int32_t id)
 {
-    size_t i = slot_of(t, left, right);
+    size_t i = sw_merge_slot(t, left, right);
     if (t->merges[i].left < 0)
         t->n_merges++;
-    uint64_t bit = hash_of(left, right) >> 43;
+    uint64_t bit = sw_merge_hash(left, right) >> 43;
     t->merge_bits[bit / 64] |= UINT64_C(1) << (bit % 64);
     t->merges[i] = (sw_merge){left, right, rank, id}; /* of equal pairs the last counts */
 }
@@ -132,16 +120,6 @@ bool sw_bpe_cuts_spaces(const sw_tokenizer *t)
     return true;
 }
 
-/* Most pairs that are asked for are no merges: a bit each, few enough to stay in the cache, says so for nearly all. */
-static inline const sw_merge *find(const sw_tokenizer *t, int32_t left, int32_t right)
-{
-    uint64_t h = hash_of(left, right), bit = h >> 43;
-    if (!(t->merge_bits[bit / 64] >> (bit % 64) & 1))
-        return NULL;
-    const sw_merge *m = &t->merges[slot_of(t, left, right)];
-    return m->left < 0 ? NULL : m;
-}
-
 /* Words of usual length: ranks in blocks of which each knows its least, links beside them, all in the first-level
  * cache. */
 enum { SHORT = 256, BLOCK = 16 };
@@ -154,7 +132,7 @@ typedef struct links {
 
 static inline void look(const sw_tokenizer *t, const sw_bpe_scratch *s, links *l, size_t i, size_t n)
 {
-    const sw_merge *m = i < n && l->next[i] < n ? find(t, s->node[i].id, s->node[l->next[i]].id) : NULL;
+    const sw_merge *m = i < n && l->next[i] < n ? sw_merge_find(t, s->node[i].id, s->node[l->next[i]].id) : NULL;
     l->rank[i] = m ? m->rank : INT_MAX;
     l->made[i] = m ? m->id : 0;
 }
@@ -228,7 +206,7 @@ static void swap(sw_bpe_scratch *s, size_t a, size_t b)
 static void offer(const sw_tokenizer *t, sw_bpe_scratch *s, size_t *n, int32_t at)
 {
     int32_t next = s->node[at].next;
-    const sw_merge *m = next >= 0 ? find(t, s->node[at].id, s->node[next].id) : NULL;
+    const sw_merge *m = next >= 0 ? sw_merge_find(t, s->node[at].id, s->node[next].id) : NULL;
     if (!m)
         return;
     sw_vec_grow((void **)&s->heap, &s->heap_cap, *n + 1, sizeof *s->heap);
@@ -265,7 +243,7 @@ static void merge_long(const sw_tokenizer *t, sw_bpe_scratch *s, size_t *n)
         int32_t at = top.at, next = s->node[at].next;
         if (s->node[at].len == 0 || next < 0 || s->node[at].id != top.left || s->node[next].id != top.right)
             continue; /* one of the two was merged in the meantime */
-        s->node[at].id = find(t, top.left, top.right)->id;
+        s->node[at].id = sw_merge_find(t, top.left, top.right)->id;
         s->node[at].len += s->node[next].len;
         s->node[next].len = 0;
         s->node[at].next = s->node[next].next;
@@ -363,7 +341,7 @@ static void emit(const sw_tokenizer *t, int32_t id, int32_t len, int depth, sw_i
     for (size_t k = 1; t->piece_types && t->piece_types[id] == UNUSED && depth < DEEPEST && k < w.n; k++) {
         int64_t l = sw_map_get(&t->model_ids, w.at, k, -1),
                 r = l < 0 ? -1 : sw_map_get(&t->model_ids, w.at + k, w.n - k, -1);
-        if (r < 0 || !find(t, (int32_t)l, (int32_t)r))
+        if (r < 0 || !sw_merge_find(t, (int32_t)l, (int32_t)r))
             continue;
         emit(t, (int32_t)l, (int32_t)k, depth + 1, ids, lens);
         emit(t, (int32_t)r, (int32_t)(w.n - k), depth + 1, ids, lens);

@@ -1,5 +1,6 @@
 /* The quick way: text that the normaliser leaves alone, cut by a scanner, words looked up in a cache. Of the tokenizers
  * that most models have: byte-level BPE cut by a known expression, and BPE in which ▁ stands for a space. */
+#include "text/bpe_cut.h"
 #include "text/encode_text.h"
 #include "text/tokenizer_chars.h"
 
@@ -45,29 +46,36 @@ static inline bool holds(const struct sw_cached *c, const uint64_t key[3], size_
     return c->n_bytes == n && c->word[0] == key[0] && c->word[1] == key[1] && c->word[2] == key[2];
 }
 
-static struct sw_cached *slot(sw_encoder *e, const char *s, size_t n, size_t room)
+static struct sw_cached *slot(sw_encoder *e, const char *s, size_t n, size_t room, uint8_t kind)
 {
     uint64_t key[3];
     if (!e->cache)
         e->cache = SW_NEW_ARRAY(struct sw_cached, SW_CACHE_SLOTS);
     word_key(s, n, room, key);
-    struct sw_cached *c = &e->cache[place(key, n)];
-    if (!holds(c, key, n))
+    struct sw_cached *c = &e->cache[place(key, n | kind)];
+    if (!holds(c, key, n | kind))
         c->n_ids = 0;
     return c;
 }
 
-struct sw_cached *sw_cache_slot(sw_encoder *e, const char *s, size_t n) { return slot(e, s, n, n); }
+/* Words as they stand in the text and pieces as the model sees them share the cache: the same bytes are two things. */
+enum { PIECE = 0x80 };
 
-void sw_cache_fill(struct sw_cached *c, const char *s, size_t n, const int32_t *ids, size_t n_ids)
+static void fill(struct sw_cached *c, const char *s, size_t n, uint8_t kind, const int32_t *ids, size_t n_ids)
 {
     c->n_ids = 0;
     if (!n_ids || n_ids > SW_CACHED_IDS)
         return;
     word_key(s, n, n, c->word);
-    c->n_bytes = (uint8_t)n;
+    c->n_bytes = (uint8_t)n | kind;
     c->n_ids = (uint8_t)n_ids;
     memcpy(c->ids, ids, n_ids * sizeof *ids);
+}
+
+struct sw_cached *sw_cache_slot(sw_encoder *e, const char *s, size_t n) { return slot(e, s, n, n, PIECE); }
+void sw_cache_fill(struct sw_cached *c, const char *s, size_t n, const int32_t *ids, size_t n_ids)
+{
+    fill(c, s, n, PIECE, ids, n_ids);
 }
 
 /* ---- which tokenizers */
@@ -93,8 +101,7 @@ static void prepare_bytes(sw_tokenizer *t)
     if (!scan || (t->normals.n && !nfc) || *t->prefix_text || *t->suffix_text)
         return;
     for (int b = 0; b < 256; b++)
-        if (t->byte_chars[b] < 0)
-            return;
+        t->quick.holes |= t->byte_chars[b] < 0;
     t->token_bytes = SW_NEW_ARRAY(uint8_t, (size_t)t->size);
     for (int64_t id = 0; id < t->size; id++) {
         size_t n = t->words[id].at ? sw_utf8_count(t->words[id].at, t->words[id].n) : 0;
@@ -159,9 +166,35 @@ void sw_quick_prepare(sw_tokenizer *t)
 
 /* ---- byte-level BPE */
 
+/* Bytes that have no token: what the model does with such a character needs its spelling. */
+static bool has_hole(const sw_tokenizer *t, const char *s, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (t->byte_chars[(unsigned char)s[i]] < 0)
+            return true;
+    return false;
+}
+
+static int miss_holes(sw_encoder *e, const char *s, size_t n, sw_ids *ids)
+{
+    sw_buf_clear(&e->spelling);
+    for (size_t i = 0; i < n; i++) {
+        char c[4];
+        sw_buf_add(&e->spelling, c, (size_t)sw_utf8_encode(sw_byte_char((uint8_t)s[i]), c));
+    }
+    return sw_bpe_piece(e->t, &e->scratch, e->spelling.at, e->spelling.n, ids, NULL);
+}
+
 static int miss_bytes(sw_encoder *e, const char *s, size_t n, sw_ids *ids)
 {
+    enum { WORTH_TABLES = 1 << 19 };
     const sw_tokenizer *t = e->t;
+    if (t->quick.holes && has_hole(t, s, n))
+        return miss_holes(e, s, n, ids);
+    if (e->tables)
+        return sw_bpe_cut(t, e->tables, &e->scratch, s, n, ids);
+    if (e->merged < WORTH_TABLES && (e->merged += n) >= WORTH_TABLES)
+        e->tables = sw_bpe_tables(t, true);
     if (t->ignore_merges && n <= 256) { /* a word that is a token as a whole needs no merging */
         char spelled[512];
         size_t m = 0;
@@ -238,7 +271,7 @@ static int quick_bytes(sw_encoder *e, const char *s, size_t n, size_t base, sw_i
                 if (miss_bytes(e, s + from, len, ids))
                     return -1;
                 if (c)
-                    sw_cache_fill(c, s + from, len, ids->at + first, ids->n - first);
+                    fill(c, s + from, len, 0, ids->at + first, ids->n - first);
                 SW_RESERVE(*ids, ids->n + (count - i) * SW_CACHED_IDS + SW_CACHED_IDS);
             }
             if (offsets && !word_offsets(e, s, from, to, base, ids, first, offsets)) {
@@ -272,7 +305,7 @@ static int miss_spaces(sw_encoder *e, const char *s, size_t n, sw_ids *ids)
 static int one_word(sw_encoder *e, const char *s, size_t n, size_t room, sw_ids *ids)
 {
     size_t first = ids->n;
-    struct sw_cached *c = n <= SW_CACHED_WORD ? slot(e, s, n, room) : NULL;
+    struct sw_cached *c = n <= SW_CACHED_WORD ? slot(e, s, n, room, 0) : NULL;
     if (c && c->n_ids) {
         SW_RESERVE(*ids, ids->n + SW_CACHED_IDS);
         memcpy(ids->at + ids->n, c->ids, sizeof c->ids);
@@ -282,7 +315,7 @@ static int one_word(sw_encoder *e, const char *s, size_t n, size_t room, sw_ids 
     if (miss_spaces(e, s, n, ids))
         return -1;
     if (c && ids->n > first)
-        sw_cache_fill(c, s, n, ids->at + first, ids->n - first);
+        fill(c, s, n, 0, ids->at + first, ids->n - first);
     return 0;
 }
 

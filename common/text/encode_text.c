@@ -13,6 +13,7 @@ sw_encoder *sw_encoder_new(const sw_tokenizer *t)
 {
     sw_encoder *e = SW_NEW(sw_encoder);
     e->t = t;
+    e->tables = sw_bpe_tables(t, false);
     return e;
 }
 

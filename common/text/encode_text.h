@@ -32,9 +32,12 @@ struct sw_encoder {
         size_t n, cap;
     } edges; /* of each token with offsets, where they are trimmed */
     sw_buf spelling;
+    size_t merged;                    /* bytes of words so far that no cache held */
+    const struct sw_bpe_cuts *tables; /* the tokenizer's, once they are worth their making */
 };
 
-/* The word's place: filled with it (n_ids > 0), or empty and to be filled. n <= SW_CACHED_WORD. */
+/* The place of a piece, as the model sees it: filled with it (n_ids > 0), or empty and to be filled. n <=
+ * SW_CACHED_WORD. */
 struct sw_cached *sw_cache_slot(sw_encoder *e, const char *s, size_t n);
 void sw_cache_fill(struct sw_cached *c, const char *s, size_t n, const int32_t *ids, size_t n_ids);
 /* 0 done, -1 failed, 1: this stretch has to go the usual way (nothing was appended). */

@@ -1,3 +1,4 @@
+#include "text/bpe_cut.h"
 #include "text/tokenizer_chars.h"
 #include "text/tokenizer_parts.h"
 
@@ -28,6 +29,7 @@ int sw_char_byte(uint32_t cp)
 sw_tokenizer *sw_tokenizer_new(void)
 {
     sw_tokenizer *t = SW_NEW(sw_tokenizer);
+    pthread_mutex_init(&t->tables.lock, NULL);
     t->bos = t->eos = t->pad = t->unk = -1;
     t->prefix_text = sw_strdup("");
     t->suffix_text = sw_strdup("");
@@ -59,6 +61,8 @@ void sw_tokenizer_free(sw_tokenizer *t)
                             t->token_bytes, t->prefix_text, t->suffix_text, t->unk_text, t->chat_template};
     for (size_t i = 0; i < SW_COUNT(blocks); i++)
         free(blocks[i]);
+    sw_bpe_cuts_free(t->tables.at);
+    pthread_mutex_destroy(&t->tables.lock);
     sw_trie_free(&t->trie);
     sw_trie_free(&t->frozen);
     sw_trie_free(&t->matchers[0].trie);

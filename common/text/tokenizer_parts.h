@@ -12,6 +12,7 @@
 #include "text/tokenizer_trie.h"
 
 #include <cjson/cJSON.h>
+#include <pthread.h>
 
 enum { SW_MOST_TOKENS = 1 << 24, SW_DEEPEST_SEQUENCE = 16 };
 
@@ -223,6 +224,8 @@ typedef struct sw_bpe_scratch {
         int32_t from, id;
     } * best; /* UNIGRAM */
     size_t best_cap;
+    uint64_t *dead; /* a bit a position (bpe_cut.c) */
+    size_t dead_cap;
     sw_buf spelling;
 } sw_bpe_scratch;
 void sw_scratch_free(sw_bpe_scratch *s);
@@ -237,7 +240,7 @@ int sw_unigram_piece(const sw_tokenizer *t, sw_bpe_scratch *s, const char *text,
 int sw_wordpiece_piece(const sw_tokenizer *t, sw_bpe_scratch *s, const char *text, size_t n, sw_ids *ids,
                        sw_ids *lens) SW_MUST_CHECK;
 bool sw_bpe_cuts_spaces(const sw_tokenizer *t); /* for cut_spaces */
-/* Byte-level BPE of raw bytes, where the vocabulary has a token for each byte. */
+/* Byte-level BPE of raw bytes, each of which has a token. */
 int sw_bpe_bytes(const sw_tokenizer *t, sw_bpe_scratch *s, const uint8_t *word, size_t n, sw_ids *ids) SW_MUST_CHECK;
 
 /* ---- added tokens */
@@ -365,10 +368,16 @@ struct sw_tokenizer {
         enum { SW_QUICK_NONE, SW_QUICK_BYTES, SW_QUICK_SPACES } kind;
         const sw_pattern *scan; /* BYTES */
         bool nfc;               /* BYTES: only for text that is in this form */
+        bool holes;             /* BYTES: some bytes have no token */
         bool each;              /* SPACES: every space begins a word, not only the first of several */
         bool prefix, given;     /* SPACES: one is put in front; not where there is one */
         bool first;             /* SPACES: only at the start of the text */
     } quick;
+    struct { /* of byte-level BPE (bpe_cut.h), made when the first encoder has enough to do */
+        pthread_mutex_t lock;
+        bool tried;
+        struct sw_bpe_cuts *at; /* NULL: words are merged */
+    } tables;
     bool cut_spaces;      /* BPE: no merge joins ▁ to what is before it, unless that is one, too */
     uint8_t *token_bytes; /* [size] bytes of text of a byte-level token; 0: more than fit, or no such */
 
@@ -416,5 +425,7 @@ sw_span sw_json_key(const cJSON *v, sw_buf *buf);
 
 /* ---- encoding */
 void sw_quick_prepare(sw_tokenizer *t);
+/* t's tables, made by the first who asks (make), or NULL; any thread may. */
+const struct sw_bpe_cuts *sw_bpe_tables(const sw_tokenizer *t, bool make);
 
 #endif

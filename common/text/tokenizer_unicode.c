@@ -9,6 +9,36 @@
 
 typedef struct sw_unit unit;
 
+/* Characters which are younger than the tables of Hugging Face's normalisers (Unicode 9), for which they are letters
+ * without a decomposition or a combining class. Vocabularies are used with those, so that ids depend on it. */
+static const struct {
+    uint32_t first, last;
+} younger[] = {{0x7fd, 0x7fd},     {0x897, 0x89f},     {0x8ca, 0x8d3},     {0x9fe, 0x9fe},     {0xc3c, 0xc3c},
+               {0xd3b, 0xd3c},     {0xeba, 0xeba},     {0x1715, 0x1715},   {0x1abf, 0x1aeb},   {0x1df6, 0x1dfa},
+               {0x32ff, 0x32ff},   {0xa7f1, 0xa7f4},   {0xa82c, 0xa82c},   {0xab69, 0xab69},   {0x105c0, 0x105ff},
+               {0x10780, 0x107ba}, {0x10d24, 0x10d27}, {0x10d69, 0x10d6d}, {0x10eab, 0x10eac}, {0x10efa, 0x10eff},
+               {0x10f46, 0x10f50}, {0x10f82, 0x10f85}, {0x11070, 0x11070}, {0x1133b, 0x1133b}, {0x11380, 0x113e2},
+               {0x1145e, 0x1145e}, {0x11839, 0x1183a}, {0x11935, 0x11943}, {0x119e0, 0x119e0}, {0x11a34, 0x11a34},
+               {0x11a47, 0x11a47}, {0x11a99, 0x11a99}, {0x11d42, 0x11d45}, {0x11d97, 0x11d97}, {0x11f41, 0x11f42},
+               {0x16100, 0x16139}, {0x16d40, 0x16d79}, {0x16ff0, 0x16ff1}, {0x1ccd6, 0x1ccf9}, {0x1e030, 0x1e08f},
+               {0x1e130, 0x1e136}, {0x1e2ae, 0x1e2ae}, {0x1e2ec, 0x1e2ef}, {0x1e4ec, 0x1e4ef}, {0x1e5ee, 0x1e5ef},
+               {0x1f16c, 0x1f16c}, {0x1fbf0, 0x1fbf9}};
+
+static bool is_younger(uint32_t cp)
+{
+    if (cp < younger[0].first)
+        return false;
+    size_t from = 0, to = SW_COUNT(younger);
+    while (to - from > 1) {
+        size_t mid = (from + to) / 2;
+        if (younger[mid].first <= cp)
+            from = mid;
+        else
+            to = mid;
+    }
+    return cp <= younger[from].last;
+}
+
 /* Characters beyond ASCII that NFC leaves alone whatever stands around them, one bit each. */
 static uint64_t *inert;
 static pthread_once_t inert_once = PTHREAD_ONCE_INIT;
@@ -93,7 +123,7 @@ static void sort_marks(unit *u, size_t n)
 
 static bool composed(uint32_t a, uint32_t b, uint32_t *out)
 {
-    if (b < 0x300)
+    if (b < 0x300 || is_younger(a) || is_younger(b))
         return false;
     utf8proc_int32_t pair[3] = {(utf8proc_int32_t)a, (utf8proc_int32_t)b, 0};
     if (utf8proc_normalize_utf32(pair, 2, UTF8PROC_COMPOSE | UTF8PROC_STABLE) != 1)
@@ -159,7 +189,7 @@ void sw_unicode_normal(sw_work *w, const char *text, size_t n, bool compatible, 
         uint32_t cp = sw_char_at(text + i, &len);
         utf8proc_ssize_t m = 1;
         parts[0] = (utf8proc_int32_t)cp;
-        if (cp >= 0x80) {
+        if (cp >= 0x80 && !is_younger(cp)) {
             m = utf8proc_decompose_char((utf8proc_int32_t)cp, parts, 32,
                                         compatible ? UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT : UTF8PROC_DECOMPOSE, &last);
             if (m < 1 || m > 32) {
@@ -168,7 +198,9 @@ void sw_unicode_normal(sw_work *w, const char *text, size_t n, bool compatible, 
             }
         }
         for (int k = 0; k < (int)m; k++) {
-            uint8_t class = parts[k] < 0x300 ? 0 : (uint8_t)utf8proc_get_property(parts[k])->combining_class;
+            uint32_t part = (uint32_t)parts[k];
+            uint8_t class =
+                part < 0x300 || is_younger(part) ? 0 : (uint8_t)utf8proc_get_property(parts[k])->combining_class;
             if (!class && w->units.n > pending)
                 sort_marks(w->units.at + pending, w->units.n - pending);
             SW_PUSH(w->units, ((unit){(uint32_t)parts[k], k > 0, class}));

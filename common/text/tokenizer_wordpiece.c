@@ -75,6 +75,7 @@ void sw_scratch_free(sw_bpe_scratch *s)
     free(s->node);
     free(s->heap);
     free(s->best);
+    free(s->dead);
     sw_buf_free(&s->spelling);
     *s = (sw_bpe_scratch){0};
 }

@@ -5,6 +5,7 @@
 #include <cmocka.h>
 
 #include "base/fileio.h"
+#include "text/tokenizer_chars.h"
 #include "text/tokenizer_parts.h"
 #include "text/tokenizer_splits.h"
 
@@ -292,6 +293,65 @@ static void quick_way_is_the_usual_one(void **state)
     sw_buf_free(&text);
 }
 
+/* Text that has to be normalised and text that has not take two ways, and share what they remember: U+0115 is the
+ * spelling of the byte 0x15. */
+static void ways_do_not_mix(void **state)
+{
+    (void)state;
+    static const char *const merges[][2] = {{"\xc3\x84", "\xc4\xb7"}}; /* the bytes of U+0115 */
+    sw_buf vocab = {0}, json = {0};
+    byte_vocabulary(&vocab, merges, 1);
+    sw_buf_printf(&json,
+                  "{\"normalizer\": {\"type\": \"NFC\"}, \"pre_tokenizer\": {\"type\": \"ByteLevel\", "
+                  "\"add_prefix_space\": false}, "
+                  "\"model\": {\"type\": \"BPE\", \"merges\": [[\"%s\", \"%s\"]], \"vocab\": %.*s}}",
+                  merges[0][0], merges[0][1], (int)vocab.n, vocab.at);
+    sw_tokenizer *t = sw_tokenizer_from_json(json.at, json.n, NULL, 0);
+    assert_non_null(t);
+    sw_encoder *e = sw_encoder_new(t);
+    sw_ids ids = {0};
+    for (int round = 0; round < 2; round++) {
+        ids.n = 0;
+        assert_int_equal(sw_encode(e, "\xc4\x95", 2, false, &ids, NULL), 0);
+        assert_int_equal(ids.n, 1);
+        assert_int_equal(ids.at[0], 256);
+        ids.n = 0;
+        assert_int_equal(sw_encode(e, "a\xcc\x80 \x15", 5, false, &ids, NULL), 0); /* U+00E0, a space, the byte */
+        assert_int_equal(ids.n, 4);
+        assert_int_equal(ids.at[3], 0x15);
+    }
+    free(ids.at);
+    sw_encoder_free(e);
+    sw_tokenizer_free(t);
+    sw_buf_free(&vocab);
+    sw_buf_free(&json);
+}
+
+/* Characters younger than the tables of Hugging Face's normalisers stay where they are; letters that Oniguruma knows
+ * are letters. */
+static void younger_characters(void **state)
+{
+    (void)state;
+    static const char *const none[][2] = {{"", ""}};
+    sw_buf vocab = {0}, json = {0};
+    byte_vocabulary(&vocab, none, 0);
+    sw_buf_printf(&json,
+                  "{\"normalizer\": {\"type\": \"NFD\"}, \"pre_tokenizer\": {\"type\": \"ByteLevel\", "
+                  "\"add_prefix_space\": false}, "
+                  "\"model\": {\"type\": \"BPE\", \"merges\": [], \"vocab\": %.*s}}",
+                  (int)vocab.n, vocab.at);
+    sw_tokenizer *t = sw_tokenizer_from_json(json.at, json.n, NULL, 0);
+    assert_non_null(t);
+    ids_are(t, "\xcc\x81\xcc\xa3", false, 4, (int32_t[]){0xcc, 0xa3, 0xcc, 0x81}); /* U+0323 has the lower class */
+    ids_are(t, "\xcc\x81\xe1\xab\x83", false, 5,
+            (int32_t[]){0xcc, 0x81, 0xe1, 0xab, 0x83}); /* so has U+1AC3: Unicode 14 */
+    assert_true(sw_char_is(0x13ac8, SW_LETTER));        /* Unicode 16 */
+    assert_false(sw_char_is(0x143fb, SW_LETTER));
+    sw_tokenizer_free(t);
+    sw_buf_free(&vocab);
+    sw_buf_free(&json);
+}
+
 static void refused(const char *json, const char *why)
 {
     sw_tokenizer *t = sw_tokenizer_from_json(json, strlen(json), NULL, 0);
@@ -322,9 +382,14 @@ static void what_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(scanners_are_their_expressions), cmocka_unit_test(expressions_of_oniguruma),
-        cmocka_unit_test(tries_find_the_longest),         cmocka_unit_test(older_files_of_a_folder),
-        cmocka_unit_test(quick_way_is_the_usual_one),     cmocka_unit_test(what_is_refused),
+        cmocka_unit_test(scanners_are_their_expressions),
+        cmocka_unit_test(expressions_of_oniguruma),
+        cmocka_unit_test(tries_find_the_longest),
+        cmocka_unit_test(older_files_of_a_folder),
+        cmocka_unit_test(quick_way_is_the_usual_one),
+        cmocka_unit_test(ways_do_not_mix),
+        cmocka_unit_test(younger_characters),
+        cmocka_unit_test(what_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -27,7 +27,7 @@ int main(int argc, char **argv)
     }
     size_t tokens = 0;
     double best = 0;
-    for (int round = 0; round < 5; round++) { /* the first fills no cache of a later one: each begins anew */
+    for (int round = 0; round < 3; round++) { /* the first fills no cache of a later one: each begins anew */
         sw_encoder *e = sw_encoder_new(t);
         sw_ids ids = {0};
         tokens = 0;

@@ -29,9 +29,13 @@ typedef struct made {
     uint32_t bytes : 31, unruly : 1;
 } made;
 
+/* Pairs of which it is known whether they stand apart: a slot each, the newest stays. */
+enum { PAIR_BITS = 15 };
+
 struct sw_bpe_cuts {
     made *token; /* [size] */
     sw_trie trie;
+    int32_t *jump; /* [2^16] the node of a character of three bytes that is a token, by its code point; else -1 */
 };
 
 /* The symbols that a token is made of. */
@@ -145,6 +149,20 @@ static bool find_last_merges(const sw_tokenizer *t, made *token, const sw_span *
 /* Values of tokens that do not come about, but may be a whole word. */
 static inline int32_t whole_only(int32_t id) { return -2 - id; }
 
+static int32_t *jumps(const sw_trie *trie)
+{
+    int32_t *jump = sw_malloc((1 << 16) * sizeof *jump);
+    for (uint32_t cp = 0; cp < 1 << 16; cp++) {
+        char c[4];
+        int32_t node = 0;
+        int len = cp < 0x800 ? 0 : sw_utf8_encode(cp, c);
+        for (int i = 0; i < len && node >= 0; i++)
+            node = sw_trie_step(trie, node, (unsigned char)c[i]);
+        jump[cp] = len == 3 && node >= 0 && trie->node[node].value >= 0 ? node : -1;
+    }
+    return jump;
+}
+
 struct sw_bpe_cuts *sw_bpe_cuts_new(const sw_tokenizer *t)
 {
     size_t size = (size_t)t->size, most = 1;
@@ -179,6 +197,8 @@ struct sw_bpe_cuts *sw_bpe_cuts_new(const sw_tokenizer *t)
     for (size_t id = 0; id < size && sound; id++)
         if (c->token[id].rank != NEVER && bytes[id].n > 1)
             sw_trie_longest(&c->trie, bytes[id].at, bytes[id].n - 1, &c->token[id].shorter);
+    if (sound)
+        c->jump = jumps(&c->trie);
     free(bytes);
     free(value);
     sw_arena_free(&arena);
@@ -193,6 +213,7 @@ void sw_bpe_cuts_free(struct sw_bpe_cuts *c)
     if (!c)
         return;
     free(c->token);
+    free(c->jump);
     sw_trie_free(&c->trie);
     free(c);
 }
@@ -213,17 +234,36 @@ const struct sw_bpe_cuts *sw_bpe_tables(const sw_tokenizer *t, bool make)
 /* ---- cutting */
 
 /* The longest token that s[0..n) begins with and that comes about. *whole: the one that is all of it, or -1. */
-static inline int32_t longest(const sw_trie *trie, const char *s, size_t n, int32_t *whole)
+static inline int32_t longest(const struct sw_bpe_cuts *c, const char *s, size_t n, int32_t *whole)
 {
+    const sw_trie *trie = &c->trie;
     int32_t best = -1, node = 0;
     size_t i = 0;
     *whole = -1;
+    if (n >= 3 && (s[0] & 0xf0) == 0xe0) { /* a third of the steps where text is made of such characters */
+        int32_t there = c->jump[(s[0] & 0x0f) << 12 | (s[1] & 0x3f) << 6 | (s[2] & 0x3f)];
+        if (there >= 0 && (s[1] & 0xc0) == 0x80 && (s[2] & 0xc0) == 0x80) {
+            node = there;
+            best = trie->node[node].value;
+            i = 3;
+        }
+    }
     for (; i < n && (node = sw_trie_step(trie, node, (unsigned char)s[i])) >= 0; i++)
         if (trie->node[node].value >= 0)
             best = trie->node[node].value;
     if (i == n && trie->node[node].value < -1)
         *whole = whole_only(trie->node[node].value);
     return best;
+}
+
+static inline bool known_apart(const sw_tokenizer *t, const made *token, uint64_t *pairs, int32_t a, int32_t b)
+{
+    const uint64_t filled = UINT64_C(1) << 63, apart = UINT64_C(1) << 62; /* ids have 24 bits */
+    uint64_t key = filled | (uint64_t)(uint32_t)a << 32 | (uint32_t)b;
+    uint64_t *slot = &pairs[sw_merge_hash(a, b) >> (64 - PAIR_BITS)];
+    if ((*slot & ~apart) != key)
+        *slot = key | (stand_apart(t, token, a, b, false) ? apart : 0);
+    return *slot & apart;
 }
 
 int sw_bpe_cut(const sw_tokenizer *t, const struct sw_bpe_cuts *c, sw_bpe_scratch *s, const char *word, size_t n,
@@ -234,11 +274,13 @@ int sw_bpe_cut(const sw_tokenizer *t, const struct sw_bpe_cuts *c, sw_bpe_scratc
     if (!n)
         return 0;
     const made *token = c->token;
-    int32_t whole, id = longest(&c->trie, word, n, &whole);
+    int32_t whole, id = longest(c, word, n, &whole);
     if (whole >= 0 || token[id].bytes == n) {
         SW_PUSH(*ids, whole >= 0 ? whole : id);
         return 0;
     }
+    if (!s->pairs)
+        s->pairs = SW_NEW_ARRAY(uint64_t, (size_t)1 << PAIR_BITS);
     sw_vec_grow((void **)&s->dead, &s->dead_cap, n / 64 + 1, sizeof *s->dead);
     memset(s->dead, 0, (n / 64 + 1) * sizeof *s->dead);
     size_t first = ids->n, at = 0, end = 0;
@@ -246,14 +288,14 @@ int sw_bpe_cut(const sw_tokenizer *t, const struct sw_bpe_cuts *c, sw_bpe_scratc
         for (; id >= 0; id = token[id].shorter) {
             end = at + token[id].bytes;
             if (!(s->dead[end / 64] >> (end % 64) & 1) &&
-                (ids->n == first || stand_apart(t, token, ids->at[ids->n - 1], id, false)))
+                (ids->n == first || known_apart(t, token, s->pairs, ids->at[ids->n - 1], id)))
                 break;
         }
         if (id >= 0) {
             SW_PUSH(*ids, id);
             at = end;
             if (at < n)
-                id = longest(&c->trie, word + at, n - at, &whole);
+                id = longest(c, word + at, n - at, &whole);
             continue;
         }
         if (ids->n == first)

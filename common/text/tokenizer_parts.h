@@ -226,6 +226,7 @@ typedef struct sw_bpe_scratch {
     size_t best_cap;
     uint64_t *dead; /* a bit a position (bpe_cut.c) */
     size_t dead_cap;
+    uint64_t *pairs; /* of the one tokenizer that the scratch serves (bpe_cut.c) */
     sw_buf spelling;
 } sw_bpe_scratch;
 void sw_scratch_free(sw_bpe_scratch *s);

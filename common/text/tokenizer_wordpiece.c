@@ -76,6 +76,7 @@ void sw_scratch_free(sw_bpe_scratch *s)
     free(s->heap);
     free(s->best);
     free(s->dead);
+    free(s->pairs);
     sw_buf_free(&s->spelling);
     *s = (sw_bpe_scratch){0};
 }

@@ -38,7 +38,7 @@ enum { NORMAL = 1, UNKNOWN = 2, CONTROL = 3, USER_DEFINED = 4, UNUSED = 5, BYTE 
     "\\x{104d8}-\\x{104fb}"                                                                                            \
     "\\x{10c80}-\\x{10cb2}\\x{10cc0}-\\x{10cf2}\\x{118a0}-\\x{118df}\\x{1e900}-\\x{1e943}"
 
-enum { IGNORE_MERGES = 1, ADD_BOS = 2, NFC = 4, ADD_SEP = 8, SPACES = 16 };
+enum { IGNORE_MERGES = 1, ADD_BOS = 2, NFC = 4, ADD_SEP = 8, SPACES = 16, WORDS = 32 };
 
 /* A split that is no expression: a part of tokenizer.json, in braces. */
 #define DIGITS "{\"type\": \"Digits\", \"individual_digits\": true}"
@@ -130,6 +130,7 @@ static const struct {
       "[\\r\\n]*|\\s*[\\r\\n]+|\\s{512}(?!\\S)|\\s{256}(?!\\S)|\\s{128}(?!\\S)|\\s{64}(?!\\S)|\\s{32}(?!\\S)|"
       "\\s{16}(?!\\S)|\\s{8}(?!\\S)|\\s{4}(?!\\S)|\\s{1,2}(?!\\S)|\\s{1}"}},
     {"gemma4 granite-embed-multi-311m sarvam-moe", SPACES, {"[^\\n]+|[\\n]+"}},
+    {"whitespace", WORDS, {"{\"type\": \"WhitespaceSplit\"}"}},
 };
 
 static bool has_name(const char *names, sw_span name)
@@ -143,7 +144,7 @@ static bool has_name(const char *names, sw_span name)
     return false;
 }
 
-static int read_pre(sw_tokenizer *t, sw_span name, int *flags)
+static int read_pre(sw_tokenizer *t, sw_span name, bool lowercase, int *flags)
 {
     size_t k = 0;
     while (k < SW_COUNT(pres) && !has_name(pres[k].names, name))
@@ -169,7 +170,7 @@ static int read_pre(sw_tokenizer *t, sw_span name, int *flags)
             sw_buf_puts(&b, "}, \"behavior\": \"Isolated\", \"invert\": false}");
         }
     }
-    if (!spelt && !(*flags & SPACES)) {
+    if (!spelt && !(*flags & (SPACES | WORDS))) {
         sw_buf_puts(&b, ", ");
         sw_buf_printf(&b, BYTE_LEVEL, "false");
     }
@@ -181,14 +182,16 @@ static int read_pre(sw_tokenizer *t, sw_span name, int *flags)
                     *flags & NFC ? "{\"type\": \"NFC\"}"
                     : *flags & SPACES
                         ? "{\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, \"content\": \"\xe2\x96\x81\"}"
-                        : NULL) ||
+                    : *flags & WORDS && lowercase ? "{\"type\": \"Lowercase\"}"
+                                                  : NULL) ||
                 sw_tokenizer_read_part_text(
                     t, SW_PART_DECODER,
-                    *flags & SPACES ? "{\"type\": \"Sequence\", \"decoders\": [{\"type\": \"Replace\", \"pattern\": "
-                                      "{\"String\": \"\xe2\x96\x81\"}, "
-                                      "\"content\": \" \"}, {\"type\": \"ByteFallback\"}, {\"type\": \"Fuse\"}]}"
-                                    : "{\"type\": \"ByteLevel\", \"add_prefix_space\": true, \"trim_offsets\": true, "
-                                      "\"use_regex\": true}")
+                    *flags & SPACES  ? "{\"type\": \"Sequence\", \"decoders\": [{\"type\": \"Replace\", \"pattern\": "
+                                       "{\"String\": \"\xe2\x96\x81\"}, "
+                                       "\"content\": \" \"}, {\"type\": \"ByteFallback\"}, {\"type\": \"Fuse\"}]}"
+                    : *flags & WORDS ? NULL
+                                     : "{\"type\": \"ByteLevel\", \"add_prefix_space\": true, \"trim_offsets\": true, "
+                                       "\"use_regex\": true}")
             ? -1
             : 0;
     sw_buf_free(&b);
@@ -270,9 +273,11 @@ static int read_gpt2(sw_tokenizer *t, const rows *r, int *flags)
 {
     const sw_gguf_value *merges = sw_gguf_find(r->g, "tokenizer.ggml.merges");
     sw_span pre = sw_gguf_str(r->g, "tokenizer.ggml.pre"), s;
+    bool lowercase;
     if (!merges || merges->type != SW_GGUF_ARRAY || merges->item != SW_GGUF_STR || merges->count > SW_MOST_TOKENS)
         return sw_fail("\"tokenizer.ggml.merges\": a list of strings is needed");
-    if (read_pre(t, pre.n ? pre : (sw_span){"default", 7}, flags) || read_words(t, r, false))
+    if (sw_gguf_bool(r->g, "tokenizer.ggml.normalizer.lowercase", false, &lowercase) ||
+        read_pre(t, pre.n ? pre : (sw_span){"default", 7}, lowercase, flags) || read_words(t, r, false))
         return -1;
     sw_tokenizer_reserve_merges(t, merges->count);
     sw_gguf_iter it = sw_gguf_items(merges);
@@ -283,7 +288,7 @@ static int read_gpt2(sw_tokenizer *t, const rows *r, int *flags)
         if (sw_tokenizer_add_merge(t, s.at, (size_t)(space - s.at), space + 1, s.n - (size_t)(space - s.at) - 1, rank))
             return sw_fail_in("\"tokenizer.ggml.merges\"");
     }
-    if (*flags & SPACES) {
+    if (*flags & (SPACES | WORDS)) {
         t->byte_fallback = t->fuse_unk = true;
         for (int32_t id = 0; id < r->n && t->unk < 0; id++)
             if (r->types[id] == UNKNOWN)
@@ -467,7 +472,7 @@ static int read(sw_tokenizer *t, rows *r, const sw_gguf *g)
     if (read_rows(r, g))
         return -1;
     sw_tokenizer_size_is(t, r->n);
-    if (is(model, "gpt2") || is(model, "gemma4"))
+    if (is(model, "gpt2") || is(model, "gemma4") || is(model, "whitespace"))
         return read_gpt2(t, r, &flags) || add_tokens(t, r) ||
                        read_specials(t, r, flags & (ADD_BOS | ADD_SEP), flags & ADD_SEP, -1, -1)
                    ? -1

@@ -127,6 +127,12 @@ $(O)/man/man1/%.1: man/man1/%.1.in $(BIN)/%
 	$(Q)$(BIN)/$* --help=man > $@.all && sed '/^\.Sh EXAMPLES/,$$d' $@.all > $@.opts && sed -n '/^\.Sh EXAMPLES/,$$p' $@.all > $@.examples
 	$(Q)sed -e '/^@OPTIONS@$$/{r $@.opts' -e 'd}' -e '/^@EXAMPLES@$$/{r $@.examples' -e 'd}' $< > $@ && rm -f $@.all $@.opts $@.examples
 
+# Pages that the programs write from their own tables; tests/lint/man.sh compares them.
+.PHONY: lists
+lists: $(BIN)/swift-infer $(BIN)/swift-tokenize
+	$(BIN)/swift-infer --list-models --list-as man > man/man7/swift-models.7
+	$(BIN)/swift-tokenize --list-templates --list-as man > man/man7/swift-templates.7
+
 demo: deps
 	@$(MAKE) --no-print-directory all
 	@$(MAKE) --no-print-directory -C examples/demo $(if $(MODEL),MODEL='$(or $(realpath $(MODEL)),$(MODEL))')

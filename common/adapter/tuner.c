@@ -13,6 +13,8 @@
 
 static const sw_tuner *const tuners[] = {&sw_tuner_lora};
 
+const sw_tuner *sw_tuner_at(size_t i) { return i < SW_COUNT(tuners) ? tuners[i] : NULL; }
+
 /* ---- names */
 
 int sw_whole_match(const char *expression, const char *text, bool *yes)

@@ -41,6 +41,9 @@ typedef struct sw_tuner {
     int (*attach)(sw_tuned *t, sw_modules *modules, uint64_t seed);
 } sw_tuner;
 
+/* Every tuner in turn: i from 0; NULL after the last. */
+const sw_tuner *sw_tuner_at(size_t i);
+
 /* config: adapter_config.json's object (copied). dtype of the adapter's parameters is f32 until flat buffers are built.
  * Errors name the field or the module that no target matches. */
 sw_tuned *sw_tuner_attach(sw_modules *modules, const cJSON *config, uint64_t seed) SW_MUST_CHECK;

@@ -116,8 +116,7 @@ static void print_help(const sw_program *p)
     sw_buf_free(&tmp);
 }
 
-/* mdoc escapes: a leading dot or quote would start a request, a backslash an escape. */
-static void mdoc_text(sw_buf *out, const char *s)
+void sw_mdoc_text(sw_buf *out, const char *s)
 {
     if (*s == '.' || *s == '\'')
         sw_buf_puts(out, "\\&");
@@ -148,19 +147,19 @@ static void man_options(const sw_program *p, bool subcommand, sw_buf *out)
         if (o->letter)
             sw_buf_printf(out, "Fl %c , ", o->letter);
         sw_buf_puts(out, "Fl \\-");
-        mdoc_text(out, o->name);
+        sw_mdoc_text(out, o->name);
         if (has_value(o)) {
             sw_buf_puts(out, " Ns = Ns Ar ");
-            mdoc_text(out, metavar(o, &tmp));
+            sw_mdoc_text(out, metavar(o, &tmp));
         }
         sw_buf_putc(out, '\n');
-        mdoc_text(out, o->help);
+        sw_mdoc_text(out, o->help);
         if (out->at[out->n - 1] != '.')
             sw_buf_putc(out, '.');
         default_text(o, &tmp);
         if (tmp.n) {
             sw_buf_puts(out, "\nThe default is\n.Ql ");
-            mdoc_text(out, tmp.at);
+            sw_mdoc_text(out, tmp.at);
             sw_buf_puts(out, " .");
         }
         sw_buf_putc(out, '\n');
@@ -179,9 +178,9 @@ static void man_options(const sw_program *p, bool subcommand, sw_buf *out)
 static void man_examples(const sw_program *p, sw_buf *out)
 {
     for (const sw_example *e = p->examples; e && e->command; e++) {
-        mdoc_text(out, e->what);
+        sw_mdoc_text(out, e->what);
         sw_buf_puts(out, ":\n.Bd -literal -offset indent\n");
-        mdoc_text(out, e->command);
+        sw_mdoc_text(out, e->command);
         sw_buf_puts(out, "\n.Ed\n.Pp\n");
     }
 }

@@ -101,6 +101,8 @@ typedef struct sw_subprogram {
     int (*body)(int n, char **operands);
 } sw_subprogram;
 int sw_main_sub(const char *name, const char *summary, const sw_subprogram *subs, int argc, char **argv);
+/* Appends text to the source of a manual page: a leading dot or quote would start a request, a backslash an escape. */
+void sw_mdoc_text(sw_buf *out, const char *s);
 /* Wrong usage found after parsing: prints it and returns SW_EXIT_USAGE. */
 int sw_usage(const char *fmt, ...) SW_PRINTF(1, 2);
 

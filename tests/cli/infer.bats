@@ -81,6 +81,39 @@ P
     [[ $output == *"'vulkan'"* ]]
 }
 
+@test "families and published models are listed" {
+    swift-infer --list-models > table
+    [ "$(wc -l < table)" -gt 100 ]
+    grep -q "^qwen2	qwen2	Qwen2ForCausalLM" table
+    [ -z "$(cut -f1 table | sort | uniq -d)" ]
+    [ "$(awk -F'\t' '{n += $5} END {print n}' table)" -gt 400 ]
+    swift-infer --list-models --list-as json > json
+    python3 - <<'P'
+import json
+rows = [json.loads(l) for l in open("json")]
+table = [l.rstrip("\n").split("\t") for l in open("table")]
+assert [r["family"] for r in rows] == [t[0] for t in table]
+assert [len(r["models"]) for r in rows] == [int(t[4]) for t in table]
+qwen = {m["id"]: m["weights"] for r in rows if r["family"] == "qwen" for m in r["models"]}
+assert qwen["Qwen/Qwen-7B-Chat"] == "plain" and qwen["Qwen/Qwen-7B-Chat-Int4"] == "gptq", qwen
+assert all("lora" in r["tuners"] and "bf16" in r["weights"] for r in rows)
+P
+    run swift-infer -m model --list-as json
+    [ "$status" = 2 ]
+    [[ $output == *'--list-as needs --list-models'* ]]
+}
+
+@test "matrices in a layout that is not read are refused by its name" {
+    sed -i 's/"intermediate_size": 40/"intermediate_size": 40, "quantization_config": {"quant_method": "gptq", "bits": 4}/' model/config.json
+    run bash -c "echo '{\"prompt\": \"a\"}' | swift-infer -m model"
+    [ "$status" = 1 ]
+    [[ $output == *'config.json'*'GPTQ'*'qweight'*'bf16'*'GGUF'* ]]
+    sed -i 's/"gptq"/"quip"/' model/config.json
+    run bash -c "echo '{\"prompt\": \"a\"}' | swift-infer -m model"
+    [ "$status" = 1 ]
+    [[ $output == *"'quip'"* ]]
+}
+
 @test "a model whose tensors do not fit its configuration" {
     sed -i 's/"intermediate_size": 40/"intermediate_size": 48/' model/config.json
     run bash -c "echo '{\"prompt\": \"a\"}' | swift-infer -m model"

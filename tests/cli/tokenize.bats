@@ -324,6 +324,12 @@ fgh' ]
     [ "$(wc -l < list)" -gt 290 ]
     grep -q "^qwen2_5	hermes	\"<|im_end|>\\\\n\"$" list
     [ -z "$(cut -f1 list | sort | uniq -d)" ]
+    swift-tokenize --list-templates --list-as json > json
+    python3 -c 'import json; r = [json.loads(l) for l in open("json")]
+assert [x["name"] for x in r] == [l.split("\t")[0] for l in open("list")]
+assert [x for x in r if x["name"] == "llama3"][0]["suffix"] == "<|eot_id|>"'
+    run swift-tokenize --list-as json --model "$M" x.jsonl
+    [ "$status" = 2 ]
     echo '{"tools":[{"name":"f","description":"D","parameters":{}}],"messages":[{"role":"user","content":"hi"},{"role":"tool_call","content":"{\"name\":\"f\",\"arguments\":{\"x\":1}}"},{"role":"tool_response","content":"R"},{"role":"assistant","content":"done"}]}' > t.jsonl
     swift-tokenize -q --model "$M" --template chatml --agent-template hermes --out t.shard t.jsonl
     swift-tokenize -q --inspect --model "$M" t.shard > seen

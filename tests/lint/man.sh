@@ -1,6 +1,6 @@
 #!/bin/sh
 # Manual pages against the programs: every program has a page with its option table, pages name only options and pages
-# that there are, and mandoc finds nothing wrong. Commands of pages, of --help and of the README use options that exist.
+# that there are, and mandoc finds nothing wrong. Lists of models and templates are up to date. Commands of pages, of --help and of the README use options that exist.
 # Needs the programs and pages in build (make all man).
 set -u
 bad=0
@@ -43,6 +43,12 @@ for page in man/man*/*; do
         [ -f "man/$x" ] || [ -f "man/$x.in" ] || complain "$page: refers to $x, which there is not"
     done
 done
+
+# Pages that programs write from their tables are what they would write now.
+build/bin/swift-infer --list-models --list-as man | cmp -s - man/man7/swift-models.7 ||
+    complain "man/man7/swift-models.7: the families or models.def have changed; make lists writes it again"
+build/bin/swift-tokenize --list-templates --list-as man | cmp -s - man/man7/swift-templates.7 ||
+    complain "man/man7/swift-templates.7: the chat formats have changed; make lists writes it again"
 
 for word in $(grep -o 'swift-[a-z]* [^|`]*' README.md | awk '{p = $1; for (i = 2; i <= NF; i++) if ($i ~ /^--[a-z]/) {o = $i; sub(/^--/, "", o); sub(/[=,.;:)].*/, "", o); print p "/" o}}' | sort -u); do
     [ -x "build/bin/${word%%/*}" ] || continue

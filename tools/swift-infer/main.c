@@ -2,16 +2,21 @@
 #include "base/interrupt.h"
 #include "base/threads.h"
 #include "infer.h"
+#include "model/model_list.h"
 #include "store/hub.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 static infer_settings set = {.sampling = {.top_p = 1, .repetition_penalty = 1}, .max_tokens = 512, .batch = 8, .samples = 1, .context = 8192,
                              .skip_special = true};
 static int dtype;
-static bool chat;
+static bool chat, list_models;
+static int list_as;
 static const char *const dtypes[] = {"auto", "f32", "bf16", NULL};
+enum { AS_TABLE, AS_JSON, AS_MAN };
+static const char *const list_kinds[] = {"table", "json", "man", NULL};
 
 static const sw_opt options[] = {
     SW_GROUP("Model"),
@@ -21,6 +26,8 @@ static const sw_opt options[] = {
            "chat template: a built-in name or a Jinja file; without it the one saved with the adapter, else the model's own, else its family's"),
     SW_STR(0, "agent-template", &set.agent, "NAME", "how the template writes tools and their calls; without it the template's own way"),
     SW_CHOICE(0, "dtype", &dtype, dtypes, "type to compute in; auto takes bf16 where the processor has it"),
+    SW_FLAG(0, "list-models", &list_models, "print the families of models, a line each; swift-models(7) has the same"),
+    SW_CHOICE(0, "list-as", &list_as, list_kinds, "with --list-models: lines with tabs (columns on a terminal), JSON Lines, or a manual page"),
     SW_GROUP("Generation"),
     SW_I64('n', "max-tokens", &set.max_tokens, 0, 1 << 24, "N", "tokens of an answer at most"),
     SW_I64(0, "context", &set.context, 2, 1 << 24, "N", "tokens of prompt and answer at most"),
@@ -52,13 +59,32 @@ static const sw_example examples[] = {
     {"one question", "echo '{\"messages\": [{\"role\": \"user\", \"content\": \"Who are you?\"}]}' | swift-infer --model base"},
     {"log-likelihood of choices",
      "echo '{\"prompt\": \"The sky is\", \"continuations\": [\" blue\", \" loud\"]}' | swift-infer --model base --score"},
+    {"families that read what a config.json calls qwen2", "swift-infer --list-models | grep qwen2"},
     {0}};
 
 static const sw_program program = {"swift-infer", "generate text, or score it, with a model", "[FILE...]", options, examples};
 
+static int print_models(void)
+{
+    sw_buf b = {0};
+    if (list_as == AS_JSON)
+        sw_model_list_json(&b);
+    else if (list_as == AS_MAN)
+        sw_model_list_man(&b);
+    else
+        sw_model_list_table(&b, isatty(1));
+    int rc = fwrite(b.at, 1, b.n, stdout) == b.n ? 0 : sw_fail_errno("standard output: write");
+    sw_buf_free(&b);
+    return rc;
+}
+
 static int body(int n, char **files)
 {
     static const sw_dtype types[] = {SW_DTYPE_COUNT, SW_F32, SW_BF16};
+    if (sw_option_given("list-as") && !list_models)
+        return sw_usage("--list-as needs --list-models");
+    if (list_models)
+        return print_models();
     if (!set.model)
         return sw_usage("--model is needed");
     set.compute = types[dtype];

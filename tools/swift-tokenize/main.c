@@ -24,6 +24,7 @@ static const char *const unit_names[] = {"line", "paragraph", "file", NULL};
 static const char *const mix_names[] = {"concat", "once", "first", "all", NULL};
 static const char *const strategy_names[] = {"binpack", "sequential", "wrapped", NULL};
 static const char *const dedup_names[] = {"none", "exact", "near", NULL};
+static const char *const list_kinds[] = {"table", "json", "man", NULL};
 static const char *const utf8_names[] = {"fail", "replace", NULL};
 
 static const sw_opt options[] = {
@@ -35,6 +36,8 @@ static const sw_opt options[] = {
     SW_STR(0, "agent-template", &o.agent, "NAME",
            "how a built-in template writes tools, calls and results; without it, the template's own way"),
     SW_FLAG(0, "list-templates", &o.list_templates, "print the built-in templates, a line each: name, agent template, end of an answer"),
+    SW_CHOICE(0, "list-as", &o.list_as, list_kinds,
+              "with --list-templates: lines with tabs, JSON Lines with all pieces of each, or a manual page"),
     SW_GROUP("Input"),
     SW_CHOICE('f', "format", &o.format, sw_format_names,
               "what the records are; auto looks at the fields of each record (see Data formats in the manual)"),
@@ -134,6 +137,8 @@ const sw_program swift_tokenize = {
 
 static int check_usage(void)
 {
+    if (sw_option_given("list-as") && !o.list_templates)
+        return sw_usage("--list-as needs --list-templates");
     if (o.inspect || o.list_templates)
         return 0;
     if (!o.model)
@@ -265,27 +270,13 @@ static int tokenize(const sw_tokenizer *t, int n, char **operands)
     return rc;
 }
 
-/* The suffix with its marks, as one word for people and cut(1). */
-static int list_templates(void)
-{
-    sw_buf b = {0};
-    for (const sw_chat_format *f = sw_chat_formats; f->name; f++) {
-        sw_buf_printf(&b, "%s\t%s\t", f->name, f->agent ? f->agent : "react_en");
-        sw_buf_json(&b, f->pieces->suffix, strlen(f->pieces->suffix));
-        sw_buf_putc(&b, '\n');
-    }
-    int rc = fwrite(b.at, 1, b.n, stdout) == b.n ? 0 : sw_fail_errno("standard output: write");
-    sw_buf_free(&b);
-    return rc;
-}
-
 static int body(int n, char **operands)
 {
     int status = check_usage();
     if (status)
         return status;
     if (o.list_templates)
-        return list_templates();
+        return tokenize_list_templates(o.list_as);
     sw_interrupt_install();
     if (check_terminal())
         return -1;

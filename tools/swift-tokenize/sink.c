@@ -26,7 +26,7 @@ static void free_waiting(void *item)
 cJSON *header_options(void)
 {
     cJSON *o = sw_options_json(&swift_tokenize);
-    static const char *const without[] = {"threads", "quiet", "config", "inspect", "list-templates", "out", "val-out", "stats", "resume"};
+    static const char *const without[] = {"threads", "quiet", "config", "inspect", "list-templates", "list-as", "out", "val-out", "stats", "resume"};
     for (size_t i = 0; i < SW_COUNT(without); i++)
         cJSON_DeleteItemFromObjectCaseSensitive(o, without[i]);
     return o;

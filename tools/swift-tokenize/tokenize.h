@@ -15,10 +15,11 @@
 enum { TRUNCATE_DROP, TRUNCATE_LEFT, TRUNCATE_RIGHT, TRUNCATE_SPLIT };
 enum { PACK_BINPACK, PACK_SEQUENTIAL, PACK_WRAPPED };
 enum { DEDUP_NONE, DEDUP_EXACT, DEDUP_NEAR };
+enum { TOKENIZE_AS_TABLE, TOKENIZE_AS_JSON, TOKENIZE_AS_MAN };
 
 typedef struct tokenize_options {
     const char *model, *template_source, *agent, *loss_scale, *out, *val_out, *system, *stats;
-    int format, task, input_kind, text_unit, train_on, truncate, mix, packing_strategy, dedup, utf8_errors;
+    int format, task, input_kind, text_unit, train_on, truncate, mix, packing_strategy, dedup, utf8_errors, list_as;
     int64_t max_length, packing_length, pack_window, skip_bad, limit, max_record, dedup_memory, shard_tokens;
     double val_split, dedup_threshold;
     bool packing, end_token, inspect, resume, list_templates;
@@ -176,5 +177,8 @@ int series_begin(account *a, sink *s, sw_mixture *m, int n, char **inputs) SW_MU
 int tokenize_run(const tokenize_job *job, int n, char **inputs) SW_MUST_CHECK;
 /* Prints shards for people. tokenizer may be NULL. */
 int tokenize_inspect(const tokenize_options *o, const sw_tokenizer *tokenizer, int n, char **shards) SW_MUST_CHECK;
+
+/* Prints the built-in templates (list_templates.c). */
+int tokenize_list_templates(int as) SW_MUST_CHECK;
 
 #endif

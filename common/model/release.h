@@ -1,0 +1,34 @@
+/* Published models (models.def): which family reads each, and how its release holds the weights. */
+#ifndef SW_MODEL_RELEASE_H
+#define SW_MODEL_RELEASE_H
+
+#include "model/family.h"
+
+/* What the matrices of a published folder are. */
+typedef enum sw_release_kind {
+    SW_RELEASE_PLAIN, /* f32, f16, bf16 */
+    SW_RELEASE_FP8,
+    SW_RELEASE_MXFP4,
+    SW_RELEASE_GPTQ,
+    SW_RELEASE_AWQ,
+    SW_RELEASE_AQLM,
+    SW_RELEASE_BNB,
+    SW_RELEASE_KINDS
+} sw_release_kind;
+
+typedef struct sw_release {
+    const char *id, *family; /* on the hub; sw_family.name */
+    sw_release_kind kind;
+} sw_release;
+/* In turn: i from 0; NULL after the last. */
+const sw_release *sw_release_at(size_t i);
+const char *sw_release_kind_name(sw_release_kind k); /* "gptq" */
+
+/* Test cases with numbers of another implementation that the family agrees with, as tests/golden/make_llm.py names them,
+ * separated by blanks; NULL: it was built from the published code alone. */
+const char *sw_family_checked(const sw_family *f);
+
+/* Refuses a config.json whose "quantization_config" says that the tensors are in a layout that is not read. */
+int sw_release_check(const cJSON *config, const char *where) SW_MUST_CHECK;
+
+#endif

@@ -439,7 +439,7 @@ static void declare_start(sw_builder *b)
     if (s->token_types)
         sw_ask_linear(b, &m->types, "model.embed_types", s->token_types, s->hidden, SW_ASK_EMBEDDING);
     if (s->embed_norm)
-        sw_ask_norm(b, &m->embed_norm, "model.embed_norm", s->hidden, &s->norm);
+        sw_ask_norm(b, &m->embed_norm, "model.embed_norm", s->hidden, &s->embedding);
 }
 
 static void declare_block(sw_builder *b, int64_t i)

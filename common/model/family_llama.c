@@ -32,15 +32,29 @@ static int read_ernie(sw_spec *s, const cJSON *config)
 
 static int read_cwm(sw_spec *s, const cJSON *config) { return sw_read_biases(s, config) || sw_read_window(s, config) ? -1 : 0; }
 
+static int read_internlm3(sw_spec *s, const cJSON *config)
+{
+    bool qkv, rest;
+    if (sw_json_bool(config, "qkv_bias", false, &qkv) || sw_json_bool(config, "bias", false, &rest))
+        return -1;
+    s->q_bias = s->k_bias = s->v_bias = qkv;
+    s->o_bias = s->mlp_bias = s->down_bias = rest;
+    return 0;
+}
+
+static int read_iquest(sw_spec *s, const cJSON *config)
+{
+    return sw_read_biases(s, config) || sw_read_qwen_window(s, config) || sw_json_f64(config, "clip_qkv", 0, &s->clip_qkv) ? -1 : 0;
+}
+
 static const sw_rename qwen2_rm_names[] = {{"score.hidden", "score.0"}, {"score", "score.2"}, {0}};
 static const sw_rename hunyuan_names[] = {{"self_attn.q_norm", "self_attn.query_layernorm"}, {"self_attn.k_norm", "self_attn.key_layernorm"}, {0}};
 
 const sw_family sw_family_llama[] = {
     {.name = "llama",
-     .architectures = SW_NAMES("LlamaForCausalLM", "LlamaForSequenceClassification", "LLaMAForCausalLM", "XverseForCausalLM",
-                               "AquilaForCausalLM"),
-     .model_types = SW_NAMES("llama", "internlm3", "iquestcoder", "xverse", "aquila"),
-     .read = sw_read_biases},
+     .architectures = SW_NAMES("LlamaForCausalLM", "LlamaForSequenceClassification", "LLaMAForCausalLM", "AquilaForCausalLM",
+                               "SkyworkForCausalLM"),
+     .model_types = SW_NAMES("llama", "aquila", "skywork"), .read = sw_read_biases},
     {.name = "mistral", .architectures = SW_NAMES("MistralForCausalLM", "MistralForSequenceClassification"),
      .model_types = SW_NAMES("mistral"), .read = sw_read_window},
     {.name = "ministral3", .architectures = SW_NAMES("Ministral3ForCausalLM"), .model_types = SW_NAMES("ministral3"),
@@ -52,6 +66,17 @@ const sw_family sw_family_llama[] = {
      .spec = {.q_bias = true, .k_bias = true, .v_bias = true, .head_hidden = true, .head_hidden_bias = true, .head_act = SW_ACT_RELU,
               .head_bias = true},
      .read = sw_read_qwen_window, .names = qwen2_rm_names},
+    /* And process reward models score every token with such two. */
+    {.name = "qwen2_prm", .architectures = SW_NAMES("Qwen2ForProcessRewardModel"), .model_types = SW_NAMES("qwen2_prm"),
+     .spec = {.q_bias = true, .k_bias = true, .v_bias = true, .head_hidden = true, .head_hidden_bias = true, .head_act = SW_ACT_RELU,
+              .head_bias = true},
+     .read = sw_read_qwen_window, .names = qwen2_rm_names},
+    /* Its layers that guess further tokens are left out. */
+    {.name = "mimo", .architectures = SW_NAMES("MiMoForCausalLM"), .model_types = SW_NAMES("mimo"),
+     .spec = {.q_bias = true, .k_bias = true, .v_bias = true}, .read = sw_read_qwen_window, .unread = SW_NAMES("model.mtp_layers.")},
+    {.name = "internlm3", .architectures = SW_NAMES("InternLM3ForCausalLM"), .model_types = SW_NAMES("internlm3"), .read = read_internlm3},
+    {.name = "iquestcoder", .architectures = SW_NAMES("IQuestCoderForCausalLM"), .model_types = SW_NAMES("iquestcoder"),
+     .read = read_iquest},
     {.name = "qwen3", .architectures = SW_NAMES("Qwen3ForCausalLM", "Qwen3ForSequenceClassification"), .model_types = SW_NAMES("qwen3"),
      .spec = {.qk_norm = SW_QK_HEAD}, .read = read_qwen3},
     {.name = "seed_oss", .architectures = SW_NAMES("SeedOssForCausalLM"), .model_types = SW_NAMES("seed_oss"), .spec = {.q_bias = true},

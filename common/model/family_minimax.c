@@ -122,12 +122,34 @@ static const sw_block_ops block_minimax = {sizeof(block), declare_block, block_f
 
 SW_MOE_LAYERS(experts, .router = {.score = SW_ROUTE_SOFTMAX, .normalise = true}, .gate = "w1", .up = "w3", .down = "w2")
 
+/* A factor under the name that transformers has for it, or that of the files published first. */
+static int factor(const cJSON *config, const char *name, const char *older, double *out)
+{
+    return sw_json_f64(config, older, 1, out) || sw_json_f64(config, name, *out, out) ? -1 : 0;
+}
+
+/* Which layers have softmax attention: layer_types, or 1 in attn_type_list; else each second. */
+static int is_softmax(const sw_spec *s, const cJSON *config, int64_t i, bool *yes)
+{
+    const cJSON *list = sw_json_get(config, "attn_type_list"), *one = cJSON_IsArray(list) ? cJSON_GetArrayItem(list, (int)i) : NULL;
+    *yes = sw_is_full_attention(config, i, i % 2 == 0);
+    if (!list || sw_json_get(config, "layer_types"))
+        return 0;
+    if (!cJSON_IsNumber(one) || cJSON_GetArraySize(list) != s->layers)
+        return sw_fail("\"attn_type_list\": a list of %lld numbers is needed, 1 where attention is softmax's", (long long)s->layers);
+    *yes = one->valuedouble > 0;
+    return 0;
+}
+
 static int layers(sw_spec *s, const cJSON *config)
 {
     lightning_options *o = sw_arena_zalloc(&s->arena, 2 * sizeof *o), *full = o + 1;
-    if (sw_json_f64(config, "linear_attn_alpha_factor", 1, &o->alpha) || sw_json_f64(config, "linear_attn_beta_factor", 1, &o->beta) ||
-        sw_json_f64(config, "full_attn_alpha_factor", 1, &full->alpha) || sw_json_f64(config, "full_attn_beta_factor", 1, &full->beta) ||
-        sw_json_f64(config, "mlp_alpha_factor", 1, &o->mlp_alpha) || sw_json_f64(config, "mlp_beta_factor", 1, &o->mlp_beta) ||
+    if (factor(config, "linear_attn_alpha_factor", "layernorm_linear_attention_alpha", &o->alpha) ||
+        factor(config, "linear_attn_beta_factor", "layernorm_linear_attention_beta", &o->beta) ||
+        factor(config, "full_attn_alpha_factor", "layernorm_full_attention_alpha", &full->alpha) ||
+        factor(config, "full_attn_beta_factor", "layernorm_full_attention_beta", &full->beta) ||
+        factor(config, "mlp_alpha_factor", "layernorm_mlp_alpha", &o->mlp_alpha) ||
+        factor(config, "mlp_beta_factor", "layernorm_mlp_beta", &o->mlp_beta) ||
         sw_json_i64(config, "block_size", 1, 1 << 16, 256, &o->block) || experts(s, config))
         return -1;
     full->mlp_alpha = o->mlp_alpha;
@@ -135,7 +157,9 @@ static int layers(sw_spec *s, const cJSON *config)
     if (s->heads < 1 || s->head_dim < 1 || s->heads > 1 << 16 || s->head_dim > 4096)
         return sw_fail("\"num_attention_heads\": %lld heads of %lld values are not possible", (long long)s->heads, (long long)s->head_dim);
     for (int64_t i = 0; i < s->layers; i++) {
-        bool softmax = sw_is_full_attention(config, i, i % 2 == 0);
+        bool softmax;
+        if (is_softmax(s, config, i, &softmax))
+            return -1;
         s->layer[i].block = &block_minimax;
         s->layer[i].mixer_options = softmax ? full : o;
         if (!softmax)
@@ -144,9 +168,27 @@ static int layers(sw_spec *s, const cJSON *config)
     return 0;
 }
 
+/* The files published first, with code of their own: rotary_dim, and options that all of them have the same. */
+static int read_text_01(sw_spec *s, const cJSON *config)
+{
+    int64_t turned, shared;
+    bool post;
+    if (sw_json_i64(config, "rotary_dim", 2, 1 << 16, s->head_dim, &turned) || sw_json_bool(config, "postnorm", false, &post) ||
+        sw_json_i64(config, "shared_intermediate_size", 0, 1 << 24, 0, &shared))
+        return -1;
+    if (!post || shared)
+        return sw_fail("\"postnorm\" must be true and \"shared_intermediate_size\" 0, as published models have them");
+    if (turned > s->head_dim)
+        return sw_fail("\"rotary_dim\": %lld is more than \"head_dim\", %lld", (long long)turned, (long long)s->head_dim);
+    s->rope[0].partial = (double)turned / (double)s->head_dim;
+    return sw_read_window(s, config);
+}
+
 static const sw_rename names[] = {{"mlp.router", "block_sparse_moe.gate"}, {"mlp.experts.", "block_sparse_moe.experts."}, {0}};
 
 const sw_family sw_family_minimax[] = {
     {.name = "minimax", .architectures = SW_NAMES("MiniMaxForCausalLM"), .model_types = SW_NAMES("minimax"),
      .spec = {.norm = {.eps = 1e-5}, .rope = {{.theta = 1e6}}}, .read = sw_read_window, .layers = layers, .names = names},
+    {.name = "minimax_text_01", .architectures = SW_NAMES("MiniMaxText01ForCausalLM", "MiniMaxM1ForCausalLM"),
+     .model_types = SW_NAMES("minimax_text_01", "minimax_m1"), .read = read_text_01, .layers = layers, .names = names},
     {0}};

@@ -12,6 +12,7 @@ typedef struct expert {
 typedef struct moe {
     const sw_moe *o;
     sw_linear router, shared_gate;
+    void *own; /* of o->own */
     expert *experts, shared; /* experts NULL where they are stacked */
     sw_param *gate_up, *down, *gate_up_bias, *down_bias;
     sw_param *gate, *up; /* where those are apart */
@@ -20,13 +21,14 @@ typedef struct moe {
     bool read;
 } moe;
 
+/* packed: the name of gate and up in one, or NULL */
 static void ask_expert(sw_builder *b, expert *e, const char *prefix, const char *const names[3], int64_t wide,
-                       bool packed)
+                       const char *packed)
 {
     const sw_spec *s = sw_builder_spec(b);
     char name[SW_NAME_MAX];
     if (packed) {
-        snprintf(name, sizeof name, "%s.gate_up_proj", prefix);
+        snprintf(name, sizeof name, "%s.%s", prefix, packed);
         sw_ask_linear(b, &e->gate, name, 2 * wide, s->hidden, 0);
     } else {
         if (!s->plain_mlp) {
@@ -69,7 +71,12 @@ static void declare(sw_builder *b, void *self)
     const char *const names[3] = {o->gate ? o->gate : usual[0], o->up ? o->up : usual[1], o->down ? o->down : usual[2]};
     int64_t choices = o->experts + o->identities;
     char prefix[64];
-    sw_ask_linear(b, &m->router, "mlp.router", choices, s->hidden, o->router_bias ? SW_ASK_BIAS : 0);
+    if (o->own) {
+        m->own = sw_builder_alloc(b, o->own->size);
+        o->own->declare(b, m->own, choices);
+    } else {
+        sw_ask_linear(b, &m->router, "mlp.router", choices, s->hidden, o->router_bias ? SW_ASK_BIAS : 0);
+    }
     if (o->correction) {
         int64_t row[2] = {1, choices};
         m->correction = sw_ask(b, "mlp.correction", o->correction_row ? 2 : 1, o->correction_row ? row : &choices,
@@ -84,10 +91,10 @@ static void declare(sw_builder *b, void *self)
         m->experts = sw_builder_alloc(b, (size_t)o->experts * sizeof *m->experts);
     for (int64_t e = 0; m->experts && e < o->experts; e++) {
         snprintf(prefix, sizeof prefix, "mlp.experts.%lld", (long long)e);
-        ask_expert(b, &m->experts[e], prefix, names, o->wide, false);
+        ask_expert(b, &m->experts[e], prefix, names, o->wide, o->packed ? names[0] : NULL);
     }
     if (o->shared_wide)
-        ask_expert(b, &m->shared, "mlp.shared", usual, o->shared_wide, o->shared_packed);
+        ask_expert(b, &m->shared, "mlp.shared", usual, o->shared_wide, o->shared_packed ? "gate_up_proj" : NULL);
     if (o->shared_gated)
         sw_ask_linear(b, &m->shared_gate, "mlp.shared_gate", 1, s->hidden, 0);
 }
@@ -198,13 +205,20 @@ static sw_var *shared(sw_ctx *c, moe *m, const sw_pass *p, sw_var *x)
 int sw_moe_dispatch(sw_ctx *c, sw_linear *router, const float *correction, const sw_router *r, sw_var *x,
                     sw_dispatch *out)
 {
-    int64_t n = x->t.shape[0], k = r->k, choices = router->out;
     sw_dtype product = c->product;
     c->product = SW_F32; /* the choice hangs on small differences */
     sw_var *logits = sw_linear_forward(c, router, x);
     c->product = product;
+    return sw_moe_dispatch_logits(c, logits, correction, r, out);
+}
+
+int sw_moe_dispatch_logits(sw_ctx *c, sw_var *logits, const float *correction, const sw_router *r, sw_dispatch *out)
+{
+    if (!logits)
+        return -1;
+    int64_t n = logits->t.shape[0], k = r->k, choices = logits->t.shape[1];
     int32_t *ids = sw_ctx_alloc(c, (size_t)(n * k) * sizeof *ids);
-    sw_var *weights = logits ? sw_route(c, logits, correction, r, ids) : NULL;
+    sw_var *weights = sw_route(c, logits, correction, r, ids);
     if (!weights || !(out->weights = sw_cast(c, weights, c->compute)))
         return -1;
     int64_t *start = out->start = sw_ctx_alloc(c, (size_t)(choices + 1) * sizeof *start),
@@ -236,7 +250,9 @@ static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
             return NULL;
         m->read = true;
     }
-    sw_var *y = sw_moe_dispatch(c, &m->router, m->correction_host, &o->router, x, &d) ? NULL : sw_like(c, x);
+    int rc = o->own ? sw_moe_dispatch_logits(c, o->own->logits(c, m->own, x), m->correction_host, &o->router, &d)
+                    : sw_moe_dispatch(c, &m->router, m->correction_host, &o->router, x, &d);
+    sw_var *y = rc ? NULL : sw_like(c, x);
     if (!y || sw_k(c)->fill(sw_s(c), &y->t, 0))
         return NULL;
     for (int64_t e = 0; y && e < o->experts + o->identities; e++)

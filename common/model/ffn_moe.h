@@ -8,8 +8,16 @@
 
 #include "model/family.h"
 
+/* A router that is more than one matrix. Its names are below "mlp.router". */
+typedef struct sw_moe_router {
+    size_t size;
+    void (*declare)(sw_builder *b, void *self, int64_t experts);
+    sw_var *(*logits)(sw_ctx *c, void *self, sw_var *x); /* x [N, hidden] -> f32 [N, experts] */
+} sw_moe_router;
+
 typedef struct sw_moe {
     sw_router router;
+    const sw_moe_router *own; /* NULL: a matrix, mlp.router */
     int64_t experts, wide; /* wide: of an expert's hidden layer */
     int64_t identities;    /* more choices of the router, whose output is their input */
     int64_t dense_first;   /* layers before the first mixture, where the configuration does not say */
@@ -22,6 +30,7 @@ typedef struct sw_moe {
     bool correction_row;          /* files hold it as the row of a matrix */
     bool weigh_input;             /* weights scale what experts get, not what they give */
     const char *gate, *up, *down; /* the last part of an expert's module names; NULL: gate_proj, up_proj, down_proj */
+    bool packed;      /* an expert's gate and up are one projection, called as its gate */
     bool stacked;     /* all experts in one tensor: [E, 2 wide, hidden], gate first, and [E, hidden, wide] */
     bool turned;      /* those are [E, hidden, 2 wide] and [E, wide, hidden] */
     bool interleaved; /* columns of gate and up take turns */
@@ -42,6 +51,8 @@ typedef struct sw_dispatch {
 /* x [N, hidden]; correction host [choices] or NULL. Host memory is the tape's. */
 int sw_moe_dispatch(sw_ctx *c, sw_linear *router, const float *correction, const sw_router *r, sw_var *x,
                     sw_dispatch *out) SW_MUST_CHECK;
+/* The same from a router's logits [N, choices]; NULL is an error passed on. */
+int sw_moe_dispatch_logits(sw_ctx *c, sw_var *logits, const float *correction, const sw_router *r, sw_dispatch *out) SW_MUST_CHECK;
 
 /* A mixer: a mixture of attention heads (mixer_moa.c), whose mixer_options are a sw_moe. */
 extern const sw_mixer_ops sw_mixer_moa;

@@ -289,7 +289,7 @@ const sw_gguf_kind sw_gguf_kinds[] = {
     {.arch = "llama", .family = "mistral", .sign = "attention.sliding_window", .flags = SW_GGUF_BIASES | SW_GGUF_PAIRS},
     {.arch = "llama", .family = "llama", .flags = SW_GGUF_BIASES | SW_GGUF_PAIRS},
     {.arch = "llama", .family = "internlm", .flags = SW_GGUF_BIASES | SW_GGUF_PAIRS},
-    {.arch = "xverse", .family = "llama", .architecture = "XverseForCausalLM", .flags = SW_GGUF_PAIRS},
+    {.arch = "xverse", .family = "xverse", .architecture = "XverseForCausalLM", .flags = SW_GGUF_PAIRS},
     {.arch = "arcee", .family = "arcee", .flags = SW_GGUF_PAIRS},
     {.arch = "smollm3", .family = "smollm3", .flags = SW_GGUF_PAIRS, .to_config = smollm3_config},
     {.arch = "seed_oss", .family = "seed_oss", .names = ROWS(SW_GGUF_MODULE("post_attention_norm", "mlp_norm"))},

@@ -66,8 +66,9 @@ void sw_model_list_table(sw_buf *out, bool aligned)
         put_names(&architectures, f->architectures, " ");
         snprintf(number, sizeof number, "%d", count_models(f));
         const char *checked = sw_family_checked(f);
-        put_row(out, (const char *const[COLUMNS]){f->name, types.n ? types.at : "-", architectures.at, checked ? checked : "unverified", number},
-                aligned);
+        if (!checked)
+            checked = sw_family_rewritten(f) ? "unverified (written twice)" : "unverified";
+        put_row(out, (const char *const[COLUMNS]){f->name, types.n ? types.at : "-", architectures.at, checked, number}, aligned);
         sw_buf_free(&types);
         sw_buf_free(&architectures);
     }
@@ -133,6 +134,7 @@ void sw_model_list_json(sw_buf *out)
         put_weights(out, f, "\"", ",");
         sw_buf_putc(out, ']');
         put_json_words(out, "checked_by", sw_family_checked(f));
+        put_json_words(out, "written_twice", sw_family_rewritten(f));
         sw_buf_puts(out, ",\"models\":[");
         const sw_release *r;
         bool first = true;
@@ -189,9 +191,12 @@ static void man_family(sw_buf *out, const sw_family *f)
     put_names(&b, f->model_types, ", ");
     sw_buf_puts(out, f->model_types && *f->model_types ? ".br\n" : "");
     man_list(out, "Model types", b.n ? b.at : "");
-    const char *checked = sw_family_checked(f);
+    const char *checked = sw_family_checked(f), *rewritten = sw_family_rewritten(f);
     sw_buf_puts(out, ".br\n");
-    man_list(out, "Checked by", checked ? checked : "nothing, built from the published code");
+    if (checked || !rewritten)
+        man_list(out, "Checked by", checked ? checked : "nothing, built from the published code");
+    if (rewritten)
+        man_list(out, "Written twice", rewritten);
     if (f->gguf) {
         sw_buf_puts(out, ".br\n");
         man_list(out, "GGUF", f->gguf);
@@ -223,8 +228,10 @@ void sw_model_list_man(sw_buf *out)
     put_weights(out, &(sw_family){.gguf = ""}, "", ", ");
     sw_buf_puts(out, ".\n.Pp\nReleases whose matrices are packed otherwise are named as not read: their family is known, and the release in\n"
                      "bf16 or a GGUF file serves instead.\n.Pp\n"
-                     "What a family is checked by are cases of\n.Pa tests/golden/make_llm.py :\n"
-                     "numbers of another implementation, which the family gives, too.\n.Sh FAMILIES\n.Bl -tag -width Ds\n");
+                     "What a family is checked by are cases of\n.Pa tests/golden/make_llm.py\nand\n.Pa make_hub.py :\n"
+                     "numbers of another implementation, which the family gives, too.\n"
+                     "Where there is no other implementation that still runs, the published code was written a second time, in Python, and\n"
+                     "the family gives the numbers of that.\n.Sh FAMILIES\n.Bl -tag -width Ds\n");
     for (size_t i = 0; (f = sw_family_at(i)); i++)
         man_family(out, f);
     sw_buf_puts(out, ".El\n.Sh SEE ALSO\n.Xr swift-infer 1 ,\n.Xr swift-train 1 ,\n.Xr swift-checkpoint 7 ,\n.Xr swift-templates 7\n");

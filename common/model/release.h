@@ -24,9 +24,11 @@ typedef struct sw_release {
 const sw_release *sw_release_at(size_t i);
 const char *sw_release_kind_name(sw_release_kind k); /* "gptq" */
 
-/* Test cases with numbers of another implementation that the family agrees with, as tests/golden/make_llm.py names them,
- * separated by blanks; NULL: it was built from the published code alone. */
+/* Test cases whose numbers the family gives, separated by blanks, or NULL: of another implementation (tests/golden/make_llm.py
+ * and make_hub.py), and of a second writing of the published code (make_hub.py). Without either it was built from the
+ * published code alone. */
 const char *sw_family_checked(const sw_family *f);
+const char *sw_family_rewritten(const sw_family *f);
 
 /* Refuses a config.json whose "quantization_config" says that the tensors are in a layout that is not read. */
 int sw_release_check(const cJSON *config, const char *where) SW_MUST_CHECK;

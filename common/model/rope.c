@@ -10,7 +10,7 @@ static const struct {
     sw_rope_kind kind;
 } rope_kinds[] = {{"default", SW_ROPE_DEFAULT}, {"linear", SW_ROPE_LINEAR}, {"dynamic", SW_ROPE_DYNAMIC},
                   {"yarn", SW_ROPE_YARN},       {"llama3", SW_ROPE_LLAMA3}, {"longrope", SW_ROPE_LONGROPE},
-                  {"proportional", SW_ROPE_PROPORTIONAL},
+                  {"proportional", SW_ROPE_PROPORTIONAL}, {"ntkmixed", SW_ROPE_NTK_MIXED},
                   {"su", SW_ROPE_LONGROPE}}; /* su: the name that early Phi-3 files use */
 
 /* The part of the head that turns; the exponents of its frequencies are over this, which may be odd. */
@@ -56,6 +56,7 @@ int sw_rope_read(sw_rope_spec *r, const cJSON *o, const cJSON *config, sw_arena 
         either(o, config, "partial_rotary_factor", "rotary_pct", &r->partial) ||
         either(o, config, "original_max_position_embeddings", "original_max_position_embeddings", &r->original_length) ||
         sw_json_f64(o, "factor", 1, &r->factor) || sw_json_f64(o, "alpha", 0, &r->alpha) ||
+        sw_json_f64(o, "power", 0, &r->power) ||
         sw_json_f64(o, "low_freq_factor", 1, &r->low_freq_factor) || sw_json_f64(o, "high_freq_factor", 4, &r->high_freq_factor) ||
         sw_json_f64(o, "beta_fast", 32, &r->beta_fast) || sw_json_f64(o, "beta_slow", 1, &r->beta_slow) ||
         sw_json_f64(o, "attention_factor", 0, &r->attention_factor) || sw_json_f64(o, "mscale", 0, &r->mscale) ||
@@ -66,7 +67,7 @@ int sw_rope_read(sw_rope_spec *r, const cJSON *o, const cJSON *config, sw_arena 
     while (type && i < SW_COUNT(rope_kinds) && strcmp(rope_kinds[i].name, type))
         i++;
     if (type && i == SW_COUNT(rope_kinds))
-        return sw_fail("\"rope_type\": '%s' is not known; known are default, linear, dynamic, yarn, llama3, longrope, proportional", type);
+        return sw_fail("\"rope_type\": '%s' is not known; known are default, linear, dynamic, yarn, llama3, longrope, proportional, ntkmixed", type);
     if (type)
         r->kind = rope_kinds[i].kind;
     if (!(r->theta > 0) || !(r->factor > 0) || !(r->partial >= 0 && r->partial <= 1) || !(r->original_length >= 0) || !(r->alpha >= 0))
@@ -74,6 +75,8 @@ int sw_rope_read(sw_rope_spec *r, const cJSON *o, const cJSON *config, sw_arena 
                        r->theta, r->factor, r->partial);
     if (r->kind == SW_ROPE_LLAMA3 && !(r->high_freq_factor > r->low_freq_factor && r->low_freq_factor > 0))
         return sw_fail("rope: high_freq_factor %g must be above low_freq_factor %g", r->high_freq_factor, r->low_freq_factor);
+    if (r->kind == SW_ROPE_NTK_MIXED && (!(r->power > 0) || !(r->factor >= 1)))
+        return sw_fail("rope: power %g and factor %g: a positive number, and one of at least 1, are needed", r->power, r->factor);
     if (r->kind == SW_ROPE_LONGROPE && (read_factors(r, o, "short_factor", &r->short_factor, arena) ||
                                         read_factors(r, o, "long_factor", &r->long_factor, arena)))
         return -1;
@@ -171,6 +174,12 @@ void sw_rope_frequencies(const sw_rope_spec *r, int64_t length, float *f, double
         double len = fmax((double)length, trained);
         theta *= pow(r->factor * len / trained - (r->factor - 1), (double)dim / ((double)dim - 2));
         break;
+    }
+    case SW_ROPE_NTK_MIXED: { /* Su 2023, kexue.fm/archives/9706 */
+        double a = log(r->factor) / pow((double)dim / 2, r->power);
+        for (int64_t i = 0; i < dim / 2; i++)
+            f[i] = (float)(1 / pow(theta, 2.0 * (double)i / (double)dim) / exp(a * pow((double)(i + 1), r->power)));
+        return;
     }
     case SW_ROPE_PROPORTIONAL:
         for (int64_t i = 0; i < (dim + 1) / 2; i++) {

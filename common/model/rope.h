@@ -15,6 +15,7 @@ typedef enum sw_rope_kind {
     SW_ROPE_YARN,
     SW_ROPE_LLAMA3,
     SW_ROPE_LONGROPE,
+    SW_ROPE_NTK_MIXED, /* BlueLM: frequency i, from 1, is divided by exp(a i^power), with a so that the last is divided by factor */
     SW_ROPE_PROPORTIONAL, /* Gemma 4: the exponents of the whole head, but only the first share of the pairs turns */
 } sw_rope_kind;
 
@@ -25,6 +26,7 @@ typedef struct sw_rope_spec {
     int64_t dim;               /* width of the head that it turns, or part of */
     double partial;            /* share of it that turns; 0 is all */
     double factor;
+    double power;              /* ntkmixed */
     double alpha;              /* dynamic, as Hunyuan has it: the base is multiplied once; 0: not given */
     double original_length;    /* original_max_position_embeddings; 0: max_position */
     double max_position;       /* of the model */

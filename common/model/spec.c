@@ -87,6 +87,8 @@ int sw_spec_fill_layers(sw_spec *s, const cJSON *config)
         s->value_dim = s->head_dim;
     if (!s->qk.eps)
         s->qk = (sw_norm_spec){s->norm.kind, s->norm.plain, false, s->norm.eps, s->norm.offset};
+    if (!s->embedding.eps)
+        s->embedding = s->norm;
     s->layer = sw_arena_zalloc(&s->arena, (size_t)s->layers * sizeof *s->layer);
     for (int64_t i = 0; i < s->layers; i++) {
         bool slides = i >= s->window_from && !(s->full_every && (i + 1) % s->full_every == 0);

@@ -106,6 +106,7 @@ typedef struct sw_spec {
     sw_norm_place norm_place;
     sw_parallel parallel;
     bool embed_norm;           /* a norm after the embedding */
+    sw_norm_spec embedding;    /* that norm; where it is all zero, as norm */
     bool no_final_norm;
     double final_norm_eps;     /* 0: as norm's */
     sw_qk_norm qk_norm;

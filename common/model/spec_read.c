@@ -207,7 +207,7 @@ static sw_task task_for(const sw_family *f, const char *architecture)
         const char *end;
         sw_task task;
     } ends[] = {{"ForRewardModel", SW_TASK_CLASSIFY},        {"SequenceClassification", SW_TASK_CLASSIFY},
-                {"ForTokenClassification", SW_TASK_TOKENS}, {"ForMaskedLM", SW_TASK_MASKED_LM},
+                {"ForTokenClassification", SW_TASK_TOKENS}, {"ForProcessRewardModel", SW_TASK_TOKENS}, {"ForMaskedLM", SW_TASK_MASKED_LM},
                 {"ForPreTraining", SW_TASK_MASKED_LM}};
     for (size_t i = 0; architecture && i < SW_COUNT(ends); i++)
         if (sw_ends_with(architecture, ends[i].end))

@@ -29,13 +29,13 @@ static int matmul_back(sw_ctx *c, sw_node *n)
     if (acc == -2)
         return -1;
     if (g) {
-        sw_tensor dx = flat2(g);
-        if (k->linear_bwd_x(sw_s(c), &dx, &dy, &m->w->v.t, m->alpha, acc))
+        sw_tensor dx = flat2(g), w = flat2(&m->w->v.t);
+        if (k->linear_bwd_x(sw_s(c), &dx, &dy, &w, m->alpha, acc))
             return -1;
     }
     if (m->w->v.needs_grad) {
-        sw_tensor x = flat2(&n->saved[0]->t);
-        if (k->linear_bwd_w(sw_s(c), &m->w->v.grad->t, &dy, &x, m->alpha))
+        sw_tensor x = flat2(&n->saved[0]->t), dw = flat2(&m->w->v.grad->t);
+        if (k->linear_bwd_w(sw_s(c), &dw, &dy, &x, m->alpha))
             return -1;
     }
     if (m->bias && m->bias->v.needs_grad && k->sum_rows(sw_s(c), &m->bias->v.grad->t, &dy, NULL))
@@ -60,9 +60,12 @@ static sw_node node_of(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias, double
 sw_var *sw_matmul(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias)
 {
     sw_tensor in = flat2(&x->t);
-    assert(in.shape[1] == w->v.t.shape[1]);
     sw_var *y = sw_tmp2(c, c->product, in.shape[0], w->v.t.shape[0]);
-    if (!y || sw_use(c, &w->v, bias ? &bias->v : NULL) || sw_k(c)->linear_fwd(sw_s(c), &y->t, &in, &w->v.t, bias ? &bias->v.t : NULL, 1, 0))
+    if (!y || sw_use(c, &w->v, bias ? &bias->v : NULL))
+        return NULL;
+    sw_tensor m = flat2(&w->v.t);
+    assert(in.shape[1] == m.shape[1]);
+    if (sw_k(c)->linear_fwd(sw_s(c), &y->t, &in, &m, bias ? &bias->v.t : NULL, 1, 0))
         return NULL;
     sw_node n = node_of(c, x, w, bias, 1);
     n.out[0] = y;

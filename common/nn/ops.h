@@ -81,7 +81,7 @@ typedef struct sw_recurrence_in {
 } sw_recurrence_in;
 sw_var *sw_recurrence(sw_ctx *c, const sw_recurrence_in *in, sw_var *runs, sw_tensor *state) SW_MUST_CHECK;
 
-/* y [N, O] = x w^T + bias; w [O, I] any type, bias [O] or NULL; x's dimensions after the first are taken as one.
+/* y [N, O] = x w^T + bias; w [O, I] any type, bias [O] or NULL; dimensions of x and w after the first are taken as one.
  * y has the context's product type. (matmul.c) */
 sw_var *sw_matmul(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias) SW_MUST_CHECK;
 /* The same with matrix `index` of a stack of `count`: w [E, O, I], or `turned` [E, I, O], whose first two dimensions may be

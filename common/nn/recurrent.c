@@ -111,8 +111,8 @@ sw_var *sw_conv1d(sw_ctx *c, sw_var *x, sw_param *w, sw_param *b, sw_var *runs, 
     sw_param **p = sw_ctx_alloc(c, 2 * sizeof *p);
     p[0] = w;
     p[1] = b;
-    return sw_record(c, (sw_node){.op = "conv1d", .back = conv1d_back, .in = {x, &w->v, b ? &b->v : NULL}, .out = {y}, .saved = {x, runs},
-                                  .data = p});
+    return sw_record(c, (sw_node){.op = "conv1d", .back = conv1d_back, .in = {x, &w->v, b ? &b->v : NULL}, .out = {y},
+                                  .saved = {x, runs, &w->v}, .data = p}); /* w may be no parameter of the model */
 }
 
 /* ---- scans */

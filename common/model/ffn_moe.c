@@ -109,6 +109,8 @@ static sw_var *cut_above(sw_ctx *c, sw_var *x, double limit)
     return y ? sw_shift(c, y, limit) : NULL;
 }
 
+#define QUICK_SHARPNESS 1.702 /* of SW_ACT_GELU_QUICK */
+
 /* Columns first, first + 2, ... of y [N, W]: as rows of one value, since kernels want rows without gaps. */
 static sw_var *every_second(sw_ctx *c, sw_var *y, int64_t first)
 {
@@ -116,6 +118,24 @@ static sw_var *every_second(sw_ctx *c, sw_var *y, int64_t first)
     sw_var *v = sw_part(c, y, first, 2, (int64_t[]){n * wide, 1}, (int64_t[]){2, 1});
     v = v ? sw_dense(c, v) : NULL;
     return v ? sw_part(c, v, 0, 2, (int64_t[]){n, wide}, (int64_t[]){wide, 1}) : NULL;
+}
+
+/* gate sigmoid(sharpness gate) (up + 1), both cut at the limit. */
+static sw_var *glu_cut(sw_ctx *c, sw_var *gate, sw_var *up, double limit, double sharpness)
+{
+    gate = cut_above(c, gate, limit);
+    up = gate ? sw_clamp(c, up, limit) : NULL;
+    up = up ? sw_shift(c, up, 1) : NULL;
+    double stretch = sharpness / QUICK_SHARPNESS;
+    gate = up && stretch != 1 ? sw_scale(c, gate, stretch) : gate;
+    sw_var *h = up && gate ? sw_glu(c, gate, up, SW_ACT_GELU_QUICK) : NULL;
+    return h && stretch != 1 ? sw_scale(c, h, 1 / stretch) : h;
+}
+
+sw_var *sw_glu_turns(sw_ctx *c, sw_var *y, double limit)
+{
+    sw_var *gate = every_second(c, y, 0), *up = gate ? every_second(c, y, 1) : NULL;
+    return up ? glu_cut(c, gate, up, limit, QUICK_SHARPNESS) : NULL;
 }
 
 /* Gate and up from a projection y [N, 2 wide] of both. */
@@ -132,16 +152,7 @@ static sw_var *gated(sw_ctx *c, const moe *m, const sw_spec *s, sw_var *y)
     }
     if (!gate || !up)
         return NULL;
-    if (m->o->limit > 0) {
-        gate = cut_above(c, gate, m->o->limit);
-        up = gate ? sw_clamp(c, up, m->o->limit) : NULL;
-        up = up ? sw_shift(c, up, 1) : NULL;
-        double stretch = m->o->sharpness / 1.702; /* which is GELU_QUICK's */
-        gate = up && stretch != 1 ? sw_scale(c, gate, stretch) : gate;
-        sw_var *h = up && gate ? sw_glu(c, gate, up, SW_ACT_GELU_QUICK) : NULL;
-        return h && stretch != 1 ? sw_scale(c, h, 1 / stretch) : h;
-    }
-    return sw_glu(c, gate, up, s->act);
+    return m->o->limit > 0 ? glu_cut(c, gate, up, m->o->limit, m->o->sharpness) : sw_glu(c, gate, up, s->act);
 }
 
 static sw_var *run_expert(sw_ctx *c, expert *e, const moe *m, const sw_spec *s, sw_var *x)

@@ -42,6 +42,9 @@ typedef struct sw_moe {
 
 extern const sw_ffn_ops sw_ffn_moe;
 
+/* Gate and up are the columns of y [N, 2 wide] in turns: GELU_QUICK(gate, cut above limit) * (1 + up, cut to [-limit, limit]). */
+sw_var *sw_glu_turns(sw_ctx *c, sw_var *y, double limit) SW_MUST_CHECK;
+
 /* Where a batch's tokens go: expert e has the pairs start[e] ... start[e + 1] - 1, in the order of the tokens. */
 typedef struct sw_dispatch {
     int64_t *start;       /* [choices + 1] */

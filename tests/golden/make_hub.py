@@ -354,6 +354,76 @@ def m1_table(cfg):
     return rows + [same(f"model.layers.{i}.self_attn.{n}") for i in range(cfg.num_hidden_layers) for n in ("W_pack.weight", "conv_k", "conv_v")]
 
 
+# ---- Phi-3-small
+class BlockAttention(torch.nn.Module):
+    def __init__(self, d, layer, o):
+        super().__init__()
+        self.heads, self.kv, self.layer, self.o = d.heads, d.kv, layer, o
+        self.query_key_value = torch.nn.Linear(d.hidden, (d.heads + 2 * d.kv) * d.head_dim)
+        self.dense = torch.nn.Linear(d.heads * d.head_dim, d.hidden)
+
+    def forward(self, hidden_states, attention_mask=None, position_embeddings=None, past_key_values=None, **unused):
+        b, t, _ = hidden_states.shape
+        group = self.heads // self.kv
+        qkv = self.query_key_value(hidden_states).view(b, t, self.kv, group + 2, -1)
+        q, k, v = qkv[:, :, :, :-2].flatten(2, 3).transpose(1, 2), qkv[:, :, :, -2].transpose(1, 2), qkv[:, :, :, -1].transpose(1, 2)
+        cos, sin = (p.unsqueeze(1) for p in position_embeddings)
+        q, k = turn(q, cos, sin), turn(k, cos, sin)
+        if past_key_values is not None:
+            k, v = past_key_values.update(k, v, self.layer)
+        mask = attention_mask
+        if self.o:
+            i, j = torch.arange(k.shape[2] - t, k.shape[2]).view(1, -1, 1) // self.o["size"], torch.arange(k.shape[2]).view(1, 1, -1) // self.o["size"]
+            h = torch.arange(1, self.heads + 1).view(-1, 1, 1)
+            keep = (i - j < self.o["local"]) | ((j + h) % self.o["stride"] == 0)
+            mask = torch.zeros(keep.shape, dtype=q.dtype).masked_fill(~keep, -1e30) + (mask if mask is not None else 0)
+        y = attend(q, k, v, mask, 0.75 / q.shape[-1])
+        return self.dense(y.transpose(1, 2).reshape(b, t, -1)), None
+
+
+class Turns(torch.nn.Module):
+    def __init__(self, hidden, inter, limit):
+        super().__init__()
+        self.up_proj, self.down_proj, self.limit = torch.nn.Linear(hidden, 2 * inter), torch.nn.Linear(inter, hidden), limit
+
+    def forward(self, x):
+        y = self.up_proj(x)
+        gate, up = y[..., ::2].clamp(max=self.limit), y[..., 1::2].clamp(-self.limit, self.limit)
+        return self.down_proj(gate * torch.sigmoid(1.702 * gate) * (up + 1))
+
+
+class Scaled(torch.nn.Module):
+    def __init__(self, old, scale):
+        super().__init__()
+        self.embed, self.scale = old, scale
+
+    def forward(self, ids):
+        return self.embed(ids) * self.scale
+
+
+BLOCKS = dict(size=2, local=2, stride=3)
+
+
+def use_phi3small(model, d):
+    for i, layer in enumerate(model.model.layers):
+        layer.self_attn = BlockAttention(d, i, None if (i + 1) % 2 == 0 else BLOCKS)
+        layer.mlp = Turns(d.hidden, d.inter, 0.8)
+        layer.input_layernorm, layer.post_attention_layernorm = (torch.nn.LayerNorm(d.hidden, eps=d.eps) for _ in range(2))
+    model.model.norm = torch.nn.LayerNorm(d.hidden, eps=d.eps)
+    model.model.embed_tokens = Scaled(model.model.embed_tokens, 3.0)
+
+
+def phi3small_table(cfg):
+    wb = ("weight", "bias")
+    rows = [same("model.embed_tokens.weight", "model.embed_tokens.embed.weight"),
+            ("lm_head.weight", ["lm_head.weight"], lambda t: t[0] * 4, lambda t: [t / 4])]
+    rows += [same(f"model.final_layernorm.{k}", f"model.norm.{k}") for k in wb]
+    for i in range(cfg.num_hidden_layers):
+        rows += [same(f"model.layers.{i}.{n}.{k}") for n in ("self_attn.query_key_value", "self_attn.dense", "mlp.up_proj", "mlp.down_proj",
+                                                           "input_layernorm", "post_attention_layernorm") for k in wb]
+    return rows
+
+
 def define_names():
     """What transformers computes, under the names and the fields of the hub."""
     llama = "LlamaForCausalLM of transformers, same names"
@@ -416,6 +486,16 @@ def define():
              attn_output_multiplier=c.head_dim ** -0.5, max_attn_value=30.0, embedding_multiplier_scale=math.sqrt(c.hidden_size), output_multiplier_scale=0.5),
              "Gemma2ForCausalLM of transformers, renamed, with a mixture written from the published code",
              prepare=use_moe(lambda d: Moe(SoftmaxGate(d.hidden, 4, 2, False), [Expert(d.hidden, 12, ("linear", "linear_v", "linear_1"), F.gelu) for _ in range(4)]))))
+    case("hub_phi3small", "Llama", "block-sparse attention by head, gegelu whose gate and up take turns, LayerNorm, scales of muP",
+         "Phi-3-small-8k, Phi-3-small-128k", lambda d: dict(rope_parameters=g.rope(d)), pad_side="right", renamed=Renamed(
+             phi3small_table, lambda c, d: hub_common(
+                 c, d, "Phi3SmallForCausalLM", "phi3small", hidden_size=c.hidden_size, ff_intermediate_size=c.intermediate_size,
+                 num_hidden_layers=c.num_hidden_layers, num_attention_heads=c.num_attention_heads, num_key_value_heads=c.num_key_value_heads,
+                 hidden_act="gegelu", gegelu_limit=0.8, layer_norm_epsilon=d.eps, max_position_embeddings=64, mup_use_scaling=True,
+                 mup_attn_multiplier=0.75, mup_embedding_multiplier=3.0, mup_width_multiplier=4.0, rope_embedding_base=d.theta, rope_position_scale=1.0,
+                 rope_scaling=None, blocksparse_homo_head_pattern=False, blocksparse_block_size=BLOCKS["size"],
+                 blocksparse_num_local_blocks=BLOCKS["local"], blocksparse_vert_stride=BLOCKS["stride"], dense_attention_every_n_layers=2), ours,
+             prepare=use_phi3small))
     case("hub_yuan", "Llama", "localized filtering: two dense causal convolutions before queries and keys, whose halves are mixed; up and gate change places",
          "Yuan2-2B/51B/102B", mha, pad_side="right", renamed=Renamed(yuan_table(False), lambda c, d: hub_common(
              c, d, "YuanForCausalLM", "yuan", **llama_like(c), causal_mask=True, use_flash_attention=False, reset_attention_mask=True), ours,

@@ -15,12 +15,16 @@ enum { SW_TILE = 64 }; /* queries, and keys, a tile */
 /* Vectors of C a step: as many as the registers take with four rows. */
 enum { SW_TILE_VECTORS = SW_LANES == 16 ? 4 : 2 };
 
+/* By name where there is one: GCC makes a loop over the lanes into one masked load a lane. */
 static inline sw_vec sw_splat(float f)
 {
-    sw_vec v;
-    for (int i = 0; i < SW_LANES; i++)
-        v[i] = f;
-    return v;
+#if defined(__AVX512F__)
+    return (sw_vec)_mm512_set1_ps(f);
+#elif defined(__AVX__)
+    return (sw_vec)_mm256_set1_ps(f);
+#else
+    return (sw_vec){f, f, f, f};
+#endif
 }
 
 __attribute__((always_inline)) static inline void sw_tile_step(bool pairs, int vectors, int64_t words, const sw_word *a,

@@ -9,7 +9,8 @@ static const setup setups[] = {{0, 1, 1, {{0, 0, 0, 1}}},
                                {1, 2, 1, {{0, 1, 1, 1}}},
                                {9, 1, 1, {{0, 9, -1, 0}}},
                                {75, 3, 4, {{40, 34, 2, 0}, {0, 35, 0, 1}, {36, 2, -1, 0}, {39, 0, 1, 1}}},
-                               {7, 2, 3, {{0, 2, 1, 1}, {2, 1, 0, 0}, {4, 3, -1, 1}}}};
+                               {7, 2, 3, {{0, 2, 1, 1}, {2, 1, 0, 0}, {4, 3, -1, 1}}},
+                               {150, 2, 2, {{2, 141, 1, 1}, {146, 3, 0, 0}}}};
 
 static array *table(rig *r, const setup *s)
 {
@@ -121,7 +122,8 @@ void case_selective_scan_bwd(rig *r)
 }
 
 /* heads, keys, D, Dv, and which of: decays of each place of the key, beta, skip, delta */
-static const int64_t matrix_shapes[][5] = {{1, 1, 1, 1, 0}, {4, 2, 8, 6, 15}, {3, 3, 16, 33, 2}, {6, 1, 5, 20, 6}, {2, 2, 12, 7, 11}};
+static const int64_t matrix_shapes[][5] = {{1, 1, 1, 1, 0},    {4, 2, 8, 6, 15}, {3, 3, 16, 33, 2},  {6, 1, 5, 20, 6}, {2, 2, 12, 7, 11},
+                                           {40, 20, 33, 40, 10}, {5, 5, 17, 64, 15}, {70, 70, 1, 1, 15}, {70, 1, 1, 1, 4},  {6, 2, 1, 1, 6}};
 
 typedef struct matrix {
     array *q, *k, *v, *g, *beta, *skip, *seqs;

@@ -90,6 +90,11 @@ typedef struct sw_device {
     int (*put)(struct sw_device *d, void *to, const void *from_host, size_t n);
     int (*get)(struct sw_device *d, void *to_host, const void *from, size_t n);
     int (*sync)(struct sw_device *d);
+    /* Around a step that will come again asking for the same with other numbers in the device's memory (decoding a token):
+     * the device may send it off as a whole. `key` tells steps of different shapes apart. In between what is asked for may
+     * be put off until the host waits for something; the results are the same. NULL: nothing to gain. */
+    int (*begin)(struct sw_device *d, uint64_t key);
+    int (*end)(struct sw_device *d);
     void (*close)(struct sw_device *d);
     char description[128]; /* "AMD EPYC, avx512", for people */
 } sw_device;

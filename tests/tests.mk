@@ -17,9 +17,10 @@ $(O)/tests/test_%: $(O)/obj/tests/unit/test_%.o $(O)/libtools.a $(LIB)
 $(O)/tests/test_kernels: $(patsubst %.c,$(O)/obj/%.o,$(sort $(wildcard tests/unit/kernels/*.c)))
 
 # Tests with `--device emulator`.
-$(O)/tests/test_kernels $(O)/tests/test_emulator $(GOLDEN): $(EMULATOR_OBJ)
+EMULATED := $(patsubst %,$(O)/tests/test_%,kernels emulator steps)
+$(EMULATED) $(GOLDEN): $(EMULATOR_OBJ)
 $(O)/tests/test_emulator: $(O)/obj/tests/emulator/emulator_faulty.emulated.o
-$(O)/tests/test_kernels $(O)/tests/test_emulator $(GOLDEN): LDLIBS += -lstdc++
+$(EMULATED) $(GOLDEN): LDLIBS += -lstdc++
 
 # Optimisers, schedules and objectives live in swift-train; the golden runner calls them where they are.
 GOLDEN_OBJ := $(patsubst %.c,$(O)/obj/%.o,$(sort $(wildcard tests/golden/*.c)) \

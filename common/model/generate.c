@@ -72,6 +72,13 @@ typedef struct step {
 static int run_step(sw_generator *g, const step *s)
 {
     sw_ctx *c = &g->ctx;
+    sw_device *d = c->device;
+    bool again = d->begin && s->n == s->n_seqs; /* a token each: the next step will ask for the same */
+    if (again) {
+        sw_ctx_settle(c);
+        if (d->begin(d, (uint64_t)s->n))
+            return -1;
+    }
     sw_batch b = {.n = s->n, .n_seqs = s->n_seqs, .ids = s->ids, .lengths = s->lengths, .cache = &g->cache, .slots = s->slots,
                   .source_ids = s->source.at, .source_lengths = s->source_lengths};
     sw_head head = sw_model_head(g->model);
@@ -83,6 +90,8 @@ static int run_step(sw_generator *g, const step *s)
         sw_var *y = x ? sw_logits(c, x, &head) : NULL;
         rc = y ? sw_to_host(c, y, g->logits) : -1;
     }
+    if (again && d->end(d))
+        rc = -1;
     sw_ctx_reset(c);
     return rc;
 }

@@ -32,6 +32,19 @@ static size_t class_bytes(int k)
     return ((size_t)(8 + eighth + 1) << log) / 8;
 }
 
+static int by_address(const void *a, const void *b)
+{
+    const sw_storage *x = *(sw_storage *const *)a, *y = *(sw_storage *const *)b;
+    return ((uintptr_t)x->data > (uintptr_t)y->data) - ((uintptr_t)x->data < (uintptr_t)y->data);
+}
+
+void sw_ctx_settle(sw_ctx *c)
+{
+    for (int k = 0; k < CLASSES; k++)
+        if (c->pool->idle[k].n > 1)
+            qsort(c->pool->idle[k].at, c->pool->idle[k].n, sizeof *c->pool->idle[k].at, by_address);
+}
+
 static void release_idle(sw_ctx *c)
 {
     for (int k = 0; k < CLASSES; k++) {

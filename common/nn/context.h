@@ -80,6 +80,9 @@ int sw_ctx_init(sw_ctx *c, sw_device *d, sw_dtype compute) SW_MUST_CHECK;
 void sw_ctx_free(sw_ctx *c);
 /* End of a step: forgets every temporary and the tape, keeps the memory in the pool. */
 void sw_ctx_reset(sw_ctx *c);
+/* Between steps: orders the memory that waits in the pool, so that a step which asks for the same sizes in the same order
+ * as one before it is given the same addresses (device->begin). */
+void sw_ctx_settle(sw_ctx *c);
 /* Gives what the pool holds unused back to the device. */
 void sw_ctx_trim(sw_ctx *c);
 /* Bytes in use now, the most there ever were, and an upper limit (0: none) beyond which allocation fails with a

@@ -12,6 +12,8 @@
 #include <cuda_fp16.h>
 #include <math.h>
 #include <stdint.h>
+#include <tuple>
+#include <type_traits>
 
 extern "C" {
 #include "kernels/cuda/cuda_api.h"
@@ -32,6 +34,7 @@ extern "C" {
 
 typedef struct cuda_ring cuda_ring;
 typedef struct cuda_products cuda_products;
+typedef struct cuda_steps cuda_steps;
 
 /* The stream of a device, one for each; used by one thread of the host at a time. */
 struct sw_stream {
@@ -42,8 +45,11 @@ struct sw_stream {
     const char *name;
     void *scratch;
     size_t scratch_bytes;
+    uint64_t scratch_number; /* how often it has moved */
     cuda_ring *ring;
     cuda_products *products;
+    cuda_steps *steps;
+    bool in_step, capturing; /* of cuda_steps.cuh */
 };
 
 extern sw_cuda_host cuda_host;

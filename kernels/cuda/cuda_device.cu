@@ -3,7 +3,7 @@
  * Memory comes from the driver's stream-ordered pool, which keeps what is freed: after the first step nothing goes to the
  * driver. Copies from the host pass through a ring of pinned memory, so that `put` returns once the bytes are there and
  * the GPU takes them in order with the kernels; weights stream from a mapped file that way, a megabyte at a time. */
-#include "cuda_common.cuh"
+#include "cuda_steps.cuh"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +12,7 @@
 sw_cuda_host cuda_host;
 
 static const sw_kernels table = {
-#define K(name, args) cuda_##name,
+#define K(name, args) cuda_step_kernel<cuda_##name>::call,
 #include "kernels/kernels.def"
 #undef K
 };
@@ -94,6 +94,9 @@ void *cuda_scratch(sw_stream *s, size_t n)
 {
     if (n <= s->scratch_bytes)
         return s->scratch;
+    s->scratch_number++;
+    if (s->capturing) /* a graph owns no memory: the call runs by itself */
+        return NULL;
     cuda_release(s, s->scratch);
     s->scratch_bytes = 0;
     n += n / 4; /* lengths grow a little from batch to batch */
@@ -103,8 +106,22 @@ void *cuda_scratch(sw_stream *s, size_t n)
     return s->scratch;
 }
 
-static void *device_alloc(sw_device *d, size_t n) { return cuda_allocate(stream_of(d), n); }
-static void device_free(sw_device *d, void *p) { cuda_release(stream_of(d), p); }
+static void *device_alloc(sw_device *d, size_t n)
+{
+    sw_stream *s = stream_of(d);
+    return cuda_step_memory(s) ? NULL : cuda_allocate(s, n);
+}
+
+static void device_free(sw_device *d, void *p)
+{
+    sw_stream *s = stream_of(d);
+    if (cuda_step_memory(s))
+        cudaStreamSynchronize(s->stream); /* the message is there for the next call that fails */
+    cuda_release(s, p);
+}
+
+static int device_begin(sw_device *d, uint64_t key) { return enter(stream_of(d)) || cuda_step_begin(stream_of(d), key) ? -1 : 0; }
+static int device_end(sw_device *d) { return enter(stream_of(d)) || cuda_step_end(stream_of(d)) ? -1 : 0; }
 
 static int device_put(sw_device *d, void *to, const void *from, size_t n)
 {
@@ -112,6 +129,9 @@ static int device_put(sw_device *d, void *to, const void *from, size_t n)
     cuda_ring *r = s->ring;
     if (enter(s))
         return -1;
+    int staged = cuda_step_put(s, to, from, n);
+    if (staged)
+        return staged < 0 ? -1 : 0;
     while (n) {
         if (r->at == SEGMENT) {
             CUDA_TRY(s, cudaEventRecord(r->read[r->segment], s->stream));
@@ -141,7 +161,7 @@ static int device_get(sw_device *d, void *to, const void *from, size_t n)
     sw_stream *s = stream_of(d);
     cuda_ring *r = s->ring;
     size_t asked = 0, taken = 0;
-    if (enter(s))
+    if (enter(s) || cuda_step_boundary(s))
         return -1;
     for (int i = 0; taken < n; i++) {
         for (; asked < n && asked - taken < 2 * (size_t)READ_HALF; asked += READ_HALF) {
@@ -161,7 +181,7 @@ static int device_get(sw_device *d, void *to, const void *from, size_t n)
 static int device_sync(sw_device *d)
 {
     sw_stream *s = stream_of(d);
-    if (enter(s))
+    if (enter(s) || cuda_step_boundary(s))
         return -1;
     CUDA_TRY(s, cudaStreamSynchronize(s->stream));
     return 0;
@@ -174,6 +194,7 @@ static void device_close(sw_device *d)
     if (enter(s))
         return;
     cudaStreamSynchronize(s->stream);
+    cuda_steps_close(s);
     cuda_products_close(s);
     cuda_release(s, s->scratch);
     for (int i = 0; i < SEGMENTS && c->ring.read[i]; i++)
@@ -237,7 +258,7 @@ static int open_stream(cuda_device *c, const cudaDeviceProp *p)
         s->pools = true;
     }
     s->ring = &c->ring;
-    return open_ring(s, &c->ring) || cuda_products_open(s);
+    return open_ring(s, &c->ring) || cuda_steps_open(s) || cuda_products_open(s);
 }
 
 extern "C" __attribute__((visibility("default"))) sw_device *SW_CUDA_ENTRY(const sw_cuda_host *host, const char *prefix, int index)
@@ -278,6 +299,8 @@ extern "C" __attribute__((visibility("default"))) sw_device *SW_CUDA_ENTRY(const
     c->device.put = device_put;
     c->device.get = device_get;
     c->device.sync = device_sync;
+    c->device.begin = device_begin;
+    c->device.end = device_end;
     c->device.close = device_close;
     snprintf(c->device.description, sizeof c->device.description, "%.80s, %.0f GB", p.name, (double)p.totalGlobalMem / 1e9);
     if (open_stream(c, &p)) {

@@ -3,7 +3,7 @@
  * between two meetings runs undisturbed, one warp as far as it can go before the next, so that a forgotten barrier gives
  * wrong numbers (shared memory is filled with NaN before each block). Orders of blocks, warps and lanes come from
  * SWIFT_EMULATOR_SEED. Misuse (barriers that not all threads reach, lanes that a shuffle names and that are elsewhere)
- * ends the program with a message. Streams run in order, at once. */
+ * ends the program with a message. Streams run in order, at once; what is captured into a graph runs when that is launched. */
 #ifndef SW_EMULATOR_CUDA_RUNTIME_H
 #define SW_EMULATOR_CUDA_RUNTIME_H
 
@@ -14,6 +14,8 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
+#include <memory>
 #include <tuple>
 #include <type_traits>
 
@@ -111,20 +113,31 @@ typedef struct sw_emu_stream *cudaStream_t;
 typedef struct sw_emu_event *cudaEvent_t;
 typedef int cudaError_t;
 enum { cudaSuccess, cudaErrorInvalidValue, cudaErrorMemoryAllocation, cudaErrorInvalidConfiguration = 9,
-       cudaErrorInsufficientDriver = 35, cudaErrorNoDevice = 100, cudaErrorInvalidDevice = 101 };
+       cudaErrorInsufficientDriver = 35, cudaErrorNoDevice = 100, cudaErrorInvalidDevice = 101, cudaErrorStreamCaptureUnsupported = 900,
+       cudaErrorStreamCaptureInvalidated };
+
+/* While a stream captures: what it is given goes into the graph. */
+bool sw_emu_capturing(cudaStream_t s);
+void sw_emu_capture(cudaStream_t s, std::function<void()> run);
 
 typedef void (*sw_emu_body)(const void *args);
 void sw_emu_launch(const void *kernel, const char *name, dim3 grid, dim3 block, size_t dynamic_shared, sw_emu_body body,
                    const void *args);
 template <class... P, class... A>
-static inline void sw_emu_call(const char *name, dim3 grid, dim3 block, size_t shared, cudaStream_t, void (*kernel)(P...), A... a)
+static inline void sw_emu_call(const char *name, dim3 grid, dim3 block, size_t shared, cudaStream_t stream, void (*kernel)(P...), A... a)
 {
     struct call {
         void (*kernel)(P...);
         std::tuple<P...> args;
-    } c{kernel, std::tuple<P...>(a...)};
-    sw_emu_launch((const void *)kernel, name, grid, block, shared,
-                  [](const void *p) { std::apply(((const call *)p)->kernel, ((const call *)p)->args); }, &c);
+    };
+    call c{kernel, std::tuple<P...>(a...)};
+    sw_emu_body body = [](const void *p) { std::apply(((const call *)p)->kernel, ((const call *)p)->args); };
+    if (sw_emu_capturing(stream)) {
+        auto kept = std::make_shared<call>(c);
+        sw_emu_capture(stream, [=] { sw_emu_launch((const void *)kernel, name, grid, block, shared, body, kept.get()); });
+        return;
+    }
+    sw_emu_launch((const void *)kernel, name, grid, block, shared, body, &c);
 }
 #define SW_LAUNCH(kernel, grid, block, shared, stream, ...) \
     sw_emu_call(#kernel, grid, block, shared, stream, kernel, __VA_ARGS__)
@@ -162,6 +175,14 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned flags);
 cudaError_t cudaEventDestroy(cudaEvent_t e);
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s);
 cudaError_t cudaEventSynchronize(cudaEvent_t e);
+typedef struct sw_emu_graph *cudaGraph_t, *cudaGraphExec_t;
+enum cudaStreamCaptureMode { cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal, cudaStreamCaptureModeRelaxed };
+cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *g);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *made, cudaGraph_t g, unsigned long long flags);
+cudaError_t cudaGraphDestroy(cudaGraph_t g);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t g);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t g, cudaStream_t s);
 cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t *p, int index);
 cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t p, int attribute, void *value);
 cudaError_t cudaMemPoolTrimTo(cudaMemPool_t p, size_t n);

@@ -113,12 +113,11 @@ static std::vector<float> widened(const void *p, const sw_emu_lt_layout *l)
     return v;
 }
 
-cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const void *alpha, const void *a, cublasLtMatrixLayout_t al,
-                              const void *b, cublasLtMatrixLayout_t bl, const void *beta, const void *c, cublasLtMatrixLayout_t cl, void *out,
-                              cublasLtMatrixLayout_t ol, const cublasLtMatmulAlgo_t *, void *, size_t, cudaStream_t)
+static cublasStatus_t multiply(const sw_emu_lt_call *d, float scale, const void *a, const sw_emu_lt_layout *al, const void *b,
+                               const sw_emu_lt_layout *bl, float keep, const void *c, const sw_emu_lt_layout *cl, void *out,
+                               const sw_emu_lt_layout *ol)
 {
     sw_emu_access access;
-    float scale = *(const float *)alpha, keep = *(const float *)beta;
     std::vector<float> x = widened(a, al), y = widened(b, bl), z((size_t)(cl->rows * cl->columns));
     /* out turned, rows side by side: op(b) turned times op(a) turned */
     sw_gemm g = {};
@@ -147,5 +146,22 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
                 v += number(d->bias, d->bias_type, i);
             sw_scalar_set(out, type_of(ol->type), j * ol->ld + i, v);
         }
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const void *alpha, const void *a, cublasLtMatrixLayout_t al,
+                              const void *b, cublasLtMatrixLayout_t bl, const void *beta, const void *c, cublasLtMatrixLayout_t cl, void *out,
+                              cublasLtMatrixLayout_t ol, const cublasLtMatmulAlgo_t *, void *, size_t, cudaStream_t s)
+{
+    float scale = *(const float *)alpha, keep = *(const float *)beta;
+    if (!sw_emu_capturing(s))
+        return multiply(d, scale, a, al, b, bl, keep, c, cl, out, ol);
+    /* what describes the product may be gone when the graph is launched */
+    sw_emu_lt_call call = *d;
+    sw_emu_lt_layout la = *al, lb = *bl, lc = *cl, lo = *ol;
+    sw_emu_capture(s, [=] {
+        if (multiply(&call, scale, a, &la, b, &lb, keep, c, &lc, out, &lo) != CUBLAS_STATUS_SUCCESS)
+            abort();
+    });
     return CUBLAS_STATUS_SUCCESS;
 }

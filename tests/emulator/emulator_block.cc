@@ -1,6 +1,7 @@
 /* The threads of a block as fibers: see cuda_runtime.h. */
 #include "cuda_runtime.h"
 
+#include "emulator_control.h"
 #include "emulator_fiber.h"
 #include "emulator_memory.h"
 
@@ -299,6 +300,7 @@ void sw_emu_launch(const void *kernel, const char *name, dim3 grid, dim3 block, 
         last_error = cudaErrorInvalidConfiguration;
         return;
     }
+    sw_emu_count.launches++;
     static const uint64_t seed = getenv("SWIFT_EMULATOR_SEED") ? strtoull(getenv("SWIFT_EMULATOR_SEED"), nullptr, 10) : 1;
     static uint64_t launches;
     uint64_t random = seed * 1000003 + launches++, factor = next_random(&random) % blocks | 1, first = next_random(&random) % blocks;

@@ -8,12 +8,33 @@
 #include <sys/mman.h>
 
 #ifdef __SANITIZE_ADDRESS__
+static std::map<void *, size_t> sizes;
+static size_t total;
+static std::mutex lock;
 void *sw_emu_alloc(size_t n)
 {
+    std::lock_guard<std::mutex> hold(lock);
     void *p = nullptr;
-    return posix_memalign(&p, 64, n ? n : 1) ? nullptr : p;
+    if (posix_memalign(&p, 64, n ? n : 1))
+        return nullptr;
+    total += sizes[p] = n;
+    return p;
 }
-void sw_emu_release(void *p) { free(p); }
+void sw_emu_release(void *p)
+{
+    std::lock_guard<std::mutex> hold(lock);
+    auto found = sizes.find(p);
+    if (found == sizes.end())
+        return;
+    total -= found->second;
+    sizes.erase(found);
+    free(p);
+}
+size_t sw_emu_used(void)
+{
+    std::lock_guard<std::mutex> hold(lock);
+    return total;
+}
 void sw_emu_open_memory(void) {}
 void sw_emu_close_memory(void) {}
 #else
@@ -25,6 +46,7 @@ static std::multimap<size_t, char *> idle;
 static std::map<char *, size_t> used;
 static std::mutex lock;
 static int open_count;
+static size_t total;
 
 static void protect(int how)
 {
@@ -58,6 +80,7 @@ void *sw_emu_alloc(size_t n)
         return nullptr;
     }
     used[p] = bytes;
+    total += bytes;
     return p + (bytes - n) / 64 * 64; /* the end lies at the page's, so that running over it is seen */
 }
 
@@ -69,8 +92,15 @@ void sw_emu_release(void *at)
         return;
     --found;
     madvise(found->first, found->second, MADV_DONTNEED);
+    total -= found->second;
     idle.insert({found->second, found->first});
     used.erase(found);
+}
+
+size_t sw_emu_used(void)
+{
+    std::lock_guard<std::mutex> hold(lock);
+    return total;
 }
 
 void sw_emu_open_memory(void)

@@ -7,6 +7,7 @@
 
 void *sw_emu_alloc(size_t n);
 void sw_emu_release(void *p);
+size_t sw_emu_used(void); /* bytes */
 /* Opens device memory to the host's instructions, and closes it; they nest. */
 void sw_emu_open_memory(void);
 void sw_emu_close_memory(void);

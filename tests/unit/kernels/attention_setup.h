@@ -14,6 +14,7 @@ typedef struct attention_setup {
     double softcap;
     bool alibi, sinks;
     int64_t span; /* of a table of biases by distance; 0: none */
+    int64_t seen_words; /* 0: no mask of chosen keys */
 } attention_setup;
 
 extern const attention_setup attention_small[], attention_biased_small[]; /* end with what == NULL */

@@ -20,6 +20,8 @@ const attention_setup attention_small[] = {
     {"after a cache", 5, 16, 2, 1, 4, 4, 2, {{0, 2, 0, 7}, {2, 3, 9, 7}}, 1, 4, 0, false, true, 0},
     {"fewer keys than queries", 5, 3, 2, 2, 4, 4, ONE(5, 3), 1, 0, 0, false, true, 0},
     {"all at once", 7, 11, 4, 2, 6, 3, 2, {{0, 3, 4, 7}, {3, 4, 0, 4}}, 1, 5, 2, true, true, 0},
+    {"chosen keys", 6, 6, 2, 1, 4, 4, ONE(6, 6), 1, 0, 0, false, false, 0, 1},
+    {"chosen keys, all at once", 7, 45, 4, 2, 6, 3, 2, {{0, 3, 4, 0, 40}, {3, 4, 0, 4}}, 1, 36, 2, true, true, 1},
     {0}};
 
 static const attention_setup attention_large[] = {
@@ -47,6 +49,10 @@ static const attention_setup attention_large[] = {
     {"decoding", 3, 700, 4, 2, 128, 128, 3, {{0, 1, 0, 450}, {1, 1, 450, 1}, {2, 1, 451, 249}}, 1, 0, 0, false, false, 0},
     {"second part of a prompt", 90, 290, 4, 2, 80, 96, ONE(90, 290), 1, 0, 20, false, false, 0},
     {"packed", 200, 200, 2, 2, 16, 16, 3, {{0, 1, 0, 1}, {1, 130, 1, 130}, {131, 69, 131, 69}}, 1, 0, 0, false, false, 0},
+    {"chosen keys, 290", 290, 290, 2, 1, 64, 64, ONE(290, 290), 1, 0, 0, false, false, 0, 10},
+    {"chosen keys, wide, packed, words for some", 190, 190, 4, 2, 80, 96, 2, {{0, 60, 0, 0, 60}, {60, 130, 60, 130}}, 1, 0, 0, false, true, 3},
+    {"chosen keys, both ways", 150, 150, 2, 1, 32, 32, ONE(150, 150), 0, 40, 0, true, false, 0, 5},
+    {"chosen keys, decoding", 3, 700, 4, 1, 128, 128, 3, {{0, 1, 0, 0, 450}, {1, 1, 450, 1}, {2, 1, 451, 249}}, 1, 0, 0, false, false, 15},
     {"wide heads", 70, 70, 2, 1, 256, 256, ONE(70, 70), 1, 0, 50, false, true, 0},
     {0}};
 
@@ -63,9 +69,19 @@ static const attention_setup biased_large[] = {
     {0}};
 
 typedef struct attention_arrays {
-    array *q, *k, *v, *seqs, *alibi, *sinks, *bias, *out, *lse;
+    array *q, *k, *v, *seqs, *alibi, *sinks, *bias, *seen, *out, *lse;
     sw_attention a[2];
 } attention_arrays;
+
+/* Bits of which keys a query sees: about half of them, stretches of 32, all, none. */
+static array *chosen(rig *r, const attention_setup *s)
+{
+    array *a = whole(r, SW_I32, DENSE, SHAPE(s->rows, s->seen_words), INT32_MIN, INT32_MAX);
+    for (int64_t i = 0; i < s->rows; i++)
+        for (int64_t w = 0; i % 4 && w < s->seen_words; w++)
+            set_value(r, a, i * s->seen_words + w, i % 4 == 1 ? -(w % 2) : i % 4 == 2 ? -1 : 0);
+    return a;
+}
 
 static attention_arrays forward(rig *r, const attention_setup *s, sw_dtype t, layout l)
 {
@@ -76,6 +92,7 @@ static attention_arrays forward(rig *r, const attention_setup *s, sw_dtype t, la
                           .alibi = s->alibi ? normal(r, SW_F32, DENSE, SHAPE(s->heads), 0.1) : NULL,
                           .sinks = s->sinks ? normal(r, SW_F32, DENSE, SHAPE(s->heads), 1) : NULL,
                           .bias = s->span ? normal(r, SW_F32, DENSE, SHAPE(s->heads, s->span), 1) : NULL,
+                          .seen = s->seen_words ? chosen(r, s) : NULL,
                           .out = blank(r, t, DENSE, SHAPE(s->rows, s->heads, s->value_width)),
                           .lse = blank(r, SW_F32, DENSE, SHAPE(s->rows, s->heads))};
     for (int i = 0; i < 4 * s->count; i++)
@@ -90,7 +107,9 @@ static attention_arrays forward(rig *r, const attention_setup *s, sw_dtype t, la
                                    .sinks = s->sinks ? x.sinks->t[side].data : NULL,
                                    .bias = s->span ? x.bias->t[side].data : NULL,
                                    .bias_span = s->span,
-                                   .bias_zero = s->span / 2};
+                                   .bias_zero = s->span / 2,
+                                   .seen = x.seen ? x.seen->t[side].data : NULL,
+                                   .seen_words = s->seen_words};
     RUN(r, attention_fwd, AT(x.out), AT(x.lse), AT(x.q), AT(x.k), AT(x.v), AT(x.seqs), &x.a[side]);
     return x;
 }

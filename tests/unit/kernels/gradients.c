@@ -191,6 +191,7 @@ typedef struct attention {
     rig *r;
     array *q, *k, *v, *seqs, *out, *lse, *dout, *extra;
     float slopes[8], f32[64], df32[64]; /* what is kept in f32, from the values of `extra`: sinks, then biases */
+    uint32_t seen[8];
     sw_attention a;
 } attention;
 
@@ -228,7 +229,11 @@ static void check_attention(rig *r, const attention_setup *s)
                              .bias = s->span ? t.f32 + s->heads : NULL,
                              .dbias = s->span ? t.df32 + s->heads : NULL,
                              .bias_span = s->span,
-                             .bias_zero = s->span / 2};
+                             .bias_zero = s->span / 2,
+                             .seen = s->seen_words ? t.seen : NULL,
+                             .seen_words = s->seen_words};
+        for (int64_t i = 0; i < s->rows * s->seen_words; i++) /* query 3 sees nothing */
+            t.seen[i] = i == 3 ? 0 : (uint32_t)draw(r, 0, UINT32_MAX);
         note(r, "%s", s->what);
         for (int i = 0; i < 4 * s->count; i++)
             set_value(r, t.seqs, i, s->seqs[i / 4][i % 4]);

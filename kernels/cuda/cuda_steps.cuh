@@ -1,0 +1,95 @@
+/* Steps that come again the same way (a token for each sequence that is being generated) as one CUDA graph.
+ *
+ * Between begin and end the calls of kernels and the copies to the device are noted with all that they are given. A step
+ * that begins under the same key is compared call by call: while it asks for the same it is only compared, and where the
+ * host wants a result all of it is launched as one graph. What changes from step to step (positions, lengths, tables of rows)
+ * lies in device memory and comes by copies whose bytes are staged in pinned memory of the graph. The first call that
+ * differs (another address, shape or number) ends the comparing: what was put off is run as it would have been, and the
+ * step is noted anew. A step that goes on after the host has read something, or that differs time and again, is not tried
+ * any more. So a step gives what it would give without all this, whatever it does. */
+#ifndef SW_CUDA_STEPS_CUH
+#define SW_CUDA_STEPS_CUH
+
+#include "cuda_common.cuh"
+
+/* A call with what it was given, by value. */
+struct cuda_call {
+    const void *kind;
+    explicit cuda_call(const void *kind_) : kind(kind_) {}
+    virtual ~cuda_call() {}
+    virtual int run(sw_stream *s) = 0;
+};
+
+int cuda_steps_open(sw_stream *s);
+void cuda_steps_close(sw_stream *s);
+int cuda_step_begin(sw_stream *s, uint64_t key);
+int cuda_step_end(sw_stream *s);
+/* Before the host waits for the device. */
+int cuda_step_boundary(sw_stream *s);
+/* Before memory is asked for or given back. */
+int cuda_step_memory(sw_stream *s);
+/* A copy to the device: 1 when it is done or put off, 0 when the caller has to do it, -1. */
+int cuda_step_put(sw_stream *s, void *to, const void *from, size_t n);
+
+/* For the wrappers of kernels: what the list has next while a step is compared (NULL: it is not, or the list has ended). */
+cuda_call *cuda_step_next(sw_stream *s);
+void cuda_step_matched(sw_stream *s);
+/* The call to come is not the next of the list: what was put off is run. */
+int cuda_step_differs(sw_stream *s);
+bool cuda_step_learns(const sw_stream *s);
+void cuda_step_learn(sw_stream *s, cuda_call *call);
+
+bool cuda_same(const sw_tensor &a, const sw_tensor &b);
+bool cuda_same(const sw_attention &a, const sw_attention &b);
+bool cuda_same(const sw_rng &a, const sw_rng &b);
+bool cuda_same(const sw_adamw &a, const sw_adamw &b);
+
+template <class T> struct cuda_kept {
+    T value;
+    explicit cuda_kept(T v) : value(v) {}
+    bool same(T v) const { return value == v; }
+    T give() { return value; }
+};
+template <class T> struct cuda_kept<T *> {
+    bool there;
+    typename std::remove_const<T>::type value;
+    explicit cuda_kept(T *p) : there(p != NULL), value()
+    {
+        if (p)
+            value = *p;
+    }
+    bool same(T *p) const { return there == (p != NULL) && (!p || cuda_same(value, *p)); }
+    T *give() { return there ? &value : NULL; }
+};
+
+/* A kernel of the table as programs call it. */
+template <auto F> struct cuda_step_kernel;
+template <class... A, int (*F)(sw_stream *, A...)> struct cuda_step_kernel<F> : cuda_call {
+    std::tuple<cuda_kept<A>...> args;
+    explicit cuda_step_kernel(A... a) : cuda_call((const void *)F), args(cuda_kept<A>(a)...) {}
+    bool same(A... a) const
+    {
+        return std::apply([&](const cuda_kept<A> &...kept) { return (kept.same(a) && ...); }, args);
+    }
+    int run(sw_stream *s) override
+    {
+        return std::apply([&](cuda_kept<A> &...kept) { return F(s, kept.give()...); }, args);
+    }
+    static int call(sw_stream *s, A... a)
+    {
+        if (!s->in_step)
+            return F(s, a...);
+        cuda_call *next = cuda_step_next(s);
+        if (next && next->kind == (const void *)F && static_cast<cuda_step_kernel *>(next)->same(a...)) {
+            cuda_step_matched(s);
+            return 0;
+        }
+        if (cuda_step_differs(s) || F(s, a...))
+            return -1;
+        if (cuda_step_learns(s))
+            cuda_step_learn(s, new cuda_step_kernel(a...));
+        return 0;
+    }
+};
+
+#endif

@@ -1,0 +1,24 @@
+/* What tests ask of the emulated runtime, and may have it pretend. In the environment, read when it is used:
+ *   SWIFT_EMULATOR_MEMORY=BYTES     the device's memory
+ *   SWIFT_EMULATOR_GPUS=N           GPUs of the machine (2)
+ *   SWIFT_EMULATOR_DRIVER=13000     CUDA version that the driver serves; 0: there is no driver
+ *   SWIFT_EMULATOR_CAPABILITY=90    compute capability */
+#ifndef SW_EMULATOR_CONTROL_H
+#define SW_EMULATOR_CONTROL_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct sw_emulator_counts {
+    long allocations, pinned; /* of device memory, of pinned host memory */
+    long launches;            /* kernels that ran */
+    long captures, graphs;    /* graphs captured; launched */
+} sw_emulator_counts;
+extern sw_emulator_counts sw_emu_count;
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,129 @@
+/* Decoding on the CUDA device: steps that come again are launched as one graph, give the same bits as calls one by one, and
+ * ask for no memory. */
+#include "model/generate.h"
+#include "tests/emulator/emulator_control.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SEQUENCES = 3, TOKENS = 30 };
+
+typedef struct result {
+    int32_t ids[SEQUENCES][TOKENS];
+    double logprobs[SEQUENCES][TOKENS];
+    sw_emulator_counts counts; /* of the whole */
+    sw_emulator_counts late;   /* of the last six tokens */
+} result;
+
+typedef struct watch {
+    int tokens;
+    sw_emulator_counts before_last;
+} watch;
+
+static int on_token(sw_sequence *s, int32_t id)
+{
+    watch *w = s->arg;
+    (void)id;
+    if (++w->tokens == TOKENS - 6)
+        w->before_last = sw_emu_count;
+    return 0;
+}
+
+static sw_emulator_counts since(sw_emulator_counts b)
+{
+    const sw_emulator_counts a = sw_emu_count;
+    return (sw_emulator_counts){a.allocations - b.allocations, a.pinned - b.pinned, a.launches - b.launches, a.captures - b.captures,
+                                a.graphs - b.graphs};
+}
+
+/* Sequences of different lengths: the batch shrinks as they end. */
+static void generate(const char *path, bool graphs, result *r)
+{
+    sw_device *d = sw_device_open("emulator");
+    assert_non_null(d);
+    if (!graphs)
+        d->begin = NULL;
+    sw_model *m = sw_model_load(path, d, &(sw_load_options){.dtype = SW_F32});
+    if (!m)
+        fail_msg("%s", sw_error());
+    static const int32_t prompt[] = {3, 17, 5, 29, 8, 2, 11};
+    sw_generator g;
+    watch w = {0};
+    assert_int_equal(sw_generator_init(&g, m, SW_F32, SEQUENCES), 0);
+    sw_sequence s[SEQUENCES] = {{0}}, *at[SEQUENCES];
+    for (int i = 0; i < SEQUENCES; i++) {
+        s[i] = (sw_sequence){.prompt = prompt + i, .n_prompt = 7 - 2 * (size_t)i, .max_tokens = TOKENS - 10 * (SEQUENCES - 1 - i),
+                             .want_logprobs = true};
+        at[i] = &s[i];
+    }
+    s[SEQUENCES - 1].on_token = on_token;
+    s[SEQUENCES - 1].arg = &w;
+    memset(r, 0, sizeof *r);
+    sw_emulator_counts before = sw_emu_count;
+    if (sw_generate(&g, at, SEQUENCES, NULL))
+        fail_msg("%s: %s", path, sw_error());
+    r->counts = since(before);
+    r->late = since(w.before_last);
+    for (int i = 0; i < SEQUENCES; i++) {
+        memcpy(r->ids[i], s[i].out.at, s[i].out.n * sizeof **r->ids);
+        memcpy(r->logprobs[i], s[i].logprobs.at, s[i].logprobs.n * sizeof **r->logprobs);
+        sw_sequence_free(&s[i]);
+    }
+    sw_generator_free(&g);
+    sw_model_free(m);
+    d->close(d);
+}
+
+static void same_bits(const char *name, result *with, result *without)
+{
+    char path[256];
+    snprintf(path, sizeof path, "tests/golden/llm/%s", name);
+    generate(path, true, with);
+    generate(path, false, without);
+    assert_memory_equal(with->ids, without->ids, sizeof with->ids);
+    assert_memory_equal(with->logprobs, without->logprobs, sizeof with->logprobs);
+    assert_int_equal(without->counts.graphs, 0);
+}
+
+/* The batch is of three, two and one sequences; each is noted and captured once, or twice where the pool has grown meanwhile. */
+static void steps_become_graphs(void **state)
+{
+    (void)state;
+    result with, without;
+    same_bits("llama", &with, &without);
+    assert_in_range(with.counts.graphs, 20, TOKENS);
+    assert_in_range(with.counts.captures, 3, 4);
+    assert_int_equal(with.late.graphs, 6);
+    assert_int_equal(with.late.captures, 0);
+    assert_int_equal(with.late.allocations + with.late.pinned, 0);
+    assert_int_equal(without.late.allocations + without.late.pinned, 0);
+    assert_int_equal(with.late.launches, without.late.launches); /* those of the graphs count too */
+}
+
+/* What differs each time, or reads in between, is done call by call; with the same results either way. */
+static void other_families(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"gpt_oss", "deepseek_v2", "mamba2", "llama_dynamic", "glm_moe_dsa", "kimi_linear", "phi3_longrope"};
+    for (size_t i = 0; i < SW_COUNT(names); i++) {
+        result with, without;
+        same_bits(names[i], &with, &without);
+            assert_int_equal(with.late.allocations + with.late.pinned, 0);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(steps_become_graphs),
+        cmocka_unit_test(other_families),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

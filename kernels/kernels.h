@@ -86,6 +86,11 @@ typedef struct sw_device {
     void *(*reserve)(struct sw_device *d, size_t n);
     void (*release)(struct sw_device *d, void *p, size_t n);
     void (*unreserve)(struct sw_device *d, void *p, size_t n);
+    /* Before somebody else than this device (an engine of communication) reads or writes a part of it: makes its memory be
+     * there. NULL: it always is. Other memory may be given too. */
+    int (*commit)(struct sw_device *d, void *p, size_t n);
+    /* Bytes that are free now, and all. NULL: the system's own. */
+    int (*memory)(struct sw_device *d, size_t *left, size_t *total);
     /* Between host and device; ordered with the kernels, done when they return. */
     int (*put)(struct sw_device *d, void *to, const void *from_host, size_t n);
     int (*get)(struct sw_device *d, void *to_host, const void *from, size_t n);

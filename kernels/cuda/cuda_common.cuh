@@ -35,6 +35,7 @@ extern "C" {
 typedef struct cuda_ring cuda_ring;
 typedef struct cuda_products cuda_products;
 typedef struct cuda_steps cuda_steps;
+typedef struct cuda_sparse cuda_sparse;
 
 /* The stream of a device, one for each; used by one thread of the host at a time. */
 struct sw_stream {
@@ -49,6 +50,7 @@ struct sw_stream {
     cuda_ring *ring;
     cuda_products *products;
     cuda_steps *steps;
+    cuda_sparse *sparse; /* NULL: the driver or the GPU cannot */
     bool in_step, capturing; /* of cuda_steps.cuh */
 };
 

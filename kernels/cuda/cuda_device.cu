@@ -48,15 +48,22 @@ static int enter(sw_stream *s)
     return 0;
 }
 
+/* n: bytes that were asked for, 0: not known. */
+static int out_of_memory(const sw_stream *s, size_t n)
+{
+    size_t left = 0, total = 0;
+    char asked[64] = "";
+    cudaMemGetInfo(&left, &total);
+    if (n)
+        snprintf(asked, sizeof asked, ": %.2f GB more were asked for", (double)n / 1e9);
+    return cuda_fail("%s: out of memory%s (%.2f of %.2f GB are left); lower the batch size or the length, turn on recomputation, or use "
+                     "a quantised model", s->name, asked, (double)left / 1e9, (double)total / 1e9);
+}
+
 int cuda_failed(const sw_stream *s, cudaError_t e, const char *what)
 {
     cudaGetLastError();
-    if (e != cudaErrorMemoryAllocation)
-        return cuda_fail("%s: %s: %s", s->name, what, cudaGetErrorString(e));
-    size_t left = 0, total = 0;
-    cudaMemGetInfo(&left, &total);
-    return cuda_fail("%s: out of memory (%.1f of %.1f GB left); lower the batch size or the length, turn on recomputation, or "
-                     "use a quantised model", s->name, (double)left / 1e9, (double)total / 1e9);
+    return e == cudaErrorMemoryAllocation ? out_of_memory(s, 0) : cuda_fail("%s: %s: %s", s->name, what, cudaGetErrorString(e));
 }
 
 void *cuda_allocate(sw_stream *s, size_t n)
@@ -73,11 +80,17 @@ void *cuda_allocate(sw_stream *s, size_t n)
             cudaMemPoolTrimTo(pool, 0);
         e = cudaMallocAsync(&p, n, s->stream);
     }
-    if (e != cudaSuccess) {
-        cuda_failed(s, e, "memory");
-        return NULL;
+    if (e == cudaErrorMemoryAllocation && cuda_sparse_trim(s)) {
+        cudaGetLastError();
+        e = s->pools ? cudaMallocAsync(&p, n, s->stream) : cudaMalloc(&p, n);
     }
-    return p;
+    if (e == cudaErrorMemoryAllocation) {
+        cudaGetLastError();
+        out_of_memory(s, n);
+    } else if (e != cudaSuccess) {
+        cuda_failed(s, e, "memory");
+    }
+    return e == cudaSuccess ? p : NULL;
 }
 
 void cuda_release(sw_stream *s, void *p)
@@ -127,7 +140,7 @@ static int device_put(sw_device *d, void *to, const void *from, size_t n)
 {
     sw_stream *s = stream_of(d);
     cuda_ring *r = s->ring;
-    if (enter(s))
+    if (enter(s) || cuda_sparse_touch(s, to, n))
         return -1;
     int staged = cuda_step_put(s, to, from, n);
     if (staged)
@@ -161,7 +174,7 @@ static int device_get(sw_device *d, void *to, const void *from, size_t n)
     sw_stream *s = stream_of(d);
     cuda_ring *r = s->ring;
     size_t asked = 0, taken = 0;
-    if (enter(s) || cuda_step_boundary(s))
+    if (enter(s) || cuda_sparse_touch(s, from, n) || cuda_step_boundary(s))
         return -1;
     for (int i = 0; taken < n; i++) {
         for (; asked < n && asked - taken < 2 * (size_t)READ_HALF; asked += READ_HALF) {
@@ -187,6 +200,15 @@ static int device_sync(sw_device *d)
     return 0;
 }
 
+static int device_memory(sw_device *d, size_t *left, size_t *total)
+{
+    sw_stream *s = stream_of(d);
+    if (enter(s))
+        return -1;
+    CUDA_TRY(s, cudaMemGetInfo(left, total));
+    return 0;
+}
+
 static void device_close(sw_device *d)
 {
     cuda_device *c = (cuda_device *)d;
@@ -196,6 +218,7 @@ static void device_close(sw_device *d)
     cudaStreamSynchronize(s->stream);
     cuda_steps_close(s);
     cuda_products_close(s);
+    cuda_sparse_close(s);
     cuda_release(s, s->scratch);
     for (int i = 0; i < SEGMENTS && c->ring.read[i]; i++)
         cudaEventDestroy(c->ring.read[i]);
@@ -258,7 +281,7 @@ static int open_stream(cuda_device *c, const cudaDeviceProp *p)
         s->pools = true;
     }
     s->ring = &c->ring;
-    return open_ring(s, &c->ring) || cuda_steps_open(s) || cuda_products_open(s);
+    return open_ring(s, &c->ring) || cuda_sparse_open(s, &c->device) || cuda_steps_open(s) || cuda_products_open(s);
 }
 
 extern "C" __attribute__((visibility("default"))) sw_device *SW_CUDA_ENTRY(const sw_cuda_host *host, const char *prefix, int index)
@@ -299,6 +322,7 @@ extern "C" __attribute__((visibility("default"))) sw_device *SW_CUDA_ENTRY(const
     c->device.put = device_put;
     c->device.get = device_get;
     c->device.sync = device_sync;
+    c->device.memory = device_memory;
     c->device.begin = device_begin;
     c->device.end = device_end;
     c->device.close = device_close;

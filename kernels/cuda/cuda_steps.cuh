@@ -10,7 +10,7 @@
 #ifndef SW_CUDA_STEPS_CUH
 #define SW_CUDA_STEPS_CUH
 
-#include "cuda_common.cuh"
+#include "cuda_sparse.cuh"
 
 /* A call with what it was given, by value. */
 struct cuda_call {
@@ -77,6 +77,8 @@ template <class... A, int (*F)(sw_stream *, A...)> struct cuda_step_kernel<F> : 
     }
     static int call(sw_stream *s, A... a)
     {
+        if (s->sparse && (cuda_touch(s, a) || ...))
+            return -1;
         if (!s->in_step)
             return F(s, a...);
         cuda_call *next = cuda_step_next(s);

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <map>
 #include <mutex>
 #include <sys/mman.h>
@@ -35,6 +36,18 @@ size_t sw_emu_used(void)
     std::lock_guard<std::mutex> hold(lock);
     return total;
 }
+void sw_emu_count_used(size_t n, bool more)
+{
+    std::lock_guard<std::mutex> hold(lock);
+    total = more ? total + n : total - n;
+}
+void sw_emu_show(void *p, size_t n, bool there)
+{
+    if (mprotect(p, n, there ? PROT_READ | PROT_WRITE : PROT_NONE))
+        abort();
+    if (there)
+        memset(p, 0xff, n);
+}
 void sw_emu_open_memory(void) {}
 void sw_emu_close_memory(void) {}
 #else
@@ -48,12 +61,39 @@ static std::mutex lock;
 static int open_count;
 static size_t total;
 
+static std::map<char *, size_t> shown;
+
 static void protect(int how)
 {
-    if (top > base && mprotect(base, (size_t)(top - base), how)) {
+    bool failed = top > base && mprotect(base, (size_t)(top - base), how);
+    for (auto &s : shown)
+        failed |= mprotect(s.first, s.second, how);
+    if (failed) {
         perror("emulator: device memory");
         abort();
     }
+}
+
+void sw_emu_show(void *p, size_t n, bool there)
+{
+    std::lock_guard<std::mutex> hold(lock);
+    bool failed = mprotect(p, n, PROT_READ | PROT_WRITE);
+    if (there)
+        shown[(char *)p] = n;
+    else
+        shown.erase((char *)p);
+    if (there && !failed)
+        memset(p, 0xff, n);
+    if (failed || ((!there || !open_count) && mprotect(p, n, PROT_NONE))) {
+        perror("emulator: device memory");
+        abort();
+    }
+}
+
+void sw_emu_count_used(size_t n, bool more)
+{
+    std::lock_guard<std::mutex> hold(lock);
+    total = more ? total + n : total - n;
 }
 
 void *sw_emu_alloc(size_t n)

@@ -8,6 +8,10 @@
 void *sw_emu_alloc(size_t n);
 void sw_emu_release(void *p);
 size_t sw_emu_used(void); /* bytes */
+/* Of memory that is counted there and lies elsewhere: more, or less, of it. */
+void sw_emu_count_used(size_t n, bool more);
+/* Pages of a mapping of its own become device memory, full of NaN; or can be touched by nobody. */
+void sw_emu_show(void *p, size_t n, bool there);
 /* Opens device memory to the host's instructions, and closes it; they nest. */
 void sw_emu_open_memory(void);
 void sw_emu_close_memory(void);

@@ -180,12 +180,111 @@ static void devices_are_named(void **state)
     unsetenv("SWIFT_CUDA_LIB");
 }
 
+static size_t used(sw_device *d)
+{
+    size_t left, total;
+    assert_int_equal(d->memory(d, &left, &total), 0);
+    return total - left;
+}
+
+static float at(sw_device *d, const float *p)
+{
+    float v;
+    assert_int_equal(d->get(d, &v, p, sizeof v), 0);
+    return v;
+}
+
+/* Reserved space takes memory where it is touched, reads as zeros, and gives it back piece by piece. */
+static void reserved_memory_comes_and_goes(void **state)
+{
+    (void)state;
+    sw_device *d = sw_device_open("emulator");
+    assert_non_null(d);
+    const size_t piece = 64 << 10, n = 100 * piece;
+    const int64_t values = (int64_t)(piece / sizeof(float));
+    size_t before = used(d);
+    float *p = d->reserve(d, n), *q = d->reserve(d, piece + 4);
+    assert_non_null(p);
+    assert_non_null(q);
+    assert_int_equal(used(d), before);
+    sw_tensor t = sw_tensor_of(p + 10 * values - 8, SW_F32, 1, (int64_t[]){3 * values + 16}); /* a bit of a piece on both sides */
+    assert_int_equal(d->k->fill(d->stream, &t, 2), 0);
+    assert_int_equal(used(d), before + 5 * piece);
+    assert_true(at(d, p + 10 * values - 9) == 0 && at(d, p + 10 * values - 8) == 2 && at(d, p + 13 * values + 7) == 2 && at(d, p + 13 * values + 8) == 0);
+    assert_true(at(d, p + 50 * values) == 0); /* reading makes it be there too */
+    d->release(d, p + 10 * values - 4, 3 * piece + 8 * sizeof(float));
+    assert_true(at(d, p + 10 * values - 5) == 2 && at(d, p + 10 * values - 4) == 0 && at(d, p + 13 * values + 3) == 0 && at(d, p + 13 * values + 4) == 2);
+    size_t most = used(d);
+    sw_tensor u = sw_tensor_of(q, SW_F32, 1, (int64_t[]){values + 1});
+    assert_int_equal(d->k->fill(d->stream, &u, 3), 0); /* in what was given back */
+    assert_int_equal(used(d), most);
+    assert_true(at(d, q + values) == 3 && at(d, p + 11 * values) == 0);
+    assert_int_equal(d->commit(d, p + 70 * values, 2 * piece), 0);
+    assert_int_equal(d->commit(d, NULL, 5), 0);
+    d->unreserve(d, p, n);
+    d->unreserve(d, q, piece + 4);
+    assert_int_equal(used(d), before);
+    assert_null(d->reserve(d, (size_t)1 << 60));
+    d->close(d);
+}
+
+/* Too little memory is one message: what was asked for, what there is, what to change. */
+static void memory_runs_out(void **state)
+{
+    (void)state;
+    setenv("SWIFT_EMULATOR_MEMORY", "200000000", 1);
+    sw_device *d = sw_device_open("emulator");
+    assert_non_null(d);
+    void *p = d->alloc(d, 100000000);
+    assert_non_null(p);
+    assert_null(d->alloc(d, 150000000));
+    assert_non_null(strstr(sw_error(), "0.15 GB more were asked for"));
+    assert_non_null(strstr(sw_error(), "of 0.20 GB are left"));
+    assert_non_null(strstr(sw_error(), "quantised"));
+    float *r = d->reserve(d, 150000000);
+    assert_non_null(r);
+    assert_int_not_equal(d->commit(d, r, 150000000), 0);
+    assert_non_null(strstr(sw_error(), "out of memory"));
+    d->release(d, r, 150000000);
+    d->free(d, p);
+    p = d->alloc(d, 150000000); /* in what the reserved space had */
+    assert_non_null(p);
+    d->free(d, p);
+    d->unreserve(d, r, 150000000);
+    d->close(d);
+    unsetenv("SWIFT_EMULATOR_MEMORY");
+}
+
+static void unusable_devices_say_why(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *setting, *value, *says[3];
+    } cases[] = {
+        {"SWIFT_EMULATOR_GPUS", "0", {"there is a driver but no GPU", "--device cpu", "emulator:0"}},
+        {"SWIFT_EMULATOR_DRIVER", "0", {"no NVIDIA driver", "--device cpu", "emulator:0"}},
+        {"SWIFT_EMULATOR_DRIVER", "12040", {"serves CUDA 12.4", "needs 13.0", "update the driver"}},
+        {"SWIFT_EMULATOR_CAPABILITY", "61", {"compute capability 6.1", "needs 7.5", "CUDA_ARCHS=61"}},
+        {"SWIFT_EMULATOR_MEMORY", "1000000", {"out of memory", "0.00 GB are left", "emulator:0"}},
+    };
+    for (size_t i = 0; i < SW_COUNT(cases); i++) {
+        setenv(cases[i].setting, cases[i].value, 1);
+        assert_null(sw_device_open("emulator"));
+        for (int k = 0; k < 3; k++)
+            if (!strstr(sw_error(), cases[i].says[k]))
+                fail_msg("%s=%s: '%s' says nothing of '%s'", cases[i].setting, cases[i].value, sw_error(), cases[i].says[k]);
+        assert_null(strchr(sw_error(), '\n'));
+        unsetenv(cases[i].setting);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(barriers_work),         cmocka_unit_test(missing_barrier_shows),   cmocka_unit_test(missing_warp_barrier_shows),
         cmocka_unit_test(misuse_ends_the_program), cmocka_unit_test(impossible_launch_fails), cmocka_unit_test(orders_do_not_show),
         cmocka_unit_test(copies_are_whole),      cmocka_unit_test(devices_are_named),
+        cmocka_unit_test(reserved_memory_comes_and_goes), cmocka_unit_test(memory_runs_out), cmocka_unit_test(unusable_devices_say_why),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

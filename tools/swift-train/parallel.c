@@ -21,6 +21,12 @@ static void *at(const sw_tensor *t, int64_t i) { return (char *)t->data + sw_dty
 static int64_t size_of(const sw_flat *f, int64_t b) { return f->buckets[b + 1] - f->buckets[b]; }
 /* Other engines work beside the device's own order of work. */
 static int settle(const train_parallel *p) { return p->flat->device->host ? 0 : p->flat->device->sync(p->flat->device); }
+/* A bucket that such an engine will read or write. */
+static int offer(const train_parallel *p, const sw_tensor *t, int64_t b)
+{
+    sw_device *d = p->flat->device;
+    return (d->commit && d->commit(d, at(t, p->flat->buckets[b]), sw_dtype_bytes(t->dtype, size_of(p->flat, b)))) || settle(p) ? -1 : 0;
+}
 
 /* ---- gradients */
 
@@ -45,7 +51,7 @@ static int send_ready(train_parallel *p, bool all)
 {
     for (; p->next >= 0 && (all || !p->buckets[p->next].pending); p->next--) {
         parallel_bucket *k = &p->buckets[p->next];
-        if (settle(p))
+        if (offer(p, &p->flat->grad, k->index))
             return -1;
         k->sent = true;
         p->ticket = sw_comm_start(p->device, exchange, k);
@@ -124,7 +130,7 @@ static int start_values(train_parallel *p, int64_t b)
     parallel_bucket *k = &p->buckets[b];
     if (k->values != AWAY)
         return 0;
-    if (settle(p))
+    if (offer(p, sw_flat_values(p->flat), b))
         return -1;
     k->values = COMING;
     k->ticket = sw_comm_start(p->device, gather, k);
@@ -222,7 +228,7 @@ int parallel_share_values(train_parallel *p)
 int parallel_collect(train_parallel *p, const sw_tensor *t, int64_t bucket)
 {
     const sw_flat *f = p->flat;
-    return settle(p) || sw_comm_gather(p->device, at(t, f->buckets[bucket]), sw_dtype_bytes(t->dtype, size_of(f, bucket) / f->plan.ranks), 0) ? -1 : 0;
+    return offer(p, t, bucket) || sw_comm_gather(p->device, at(t, f->buckets[bucket]), sw_dtype_bytes(t->dtype, size_of(f, bucket) / f->plan.ranks), 0) ? -1 : 0;
 }
 
 int parallel_spread(train_parallel *p, const sw_tensor *t, int64_t bucket)
@@ -230,7 +236,7 @@ int parallel_spread(train_parallel *p, const sw_tensor *t, int64_t bucket)
     const sw_flat *f = p->flat;
     if (p->host->ranks == 1)
         return 0;
-    return settle(p) || sw_comm_broadcast(p->device, at(t, f->buckets[bucket]), sw_dtype_bytes(t->dtype, size_of(f, bucket)), 0) ? -1 : 0;
+    return offer(p, t, bucket) || sw_comm_broadcast(p->device, at(t, f->buckets[bucket]), sw_dtype_bytes(t->dtype, size_of(f, bucket)), 0) ? -1 : 0;
 }
 
 int parallel_collect_master(train_parallel *p)

@@ -73,7 +73,7 @@ emulator_all() {
     emulated asan 4
 }
 cli() {
-    build "" all
+    build "" all build/tests/swift-train-emulated
     for f in tests/cli/*.bats; do
         [ -f "$f" ] || continue
         out=$log/$(basename "$f").log

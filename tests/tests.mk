@@ -22,6 +22,11 @@ $(EMULATED) $(GOLDEN): $(EMULATOR_OBJ)
 $(O)/tests/test_emulator: $(O)/obj/tests/emulator/emulator_faulty.emulated.o
 $(EMULATED) $(GOLDEN): LDLIBS += -lstdc++
 
+# A program with that device, for tests/cli/dist_gpu.bats.
+$(O)/tests/swift-train-emulated: $(call TOOL_OBJ,swift-train) $(EMULATOR_OBJ) $(LIB)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lstdc++
+
 # Optimisers, schedules and objectives live in swift-train; the golden runner calls them where they are.
 GOLDEN_OBJ := $(patsubst %.c,$(O)/obj/%.o,$(sort $(wildcard tests/golden/*.c)) \
               $(filter-out %/main.c,$(wildcard tools/swift-train/*.c tools/swift-quant/*.c tools/swift-merge/*.c)))

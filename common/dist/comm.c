@@ -96,6 +96,9 @@ static sw_comm_engine find(sw_comm *c, const char *name)
     return engine;
 }
 
+/* Linked into tests only: the NCCL engine over emulated devices. */
+extern int sw_emulator_nccl(sw_comm *c, sw_comm *host, int device) __attribute__((weak));
+
 static sw_comm *new_comm(void)
 {
     sw_comm *c = SW_NEW(sw_comm);
@@ -139,7 +142,7 @@ sw_comm *sw_comm_open_gpu(sw_comm *host, int device)
     *c = (sw_comm){.rank = host->rank, .ranks = host->ranks, .local_rank = host->local_rank, .local_ranks = host->local_ranks, .ops = &one,
                    .fail = sw_fail};
     /* Once NCCL begins, a rank that fails must end all: the others wait inside it. */
-    sw_comm_engine engine = find(c, "libswift-nccl.so");
+    sw_comm_engine engine = sw_emulator_nccl ? sw_emulator_nccl : find(c, "libswift-nccl.so");
     if (!sw_comm_agree(host, engine ? 0 : -1) && !engine(c, host, device) && (c->queue = sw_comm_queue_new(c)))
         return c;
     sw_fail_in("%d ranks on GPUs need NCCL", host->ranks);

@@ -44,7 +44,7 @@ bench-ptx:
 
 # ---- the emulator
 EMULATOR_SRC := $(sort $(wildcard tests/emulator/*.cc))
-EMULATOR_OBJ  = $(CUDA_SRC:%.cu=$(O)/obj/%.emulated.o) $(EMULATOR_SRC:%.cc=$(O)/obj/%.o)
+EMULATOR_OBJ  = $(CUDA_SRC:%.cu=$(O)/obj/%.emulated.o) $(EMULATOR_SRC:%.cc=$(O)/obj/%.o) $(O)/obj/tests/emulator/nccl_engine.o
 EMULATOR_CXX  = $(if $(filter clang clang-%,$(notdir $(CC))),clang++,g++)
 # Each operation of a stored value is rounded by itself, as __fmul_rn and its kind say.
 EMULATOR_FLAGS = -std=gnu++17 -fopenmp $(WARN) -Wno-unknown-pragmas -Wno-pass-failed -ffp-contract=off $(CFLAGS) $(SAN) -Itests/emulator \
@@ -52,6 +52,10 @@ EMULATOR_FLAGS = -std=gnu++17 -fopenmp $(WARN) -Wno-unknown-pragmas -Wno-pass-fa
 $(O)/obj/%.emulated.o: %.cu
 	@mkdir -p $(@D)
 	$(Q)$(EMULATOR_CXX) $(CPPFLAGS) $(EMULATOR_FLAGS) -MMD -MP -x c++ -c $< -o $@
+# The engine for NCCL over emulated devices.
+$(O)/obj/tests/emulator/nccl_engine.o: common/dist/engines/dist_nccl.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -Itests/emulator/nccl -Dswift_comm_engine=sw_emulator_nccl -MMD -MP -c $< -o $@
 $(O)/obj/tests/emulator/%.o: tests/emulator/%.cc
 	@mkdir -p $(@D)
 	$(Q)$(EMULATOR_CXX) $(CPPFLAGS) $(EMULATOR_FLAGS) -MMD -MP -c $< -o $@

@@ -1,0 +1,52 @@
+#!/usr/bin/env bats
+# swift-train on two GPUs, emulated: the NCCL engine, and what ranks share in the memory of GPUs, beside one process.
+
+setup_file() {
+    export W=$BATS_FILE_TMPDIR OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1
+    export TRAIN=$(realpath "$BATS_TEST_DIRNAME/../../build/tests/swift-train-emulated")
+    cd "$W"
+    python3 "$BATS_TEST_DIRNAME/make_model.py" model
+    for i in $(seq 10); do # not a multiple of an update
+        echo "{\"messages\": [{\"role\": \"user\", \"content\": \"say $((i % 5))\"}, {\"role\": \"assistant\", \"content\": \"it is $((i % 5)), $(printf 'ab%.0s' $(seq $((i % 3 + 1))))\"}]}"
+    done > train.jsonl
+    swift-tokenize -q --model model --out train.shard train.jsonl
+    export O="-q --model $W/model --plot none --lr 0.01 -j 1 --batch 1 --accumulate 4 --dtype f32 --bucket 1K"
+    $TRAIN $O --device emulator --tuner full --out full train.shard
+}
+
+setup() { cd "$BATS_TEST_TMPDIR"; }
+gpus() { timeout 300 mpirun --oversubscribe --bind-to none -n 2 sh -c "exec $TRAIN $O --device emulator:\$OMPI_COMM_WORLD_LOCAL_RANK \"\$@\"" - "$@"; }
+numbers() { grep "\"kind\": *\"train\"" "$1/metrics.jsonl" | sed -E 's/.*"loss": *([^,]*).*"grad_norm": *([^,]*),.*/\1 \2/'; }
+near() {
+    [ "$(numbers "$1" | wc -l)" -gt 1 ]
+    diff <(numbers "$1" | wc -l) <(numbers "$2" | wc -l)
+    paste <(numbers "$1") <(numbers "$2") |
+        awk 'function off(a, b) {return (a - b) ^ 2 > 1e-9 * a * a} off($1, $3) || off($2, $4) {print "differs: " $0; bad = 1} END {exit bad}'
+}
+
+@test "2 GPUs train every weight to the losses of one, whatever they share" {
+    for shard in none optimizer gradients parameters; do
+        gpus --tuner full --shard $shard --out $shard "$W/train.shard"
+        near "$W/full" $shard
+    done
+}
+
+@test "a LoRA in bf16 trains on 2 GPUs that share what they train" {
+    gpus --dtype bf16 --shard parameters --out lora "$W/train.shard"
+    [ "$(numbers lora | wc -l)" -gt 1 ]
+}
+
+@test "NCCL that fails on the way ends all ranks with one message" {
+    for at in 0 9; do
+        SWIFT_EMULATOR_NCCL_FAILS=1:$at run gpus --tuner full --shard gradients --out broken "$W/train.shard"
+        [ "$status" -ne 0 ] && [ "$status" -ne 124 ]
+        [ "$(grep -c 'NCCL: ' <<< "$output")" -eq 1 ]
+        [ ! -e broken/model.safetensors ]
+    done
+}
+
+@test "2 GPUs where there is one is an error of the rank that has none" {
+    SWIFT_EMULATOR_GPUS=1 run gpus --tuner full --out none "$W/train.shard"
+    [ "$status" -ne 0 ] && [ "$status" -ne 124 ]
+    grep -q "device 'emulator:1': this machine has 1 GPU, numbered from 0" <<< "$output"
+}

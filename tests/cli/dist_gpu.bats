@@ -2,7 +2,7 @@
 # swift-train on two GPUs, emulated: the NCCL engine, and what ranks share in the memory of GPUs, beside one process.
 
 setup_file() {
-    export W=$BATS_FILE_TMPDIR OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1
+    export W=$BATS_FILE_TMPDIR OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1 SWIFT_EMULATOR_PIECE=4096
     export TRAIN=$(realpath "$BATS_TEST_DIRNAME/../../build/tests/swift-train-emulated")
     cd "$W"
     python3 "$BATS_TEST_DIRNAME/make_model.py" model

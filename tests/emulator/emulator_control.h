@@ -2,7 +2,9 @@
  *   SWIFT_EMULATOR_MEMORY=BYTES     the device's memory
  *   SWIFT_EMULATOR_GPUS=N           GPUs of the machine (2)
  *   SWIFT_EMULATOR_DRIVER=13000     CUDA version that the driver serves; 0: there is no driver
- *   SWIFT_EMULATOR_CAPABILITY=90    compute capability */
+ *   SWIFT_EMULATOR_CAPABILITY=90    compute capability
+ *   SWIFT_EMULATOR_PIECE=65536      bytes in which reserved addresses are given memory, whole pages
+ *   SWIFT_EMULATOR_NCCL_FAILS=R:K   call K of rank R to NCCL fails */
 #ifndef SW_EMULATOR_CONTROL_H
 #define SW_EMULATOR_CONTROL_H
 

@@ -9,7 +9,13 @@
 #include <mutex>
 #include <sys/mman.h>
 
-enum { PIECE = 64 << 10 };
+static size_t piece_size(void)
+{
+    static const char *text = getenv("SWIFT_EMULATOR_PIECE");
+    static const size_t n = text && atol(text) > 0 ? (size_t)atol(text) : 64 << 10;
+    return n;
+}
+#define PIECE piece_size()
 static std::mutex lock;
 static std::map<CUmemGenericAllocationHandle, CUdeviceptr> pieces; /* where each is mapped; 0: nowhere */
 static CUmemGenericAllocationHandle last;
@@ -65,7 +71,7 @@ CUresult cuMemMap(CUdeviceptr p, size_t n, size_t offset, CUmemGenericAllocation
 {
     std::lock_guard<std::mutex> hold(lock);
     auto found = pieces.find(h);
-    if (found == pieces.end() || found->second || n != PIECE || offset || p % PIECE % 4096)
+    if (found == pieces.end() || found->second || n != PIECE || offset || p % 4096)
         return CUDA_ERROR_INVALID_VALUE;
     found->second = p;
     return CUDA_SUCCESS;

@@ -114,16 +114,23 @@ static int fill_rows(const sw_builder *b, char *to, sw_dtype type, const sw_entr
 static int fill_turned(const sw_builder *b, char *to, sw_dtype type, const sw_entry *e, int64_t rows, int64_t width)
 {
     sw_device *d = b->m->device;
+    enum { BATCH = 1 << 20 }; /* bytes on their way: each copy to a GPU has its price */
     size_t out_row = sw_dtype_bytes(type, width);
+    int64_t most = SW_MAX((int64_t)(BATCH / SW_MAX(out_row, 1)), 1), n = 0;
     sw_tensor t = e->t;
     float *row = sw_malloc((size_t)width * sizeof *row);
-    void *out = sw_malloc(out_row), *whole = e->made ? sw_malloc(sw_tensor_bytes(&t)) : NULL;
+    char *out = sw_malloc(out_row * (size_t)SW_MIN(most, SW_MAX(rows, 1)));
+    void *whole = e->made ? sw_malloc(sw_tensor_bytes(&t)) : NULL;
     int rc = whole ? sw_entry_rows(e, 0, t.shape[0], whole) : 0;
     if (whole)
         t.data = whole;
     for (int64_t r = 0; r < rows && !rc; r++) {
         column(row, &t, r);
-        rc = sw_quantise(out, type, row, width, NULL) || d->put(d, to + out_row * (size_t)r, out, out_row) ? -1 : 0;
+        rc = sw_quantise(out + out_row * (size_t)n++, type, row, width, NULL);
+        if (!rc && (n == most || r + 1 == rows)) {
+            rc = d->put(d, to + out_row * (size_t)(r + 1 - n), out, out_row * (size_t)n);
+            n = 0;
+        }
     }
     free(row);
     free(out);
@@ -224,9 +231,10 @@ static sw_param *ask(sw_builder *b, const char *ours, int ndim, const int64_t *s
     if (to == e->t.dtype && !turned && !e->made && m->device->host && aligned) {
         p = sw_param_borrow(&m->params, path, e->t);
     } else {
-        p = sw_is_quantised(e->t.dtype) && turned ? NULL : sw_param_new(&m->params, m->device, path, to, ndim, shape);
+        p = sw_is_quantised(e->t.dtype) && turned ? sw_fail_null("a quantised tensor cannot be turned")
+                                                  : sw_param_new(&m->params, m->device, path, to, ndim, shape);
         if (!p || (turned ? fill_turned(b, p->v.t.data, to, e, shape[0], shape[1]) : fill_rows(b, p->v.t.data, to, e))) {
-            b->rc = p ? -1 : sw_fail("a quantised tensor cannot be turned");
+            b->rc = -1;
             sw_fail_in("%s", e->name);
             return NULL;
         }

@@ -73,7 +73,7 @@ static int run_step(sw_generator *g, const step *s)
 {
     sw_ctx *c = &g->ctx;
     sw_device *d = c->device;
-    bool again = d->begin && s->n == s->n_seqs; /* a token each: the next step will ask for the same */
+    bool again = d->begin && s->n == s->n_seqs && !s->source.n; /* a token each: the next step will ask for the same */
     if (again) {
         sw_ctx_settle(c);
         if (d->begin(d, (uint64_t)s->n))

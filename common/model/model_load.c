@@ -60,11 +60,33 @@ static int read_pooling(sw_model *m)
     return rc;
 }
 
+/* Bytes that the file's tensors take in the types that are asked for. */
+static double weights(const sw_builder *b)
+{
+    const sw_checkpoint *ck = b->m->checkpoint;
+    double sum = 0;
+    for (size_t i = 0; i < sw_checkpoint_count(ck); i++) {
+        const sw_tensor *t = &sw_checkpoint_at(ck, i)->t;
+        bool stays = b->o->dtype == SW_DTYPE_COUNT || (sw_is_quantised(t->dtype) && !b->o->dequantise);
+        sum += stays ? (double)sw_tensor_bytes(t) : (double)sw_numel(t) * sw_dtypes[b->o->dtype].bytes;
+    }
+    return sum;
+}
+
 static int load(sw_builder *b)
 {
     sw_model *m = b->m;
-    if (read_pooling(m) || sw_builder_run(b))
+    sw_device *d = m->device;
+    size_t left = 0, total;
+    if (read_pooling(m) || (d->memory && d->memory(d, &left, &total)))
         return -1;
+    if (sw_builder_run(b)) {
+        char need[32], have[32];
+        return d->memory && weights(b) > (double)left
+                   ? sw_fail_in("%s: its weights take %s of memory, of which %s has %s left", m->checkpoint->path,
+                                sw_human_bytes(weights(b), need), d->name, sw_human_bytes((double)left, have))
+                   : -1;
+    }
     for (size_t i = 0; i < sw_checkpoint_count(m->checkpoint); i++) {
         const char *name = sw_checkpoint_at(m->checkpoint, i)->name;
         if (sw_map_gets(&b->used, name, 0) == 0 && !sw_model_ignores(&m->spec, name))

@@ -237,6 +237,8 @@ int sw_flat_build_shared(sw_flat *f, sw_params *list, sw_device *d, sw_dtype com
                  (compute != SW_F32 && buffer(f, &f->low, compute, sw_flat_shares(f, SW_SHARE_PARAMETERS)))
              ? -1
              : 0;
+    if (!rc && !d->host && !(f->word = d->alloc(d, 8)))
+        rc = -1;
     for (size_t i = 0; i < f->n_params && !rc; i++)
         rc = take_values(f, i);
     if (rc) {
@@ -254,6 +256,8 @@ int sw_flat_build(sw_flat *f, sw_params *list, sw_device *d, sw_dtype compute)
 
 void sw_flat_free(sw_flat *f)
 {
+    if (f->word)
+        f->device->free(f->device, f->word);
     free_buffer(f, &f->master, sw_flat_shares_master(f));
     free_buffer(f, &f->grad, sw_flat_shares(f, SW_SHARE_GRADIENTS));
     free_buffer(f, &f->low, sw_flat_shares(f, SW_SHARE_PARAMETERS));

@@ -60,6 +60,7 @@ typedef struct sw_flat {
     int64_t n;             /* values, gaps included */
     sw_tensor master, grad, low; /* [n]; low.data NULL when parameters compute in f32 */
     sw_dtype compute;
+    void *word;            /* 8 bytes of the device for what the host reads; NULL on host devices */
     sw_var *grads;         /* one a trainable parameter */
     sw_param **params;     /* the trainable ones, by offset */
     size_t n_params;

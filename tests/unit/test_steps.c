@@ -1,7 +1,8 @@
 /* Decoding on the CUDA device: steps that come again are launched as one graph, give the same bits as calls one by one, and
- * ask for no memory. */
+ * ask for no memory; nor do steps of training. */
 #include "model/generate.h"
 #include "tests/emulator/emulator_control.h"
+#include "tools/swift-train/optimizer.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -119,11 +120,67 @@ static void other_families(void **state)
     }
 }
 
+/* From the third update on (the pool knows the sizes, the temporary space has its size) nothing is asked of the driver. */
+static void training_asks_for_no_memory(void **state)
+{
+    (void)state;
+    sw_device *d = sw_device_open("emulator");
+    sw_model *m = d ? sw_model_load("tests/golden/llm/llama", d, &(sw_load_options){.dtype = SW_DTYPE_COUNT}) : NULL;
+    if (!m)
+        fail_msg("%s", sw_error());
+    for (size_t i = 0; i < m->params.n; i++)
+        m->params.at[i]->trainable = true;
+    sw_flat f;
+    sw_optimizer o;
+    sw_ctx c;
+    assert_int_equal(sw_ctx_init(&c, d, SW_BF16) || sw_flat_build(&f, &m->params, d, SW_BF16), 0);
+    assert_int_equal(sw_optimizer_init(&o, sw_optimizer_find("adamw"), &(sw_optimizer_options){0.1, 0.9, 0.95, 1e-8}, &f), 0);
+    int32_t ids[12] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
+    sw_emulator_counts before = {0};
+    double norm[5];
+    for (int step = 0; step < 5; step++) {
+        if (step == 2)
+            before = sw_emu_count;
+        c.recording = true;
+        sw_var *h = sw_model_forward(&c, m, &(sw_batch){.n = 12, .n_seqs = 2, .ids = ids, .lengths = (int64_t[]){5, 7}}, step % 2);
+        sw_var *seed = h ? sw_like(&c, h) : NULL;
+        assert_true(seed && !d->k->fill(d->stream, &seed->t, 1));
+        assert_int_equal(sw_flat_zero_grad(&f) || sw_backward(&c, h, &seed->t) || sw_grad_norm(&f, &norm[step]), 0);
+        assert_int_equal(sw_optimizer_step(&o, 1e-3, 1), 0);
+        c.recording = false;
+        sw_ctx_reset(&c);
+    }
+    assert_true(norm[0] > 0 && norm[4] > 0 && norm[4] != norm[0]);
+    assert_int_equal(since(before).allocations + since(before).pinned, 0);
+    sw_optimizer_free(&o);
+    sw_flat_free(&f);
+    sw_ctx_free(&c);
+    sw_model_free(m);
+    d->close(d);
+}
+
+static void weights_that_do_not_fit(void **state)
+{
+    (void)state;
+    setenv("SWIFT_EMULATOR_MEMORY", "33600000", 1); /* 33.55 MB of it are the products' */
+    sw_device *d = sw_device_open("emulator");
+    if (!d)
+        fail_msg("%s", sw_error());
+    assert_null(sw_model_load("tests/golden/llm/llama", d, &(sw_load_options){.dtype = SW_F32}));
+    assert_non_null(strstr(sw_error(), "tests/golden/llm/llama: its weights take "));
+    assert_non_null(strstr(sw_error(), " of memory, of which emulator:0 has "));
+    assert_non_null(strstr(sw_error(), "quantised model"));
+    d->close(d);
+    unsetenv("SWIFT_EMULATOR_MEMORY");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(steps_become_graphs),
         cmocka_unit_test(other_families),
+        cmocka_unit_test(training_asks_for_no_memory),
+        cmocka_unit_test(weights_that_do_not_fit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -79,13 +79,9 @@ int sw_sum_squares(const sw_flat *f, const sw_tensor *t, double *squares)
 {
     sw_device *d = f->device;
     sw_tensor sum = sw_tensor_of(NULL, SW_F64, 1, &(int64_t){1});
-    sum.data = d->host ? (void *)squares : d->alloc(d, sizeof *squares);
-    int rc = !sum.data || d->k->sum_squares(d->stream, &sum, t) ? -1 : 0;
-    if (!rc && !d->host)
-        rc = d->get(d, squares, sum.data, sizeof *squares);
-    if (!d->host && sum.data)
-        d->free(d, sum.data);
-    return rc;
+    sum.data = d->host ? (void *)squares : f->word;
+    int rc = d->k->sum_squares(d->stream, &sum, t);
+    return rc || d->host ? rc : d->get(d, squares, sum.data, sizeof *squares);
 }
 
 int sw_grad_norm(const sw_flat *f, double *norm)

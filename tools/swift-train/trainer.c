@@ -224,7 +224,10 @@ static int check_longest(const loop *l)
         first = fmax(first, n);
     }
     double need = (double)r->fixed_bytes + (double)sw_ctx_peak(&r->ctx) * longest / fmax(first, 1);
-    double limit = r->o->max_memory ? (double)r->o->max_memory : (double)(r->device->host ? sw_physical_memory() : 0);
+    size_t left, all = sw_physical_memory();
+    if (r->device->memory && r->device->memory(r->device, &left, &all))
+        return -1;
+    double limit = r->o->max_memory ? (double)r->o->max_memory : (double)all;
     if (!limit || need <= limit)
         return 0;
     char a[32], b[32];
@@ -233,8 +236,9 @@ static int check_longest(const loop *l)
     if (r->o->max_memory)
         return sw_fail("--max-memory %s: a batch of %lld records of the longest length (%lld tokens) will take about %s; use a smaller --batch "
                        "with more --accumulate, --recompute, or a shorter --max-length", b, (long long)r->batch, (long long)t.longest, a);
-    sw_warn("a batch of %lld records of the longest length (%lld tokens) will take about %s, this machine has %s; a smaller --batch with more "
-            "--accumulate, --recompute, or a shorter --max-length takes less", (long long)r->batch, (long long)t.longest, a, b);
+    sw_warn("a batch of %lld records of the longest length (%lld tokens) will take about %s, %s has %s; a smaller --batch with more "
+            "--accumulate, --recompute, or a shorter --max-length takes less", (long long)r->batch, (long long)t.longest, a,
+            r->device->host ? "this machine" : r->device->name, b);
     return 0;
 }
 

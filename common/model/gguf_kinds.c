@@ -441,40 +441,25 @@ static bool signs(const sw_gguf *g, const sw_gguf_kind *k)
     return *k->sign == '.' ? has(g, k->sign) : sw_gguf_find(g, key) != NULL;
 }
 
-static int distance(const char *a, size_t n, const char *b) /* of spellings */
-{
-    int row[128], m = (int)SW_MIN(strlen(b), (size_t)127);
-    for (int j = 0; j <= m; j++)
-        row[j] = j;
-    for (int i = 1; i <= (int)SW_MIN(n, (size_t)127); i++) {
-        int diagonal = row[0];
-        row[0] = i;
-        for (int j = 1; j <= m; j++) {
-            int above = row[j], change = diagonal + (a[i - 1] != b[j - 1]);
-            row[j] = SW_MIN(SW_MIN(row[j] + 1, row[j - 1] + 1), change);
-            diagonal = above;
-        }
-    }
-    return row[m];
-}
-
 const sw_gguf_kind *sw_gguf_kind_of(const sw_gguf *g)
 {
     sw_span arch = sw_gguf_str(g, "general.architecture");
     const sw_gguf_kind *nearest = sw_gguf_kinds;
-    int least = INT_MAX;
+    char name[64] = "";
+    size_t least = SIZE_MAX;
     const sw_gguf_kind *k;
+    if (arch.n)
+        memcpy(name, arch.at, SW_MIN(arch.n, sizeof name - 1));
     for (size_t i = 0; (k = sw_gguf_kind_at(i)); i++) {
         if (strlen(k->arch) == arch.n && !memcmp(k->arch, arch.at, arch.n) && signs(g, k))
             return k;
-        int d = distance(arch.n ? arch.at : "", arch.n, k->arch);
+        size_t d = sw_spelling_distance(name, k->arch);
         if (d < least) {
             least = d;
             nearest = k;
         }
     }
-    return sw_fail_null("%s: \"general.architecture\": '%.*s' is not known here; the nearest that is is %s", sw_gguf_path(g), (int)SW_MIN(arch.n, (size_t)60),
-                        arch.n ? arch.at : "", nearest->arch);
+    return sw_fail_null("%s: \"general.architecture\": '%s' is not known here; the nearest that is is %s", sw_gguf_path(g), name, nearest->arch);
 }
 
 const sw_gguf_kind *sw_gguf_kind_for(const sw_spec *s, const cJSON *config)

@@ -2,6 +2,7 @@
 
 #include "base/option.h"
 #include "kernels/tensor.h"
+#include "model/gguf_map.h"
 #include "model/release.h"
 
 #include <stdio.h>
@@ -102,12 +103,25 @@ static void put_json_words(sw_buf *out, const char *key, const char *words)
     sw_buf_putc(out, ']');
 }
 
-/* What weights of a family may be: floats in every file, blocks where GGUF files of the family are read. */
-static void put_weights(sw_buf *out, const sw_family *f, const char *before, const char *between)
+/* Architectures that GGUF files of a family name. */
+static void gguf_names(sw_buf *out, const sw_family *f)
+{
+    const sw_gguf_kind *k, *other;
+    for (size_t i = 0; (k = sw_gguf_kind_at(i)); i++) {
+        size_t j = 0; /* the first row of this architecture */
+        while ((other = sw_gguf_kind_at(j)) != k && (strcmp(other->family, f->name) || strcmp(other->arch, k->arch)))
+            j++;
+        if (!strcmp(k->family, f->name) && other == k)
+            sw_buf_printf(out, "%s%s", out->n ? ", " : "", k->arch);
+    }
+}
+
+/* What weights may be: floats in every file, blocks where GGUF files are read. */
+static void put_weights(sw_buf *out, bool blocks, const char *before, const char *between)
 {
     for (int t = 0, n = 0; t < SW_DTYPE_COUNT; t++) {
         bool floats = t == SW_F32 || t == SW_F16 || t == SW_BF16 || t == SW_F8_E4M3 || t == SW_F8_E5M2;
-        if (floats || (f->gguf && sw_is_quantised((sw_dtype)t)))
+        if (floats || (blocks && sw_is_quantised((sw_dtype)t)))
             sw_buf_printf(out, "%s%s%s%s", n++ ? between : "", before, sw_dtypes[t].name, before);
     }
 }
@@ -131,7 +145,10 @@ void sw_model_list_json(sw_buf *out)
         sw_buf_puts(out, ",\"tuners\":[");
         put_tuners(out, "\"", ",");
         sw_buf_puts(out, "],\"weights\":[");
-        put_weights(out, f, "\"", ",");
+        sw_buf blocks = {0};
+        gguf_names(&blocks, f);
+        put_weights(out, blocks.n > 0, "\"", ",");
+        sw_buf_free(&blocks);
         sw_buf_putc(out, ']');
         put_json_words(out, "checked_by", sw_family_checked(f));
         put_json_words(out, "written_twice", sw_family_rewritten(f));
@@ -197,9 +214,11 @@ static void man_family(sw_buf *out, const sw_family *f)
         man_list(out, "Checked by", checked ? checked : "nothing, built from the published code");
     if (rewritten)
         man_list(out, "Written twice", rewritten);
-    if (f->gguf) {
+    sw_buf_clear(&b);
+    gguf_names(&b, f);
+    if (b.n) {
         sw_buf_puts(out, ".br\n");
-        man_list(out, "GGUF", f->gguf);
+        man_list(out, "GGUF", b.at);
     }
     man_models(out, f);
     sw_buf_free(&b);
@@ -223,9 +242,9 @@ void sw_model_list_man(sw_buf *out)
                      "Tuners of every family:\n");
     put_tuners(out, "", ", ");
     sw_buf_puts(out, ".\nWeights in a folder may be\n");
-    put_weights(out, &(sw_family){0}, "", ", ");
+    put_weights(out, false, "", ", ");
     sw_buf_puts(out, ".\nWhere a family says GGUF, files of that architecture are read, with weights in any of\n");
-    put_weights(out, &(sw_family){.gguf = ""}, "", ", ");
+    put_weights(out, true, "", ", ");
     sw_buf_puts(out, ".\n.Pp\nReleases whose matrices are packed otherwise are named as not read: their family is known, and the release in\n"
                      "bf16 or a GGUF file serves instead.\n.Pp\n"
                      "What a family is checked by are cases of\n.Pa tests/golden/make_llm.py\nand\n.Pa make_hub.py :\n"

@@ -9,23 +9,23 @@
     }
 
 const attention_setup attention_small[] = {
-    {"full", 5, 5, 2, 2, 4, 4, ONE(5, 5), 0, 0, 0, false, false, 0},
-    {"causal", 6, 6, 2, 2, 4, 4, ONE(6, 6), 1, 0, 0, false, false, 0},
-    {"causal, groups, packed", 9, 9, 4, 2, 3, 5, 2, {{0, 4, 0, 4}, {4, 5, 4, 5}}, 1, 0, 0, false, false, 0},
-    {"causal, window", 8, 8, 2, 1, 4, 4, ONE(8, 8), 1, 3, 0, false, false, 0},
-    {"window both ways", 8, 8, 2, 1, 4, 4, ONE(8, 8), 0, 3, 0, false, false, 0},
-    {"soft cap", 5, 5, 2, 2, 4, 4, ONE(5, 5), 1, 0, 1.5, false, false, 0},
-    {"alibi", 6, 6, 3, 3, 4, 4, ONE(6, 6), 1, 0, 0, true, false, 0},
-    {"sinks, window", 6, 6, 4, 2, 4, 2, ONE(6, 6), 1, 2, 0, false, true, 0},
-    {"after a cache", 5, 16, 2, 1, 4, 4, 2, {{0, 2, 0, 7}, {2, 3, 9, 7}}, 1, 4, 0, false, true, 0},
-    {"fewer keys than queries", 5, 3, 2, 2, 4, 4, ONE(5, 3), 1, 0, 0, false, true, 0},
-    {"all at once", 7, 11, 4, 2, 6, 3, 2, {{0, 3, 4, 7}, {3, 4, 0, 4}}, 1, 5, 2, true, true, 0},
+    {"full", 5, 5, 2, 2, 4, 4, ONE(5, 5), 0, 0, 0, false, false, 0, 0},
+    {"causal", 6, 6, 2, 2, 4, 4, ONE(6, 6), 1, 0, 0, false, false, 0, 0},
+    {"causal, groups, packed", 9, 9, 4, 2, 3, 5, 2, {{0, 4, 0, 4}, {4, 5, 4, 5}}, 1, 0, 0, false, false, 0, 0},
+    {"causal, window", 8, 8, 2, 1, 4, 4, ONE(8, 8), 1, 3, 0, false, false, 0, 0},
+    {"window both ways", 8, 8, 2, 1, 4, 4, ONE(8, 8), 0, 3, 0, false, false, 0, 0},
+    {"soft cap", 5, 5, 2, 2, 4, 4, ONE(5, 5), 1, 0, 1.5, false, false, 0, 0},
+    {"alibi", 6, 6, 3, 3, 4, 4, ONE(6, 6), 1, 0, 0, true, false, 0, 0},
+    {"sinks, window", 6, 6, 4, 2, 4, 2, ONE(6, 6), 1, 2, 0, false, true, 0, 0},
+    {"after a cache", 5, 16, 2, 1, 4, 4, 2, {{0, 2, 0, 7}, {2, 3, 9, 7}}, 1, 4, 0, false, true, 0, 0},
+    {"fewer keys than queries", 5, 3, 2, 2, 4, 4, ONE(5, 3), 1, 0, 0, false, true, 0, 0},
+    {"all at once", 7, 11, 4, 2, 6, 3, 2, {{0, 3, 4, 7}, {3, 4, 0, 4}}, 1, 5, 2, true, true, 0, 0},
     {"chosen keys", 6, 6, 2, 1, 4, 4, ONE(6, 6), 1, 0, 0, false, false, 0, 1},
-    {"chosen keys, all at once", 7, 45, 4, 2, 6, 3, 2, {{0, 3, 4, 0, 40}, {3, 4, 0, 4}}, 1, 36, 2, true, true, 1},
+    {"chosen keys, all at once", 7, 45, 4, 2, 6, 3, 2, {{0, 3, 4, 40}, {3, 4, 0, 4}}, 1, 36, 2, true, true, 0, 1},
     {0}};
 
 static const attention_setup attention_large[] = {
-    {"no rows", 0, 0, 2, 2, 8, 8, 0, {{0}}, 1, 0, 0, false, false, 0},
+    {"no rows", 0, 0, 2, 2, 8, 8, 0, {{0}}, 1, 0, 0, false, false, 0, 0},
     {"no queries, no keys, rows of nobody",
      6,
      9,
@@ -40,32 +40,32 @@ static const attention_setup attention_large[] = {
      0,
      false,
      false,
-     0},
-    {"one token", 1, 1, 3, 1, 64, 64, ONE(1, 1), 1, 0, 0, false, false, 0},
-    {"causal, 300", 300, 300, 3, 1, 64, 64, ONE(300, 300), 1, 0, 0, false, false, 0},
-    {"full, 129 odd", 129, 129, 2, 2, 33, 17, ONE(129, 129), 0, 0, 0, false, false, 0},
-    {"causal, window 65", 260, 260, 2, 1, 32, 32, ONE(260, 260), 1, 65, 0, false, true, 0},
-    {"window 40 both ways", 200, 200, 2, 1, 32, 32, ONE(200, 200), 0, 40, 0, true, false, 0},
-    {"decoding", 3, 700, 4, 2, 128, 128, 3, {{0, 1, 0, 450}, {1, 1, 450, 1}, {2, 1, 451, 249}}, 1, 0, 0, false, false, 0},
-    {"second part of a prompt", 90, 290, 4, 2, 80, 96, ONE(90, 290), 1, 0, 20, false, false, 0},
-    {"packed", 200, 200, 2, 2, 16, 16, 3, {{0, 1, 0, 1}, {1, 130, 1, 130}, {131, 69, 131, 69}}, 1, 0, 0, false, false, 0},
+     0, 0},
+    {"one token", 1, 1, 3, 1, 64, 64, ONE(1, 1), 1, 0, 0, false, false, 0, 0},
+    {"causal, 300", 300, 300, 3, 1, 64, 64, ONE(300, 300), 1, 0, 0, false, false, 0, 0},
+    {"full, 129 odd", 129, 129, 2, 2, 33, 17, ONE(129, 129), 0, 0, 0, false, false, 0, 0},
+    {"causal, window 65", 260, 260, 2, 1, 32, 32, ONE(260, 260), 1, 65, 0, false, true, 0, 0},
+    {"window 40 both ways", 200, 200, 2, 1, 32, 32, ONE(200, 200), 0, 40, 0, true, false, 0, 0},
+    {"decoding", 3, 700, 4, 2, 128, 128, 3, {{0, 1, 0, 450}, {1, 1, 450, 1}, {2, 1, 451, 249}}, 1, 0, 0, false, false, 0, 0},
+    {"second part of a prompt", 90, 290, 4, 2, 80, 96, ONE(90, 290), 1, 0, 20, false, false, 0, 0},
+    {"packed", 200, 200, 2, 2, 16, 16, 3, {{0, 1, 0, 1}, {1, 130, 1, 130}, {131, 69, 131, 69}}, 1, 0, 0, false, false, 0, 0},
     {"chosen keys, 290", 290, 290, 2, 1, 64, 64, ONE(290, 290), 1, 0, 0, false, false, 0, 10},
-    {"chosen keys, wide, packed, words for some", 190, 190, 4, 2, 80, 96, 2, {{0, 60, 0, 0, 60}, {60, 130, 60, 130}}, 1, 0, 0, false, true, 3},
+    {"chosen keys, wide, packed, words for some", 190, 190, 4, 2, 80, 96, 2, {{0, 60, 0, 60}, {60, 130, 60, 130}}, 1, 0, 0, false, true, 0, 3},
     {"chosen keys, both ways", 150, 150, 2, 1, 32, 32, ONE(150, 150), 0, 40, 0, true, false, 0, 5},
-    {"chosen keys, decoding", 3, 700, 4, 1, 128, 128, 3, {{0, 1, 0, 0, 450}, {1, 1, 450, 1}, {2, 1, 451, 249}}, 1, 0, 0, false, false, 15},
-    {"wide heads", 70, 70, 2, 1, 256, 256, ONE(70, 70), 1, 0, 50, false, true, 0},
+    {"chosen keys, decoding", 3, 700, 4, 1, 128, 128, 3, {{0, 1, 0, 450}, {1, 1, 450, 1}, {2, 1, 451, 249}}, 1, 0, 0, false, false, 0, 15},
+    {"wide heads", 70, 70, 2, 1, 256, 256, ONE(70, 70), 1, 0, 50, false, true, 0, 0},
     {0}};
 
 /* Scores by distance. */
 const attention_setup attention_biased_small[] = {
-    {"bias by distance", 6, 6, 2, 2, 4, 4, ONE(6, 6), 0, 0, 0, false, false, 5},
-    {"causal bias, groups, soft cap", 7, 9, 4, 2, 4, 3, 2, {{0, 3, 0, 5}, {3, 4, 5, 4}}, 1, 0, 2, false, false, 7},
+    {"bias by distance", 6, 6, 2, 2, 4, 4, ONE(6, 6), 0, 0, 0, false, false, 5, 0},
+    {"causal bias, groups, soft cap", 7, 9, 4, 2, 4, 3, 2, {{0, 3, 0, 5}, {3, 4, 5, 4}}, 1, 0, 2, false, false, 7, 0},
     {0}};
 
 static const attention_setup biased_large[] = {
-    {"bias, 300", 300, 300, 3, 3, 64, 64, ONE(300, 300), 0, 0, 0, false, false, 257},
-    {"bias of few distances, packed, groups", 150, 170, 6, 2, 20, 24, 2, {{0, 81, 0, 101}, {81, 69, 101, 69}}, 1, 0, 0, true, false, 9},
-    {"bias, decoding", 2, 400, 4, 2, 64, 64, 2, {{0, 1, 0, 300}, {1, 1, 300, 100}}, 1, 0, 0, false, false, 101},
+    {"bias, 300", 300, 300, 3, 3, 64, 64, ONE(300, 300), 0, 0, 0, false, false, 257, 0},
+    {"bias of few distances, packed, groups", 150, 170, 6, 2, 20, 24, 2, {{0, 81, 0, 101}, {81, 69, 101, 69}}, 1, 0, 0, true, false, 9, 0},
+    {"bias, decoding", 2, 400, 4, 2, 64, 64, 2, {{0, 1, 0, 300}, {1, 1, 300, 100}}, 1, 0, 0, false, false, 101, 0},
     {0}};
 
 typedef struct attention_arrays {

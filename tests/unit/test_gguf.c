@@ -1,8 +1,10 @@
 /* GGUF: what was written is read back; no count, length or offset leads outside the file. */
 #include "store/gguf.h"
+#include "store/made.h"
 
 #include "base/memory.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -54,6 +56,40 @@ static void refused(sw_buf *b, const char *why)
         fail_msg("%s: '%s' does not say '%s'", g ? "accepted" : "refused", sw_error(), why);
     free(copy);
     sw_buf_free(b);
+}
+
+/* Two rows of two blocks of 4-bit floats: an exponent, then bytes whose low halves are the first 16 values. */
+static void four_bit_floats(void **state)
+{
+    (void)state;
+    static const float values[16] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6, -0.0f, -0.5f, -1, -1.5f, -2, -3, -4, -6};
+    sw_buf b = {0};
+    head(&b, 1, 0);
+    tensor(&b, "t", 2, (uint64_t[]){64, 2}, 39, 0);
+    data(&b, 4 * 17);
+    size_t start = b.n - 4 * 17;
+    for (int i = 0; i < 4; i++)
+        b.at[start + (size_t)i * 17] = (char)(125 + i);
+    sw_gguf *g = sw_gguf_from_bytes(b.at, b.n, "f");
+    if (!g)
+        fail_msg("%s", sw_error());
+    const sw_entry *e = sw_gguf_tensor(g, "t");
+    uint16_t out[128];
+    assert_int_equal(e->t.dtype, SW_BF16);
+    assert_int_equal(sw_entry_rows(e, 1, 1, out + 64), 0);
+    assert_int_equal(sw_entry_rows(e, 0, 1, out), 0);
+    for (int i = 0; i < 128; i++) {
+        uint8_t byte = (uint8_t)b.at[start + (size_t)(i / 32) * 17 + 1 + (size_t)i % 16];
+        float want = values[i % 32 < 16 ? byte & 15 : byte >> 4] * ldexpf(1, i / 32 - 2);
+        assert_int_equal(out[i], sw_f32_to_bf16(want));
+    }
+    sw_gguf_close(g);
+    b.n -= 1;
+    refused(&b, "cut short");
+    head(&b, 1, 0);
+    tensor(&b, "t", 2, (uint64_t[]){33, 2}, 39, 0);
+    data(&b, 64);
+    refused(&b, "whole blocks of 32");
 }
 
 static void round_trip(void **state)
@@ -336,7 +372,7 @@ static void writer(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(round_trip), cmocka_unit_test(hostile_tensors), cmocka_unit_test(hostile_values),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(round_trip), cmocka_unit_test(four_bit_floats), cmocka_unit_test(hostile_tensors), cmocka_unit_test(hostile_values),
                                        cmocka_unit_test(truncated), cmocka_unit_test(writer)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

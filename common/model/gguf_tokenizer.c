@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "base/map.h"
 #include "base/memory.h"
+#include "text/tokenizer.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -21,59 +22,10 @@ typedef struct vocabulary {
     sw_arena text;
 } vocabulary;
 
-/* ---- which splitter GGUF's readers know a pre-tokenizer by */
-
-#define LETTERS "[^\\r\\n\\p{L}\\p{N}]?\\p{L}+"
-#define CONTRACTIONS "(?i:'s|'t|'re|'ve|'m|'ll|'d)|"
-#define TAIL " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-#define UPPER "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
-#define LOWER "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
-
-static const struct {
-    const char *name;
-    const char *split;       /* the regular expression that splits, or NULL for ByteLevel's own */
-    bool single_digits;      /* Digits with individual_digits before it */
-} splitters[] = {
-    {"llama-bpe", CONTRACTIONS LETTERS "|\\p{N}{1,3}|" TAIL, false},
-    {"qwen2", CONTRACTIONS LETTERS "|\\p{N}|" TAIL, false},
-    {"tekken", "[^\\r\\n\\p{L}\\p{N}]?" UPPER "*" LOWER "+|[^\\r\\n\\p{L}\\p{N}]?" UPPER "+" LOWER "*|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|"
-               "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+", false},
-    {"smollm", NULL, true},
-    {"gpt-2", NULL, false},
-};
-
 static bool is_type(const cJSON *o, const char *type)
 {
     const cJSON *t = sw_json_get(o, "type");
     return cJSON_IsString(t) && !strcmp(t->valuestring, type);
-}
-
-/* Its name, or NULL. The pre-tokenizer is [Split | Digits] then ByteLevel, alone or in a sequence. */
-static const char *splitter_name(const cJSON *pre)
-{
-    const cJSON *step = pre, *digits = NULL, *split = NULL, *bytes = NULL;
-    int steps = 1;
-    if (is_type(pre, "Sequence")) {
-        const cJSON *list = sw_json_get(pre, "pretokenizers");
-        step = cJSON_IsArray(list) ? list->child : NULL;
-        steps = cJSON_IsArray(list) ? cJSON_GetArraySize(list) : 0;
-    }
-    for (int i = 0; i < steps; i++, step = step->next) {
-        const cJSON **slot = is_type(step, "Digits") ? &digits : is_type(step, "Split") ? &split : is_type(step, "ByteLevel") ? &bytes : NULL;
-        if (!slot || *slot)
-            return NULL;
-        *slot = step;
-    }
-    const cJSON *regex = sw_json_get(sw_json_get(split, "pattern"), "Regex");
-    bool own = !cJSON_IsFalse(sw_json_get(bytes, "use_regex")), single = cJSON_IsTrue(sw_json_get(digits, "individual_digits"));
-    if (!bytes || cJSON_IsTrue(sw_json_get(bytes, "add_prefix_space")) || (split && (!cJSON_IsString(regex) || own)) || (!split && !own) ||
-        (digits && !single))
-        return NULL;
-    for (size_t i = 0; i < SW_COUNT(splitters); i++)
-        if (splitters[i].single_digits == single && !splitters[i].split == !split &&
-            (!split || !strcmp(splitters[i].split, regex->valuestring)))
-            return splitters[i].name;
-    return NULL;
 }
 
 /* ---- the vocabulary */
@@ -248,12 +200,14 @@ static int put_vocabulary(sw_gguf_writer *w, vocabulary *v, const cJSON *json)
 {
     const cJSON *model = sw_json_get(json, "model"), *pre = sw_json_get(json, "pre_tokenizer");
     bool sentencepiece = cJSON_IsTrue(sw_json_get(model, "byte_fallback"));
-    const char *splitter = sentencepiece ? "default" : splitter_name(pre);
+    const cJSON *normal = sw_json_get(json, "normalizer"), *ignores = sw_json_get(model, "ignore_merges");
+    char splitter[SW_GGUF_PRE_NAME] = "default";
+    bool named = sentencepiece || sw_gguf_pre_name(pre, is_type(normal, "NFC"), cJSON_IsTrue(ignores), splitter);
     const char *type = is_type(model, "BPE") ? NULL : "a model that is no BPE";
     if (type)
         return sw_fail("has %s: GGUF files are written for byte-level and SentencePiece BPE", type);
-    if (!splitter)
-        return sw_fail("its pre_tokenizer is none of those that GGUF has a name for (llama-bpe, qwen2, tekken, smollm, gpt-2)");
+    if (!named)
+        return sw_fail("its pre_tokenizer is none of those that GGUF has a name for");
     sw_span *merges = NULL;
     size_t n_merges = 0;
     int rc = read_vocabulary(v, json, sentencepiece);
@@ -277,6 +231,18 @@ static int put_vocabulary(sw_gguf_writer *w, vocabulary *v, const cJSON *json)
     return rc;
 }
 
+/* A folder without tokenizer.json (sentencepiece, tiktoken, vocab.json and merges.txt) in the words of one. */
+static cJSON *translated(const char *folder)
+{
+    sw_tokenizer *t = sw_tokenizer_load(folder);
+    sw_buf json = {0}, config = {0};
+    cJSON *o = t && !sw_tokenizer_to_json(t, &json, &config) ? sw_json_parse(json.at, json.n) : NULL;
+    sw_buf_free(&json);
+    sw_buf_free(&config);
+    sw_tokenizer_free(t);
+    return o;
+}
+
 int sw_gguf_put_tokenizer(sw_gguf_writer *w, const char *folder, const sw_spec *s, int64_t rows)
 {
     if (rows < 1 || rows > INT_MAX)
@@ -284,7 +250,7 @@ int sw_gguf_put_tokenizer(sw_gguf_writer *w, const char *folder, const sw_spec *
     char *path = sw_path_join(folder, "tokenizer.json"), *config_path = sw_path_join(folder, "tokenizer_config.json");
     vocabulary v = {.n = rows, .tokens = SW_NEW_ARRAY(sw_span, (size_t)rows), .types = SW_NEW_ARRAY(int32_t, (size_t)rows),
                     .scores = SW_NEW_ARRAY(float, (size_t)rows)};
-    cJSON *json = sw_json_load(path), *config = json && sw_is_file(config_path) ? sw_json_load(config_path) : NULL;
+    cJSON *json = sw_is_file(path) ? sw_json_load(path) : translated(folder), *config = json && sw_is_file(config_path) ? sw_json_load(config_path) : NULL;
     int rc = !json || (!config && sw_is_file(config_path)) ? -1 : 0;
     if (!rc && put_vocabulary(w, &v, json))
         rc = sw_fail_in("%s", path);

@@ -268,8 +268,9 @@ static void qk_norm(weaver *w, const sw_layer *l, char part)
     }
     for (int64_t h = 0; h < heads; h++) {
         snprintf(ours, sizeof ours, "self_attn.%c_norm.%lld", part, (long long)h);
-        (void)tie_named(w, gguf, ours, ".weight", &(bond){.in_gguf = {h, 1, 0, 1}, .n = 1, .width = l->head_dim, .gguf_rows = {heads},
-                                                                 .file_rows = {l->head_dim}, .file_bare = true});
+        if (!tie_named(w, gguf, ours, ".weight", &(bond){.in_gguf = {h, 1, 0, 1}, .n = 1, .width = l->head_dim, .gguf_rows = {heads},
+                                                         .file_rows = {l->head_dim}, .file_bare = true}))
+            return;
     }
 }
 

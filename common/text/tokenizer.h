@@ -15,6 +15,7 @@
 typedef struct sw_tokenizer sw_tokenizer;
 typedef struct sw_encoder sw_encoder;
 struct sw_gguf;
+struct cJSON;
 
 /* Growable ids, and offsets [start, end) in bytes of the input text where asked for. */
 typedef struct sw_ids {
@@ -27,6 +28,10 @@ typedef struct sw_ids {
 sw_tokenizer *sw_tokenizer_from_json(const char *text, size_t n, const char *config, size_t config_n) SW_MUST_CHECK;
 /* tokenizer.ggml.* of a GGUF file: llama, gpt2, bert and t5 vocabularies. */
 sw_tokenizer *sw_tokenizer_from_gguf(const struct sw_gguf *g) SW_MUST_CHECK;
+/* GGUF's name (tokenizer.ggml.pre) of a pre_tokenizer of tokenizer.json; of several that cut alike, the one that also normalises
+ * and uses merges as this tokenizer does. false: it has none. */
+enum { SW_GGUF_PRE_NAME = 40 };
+bool sw_gguf_pre_name(const struct cJSON *pre_tokenizer, bool nfc, bool ignore_merges, char out[SW_GGUF_PRE_NAME]);
 /* A sentencepiece model (its protocol buffer): the ids are sentencepiece's own. */
 sw_tokenizer *sw_tokenizer_from_sentencepiece(const void *bytes, size_t n) SW_MUST_CHECK;
 /* A tiktoken file (a line a token: base64 and rank). pattern: the expression that cuts words, NULL: guessed from the

@@ -2,6 +2,8 @@
 #include "text/tokenizer_parts.h"
 #include "text/tokenizer_splits.h"
 
+#include "base/json.h"
+
 #include "store/gguf.h"
 
 #include <stdio.h>
@@ -142,6 +144,78 @@ static bool has_name(const char *names, sw_span name)
         s += n + (s[n] == ' ');
     }
     return false;
+}
+
+/* ---- the other way: which name stands for a pre_tokenizer of tokenizer.json */
+
+static bool is_type(const cJSON *o, const char *type)
+{
+    const cJSON *t = sw_json_get(o, "type");
+    return cJSON_IsString(t) && !strcmp(t->valuestring, type);
+}
+
+static bool says(const cJSON *o, const char *key, const char *value)
+{
+    const cJSON *v = sw_json_get(o, key);
+    return cJSON_IsString(v) && !strcmp(v->valuestring, value);
+}
+
+/* Whether a step cuts as `cut` does. */
+static bool cuts_like(const cJSON *step, const char *cut)
+{
+    const cJSON *regex = sw_json_get(sw_json_get(step, "pattern"), "Regex");
+    if (!strcmp(cut, DIGITS) || !strcmp(cut, DIGIT_RUNS))
+        return is_type(step, "Digits") && cJSON_IsTrue(sw_json_get(step, "individual_digits")) == !strcmp(cut, DIGITS);
+    if (*cut == '{')
+        return is_type(step, "Punctuation") && says(step, "behavior", !strcmp(cut, PUNCTUATION_RUNS) ? "Contiguous" : "Isolated");
+    if (!strcmp(cut, SW_SPLIT_GPT2) && is_type(step, "ByteLevel"))
+        return !cJSON_IsTrue(sw_json_get(step, "add_prefix_space")) && !cJSON_IsFalse(sw_json_get(step, "use_regex"));
+    return is_type(step, "Split") && cJSON_IsString(regex) && !strcmp(regex->valuestring, cut) && !cJSON_IsTrue(sw_json_get(step, "invert")) &&
+           says(step, "behavior", "Isolated");
+}
+
+static bool cuts_all(const cJSON *steps, int n, const char *const *cuts, size_t most)
+{
+    bool spelt = false;
+    int i = 0;
+    for (size_t k = 0; k < most && cuts[k]; k++, i++) {
+        const cJSON *step = i < n ? cJSON_GetArrayItem(steps, i) : NULL;
+        if (!step || !cuts_like(step, cuts[k]))
+            return false;
+        spelt |= is_type(step, "ByteLevel");
+    }
+    const cJSON *last = i < n ? cJSON_GetArrayItem(steps, i) : NULL;
+    if (spelt)
+        return i == n;
+    return i + 1 == n && is_type(last, "ByteLevel") && cJSON_IsFalse(sw_json_get(last, "use_regex")) &&
+           !cJSON_IsTrue(sw_json_get(last, "add_prefix_space"));
+}
+
+bool sw_gguf_pre_name(const cJSON *pre, bool nfc, bool ignore_merges, char out[SW_GGUF_PRE_NAME])
+{
+    static const char *const usual[] = {"smollm", "llama-bpe", "qwen2", "gpt-2", "tekken"}; /* of names that mean the same */
+    const cJSON *list = is_type(pre, "Sequence") ? sw_json_get(pre, "pretokenizers") : NULL;
+    cJSON *one = cJSON_CreateArray();
+    if (!cJSON_IsArray(list)) {
+        cJSON_AddItemReferenceToArray(one, (cJSON *)(uintptr_t)pre);
+        list = one;
+    }
+    int most = -1;
+    for (size_t k = 0; k < SW_COUNT(pres); k++) {
+        if ((pres[k].flags & (SPACES | WORDS)) || !cuts_all(list, cJSON_GetArraySize(list), pres[k].cuts, SW_COUNT(pres[k].cuts)))
+            continue;
+        int alike = !(pres[k].flags & NFC) == !nfc;
+        alike += 2 * (!(pres[k].flags & IGNORE_MERGES) == !ignore_merges);
+        if (alike <= most)
+            continue;
+        most = alike;
+        snprintf(out, SW_GGUF_PRE_NAME, "%.*s", (int)strcspn(pres[k].names, " "), pres[k].names);
+        for (size_t i = 0; i < SW_COUNT(usual); i++)
+            if (has_name(pres[k].names, (sw_span){usual[i], strlen(usual[i])}))
+                snprintf(out, SW_GGUF_PRE_NAME, "%s", usual[i]);
+    }
+    cJSON_Delete(one);
+    return most >= 0;
 }
 
 static int read_pre(sw_tokenizer *t, sw_span name, bool lowercase, int *flags)

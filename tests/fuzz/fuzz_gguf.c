@@ -1,5 +1,6 @@
 /* Any bytes as a GGUF file: what is accepted can be read to its last byte, and decoded. */
 #include "store/gguf.h"
+#include "store/made.h"
 #include "store/quant.h"
 
 #include <stdlib.h>
@@ -40,6 +41,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     for (size_t i = 0; g && i < sw_gguf_tensor_count(g); i++) {
         const sw_entry *e = sw_gguf_tensor_at(g, i);
         const uint8_t *p = e->t.data;
+        uint16_t made[1024];
+        if (e->made) {
+            if (sw_entry_width(e) <= 1024 && sw_entry_row_count(e) > 0 && sw_entry_rows(e, sw_entry_row_count(e) - 1, 1, made))
+                abort();
+            continue;
+        }
         for (size_t k = 0; k < sw_tensor_bytes(&e->t); k++)
             sink ^= p[k];
         float row[1024];

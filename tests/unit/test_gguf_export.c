@@ -2,6 +2,7 @@
 #include "model/gguf_export.h"
 
 #include "base/json.h"
+#include "text/tokenizer.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -165,6 +166,66 @@ static void sentencepiece(void **state)
     sw_gguf_close(g);
 }
 
+/* tokenizer.json of a vocabulary whose words are cut as this name says. */
+static cJSON *cut_as(const char *name)
+{
+    sw_gguf_writer *w = sw_gguf_writer_new();
+    sw_span tokens[] = {{"a", 1}, {"b", 1}, {"ab", 2}}, merge = {"a b", 3};
+    int32_t types[] = {1, 1, 1};
+    sw_gguf_put_str(w, "tokenizer.ggml.model", "gpt2", 4);
+    sw_gguf_put_str(w, "tokenizer.ggml.pre", name, strlen(name));
+    sw_gguf_put_strs(w, "tokenizer.ggml.tokens", 3, tokens);
+    sw_gguf_put_array(w, "tokenizer.ggml.token_type", SW_GGUF_I32, 3, types);
+    sw_gguf_put_strs(w, "tokenizer.ggml.merges", 1, &merge);
+    assert_int_equal(sw_gguf_writer_open(w, in("t.gguf")), 0);
+    assert_int_equal(sw_gguf_writer_commit(w), 0);
+    sw_gguf *g = sw_gguf_open(in("t.gguf"));
+    sw_tokenizer *t = g ? sw_tokenizer_from_gguf(g) : NULL;
+    sw_buf json = {0}, config = {0};
+    if (!t || sw_tokenizer_to_json(t, &json, &config))
+        fail_msg("%s: %s", name, sw_error());
+    cJSON *o = sw_json_parse(json.at, json.n);
+    sw_buf_free(&json);
+    sw_buf_free(&config);
+    sw_tokenizer_free(t);
+    sw_gguf_close(g);
+    return o;
+}
+
+static bool name_of(const cJSON *o, char out[SW_GGUF_PRE_NAME])
+{
+    const cJSON *normal = sw_json_get(sw_json_get(o, "normalizer"), "type");
+    return sw_gguf_pre_name(sw_json_get(o, "pre_tokenizer"), cJSON_IsString(normal) && !strcmp(normal->valuestring, "NFC"),
+                            cJSON_IsTrue(sw_json_get(sw_json_get(o, "model"), "ignore_merges")), out);
+}
+
+/* Whatever cuts words gets a name by which they are cut the same. */
+static void splitters(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"default", "falcon", "gpt-2", "mpt", "starcoder", "smollm", "llama-bpe", "dbrx", "glm4", "qwen2", "stablelm2",
+                                        "qwen35", "deepseek-llm", "deepseek-coder", "deepseek-v3", "tekken", "gpt-4o", "kimi-k2", "bloom", "viking",
+                                        "superbpe", "bailingmoe", "seed-coder", "exaone-moe", "chameleon", "jais-2"};
+    static const char *const kept[] = {"gpt-2", "smollm", "llama-bpe", "qwen2", "tekken", "deepseek-v3", "gpt-4o"};
+    char name[SW_GGUF_PRE_NAME];
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        cJSON *o = cut_as(names[i]);
+        if (!name_of(o, name))
+            fail_msg("%s has lost its name", names[i]);
+        for (size_t k = 0; k < sizeof kept / sizeof *kept; k++)
+            if (!strcmp(kept[k], names[i]))
+                assert_string_equal(name, names[i]);
+        cJSON *p = cut_as(name);
+        if (!cJSON_Compare(sw_json_get(o, "pre_tokenizer"), sw_json_get(p, "pre_tokenizer"), true))
+            fail_msg("%s is called %s, which cuts otherwise", names[i], name);
+        cJSON_Delete(o);
+        cJSON_Delete(p);
+    }
+    cJSON *other = sw_json_parse("{\"type\":\"Whitespace\"}", 21);
+    assert_false(sw_gguf_pre_name(other, false, false, name));
+    cJSON_Delete(other);
+}
+
 static void refused(const char *config, const char *tokenizer, const char *why)
 {
     sw_gguf *g = exported(config, tokenizer, "{}");
@@ -204,6 +265,6 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(divisors), cmocka_unit_test(byte_level),
-                                       cmocka_unit_test(sentencepiece), cmocka_unit_test(what_has_no_words)};
+                                       cmocka_unit_test(sentencepiece), cmocka_unit_test(splitters), cmocka_unit_test(what_has_no_words)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -454,6 +454,15 @@ static int exec_generation(jrun *r, jframe *f, const jnode *n)
     return 0;
 }
 
+static int exec_block(jrun *r, jframe *f, const jnode *n)
+{
+    r->line = n->line;
+    if (n->op & BLOCK_REQUIRED)
+        return sw_fail("Required block '%.*s' not found", (int)SW_MIN(n->b->name.n, 100), n->b->name.at);
+    jframe *in = jinja_frame(r, n->op & BLOCK_SCOPED ? f : r->root, n->b->n_slots);
+    return in ? jinja_exec(r, in, n->b->c) : -1;
+}
+
 static int exec_one(jrun *r, jframe *f, const jnode *n)
 {
     jv v;
@@ -486,6 +495,7 @@ static int exec_one(jrun *r, jframe *f, const jnode *n)
     case N_BREAK: return JX_BREAK;
     case N_CONTINUE: return JX_CONTINUE;
     case N_GENERATION: return exec_generation(r, f, n);
+    case N_BLOCK: return exec_block(r, f, n);
     default: return sw_fail("a value stands where a statement should");
     }
 }
@@ -503,6 +513,32 @@ int jinja_exec(jrun *r, jframe *f, const jnode *body)
 
 /* ---- a rendering */
 
+/* What a scoped block sees when it is called from elsewhere: nothing of the scopes that it stands in. */
+static jframe *empty_frames(jrun *r, const jnode *scopes)
+{
+    jframe *outer = scopes ? empty_frames(r, scopes->next) : r->root;
+    return outer && scopes ? jinja_frame(r, outer, scopes->a->n_slots) : outer;
+}
+
+/* `self`: the blocks, to be called. */
+static int blocks_of(jrun *r, jv *out)
+{
+    const sw_jinja *j = r->template;
+    *out = jinja_dict_new(r, j->blocks.n);
+    if (!out->kind)
+        return -1;
+    out->kind = J_NAMESPACE;
+    for (size_t i = 0; i < j->blocks.n; i++) {
+        jv block;
+        sw_span name = j->blocks.at[i]->name;
+        jframe *f = empty_frames(r, j->blocks.at[i]->d);
+        if (!f || make_macro(r, f, j->blocks.at[i], &block) ||
+            jinja_dict_put(r, out->u.dict, jspan(name.at, name.n), block))
+            return -1;
+    }
+    return 0;
+}
+
 /* What the names of the template are before any statement: variables, else the globals of chat templates. */
 static int fill_context(jrun *r, const cJSON *vars)
 {
@@ -518,7 +554,8 @@ static int fill_context(jrun *r, const cJSON *vars)
         for (const cJSON *c = cJSON_IsObject(vars) ? vars->child : NULL; c; c = c->next)
             if (c->string && strlen(c->string) == name.n && !memcmp(c->string, name.at, name.n))
                 found = c;
-        if (found && jinja_from_json(r, found, &r->context[i]))
+        bool self = name.n == 4 && !memcmp(name.at, "self", 4);
+        if (self ? blocks_of(r, &r->context[i]) : found && jinja_from_json(r, found, &r->context[i]))
             return -1;
     }
     return 0;
@@ -528,10 +565,8 @@ int sw_jinja_render(const sw_jinja *j, const cJSON *vars, double now, sw_buf *ou
 {
     size_t ranges_before = ranges ? ranges->n : 0;
     jrun r = {.template = j, .out = out, .top = out, .top_start = out->n, .ranges = ranges, .now = now};
-    int bad = fill_context(&r, vars);
-    jframe *f = bad ? NULL : jinja_frame(&r, NULL, j->n_slots);
-    if (!f || jinja_exec(&r, f, j->body) == JX_ERROR)
-        bad = -1;
+    r.root = jinja_frame(&r, NULL, j->n_slots);
+    int bad = !r.root || fill_context(&r, vars) || jinja_exec(&r, r.root, j->body) == JX_ERROR ? -1 : 0;
     if (bad) {
         out->n = r.top_start;
         if (out->at)

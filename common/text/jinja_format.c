@@ -246,7 +246,8 @@ int jinja_percent(jrun *r, jv format, jv args, jv *out)
         if (b.n > JINJA_MAX_OUTPUT)
             bad = sw_fail("a formatted text is too long (more than %d MiB)", JINJA_MAX_OUTPUT >> 20);
     }
-    if (!bad && used < n && !named && args.kind != J_DICT)
+    bool keyed = args.kind == J_DICT || args.kind == J_LIST || args.kind == J_VIEW; /* what can be subscripted */
+    if (!bad && used < n && !named && !keyed)
         bad = sw_fail("not all arguments converted during string formatting");
     if (!bad)
         bad = jinja_copy_text(r, b.n ? b.at : "", b.n, out);

@@ -131,7 +131,7 @@ typedef struct jglobal {
 typedef enum jtype {
     /* statements */
     N_DATA, N_OUTPUT, N_FOR, N_IF, N_SET, N_SET_BLOCK, N_WITH, N_MACRO, N_CALL_BLOCK, N_FILTER_BLOCK, N_BREAK,
-    N_CONTINUE, N_GENERATION,
+    N_CONTINUE, N_GENERATION, N_BLOCK,
     /* expressions */
     N_CONST, N_NAME, N_LIST, N_TUPLE, N_DICT, N_PAIR, N_ATTR, N_ITEM, N_SLICE, N_CALL, N_FILTER, N_TEST, N_COND,
     N_AND, N_OR, N_NOT, N_NEG, N_POS, N_BINARY, N_CONCAT, N_COMPARE, N_OPERAND, N_KEYWORD, N_STAR, N_STAR_STAR,
@@ -143,6 +143,8 @@ typedef enum jop {
     OP_EQ, OP_NE, OP_LT, OP_LE, OP_GT, OP_GE, OP_IN, OP_NOT_IN,
 } jop;
 
+enum { BLOCK_SCOPED = 1, BLOCK_REQUIRED = 2 };
+
 typedef struct jref { /* a slot, that many frames up */
     uint32_t up, slot;
 } jref;
@@ -152,6 +154,8 @@ typedef struct jref { /* a slot, that many frames up */
  *   SET: a target, b value      SET_BLOCK: a target, b body, c filter or NULL      WITH: a targets, b values, c body
  *   MACRO: a parameters (NAME), b defaults (of the last ones), c body      CALL_BLOCK: a call, b MACRO
  *   FILTER_BLOCK: a filter, b body      GENERATION: b body      OUTPUT: a expressions
+ *   BLOCK: b MACRO without parameters (its d: the scopes around a scoped one, as nodes with their owners in a), op
+ *   BLOCK_SCOPED, BLOCK_REQUIRED
  *   PAIR, BINARY, AND, OR: a, b      ITEM: a object, b index      SLICE: a object, b start, c stop, d step
  *   CALL: a callee, b arguments      FILTER, TEST: a input, b arguments      COND: a test, b then, c else
  *   COMPARE: a first, b OPERANDs (op, a)      KEYWORD: name, a      others: a */
@@ -183,6 +187,10 @@ struct sw_jinja {
         sw_span *at;
         size_t n, cap;
     } globals; /* names that may come from the context */
+    struct {
+        const jnode **at; /* the MACRO of each block */
+        size_t n, cap;
+    } blocks;
 };
 
 /* ---- lexer */
@@ -236,6 +244,7 @@ struct jrun {
     size_t memory, steps, depth;
     int line; /* being executed, for messages */
     jv *context;
+    jframe *root;     /* of what stands in no scope: all that a block sees */
     sw_buf *out;      /* where output goes now: top or scratch */
     sw_buf *top;
     size_t top_start; /* length of top before the rendering */
@@ -346,10 +355,20 @@ int jinja_bind(const char *who, const jargs *a, const char *const *names, size_t
     jinja_bind(who, a, (const char *const[]){__VA_ARGS__}, sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *), \
                required, out)
 
+/* ---- filters: what several files of them use (jinja_filter_text.c) */
+int jinja_take(jrun *r, sw_buf *b, int flags, jv *out); /* a built text becomes a value; b is freed */
+int jinja_soft_text(jrun *r, jv v, jv *out);            /* as text that stays markup if it is */
+int jinja_one_text(jrun *r, const char *who, const jargs *a, jv *out);
+int jinja_optional_int(const char *who, jv v, int64_t otherwise, int64_t *out);
+int jinja_pprint(jrun *r, const jargs *a, jv *out);
+int jinja_urlize(jrun *r, const jargs *a, jv *out);
+
 /* ---- tables */
 const jmethod *jinja_find_method(const char *name, size_t n);
 jfunction jinja_find_filter(const char *name, size_t n);
 jfunction jinja_find_text_filter(const char *name, size_t n);
+jfunction jinja_find_number_filter(const char *name, size_t n);
+jfunction jinja_find_html_filter(const char *name, size_t n);
 jfunction jinja_find_test(const char *name, size_t n);
 const jglobal *jinja_find_global(const char *name, size_t n);
 
@@ -357,13 +376,29 @@ const jglobal *jinja_find_global(const char *name, size_t n);
 typedef enum jcase { JC_UPPER, JC_LOWER, JC_TITLE, JC_CAPITALIZE, JC_SWAP } jcase;
 int jinja_change_case(jrun *r, jv v, jcase how, jv *out);
 bool jinja_is_space(uint32_t cp);
+bool jinja_is_alnum(uint32_t cp); /* Python's isalnum() */
 /* chars NULL: white space; sides: 1 left, 2 right */
 jv jinja_strip(jv v, const jv *chars, int sides);
 int jinja_replace(jrun *r, jv v, jv old, jv new, int64_t count, jv *out);
 int jinja_pad(jrun *r, jv v, int64_t width, jv fill, int left_parts, int right_parts, jv *out);
 int jinja_percent(jrun *r, jv format, jv args, jv *out);
 int jinja_format(jrun *r, jv format, const jargs *a, jv *out);
-int jinja_str_istitle(jrun *r, jv s, const jargs *a, jv *out); /* jinja_string_class.c */
+int jinja_str_upper(jrun *r, jv s, const jargs *a, jv *out); /* jinja_string_class.c, from here */
+int jinja_str_lower(jrun *r, jv s, const jargs *a, jv *out);
+int jinja_str_title(jrun *r, jv s, const jargs *a, jv *out);
+int jinja_str_capitalize(jrun *r, jv s, const jargs *a, jv *out);
+int jinja_str_swapcase(jrun *r, jv s, const jargs *a, jv *out);
+int jinja_str_casefold(jrun *r, jv s, const jargs *a, jv *out);
+int jinja_str_isalpha(jrun *r, jv s, const jargs *a, jv *out);
+int jinja_str_isdigit(jrun *r, jv s, const jargs *a, jv *out);
+int jinja_str_isdecimal(jrun *r, jv s, const jargs *a, jv *out);
+int jinja_str_isnumeric(jrun *r, jv s, const jargs *a, jv *out);
+int jinja_str_isalnum(jrun *r, jv s, const jargs *a, jv *out);
+int jinja_str_isspace(jrun *r, jv s, const jargs *a, jv *out);
+int jinja_str_isascii(jrun *r, jv s, const jargs *a, jv *out);
+int jinja_str_isupper(jrun *r, jv s, const jargs *a, jv *out);
+int jinja_str_islower(jrun *r, jv s, const jargs *a, jv *out);
+int jinja_str_istitle(jrun *r, jv s, const jargs *a, jv *out);
 int jinja_str_isprintable(jrun *r, jv s, const jargs *a, jv *out);
 int jinja_str_isidentifier(jrun *r, jv s, const jargs *a, jv *out);
 int jinja_str_expandtabs(jrun *r, jv s, const jargs *a, jv *out);

@@ -400,6 +400,46 @@ static int parse_generation(jparser *p, jnode *n)
     return 0;
 }
 
+/* A block stands where it is, for nothing extends a chat template. It sees what the template sets in no scope, or what is
+ * around it where it is `scoped`; self.name() gives it again. */
+static int parse_block(jparser *p, jnode *n)
+{
+    jnode *m = n->b = jinja_node(p, N_MACRO);
+    m->name = p->t->text;
+    if (jinja_expect(p, T_NAME))
+        return -1;
+    for (size_t i = 0; i < p->j->blocks.n; i++)
+        if (p->j->blocks.at[i]->name.n == m->name.n && !memcmp(p->j->blocks.at[i]->name.at, m->name.at, m->name.n))
+            return sw_fail("line %d: block '%.*s' defined twice", n->line, (int)SW_MIN(m->name.n, 100), m->name.at);
+    SW_PUSH(p->j->blocks, m);
+    n->op |= jinja_skip_name(p, "scoped") ? BLOCK_SCOPED : 0;
+    n->op |= jinja_skip_name(p, "required") ? BLOCK_REQUIRED : 0;
+    jscope *outer = p->scope;
+    if (n->op & BLOCK_SCOPED) {
+        jnode **tail = &m->d;
+        for (const jscope *s = p->scope; s->parent; s = s->parent, tail = &(*tail)->next) {
+            *tail = jinja_node(p, N_BLOCK);
+            (*tail)->a = s->owner;
+        }
+    } else {
+        while (p->scope->parent)
+            p->scope = p->scope->parent;
+    }
+    open_scope(p, n);
+    int loops = p->loops;
+    p->loops = 0;
+    if (end_of_tag(p) || parse_body(p, "block", ENDS("endblock"), &m->c))
+        return -1;
+    p->loops = loops;
+    close_scope(p, m);
+    n->n_slots = m->n_slots;
+    p->scope = outer;
+    p->t++;
+    if (p->t->type == T_NAME && p->t->text.n == m->name.n && !memcmp(p->t->text.at, m->name.at, m->name.n))
+        p->t++;
+    return 0;
+}
+
 static int parse_jump(jparser *p, jnode *n)
 {
     if (!p->loops)
@@ -417,9 +457,9 @@ static int parse_statement(jparser *p, jnode **out)
         {"for", N_FOR, parse_for}, {"if", N_IF, parse_if}, {"set", N_SET, parse_set}, {"with", N_WITH, parse_with},
         {"macro", N_MACRO, parse_macro}, {"call", N_CALL_BLOCK, parse_call_block},
         {"filter", N_FILTER_BLOCK, parse_filter_block}, {"generation", N_GENERATION, parse_generation},
-        {"break", N_BREAK, parse_jump}, {"continue", N_CONTINUE, parse_jump},
+        {"break", N_BREAK, parse_jump}, {"continue", N_CONTINUE, parse_jump}, {"block", N_BLOCK, parse_block},
     };
-    static const char *const foreign[] = {"include", "import", "from", "extends", "block", "autoescape"};
+    static const char *const foreign[] = {"include", "import", "from", "extends", "autoescape"};
     if (p->t->type != T_NAME)
         return sw_fail("line %d: tag name expected", p->t->line);
     for (size_t i = 0; i < SW_COUNT(tags); i++) {
@@ -505,6 +545,7 @@ void sw_jinja_free(sw_jinja *j)
         return;
     sw_arena_free(&j->arena);
     free(j->globals.at);
+    free(j->blocks.at);
     free(j->source);
     free(j);
 }

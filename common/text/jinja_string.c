@@ -3,7 +3,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
 
 static int need_text(const char *who, jv v)
 {
@@ -29,78 +28,6 @@ static int take(jrun *r, sw_buf *b, jv from, jv *out)
     int bad = jinja_copy_text(r, b->n ? b->at : "", b->n, out);
     out->flags = from.flags;
     sw_buf_free(b);
-    return bad;
-}
-
-/* ---- case */
-
-static bool is_cased(uint32_t cp)
-{
-    utf8proc_category_t c = utf8proc_category((utf8proc_int32_t)cp);
-    return c == UTF8PROC_CATEGORY_LU || c == UTF8PROC_CATEGORY_LL || c == UTF8PROC_CATEGORY_LT;
-}
-static bool is_upper(uint32_t cp) { return utf8proc_category((utf8proc_int32_t)cp) == UTF8PROC_CATEGORY_LU; }
-static bool is_lower(uint32_t cp) { return utf8proc_category((utf8proc_int32_t)cp) == UTF8PROC_CATEGORY_LL; }
-
-static void put_case(sw_buf *b, uint32_t cp, jcase how)
-{
-    char s[4];
-    if (cp == 0xdf && how != JC_LOWER) { /* the one letter in common use whose capital is two */
-        sw_buf_puts(b, how == JC_UPPER ? "SS" : "Ss");
-        return;
-    }
-    utf8proc_int32_t c = (utf8proc_int32_t)cp;
-    c = how == JC_UPPER ? utf8proc_toupper(c) : how == JC_TITLE ? utf8proc_totitle(c) : utf8proc_tolower(c);
-    sw_buf_add(b, s, (size_t)sw_utf8_encode((uint32_t)c, s));
-}
-
-/* A letter stands before text[at], and none after it. */
-static bool ends_word(jv v, size_t at, int len)
-{
-    size_t before = at, after = at + (size_t)SW_MAX(len, 1);
-    uint32_t cp = 0;
-    while (before && ((unsigned char)v.u.s[--before] & 0xc0) == 0x80) {}
-    bool word = at && sw_utf8_decode(v.u.s + before, at - before, &cp) && is_cased(cp);
-    return word && !(after < v.n && sw_utf8_decode(v.u.s + after, v.n - after, &cp) && is_cased(cp));
-}
-
-int jinja_change_case(jrun *r, jv v, jcase how, jv *out)
-{
-    sw_buf b = {0};
-    bool inside = false; /* a word has begun */
-    for (size_t at = 0; at < v.n;) {
-        uint32_t cp = (unsigned char)v.u.s[at];
-        int len = sw_utf8_decode(v.u.s + at, v.n - at, &cp);
-        jcase one = how == JC_UPPER || how == JC_LOWER ? how
-                    : how == JC_SWAP                   ? (is_upper(cp) ? JC_LOWER : is_lower(cp) ? JC_UPPER : JC_LOWER)
-                    : inside                           ? JC_LOWER
-                                                       : JC_TITLE;
-        if (cp == 0x3a3 && one == JC_LOWER && ends_word(v, at, len)) /* a sigma that ends a word */
-            sw_buf_puts(&b, "ς");
-        else
-            put_case(&b, cp, one);
-        inside = how == JC_TITLE ? is_cased(cp) : true;
-        at += (size_t)SW_MAX(len, 1);
-    }
-    return jinja_charge(r, v.n / 4) || take(r, &b, v, out) ? -1 : 0;
-}
-
-static int str_upper(jrun *r, jv s, const jargs *a, jv *out) { (void)a; return jinja_change_case(r, s, JC_UPPER, out); }
-static int str_lower(jrun *r, jv s, const jargs *a, jv *out) { (void)a; return jinja_change_case(r, s, JC_LOWER, out); }
-static int str_title(jrun *r, jv s, const jargs *a, jv *out) { (void)a; return jinja_change_case(r, s, JC_TITLE, out); }
-static int str_capitalize(jrun *r, jv s, const jargs *a, jv *out) { (void)a; return jinja_change_case(r, s, JC_CAPITALIZE, out); }
-static int str_swapcase(jrun *r, jv s, const jargs *a, jv *out) { (void)a; return jinja_change_case(r, s, JC_SWAP, out); }
-
-static int str_casefold(jrun *r, jv s, const jargs *a, jv *out)
-{
-    utf8proc_uint8_t *folded = NULL;
-    (void)a;
-    utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)s.u.s, (utf8proc_ssize_t)s.n, &folded, UTF8PROC_CASEFOLD);
-    if (n < 0)
-        return sw_fail("casefold: %s", utf8proc_errmsg(n));
-    int bad = jinja_copy_text(r, (const char *)folded, (size_t)n, out);
-    out->flags = s.flags;
-    free(folded);
     return bad;
 }
 
@@ -485,67 +412,6 @@ static int has_affix(jrun *r, const char *who, jv s, const jargs *a, bool front,
 static int str_startswith(jrun *r, jv s, const jargs *a, jv *out) { return has_affix(r, "startswith", s, a, true, out); }
 static int str_endswith(jrun *r, jv s, const jargs *a, jv *out) { return has_affix(r, "endswith", s, a, false, out); }
 
-/* ---- what kind of characters */
-
-static bool is_alpha(uint32_t cp)
-{
-    utf8proc_category_t c = utf8proc_category((utf8proc_int32_t)cp);
-    return c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_LO;
-}
-static bool is_decimal(uint32_t cp) { return utf8proc_category((utf8proc_int32_t)cp) == UTF8PROC_CATEGORY_ND; }
-static bool is_digit(uint32_t cp)
-{
-    return is_decimal(cp) || cp == 0xb2 || cp == 0xb3 || cp == 0xb9 || cp == 0x2070 || (cp >= 0x2074 && cp <= 0x2079) ||
-           (cp >= 0x2080 && cp <= 0x2089) || (cp >= 0x2460 && cp <= 0x2468);
-}
-static bool is_numeric(uint32_t cp)
-{
-    utf8proc_category_t c = utf8proc_category((utf8proc_int32_t)cp);
-    return c == UTF8PROC_CATEGORY_ND || c == UTF8PROC_CATEGORY_NL || c == UTF8PROC_CATEGORY_NO;
-}
-static bool is_alnum(uint32_t cp) { return is_alpha(cp) || is_numeric(cp); }
-static bool is_ascii(uint32_t cp) { return cp < 128; }
-
-static int all_are(jv s, bool (*is)(uint32_t), bool when_empty, jv *out)
-{
-    bool yes = s.n || when_empty;
-    for (size_t at = 0; at < s.n && yes;) {
-        uint32_t cp = 0;
-        int len = sw_utf8_decode(s.u.s + at, s.n - at, &cp);
-        yes = is(cp);
-        at += (size_t)SW_MAX(len, 1);
-    }
-    *out = jbool(yes);
-    return 0;
-}
-static int str_isalpha(jrun *r, jv s, const jargs *a, jv *out) { (void)r, (void)a; return all_are(s, is_alpha, false, out); }
-static int str_isdigit(jrun *r, jv s, const jargs *a, jv *out) { (void)r, (void)a; return all_are(s, is_digit, false, out); }
-static int str_isdecimal(jrun *r, jv s, const jargs *a, jv *out) { (void)r, (void)a; return all_are(s, is_decimal, false, out); }
-static int str_isnumeric(jrun *r, jv s, const jargs *a, jv *out) { (void)r, (void)a; return all_are(s, is_numeric, false, out); }
-static int str_isalnum(jrun *r, jv s, const jargs *a, jv *out) { (void)r, (void)a; return all_are(s, is_alnum, false, out); }
-static int str_isspace(jrun *r, jv s, const jargs *a, jv *out) { (void)r, (void)a; return all_are(s, jinja_is_space, false, out); }
-static int str_isascii(jrun *r, jv s, const jargs *a, jv *out) { (void)r, (void)a; return all_are(s, is_ascii, true, out); }
-
-/* Some letter has case, and none has the other one. */
-static int one_case(jv s, bool (*wanted)(uint32_t), bool (*other)(uint32_t), jv *out)
-{
-    bool some = false;
-    for (size_t at = 0; at < s.n;) {
-        uint32_t cp = 0;
-        int len = sw_utf8_decode(s.u.s + at, s.n - at, &cp);
-        if (other(cp)) {
-            some = false;
-            break;
-        }
-        some |= wanted(cp);
-        at += (size_t)SW_MAX(len, 1);
-    }
-    *out = jbool(some);
-    return 0;
-}
-static int str_isupper(jrun *r, jv s, const jargs *a, jv *out) { (void)r, (void)a; return one_case(s, is_upper, is_lower, out); }
-static int str_islower(jrun *r, jv s, const jargs *a, jv *out) { (void)r, (void)a; return one_case(s, is_lower, is_upper, out); }
-
 /* ---- padding */
 
 int jinja_pad(jrun *r, jv v, int64_t width, jv fill, int left_parts, int right_parts, jv *out)
@@ -676,18 +542,18 @@ static int dict_values(jrun *r, jv s, const jargs *a, jv *out) { (void)a; return
 /* ---- the table */
 
 static const jmethod methods[] = {
-    {"append", .unsafe_list = true}, {"capitalize", .str = str_capitalize},
-    {"casefold", .str = str_casefold}, {"center", .str = str_center}, {"clear", .unsafe_list = true, .unsafe_dict = true},
+    {"append", .unsafe_list = true}, {"capitalize", .str = jinja_str_capitalize},
+    {"casefold", .str = jinja_str_casefold}, {"center", .str = str_center}, {"clear", .unsafe_list = true, .unsafe_dict = true},
     {"copy", .list = same, .dict = same}, {"count", .str = str_count, .list = list_count}, {"endswith", .str = str_endswith},
     {"expandtabs", .str = jinja_str_expandtabs}, {"extend", .unsafe_list = true}, {"find", .str = str_find},
     {"format", .str = str_format}, {"format_map", .str = jinja_str_format_map},
     {"get", .dict = dict_get}, {"index", .str = str_index, .list = list_index}, {"insert", .unsafe_list = true},
-    {"isalnum", .str = str_isalnum}, {"isalpha", .str = str_isalpha}, {"isascii", .str = str_isascii},
-    {"isdecimal", .str = str_isdecimal}, {"isdigit", .str = str_isdigit}, {"isidentifier", .str = jinja_str_isidentifier},
-    {"islower", .str = str_islower}, {"isnumeric", .str = str_isnumeric}, {"isprintable", .str = jinja_str_isprintable},
-    {"isspace", .str = str_isspace}, {"istitle", .str = jinja_str_istitle}, {"isupper", .str = str_isupper},
+    {"isalnum", .str = jinja_str_isalnum}, {"isalpha", .str = jinja_str_isalpha}, {"isascii", .str = jinja_str_isascii},
+    {"isdecimal", .str = jinja_str_isdecimal}, {"isdigit", .str = jinja_str_isdigit}, {"isidentifier", .str = jinja_str_isidentifier},
+    {"islower", .str = jinja_str_islower}, {"isnumeric", .str = jinja_str_isnumeric}, {"isprintable", .str = jinja_str_isprintable},
+    {"isspace", .str = jinja_str_isspace}, {"istitle", .str = jinja_str_istitle}, {"isupper", .str = jinja_str_isupper},
     {"items", .dict = dict_items}, {"join", .str = str_join}, {"keys", .dict = dict_keys},
-    {"ljust", .str = str_ljust}, {"lower", .str = str_lower}, {"lstrip", .str = str_lstrip},
+    {"ljust", .str = str_ljust}, {"lower", .str = jinja_str_lower}, {"lstrip", .str = str_lstrip},
     {"partition", .str = str_partition}, {"pop", .unsafe_list = true, .unsafe_dict = true}, {"popitem", .unsafe_dict = true},
     {"remove", .unsafe_list = true}, {"removeprefix", .str = str_removeprefix},
     {"removesuffix", .str = str_removesuffix}, {"replace", .str = str_replace}, {"reverse", .unsafe_list = true},
@@ -695,8 +561,8 @@ static const jmethod methods[] = {
     {"rpartition", .str = str_rpartition}, {"rsplit", .str = str_rsplit}, {"rstrip", .str = str_rstrip},
     {"setdefault", .unsafe_dict = true}, {"sort", .unsafe_list = true}, {"split", .str = str_split},
     {"splitlines", .str = str_splitlines}, {"startswith", .str = str_startswith},
-    {"strip", .str = str_strip}, {"swapcase", .str = str_swapcase}, {"title", .str = str_title},
-    {"update", .unsafe_dict = true}, {"upper", .str = str_upper}, {"values", .dict = dict_values},
+    {"strip", .str = str_strip}, {"swapcase", .str = jinja_str_swapcase}, {"title", .str = jinja_str_title},
+    {"update", .unsafe_dict = true}, {"upper", .str = jinja_str_upper}, {"values", .dict = dict_values},
     {"zfill", .str = str_zfill},
 };
 

@@ -1,6 +1,7 @@
-/* Methods of strings that look at what kind of characters stand where. */
+/* Methods of strings about case and about what kind of characters stand where. */
 #include "text/jinja_internal.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
 
@@ -8,6 +9,139 @@ static utf8proc_category_t kind_of(uint32_t cp) { return utf8proc_category((utf8
 
 static bool is_upper(uint32_t cp) { return kind_of(cp) == UTF8PROC_CATEGORY_LU || kind_of(cp) == UTF8PROC_CATEGORY_LT; }
 static bool is_lower(uint32_t cp) { return utf8proc_islower((utf8proc_int32_t)cp); }
+
+/* ---- case */
+
+static bool is_cased(uint32_t cp)
+{
+    utf8proc_category_t c = utf8proc_category((utf8proc_int32_t)cp);
+    return c == UTF8PROC_CATEGORY_LU || c == UTF8PROC_CATEGORY_LL || c == UTF8PROC_CATEGORY_LT;
+}
+static bool is_capital(uint32_t cp) { return kind_of(cp) == UTF8PROC_CATEGORY_LU; }
+static bool is_small(uint32_t cp) { return kind_of(cp) == UTF8PROC_CATEGORY_LL; }
+
+static void put_case(sw_buf *b, uint32_t cp, jcase how)
+{
+    char s[4];
+    if (cp == 0xdf && how != JC_LOWER) { /* the one letter in common use whose capital is two */
+        sw_buf_puts(b, how == JC_UPPER ? "SS" : "Ss");
+        return;
+    }
+    utf8proc_int32_t c = (utf8proc_int32_t)cp;
+    c = how == JC_UPPER ? utf8proc_toupper(c) : how == JC_TITLE ? utf8proc_totitle(c) : utf8proc_tolower(c);
+    sw_buf_add(b, s, (size_t)sw_utf8_encode((uint32_t)c, s));
+}
+
+/* A letter stands before text[at], and none after it. */
+static bool ends_word(jv v, size_t at, int len)
+{
+    size_t before = at, after = at + (size_t)SW_MAX(len, 1);
+    uint32_t cp = 0;
+    while (before && ((unsigned char)v.u.s[--before] & 0xc0) == 0x80) {}
+    bool word = at && sw_utf8_decode(v.u.s + before, at - before, &cp) && is_cased(cp);
+    return word && !(after < v.n && sw_utf8_decode(v.u.s + after, v.n - after, &cp) && is_cased(cp));
+}
+
+int jinja_change_case(jrun *r, jv v, jcase how, jv *out)
+{
+    sw_buf b = {0};
+    bool inside = false; /* a word has begun */
+    for (size_t at = 0; at < v.n;) {
+        uint32_t cp = (unsigned char)v.u.s[at];
+        int len = sw_utf8_decode(v.u.s + at, v.n - at, &cp);
+        jcase one = how == JC_UPPER || how == JC_LOWER ? how
+                    : how == JC_SWAP                   ? (is_capital(cp) ? JC_LOWER : is_small(cp) ? JC_UPPER : JC_LOWER)
+                    : inside                           ? JC_LOWER
+                                                       : JC_TITLE;
+        if (cp == 0x3a3 && one == JC_LOWER && ends_word(v, at, len)) /* a sigma that ends a word */
+            sw_buf_puts(&b, "ς");
+        else
+            put_case(&b, cp, one);
+        inside = how == JC_TITLE ? is_cased(cp) : true;
+        at += (size_t)SW_MAX(len, 1);
+    }
+    return jinja_charge(r, v.n / 4) || jinja_take(r, &b, v.flags, out) ? -1 : 0;
+}
+
+int jinja_str_upper(jrun *r, jv s, const jargs *a, jv *out) { (void)a; return jinja_change_case(r, s, JC_UPPER, out); }
+int jinja_str_lower(jrun *r, jv s, const jargs *a, jv *out) { (void)a; return jinja_change_case(r, s, JC_LOWER, out); }
+int jinja_str_title(jrun *r, jv s, const jargs *a, jv *out) { (void)a; return jinja_change_case(r, s, JC_TITLE, out); }
+int jinja_str_capitalize(jrun *r, jv s, const jargs *a, jv *out) { (void)a; return jinja_change_case(r, s, JC_CAPITALIZE, out); }
+int jinja_str_swapcase(jrun *r, jv s, const jargs *a, jv *out) { (void)a; return jinja_change_case(r, s, JC_SWAP, out); }
+
+int jinja_str_casefold(jrun *r, jv s, const jargs *a, jv *out)
+{
+    utf8proc_uint8_t *folded = NULL;
+    (void)a;
+    utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)s.u.s, (utf8proc_ssize_t)s.n, &folded, UTF8PROC_CASEFOLD);
+    if (n < 0)
+        return sw_fail("casefold: %s", utf8proc_errmsg(n));
+    int bad = jinja_copy_text(r, (const char *)folded, (size_t)n, out);
+    out->flags = s.flags;
+    free(folded);
+    return bad;
+}
+
+/* ---- what kind of characters */
+
+static bool is_alpha(uint32_t cp)
+{
+    utf8proc_category_t c = utf8proc_category((utf8proc_int32_t)cp);
+    return c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_LO;
+}
+static bool is_decimal(uint32_t cp) { return utf8proc_category((utf8proc_int32_t)cp) == UTF8PROC_CATEGORY_ND; }
+static bool is_digit(uint32_t cp)
+{
+    return is_decimal(cp) || cp == 0xb2 || cp == 0xb3 || cp == 0xb9 || cp == 0x2070 || (cp >= 0x2074 && cp <= 0x2079) ||
+           (cp >= 0x2080 && cp <= 0x2089) || (cp >= 0x2460 && cp <= 0x2468);
+}
+static bool is_numeric(uint32_t cp)
+{
+    utf8proc_category_t c = utf8proc_category((utf8proc_int32_t)cp);
+    return c == UTF8PROC_CATEGORY_ND || c == UTF8PROC_CATEGORY_NL || c == UTF8PROC_CATEGORY_NO;
+}
+bool jinja_is_alnum(uint32_t cp) { return is_alpha(cp) || is_numeric(cp); }
+static bool is_ascii(uint32_t cp) { return cp < 128; }
+
+static int all_are(jv s, bool (*is)(uint32_t), bool when_empty, jv *out)
+{
+    bool yes = s.n || when_empty;
+    for (size_t at = 0; at < s.n && yes;) {
+        uint32_t cp = 0;
+        int len = sw_utf8_decode(s.u.s + at, s.n - at, &cp);
+        yes = is(cp);
+        at += (size_t)SW_MAX(len, 1);
+    }
+    *out = jbool(yes);
+    return 0;
+}
+int jinja_str_isalpha(jrun *r, jv s, const jargs *a, jv *out) { (void)r, (void)a; return all_are(s, is_alpha, false, out); }
+int jinja_str_isdigit(jrun *r, jv s, const jargs *a, jv *out) { (void)r, (void)a; return all_are(s, is_digit, false, out); }
+int jinja_str_isdecimal(jrun *r, jv s, const jargs *a, jv *out) { (void)r, (void)a; return all_are(s, is_decimal, false, out); }
+int jinja_str_isnumeric(jrun *r, jv s, const jargs *a, jv *out) { (void)r, (void)a; return all_are(s, is_numeric, false, out); }
+int jinja_str_isalnum(jrun *r, jv s, const jargs *a, jv *out) { (void)r, (void)a; return all_are(s, jinja_is_alnum, false, out); }
+int jinja_str_isspace(jrun *r, jv s, const jargs *a, jv *out) { (void)r, (void)a; return all_are(s, jinja_is_space, false, out); }
+int jinja_str_isascii(jrun *r, jv s, const jargs *a, jv *out) { (void)r, (void)a; return all_are(s, is_ascii, true, out); }
+
+/* Some letter has case, and none has the other one. */
+static int one_case(jv s, bool (*wanted)(uint32_t), bool (*other)(uint32_t), jv *out)
+{
+    bool some = false;
+    for (size_t at = 0; at < s.n;) {
+        uint32_t cp = 0;
+        int len = sw_utf8_decode(s.u.s + at, s.n - at, &cp);
+        if (other(cp)) {
+            some = false;
+            break;
+        }
+        some |= wanted(cp);
+        at += (size_t)SW_MAX(len, 1);
+    }
+    *out = jbool(some);
+    return 0;
+}
+int jinja_str_isupper(jrun *r, jv s, const jargs *a, jv *out) { (void)r, (void)a; return one_case(s, is_capital, is_small, out); }
+int jinja_str_islower(jrun *r, jv s, const jargs *a, jv *out) { (void)r, (void)a; return one_case(s, is_small, is_capital, out); }
 
 /* Words begin with an upper case letter and go on in lower case; there is one at least. */
 int jinja_str_istitle(jrun *r, jv s, const jargs *a, jv *out)

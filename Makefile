@@ -66,7 +66,7 @@ EXTRA_common/store/quant := -ffp-contract=off
 EXTRA_kernels/blocks := -ffp-contract=off
 
 # Jinja that the library carries: each file a string under its name below common/text.
-PARTS := $(sort $(wildcard common/text/*.jinja common/text/agents/*.jinja))
+PARTS := $(sort $(wildcard common/text/*.jinja common/text/agents/*.jinja common/text/hooks/*.jinja))
 $(O)/template_parts.c: $(PARTS)
 	@mkdir -p $(@D)
 	$(Q){ echo '#include "text/template_format.h"'; echo 'const sw_template_part sw_template_parts[] = {'; for f in $(PARTS:common/text/%.jinja=%); do \

@@ -297,6 +297,9 @@ int sw_chat_format_to_jinja(const sw_chat_format *f, const char *agent_name, con
     bad = bad || put_macro(&b, "prompt(query, round)", p->prompt, t) ||
           put_macro(&b, "system_prompt(query, round, system)", p->system_prompt ? p->system_prompt : p->prompt, t) ||
           put_agent(&b, f, agent, t);
+    char *hooks = sw_strfmt("hooks/%s", f->hooks ? f->hooks : "");
+    sw_buf_puts(&b, part_text(hooks));
+    free(hooks);
     sw_buf_puts(&b, part_text("template_chat"));
     if (!bad)
         sw_buf_add(out, b.at, b.n);

@@ -29,6 +29,7 @@ typedef struct sw_chat_format {
     const char *no_thinking;              /* ends it while it is off, and begins answers without thoughts */
     const char *history;                  /* begins earlier answers whose thoughts were removed */
     const char *think_open, *think_close; /* NULL: from thinking, or <think> */
+    const char *hooks;                    /* macros that edit texts on their way (hooks/NAME.jinja), or NULL */
 } sw_chat_format;
 
 extern const sw_chat_format sw_chat_formats[];               /* ends with a NULL name */
@@ -39,7 +40,7 @@ const sw_chat_format *sw_chat_format_find(const char *name); /* NULL: there is n
 int sw_chat_format_to_jinja(const sw_chat_format *f, const char *agent, const sw_tokenizer *t,
                             sw_buf *out) SW_MUST_CHECK;
 
-/* Texts that the build takes from the tree: template_chat and agents/NAME. */
+/* Texts that the build takes from the tree: template_chat, agents/NAME and hooks/NAME. */
 typedef struct sw_template_part {
     const char *name, *text;
 } sw_template_part;

@@ -61,13 +61,69 @@ def think_marks(row):
     return (t, t.replace("<", "</")) if t.startswith("<") else ("<think>", "</think>")
 
 
+def rewrapped(s):
+    s = s.strip()
+    if "</think>" in s and "<think>" in s:
+        before, _, after = s.partition("</think>")
+        s = "<think>\n" + before.rstrip("\n").rsplit("<think>", 1)[-1].lstrip("\n").strip() + "\n</think>\n\n" + after.lstrip("\n")
+    return s
+
+
+def ernie_response(s):
+    if "<response>" in s:
+        return s
+    if "</think>" not in s:
+        return "<response>\n" + s + "\n</response>\n"
+    s = s.replace("</think>", "</think>\n\n<response>\n") + "\n</response>"
+    return s if "<think>\n" in s else s.replace("<think>", "<think>\n")
+
+
+def kimi_k3_channels(s):
+    a, b, c = "<|open|>think<|sep|>", "<|close|>think<|sep|>", "<|open|>response<|sep|>"
+    if s.startswith(a):
+        return s
+    thought, found, answer = s[7:].partition("</think>") if s.startswith("<think>") else ("", "x", s)
+    return a + thought + (b + c + answer + "<|close|>response<|sep|>" if found else "")
+
+
+XHIGH = ("Reasoning effort is set to xhigh. Please think carefully through the task, validate key assumptions, consider plausible "
+         "alternatives, and prioritize correctness, consistency, and clarity in the final answer.")
+# What ms-swift's template classes do beside their rows ("code_hooks"): to every text, to the system text, to an answer.
+TEXT = {**{n: lambda s, role: s.strip("\n") if role == "assistant" else s for n in ("gemma3_text", "gemma3_vision", "gemma3n")},
+        **{n: lambda s, role: rewrapped(s) if role == "assistant" else s.strip() for n in ("qwen3_5", "qwen3_8", "ovis_ocr2", "qwen3_5_emb")}}
+SYSTEM = {
+    "gemma4": lambda s, on: ("<|think|>\n" if on else "") + s, "diffusion_gemma": lambda s, on: ("<|think|>\n" if on else "") + s,
+    "glm5_2": lambda s, on: (s if not on else "Reasoning Effort: Max" + ("<|system|>" + s if s else "")),
+    "qwen3_8": lambda s, on: s if not on else XHIGH + ("\n\n" + s if s else ""),
+    "hy_v3": lambda s, on: s + "<｜reasoning_mode:opensource｜>reasoning_effort:" + ("high" if on else "no_think"),
+    "hy_v3_preview": lambda s, on: s + "<｜reasoning_mode｜>reasoning_effort:" + ("high" if on else "no_think"),
+    "kimi_k25": lambda s, on: s if not s or "<|im_middle|>" in s else "system<|im_middle|>" + s,
+    "kimi_k3": lambda s, on: s if not s or "<|sep|>" in s else 'role="system"<|sep|>' + s,
+}
+ANSWER = {"ernie_thinking": ernie_response, "kimi_k3": kimi_k3_channels}
+NEWLINE = ("glm4", "chatglm4", "codegeex4", "glm4_5", "glm4_z1_rumination")  # no line end where the model begins, nor before a call
+TODAY = ("gpt_oss", "internvl3_5_gpt", "muse_glimmer")  # these write the date
+
+
 def render(row, messages, generate, tools_system=None, calls=None, results=None):
     """messages: (role, text); role call: the calls of the example; role result: its results, rendered."""
     system = row["default_system"]
     if messages[0][0] == "system":
         system, messages = messages[0][1], messages[1:]
+    name, head = (row["name"], "") if row["source"] == "HEAD" else ("", "")
+    messages = [(r, TEXT[name](t, r) if name in TEXT and r != "call" else t) for r, t in messages]
+    if name.startswith("gemma3") and system:
+        head, system = system + "\n\n", None
+    elif name in TEXT and system:
+        system = TEXT[name](system, "system")
     if tools_system is not None:
         system = tools_system(system or "")
+        if name in ("hy_v3", "hy_v3_preview"):
+            mark = ":opensource" if name == "hy_v3" else ""
+            call = "you should print </tool_calls" + mark + ">"
+            system = system.replace(call, call + "<｜reasoning_mode" + mark + "｜>reasoning_effort:high")
+    if name in SYSTEM and not (tools_system is not None and name.startswith("hy_v3")):
+        system = SYSTEM[name](system or "", bool(row.get("is_thinking")))
     old_nemo = row["source"] != "HEAD" and any("{{SYSTEM}}" in p for p in row["prompt"] if isinstance(p, str))
     prompt, system_prompt = row["prompt"], row.get("system_prompt")
     if old_nemo:
@@ -81,20 +137,31 @@ def render(row, messages, generate, tools_system=None, calls=None, results=None)
         messages, last_user = messages[last_user:], 0
     opening, closing = think_marks(row)
     no_thinking, round_ = row.get("non_thinking_prefix") or "", 0
+    tail = ((row.get("thinking_prefix") or "") if row.get("is_thinking") else no_thinking) if generate else ""
+    if name in NEWLINE and tail.endswith("<think></think>\n"):
+        tail = tail[:-1]
     for i, (role, content) in enumerate(messages):
+        bare = name in NEWLINE and (i + 1 < len(messages) and messages[i + 1][0] == "call" or i + 1 == len(messages) and generate and not tail)
         after = messages[i - 1][0] if i else ""
         if role == "user":
-            out += text(system_prompt if system_prompt and system and i == last_user else prompt, system or "", content, round_)
-            round_ += 1
+            turn = text(system_prompt if system_prompt and system and i == last_user else prompt, system or "", head + content, round_)
+            out += turn[:-1] if bare and turn.endswith("<|assistant|>\n") else turn
+            round_, head = round_ + 1, ""
         elif role == "result":
             out += "".join(results)
         else:
-            answer = calls if role == "call" else content
+            answer = calls if role == "call" else ANSWER[name](content) if name in ANSWER else content
+            if role == "call" and name == "kimi_k3":
+                answer = kimi_k3_channels("") + calls
             if no_thinking and not (row.get("non_thinking_prefix_only_after_user") and after == "result"):
                 if not answer.startswith(opening) and not answer.startswith(no_thinking):
                     answer = no_thinking + answer
-            if row.get("is_thinking") and not row.get("preserve_thinking") and i < last_user and closing in answer:
-                answer = row["history_thinking_prefix"] + answer.split(closing)[-1].strip()
+            if row.get("is_thinking") and not row.get("preserve_thinking") and name != "kimi_k3" and i < last_user and closing in answer:
+                if name == "hunyuan":
+                    answer = answer.split("<answer>")[-1].rstrip().removesuffix("</answer>").strip()
+                else:
+                    answer = answer.split(closing)[-1].strip()
+                answer = row["history_thinking_prefix"] + answer
             following = messages[i + 1][0] if i + 1 < len(messages) else ""
             out += answer
             if following == "user":
@@ -103,9 +170,7 @@ def render(row, messages, generate, tools_system=None, calls=None, results=None)
                 end = text(row["suffix"])
                 if not answer.endswith(tuple([end.strip()] if end.strip() else []) + tuple(row["stop_words"])):
                     out += end
-    if generate:
-        out += (row.get("thinking_prefix") or "") if row.get("is_thinking") else no_thinking
-    return out
+    return out + tail
 
 
 def cases(rows, agents):
@@ -170,7 +235,7 @@ def main():
     o = ap.parse_args()
     read = lambda name: [json.loads(l) for l in open(os.path.join(o.reference, name), encoding="utf-8")]
     rows, agents = read("templates.jsonl"), read("agent_templates.jsonl")
-    rows = [r for r in rows if "23 Nov 2026" not in dumps(r) and "2026-11-23" not in dumps(r)]  # today's date is in them
+    rows = [r for r in rows if r["name"] not in TODAY and "23 Nov 2026" not in dumps(r) and "2026-11-23" not in dumps(r)]  # today's date is in them
     os.makedirs(o.out, exist_ok=True)
     tokenizer(os.path.join(o.out, "tokenizer.json"))
     with open(os.path.join(o.out, "tokenizer_config.json"), "w") as f:

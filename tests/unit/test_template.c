@@ -236,6 +236,42 @@ static void prompt(void **state)
     sw_template_free(m);
 }
 
+static void rendering_has(const char *format, const char *messages, const char *extra, const char *part)
+{
+    sw_template *m = load(format, false);
+    cJSON *v = sw_json_parse(messages, strlen(messages)), *more = sw_json_parse(extra, strlen(extra));
+    sw_buf text = {0};
+    assert_int_equal(sw_template_render(m, v, NULL, more, false, &text, NULL), 0);
+    if (!strstr(text.at, part))
+        fail_msg("%s: '%s' has no '%s'", format, text.at, part);
+    cJSON_Delete(v);
+    cJSON_Delete(more);
+    sw_buf_free(&text);
+    sw_template_free(m);
+}
+
+/* What formats do beside their pieces, where it depends on the day or on a variable of the conversation. */
+static void hooks(void **state)
+{
+    (void)state;
+    const char *talk = "[" S("Be.") "," U("q") "," A("a") "]";
+    rendering_has("gpt_oss", talk, "{}", "\n\nReasoning: medium\n\n# Valid channels: analysis, commentary, final. Channel must be included for "
+                  "every message.<|end|><|start|>developer<|message|># Instructions\n\nBe.<|end|><|start|>user<|message|>q<|end|>"
+                  "<|start|>assistant<|channel|>final<|message|>a<|return|>");
+    rendering_has("gpt_oss", "[" U("q") "," A("<|channel|>analysis<|message|>h") "]", "{}", "message.<|end|><|start|>user<|message|>q<|end|>"
+                  "<|start|>assistant<|channel|>analysis<|message|>h<|return|>");
+    rendering_has("muse_glimmer", talk, "{}", "<|start|>system<|message|>Be.\n\nReasoning strength: high.\n\n# Valid recipients: \"self\", "
+                  "\"user\".<|eot|><|start|>user<|message|>q<|eot|><|start|>assistant to=user<|message|>a<|eot|>");
+    rendering_has("qwen3_8", talk, "{\"reasoning_effort\":\"low\"}", "system\nReasoning effort is set to low. Keep your thinking brief");
+    rendering_has("qwen3_8", talk, "{\"enable_thinking\":false}", "<|im_start|>system\nBe.<|im_end|>");
+    rendering_has("deepseek_v4", talk, "{\"reasoning_effort\":\"max\"}", "left unchecked.\n\nBe.");
+    rendering_has("hy_v3", talk, "{\"reasoning_effort\":\"low\"}", "Be.<｜reasoning_mode:opensource｜>reasoning_effort:low<｜hy_User:opensource｜>");
+    rendering_has("hunyuan", "[" U("q") "," A("<think>\nh\n</think>\n<answer>\nyes\n</answer>") "," U("r") "," A("a") "]", "{}", "<｜hy_Assistant｜>yes<｜hy_place");
+    sw_template *m = load("gpt_oss", false);
+    expect(m, talk, SW_TRAIN_ASSISTANT, "[<|channel|>final<|message|>a<|return|>]");
+    sw_template_free(m);
+}
+
 /* Without a template of its own, a checkpoint gets the first of its family's that its vocabulary knows. */
 static void families(void **state)
 {
@@ -311,7 +347,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(end_tokens), cmocka_unit_test(labels), cmocka_unit_test(scaled), cmocka_unit_test(blocks),
-        cmocka_unit_test(thinking), cmocka_unit_test(refusals), cmocka_unit_test(prompt),
+        cmocka_unit_test(thinking), cmocka_unit_test(refusals), cmocka_unit_test(prompt), cmocka_unit_test(hooks),
         cmocka_unit_test(families), cmocka_unit_test(saved), cmocka_unit_test(loss_scales),
     };
     return cmocka_run_group_tests(tests, make_tokenizer, free_tokenizer);

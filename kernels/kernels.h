@@ -95,6 +95,10 @@ typedef struct sw_device {
     int (*put)(struct sw_device *d, void *to, const void *from_host, size_t n);
     int (*get)(struct sw_device *d, void *to_host, const void *from, size_t n);
     int (*sync)(struct sw_device *d);
+    /* A place in the order of work: what was asked for so far. An engine that works beside the device can wait for it
+     * (a cudaEvent_t of the caller's `was`, or of a new one that it returns; free with unmark). NULL: sync instead. */
+    void *(*mark)(struct sw_device *d, void *was);
+    void (*unmark)(struct sw_device *d, void *mark);
     /* Around a step that will come again asking for the same with other numbers in the device's memory (decoding a token):
      * the device may send it off as a whole. `key` tells steps of different shapes apart. In between what is asked for may
      * be put off until the host waits for something; the results are the same. NULL: nothing to gain. */

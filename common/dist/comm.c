@@ -39,7 +39,7 @@ static void one_abort(sw_comm *c, int status) { (void)c, _exit(status); }
 static void one_close(sw_comm *c) { (void)c; }
 
 static const sw_comm_ops one = {"one process", one_bytes, one_reduce, one_reduce, one_gather, one_to_all, one_send, one_receive,
-                                one_barrier, one_abort, one_close};
+                                one_barrier, NULL, one_abort, one_close};
 
 /* ---- who started us */
 

@@ -31,6 +31,9 @@ typedef struct sw_comm_ops {
     int (*send)(sw_comm *c, const void *data, size_t bytes, int to);
     int (*receive)(sw_comm *c, void *data, size_t bytes, int from);
     int (*barrier)(sw_comm *c);
+    /* What is asked for next begins when the device has come to a mark (sw_device.mark). NULL: the caller has to have
+     * waited. */
+    int (*after)(sw_comm *c, void *mark);
     void (*abort)(sw_comm *c, int status); /* ends all ranks; does not return */
     void (*close)(sw_comm *c);
 } sw_comm_ops;

@@ -200,6 +200,26 @@ static int device_sync(sw_device *d)
     return 0;
 }
 
+static void *device_mark(sw_device *d, void *was)
+{
+    sw_stream *s = stream_of(d);
+    cudaEvent_t e = (cudaEvent_t)was;
+    if (enter(s) || cuda_step_boundary(s))
+        return NULL;
+    cudaError_t rc = e ? cudaSuccess : cudaEventCreateWithFlags(&e, cudaEventDisableTiming);
+    rc = rc == cudaSuccess ? cudaEventRecord(e, s->stream) : rc;
+    if (rc == cudaSuccess)
+        return e;
+    cuda_failed(s, rc, "event");
+    return NULL;
+}
+
+static void device_unmark(sw_device *d, void *mark)
+{
+    if (mark && !enter(stream_of(d)))
+        cudaEventDestroy((cudaEvent_t)mark);
+}
+
 static int device_memory(sw_device *d, size_t *left, size_t *total)
 {
     sw_stream *s = stream_of(d);
@@ -322,6 +342,8 @@ extern "C" __attribute__((visibility("default"))) sw_device *SW_CUDA_ENTRY(const
     c->device.put = device_put;
     c->device.get = device_get;
     c->device.sync = device_sync;
+    c->device.mark = device_mark;
+    c->device.unmark = device_unmark;
     c->device.memory = device_memory;
     c->device.begin = device_begin;
     c->device.end = device_end;

@@ -13,6 +13,7 @@ typedef struct parallel_bucket {
     size_t first, n;  /* its parameters in flat->params */
     size_t pending;   /* those whose gradients are not final yet */
     bool sent;
+    void *mark;       /* of the device, behind what has made its gradients; NULL: none was needed */
     enum { HERE, COMING, AWAY } values; /* where they are shared */
     uint64_t ticket;  /* of the values on their way */
 } parallel_bucket;
@@ -21,11 +22,25 @@ static void *at(const sw_tensor *t, int64_t i) { return (char *)t->data + sw_dty
 static int64_t size_of(const sw_flat *f, int64_t b) { return f->buckets[b + 1] - f->buckets[b]; }
 /* Other engines work beside the device's own order of work. */
 static int settle(const train_parallel *p) { return p->flat->device->host ? 0 : p->flat->device->sync(p->flat->device); }
-/* A bucket that such an engine will read or write. */
-static int offer(const train_parallel *p, const sw_tensor *t, int64_t b)
+static int commit(const train_parallel *p, const sw_tensor *t, int64_t b)
 {
     sw_device *d = p->flat->device;
-    return (d->commit && d->commit(d, at(t, p->flat->buckets[b]), sw_dtype_bytes(t->dtype, size_of(p->flat, b)))) || settle(p) ? -1 : 0;
+    return d->commit ? d->commit(d, at(t, p->flat->buckets[b]), sw_dtype_bytes(t->dtype, size_of(p->flat, b))) : 0;
+}
+/* A bucket that such an engine will read or write. */
+static int offer(const train_parallel *p, const sw_tensor *t, int64_t b) { return commit(p, t, b) || settle(p) ? -1 : 0; }
+
+/* The same for gradients: the engine waits for the device, and the backward pass goes on. */
+static int offer_gradients(const train_parallel *p, parallel_bucket *k)
+{
+    sw_device *d = p->flat->device;
+    if (!d->mark || !p->device->ops->after)
+        return offer(p, &p->flat->grad, k->index);
+    if (commit(p, &p->flat->grad, k->index))
+        return -1;
+    void *mark = d->mark(d, k->mark);
+    k->mark = mark ? mark : k->mark;
+    return mark ? 0 : -1;
 }
 
 /* ---- gradients */
@@ -36,6 +51,8 @@ static int exchange(sw_comm *c, void *arg)
     const sw_flat *f = k->p->flat;
     int64_t n = size_of(f, k->index);
     void *data = at(&f->grad, f->buckets[k->index]);
+    if (k->mark && c->ops->after(c, k->mark))
+        return -1;
     if (!sw_flat_shares(f, SW_SHARE_OPTIMIZER))
         return c->ops->all_reduce(c, data, n, SW_F32, SW_REDUCE_SUM);
     if (c->ops->reduce_scatter(c, data, n / c->ranks, SW_F32, SW_REDUCE_SUM))
@@ -51,7 +68,7 @@ static int send_ready(train_parallel *p, bool all)
 {
     for (; p->next >= 0 && (all || !p->buckets[p->next].pending); p->next--) {
         parallel_bucket *k = &p->buckets[p->next];
-        if (offer(p, &p->flat->grad, k->index))
+        if (offer_gradients(p, k))
             return -1;
         k->sent = true;
         p->ticket = sw_comm_start(p->device, exchange, k);
@@ -297,6 +314,9 @@ void parallel_close(train_parallel *p)
     (void)rc;
     if (p->device != p->host)
         sw_comm_close(p->device);
+    for (int64_t b = 0; p->buckets && b < p->flat->n_buckets; b++)
+        if (p->buckets[b].mark)
+            p->flat->device->unmark(p->flat->device, p->buckets[b].mark);
     free(p->buckets);
     free(p->final);
     *p = (train_parallel){0};

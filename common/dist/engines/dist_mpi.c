@@ -264,7 +264,7 @@ static void close_mpi(sw_comm *c)
 }
 
 static const sw_comm_ops ops = {"MPI", broadcast, all_reduce, reduce_scatter, all_gather, all_to_all, send_to, receive_from,
-                                barrier, end_all, close_mpi};
+                                barrier, NULL, end_all, close_mpi};
 
 int swift_comm_engine(sw_comm *c, sw_comm *host, int device);
 int swift_comm_engine(sw_comm *c, sw_comm *host, int device)

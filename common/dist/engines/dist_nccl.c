@@ -1,6 +1,7 @@
-/* The NCCL engine: bytes between GPUs. A shared object of its own, linked with NCCL and the CUDA run-time library. The
- * ranks find each other over the host's communicator (MPI). Rings add in an order that depends on the ranks and their
- * GPUs only, so rings are asked for unless NCCL_ALGO says otherwise. */
+/* The NCCL engine: bytes between GPUs. A shared object of its own, linked with NCCL and the CUDA run-time library. Its work
+ * goes on in a stream of its own, beside the device's, and begins where that has come to a mark. The ranks find each other
+ * over the host's communicator (MPI). Rings add in an order that depends on the ranks and their GPUs only, so rings are
+ * asked for unless NCCL_ALGO says otherwise. */
 #include "dist/comm.h"
 
 #include <cuda_runtime_api.h>
@@ -128,6 +129,12 @@ static int barrier(sw_comm *c)
     return all_reduce(c, m->word, 1, SW_F32, SW_REDUCE_SUM);
 }
 
+static int after(sw_comm *c, void *mark)
+{
+    nccl *m = c->state;
+    return enter(c) || check_cuda(c, cudaStreamWaitEvent(m->stream, (cudaEvent_t)mark, 0), "event") ? -1 : 0;
+}
+
 static void end_all(sw_comm *c, int status)
 {
     nccl *m = c->state;
@@ -148,7 +155,7 @@ static void close_nccl(sw_comm *c)
 }
 
 static const sw_comm_ops ops = {"NCCL", broadcast, all_reduce, reduce_scatter, all_gather, all_to_all, send_to, receive_from,
-                                barrier, end_all, close_nccl};
+                                barrier, after, end_all, close_nccl};
 
 int swift_comm_engine(sw_comm *c, sw_comm *host, int device);
 int swift_comm_engine(sw_comm *c, sw_comm *host, int device)

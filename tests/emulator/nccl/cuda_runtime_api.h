@@ -13,10 +13,12 @@ extern "C" {
 #define cudaStreamNonBlocking 1
 typedef int cudaError_t;
 typedef struct sw_emu_stream *cudaStream_t;
+typedef struct sw_emu_event *cudaEvent_t;
 #define cudaSetDevice sw_emu_c_set_device
 #define cudaStreamCreateWithFlags sw_emu_c_stream
 #define cudaStreamDestroy sw_emu_c_stream_end
 #define cudaStreamQuery sw_emu_c_query
+#define cudaStreamWaitEvent sw_emu_c_wait
 #define cudaMalloc sw_emu_c_malloc
 #define cudaMemset sw_emu_c_memset
 #define cudaFree sw_emu_c_free
@@ -25,6 +27,7 @@ cudaError_t cudaSetDevice(int index);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t s);
 cudaError_t cudaStreamQuery(cudaStream_t s);
+cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned flags);
 cudaError_t cudaMalloc(void **p, size_t n);
 cudaError_t cudaMemset(void *p, int value, size_t n);
 cudaError_t cudaFree(void *p);

@@ -12,6 +12,7 @@ namespace {
 
 enum { KEYS = 32, WARP_ROWS = 4 };
 
+/* 2048 causal f32 tokens, 32 heads of 128 over 8: 34 GFLOP, 0.51 ms at the limit of f32; 84 MB, 0.03 ms. */
 template <int COLUMNS> /* value_width <= 32 COLUMNS */
 __global__ void attention_plain(attention_call p, attention_parts split)
 {
@@ -117,7 +118,8 @@ __global__ void attention_plain(attention_call p, attention_parts split)
     }
 }
 
-/* Parts of a row joined in order: a block a query and head. */
+/* Parts of a row joined in order: a block a query and head.
+ * One query, 32 heads of 128 in 64 parts: 1.1 MB read, 0.3 us; the launch costs more. */
 __global__ void attention_join(attention_call p, attention_parts split)
 {
     int64_t row = blockIdx.x, query = row / p.heads;

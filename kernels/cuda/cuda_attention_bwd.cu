@@ -111,6 +111,7 @@ __device__ void store_tile(const head_rows &to, const float *from, int stride, i
     }
 }
 
+/* Four products of the five: 2048 causal f32 tokens, 32 heads of 128: 69 GFLOP, 1.0 ms at the limit of f32; 0.2 GB. */
 __global__ void __launch_bounds__(THREADS) gradient_keys(gradient_call c)
 {
     SW_DYNAMIC_SHARED(float, shared);
@@ -140,6 +141,7 @@ __global__ void __launch_bounds__(THREADS) gradient_keys(gradient_call c)
     store_tile(c.dv, t.second, t.value_width, s.k0, s.m, c.keys, p.value_width, key_head, 1, base);
 }
 
+/* Three products: the same shape 52 GFLOP, 0.77 ms at the limit of f32; 0.2 GB. */
 __global__ void __launch_bounds__(THREADS) gradient_rows(gradient_call c)
 {
     SW_DYNAMIC_SHARED(float, shared);
@@ -186,6 +188,8 @@ __device__ void add_distances(const gradient_call &c, const tiles &t, const atte
     }
 }
 
+/* The scores of a tile of queries once more, and what they add to the biases. 512 tokens both ways, 12 heads of 64 in bf16: 2.4 MB
+ * read, 0.8 GFLOP without tensor cores, 12 us at their peak. */
 __global__ void __launch_bounds__(THREADS) gradient_bias(gradient_call c)
 {
     SW_DYNAMIC_SHARED(float, shared);
@@ -212,7 +216,7 @@ __global__ void __launch_bounds__(THREADS) gradient_bias(gradient_call c)
     }
 }
 
-/* The tiles' shares, in order. */
+/* The tiles' shares, in order. 32 tiles of 12 heads of 32 buckets: 49 KB read, a launch's time. */
 __global__ void __launch_bounds__(THREADS) sum_bias(float *to, const float *parts, int64_t tiles, int64_t n)
 {
     int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
@@ -223,7 +227,7 @@ __global__ void __launch_bounds__(THREADS) sum_bias(float *to, const float *part
         to[i] += sum;
 }
 
-/* delta = dout . out: a warp a (query, head). */
+/* delta = dout . out: a warp a (query, head). 2048 tokens, 32 heads of 128 in bf16: 34 MB read, 10 us; 17 MFLOP. */
 __global__ void __launch_bounds__(128) gradient_delta(gradient_call c, int64_t total)
 {
     int64_t row = (int64_t)blockIdx.x * 4 + threadIdx.x / 32;
@@ -239,7 +243,8 @@ __global__ void __launch_bounds__(128) gradient_delta(gradient_call c, int64_t t
         c.delta[row] = sum;
 }
 
-/* dsinks[h] -= exp(sink - lse) delta over the queries: a block a head. */
+/* dsinks[h] -= exp(sink - lse) delta over the queries: a block a head.
+ * 2048 tokens, 32 heads: 0.5 MB read, 0.2 us; the launch costs more. */
 __global__ void __launch_bounds__(THREADS) gradient_sinks(gradient_call c, float *dsinks)
 {
     __shared__ float space[32];

@@ -38,6 +38,7 @@ __device__ void store_sums(const float (&c)[N][4], const head_rows &to, int64_t 
     }
 }
 
+/* 2048 causal bf16 tokens, 32 heads of 128: 69 GFLOP, 0.07 ms at the limit; 0.1 GB, 0.03 ms. */
 template <bool BF16, int WIDTH, int PARTS> __global__ void __launch_bounds__(WARPS * 32) gradient_keys_mma(gradient_call c)
 {
     SW_DYNAMIC_SHARED(uint16_t, shared);
@@ -95,6 +96,7 @@ template <bool BF16, int WIDTH, int PARTS> __global__ void __launch_bounds__(WAR
         store_sums<BF16>(dv, c.dv, s.k0, s.m, p.value_width, key_head, 1, base + warp * 16);
 }
 
+/* The same shape: 52 GFLOP, 0.05 ms at the limit; 0.1 GB, 0.03 ms. */
 template <bool BF16, int WIDTH> __global__ void __launch_bounds__(WARPS * 32) gradient_rows_mma(gradient_call c)
 {
     SW_DYNAMIC_SHARED(uint16_t, shared);

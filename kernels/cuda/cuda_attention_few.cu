@@ -8,7 +8,8 @@ namespace {
 
 enum { THREADS = 128, LANES = 8, GROUPS = THREADS / LANES };
 
-/* WIDTH: the least of 64, 128, 256 that holds both widths; HEADS that a block does together. */
+/* WIDTH: the least of 64, 128, 256 that holds both widths; HEADS that a block does together.
+ * 32 heads over 8 of 128, 32,768 bf16 keys: 134 MB, 0.04 ms; 0.5 GFLOP. */
 template <int WIDTH, int HEADS> __global__ void __launch_bounds__(THREADS) attention_few(attention_call p, attention_parts split)
 {
     SW_DYNAMIC_SHARED(float, shared); /* [GROUPS][HEADS][2 + WIDTH] */

@@ -13,6 +13,7 @@ template <int WIDTH> struct shape {
     static const size_t bytes = (size_t)(ROWS + 2 * keys) * stride * sizeof(uint16_t);
 };
 
+/* 2048 causal bf16 tokens, 32 heads of 128 over 8: 34 GFLOP, 0.035 ms at the limit; 42 MB, 0.013 ms. */
 template <bool BF16, int WIDTH> __global__ void __launch_bounds__(WARPS * 32) attention_mma(attention_call p)
 {
     SW_DYNAMIC_SHARED(uint16_t, shared);

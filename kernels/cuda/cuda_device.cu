@@ -1,8 +1,8 @@
 /* The CUDA device: opening it, its memory, copies between it and the host, and the table of its kernels.
  *
- * Memory comes from the driver's stream-ordered pool, which keeps what is freed: after the first step nothing goes to the
- * driver. Copies from the host pass through a ring of pinned memory, so that `put` returns once the bytes are there and
- * the GPU takes them in order with the kernels; weights stream from a mapped file that way, a megabyte at a time. */
+ * Memory comes from the driver's stream-ordered pool, which keeps what is freed. Copies from the host pass through a ring of
+ * pinned memory, so that `put` returns once the bytes are there and the GPU takes them in order with the kernels; weights
+ * stream from a mapped file that way, a megabyte at a time. */
 #include "cuda_steps.cuh"
 
 #include <stdio.h>

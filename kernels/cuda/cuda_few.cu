@@ -13,6 +13,7 @@ struct few_call {
     float alpha, beta;
 };
 
+/* One row by 14336 x 4096: in bf16 117 MB, 35 us; in Q4_K 33 MB, 10 us; 0.12 GFLOP. */
 template <int TYPE, int ROWS> __global__ void __launch_bounds__(128) few(few_call p)
 {
     int lane = (int)threadIdx.x % 32;

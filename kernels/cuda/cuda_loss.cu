@@ -30,6 +30,7 @@ __device__ inline running warp_joined(running a)
     return a;
 }
 
+/* 1024 rows of 128,256 f32 logits: 525 MB, 0.16 ms; an exponential a value. */
 __global__ void __launch_bounds__(1024)
 xent_forward(float *logp, float *mean, float *lse, int *best, const void *logits, int type, int64_t row_stride, int64_t width, const int *targets)
 {

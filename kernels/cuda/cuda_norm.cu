@@ -24,6 +24,7 @@ __device__ inline void load_factor(float (&v)[RUN], const norm_weights &p, int64
 #define FOR_RUNS(c, n) \
     for (int64_t c = (int64_t)threadIdx.x * RUN, n = 0; (n = g.width - c < RUN ? g.width - c : (int64_t)RUN) > 0; c += (int64_t)blockDim.x * RUN)
 
+/* 8192 x 4096 in bf16: 134 MB, 0.04 ms; 0.1 GFLOP. */
 template <bool CENTRED>
 __global__ void __launch_bounds__(512) norm_forward(rows_shape g, rows_of y, rows_of x, norm_weights p, float *mean, float *rstd, float eps)
 {
@@ -76,7 +77,8 @@ __global__ void __launch_bounds__(512) norm_forward(rows_shape g, rows_of y, row
     }
 }
 
-/* With n = (x - mean) rstd and g = dy (offset + w): dx = rstd (g - mean(g) - n mean(g n)); RMSNorm has neither mean. */
+/* With n = (x - mean) rstd and g = dy (offset + w): dx = rstd (g - mean(g) - n mean(g n)); RMSNorm has neither mean.
+ * 8192 x 4096 in bf16: 201 MB, 0.06 ms (rows are read twice, then from the caches); 0.3 GFLOP. */
 template <bool CENTRED>
 __global__ void __launch_bounds__(512)
 norm_backward(rows_shape g, rows_of dx, rows_of dy, rows_of x, norm_weights p, const float *mean, const float *rstd, int acc)

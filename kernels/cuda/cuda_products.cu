@@ -34,6 +34,8 @@ namespace {
 
 /* ---- the plain kernel: 64 x 64 of c a block, 4 x 4 a thread */
 enum { TILE = 64, DEPTH = 16 };
+/* 512 x 4096 x 4096 in f32: 17 GFLOP, 0.26 ms at the limit of f32 (shared memory, a read for two operations, allows
+ * half); 84 MB. */
 __global__ void __launch_bounds__(256) multiply_plain(cuda_product p)
 {
     __shared__ float a[DEPTH][TILE + 4], b[DEPTH][TILE + 4];

@@ -47,7 +47,8 @@ __device__ inline float conv_input(const conv_call &p, const run &r, int64_t t, 
     return r.goes_on ? p.state.get(r.slot * p.state.s0 + (p.taps - 1 + t) * p.state.s1 + c) : 0;
 }
 
-/* Blocks: sequences, channels, places in turn. back: dx from dy instead. */
+/* Blocks: sequences, channels, places in turn. back: dx from dy instead.
+ * 8192 x 8192, four taps, in bf16: 268 MB, 0.08 ms; 0.5 GFLOP. */
 template <bool BACK> __global__ void __launch_bounds__(128) conv_rows(conv_call p)
 {
     run r = run_of(p.seqs, blockIdx.x);
@@ -64,6 +65,7 @@ template <bool BACK> __global__ void __launch_bounds__(128) conv_rows(conv_call 
     }
 }
 
+/* Three rows of 8192 a sequence: the launch. */
 __global__ void __launch_bounds__(128) conv_state(conv_call p)
 {
     run r = run_of(p.seqs, blockIdx.x);
@@ -74,7 +76,7 @@ __global__ void __launch_bounds__(128) conv_state(conv_call p)
         p.state.set(r.slot * p.state.s0 + k * p.state.s1 + c, conv_input(p, r, r.rows - p.taps + 1 + k, c));
 }
 
-/* Blocks: channels; tap (the last: the bias). */
+/* Blocks: channels; tap (the last: the bias). 8192 x 8192, four taps, in bf16: x and dy once a tap, 1.3 GB, 0.4 ms. */
 __global__ void __launch_bounds__(128) conv_weights(conv_call p)
 {
     int64_t c = (int64_t)blockIdx.x * 128 + threadIdx.x, k = blockIdx.y;
@@ -99,6 +101,7 @@ struct scan_call {
     int64_t count, channels, width, from, chunk; /* channels from .. from + chunk of the backward pass */
 };
 
+/* 8192 tokens, 8192 channels, n = 16: 0.54 GB, 0.16 ms; 1.1 G exponentials, 0.3 ms; tokens are gone through in order. */
 __global__ void __launch_bounds__(64) scan_forward(scan_call p)
 {
     run r = run_of(p.seqs, blockIdx.x);
@@ -120,7 +123,8 @@ __global__ void __launch_bounds__(64) scan_forward(scan_call p)
         p.state.set(r.slot * p.state.s0 + ch * p.state.s1 + n, h[n]);
 }
 
-/* A thread a channel goes through all sequences, so that what belongs to the channel has one owner. */
+/* A thread a channel goes through all sequences, so that what belongs to the channel has one owner.
+ * The same shape keeps h and two terms of each, in chunks of channels: 17 GB written and read, 5.1 ms. */
 __global__ void __launch_bounds__(64) scan_backward(scan_call p)
 {
     int64_t k = (int64_t)blockIdx.x * 64 + threadIdx.x, ch = p.from + k, width = p.width, skip_row = p.chunk * width;
@@ -163,7 +167,8 @@ __global__ void __launch_bounds__(64) scan_backward(scan_call p)
         p.dskip[ch] += (float)d_skip;
 }
 
-/* db, dc of rows that a sequence covers: the chunk's terms in order, added to those of the chunks before. */
+/* db, dc of rows that a sequence covers: the chunk's terms in order, added to those of the chunks before.
+ * The same shape: 8.6 GB of terms, 2.6 ms. */
 __global__ void __launch_bounds__(64) scan_terms(scan_call p)
 {
     run r = run_of(p.seqs, blockIdx.x);
@@ -213,6 +218,8 @@ __device__ inline float advance(const keeper_call &p, float *now, const float *w
     return u;
 }
 
+/* 2048 tokens, 32 heads of 128 x 128: 67 MB, 0.02 ms; 6.4 GFLOP, 0.1 ms; M (2 MB in all) passes the caches twice a
+ * token: 8.6 GB, some 1.6 ms. */
 __global__ void __launch_bounds__(THREADS) keeper_forward(keeper_call p)
 {
     run r = run_of(p.seqs, blockIdx.x);
@@ -236,6 +243,7 @@ __global__ void __launch_bounds__(THREADS) keeper_forward(keeper_call p)
     }
 }
 
+/* The same shape keeps M of every step, 4.3 GB, written twice and read three times: 21 GB, 6.4 ms; 26 GFLOP. */
 __global__ void __launch_bounds__(THREADS) keeper_backward(keeper_call p)
 {
     SW_DYNAMIC_SHARED(float, shared);
@@ -311,6 +319,7 @@ __global__ void __launch_bounds__(THREADS) keeper_backward(keeper_call p)
         p.skips[blockIdx.x * p.heads + head] = skips;
 }
 
+/* A value a sequence and head: the launch. */
 __global__ void __launch_bounds__(THREADS) keeper_skips(float *dskip, const float *terms, int64_t count, int64_t heads)
 {
     int64_t h = (int64_t)blockIdx.x * THREADS + threadIdx.x;

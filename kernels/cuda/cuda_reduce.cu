@@ -18,7 +18,8 @@ struct row_terms {
     }
 };
 
-/* Runs of eight add up in f32, runs in f64: the GPUs that do f64 slowly still read faster than they add. */
+/* Runs of eight add up in f32, runs in f64: the GPUs that do f64 slowly still read faster than they add.
+ * A billion f32 values: 4 GB, 1.2 ms; 2 GFLOP. */
 __global__ void __launch_bounds__(256) squares_part(double *part, const void *x, int type, int64_t n)
 {
     __shared__ double sum[256];
@@ -43,6 +44,7 @@ __global__ void __launch_bounds__(256) squares_part(double *part, const void *x,
         part[blockIdx.x] = sum[0];
 }
 
+/* 2048 sums: the launch. */
 __global__ void squares_total(double *out, const double *part, int n)
 {
     __shared__ double sum[256];
@@ -60,6 +62,7 @@ __global__ void squares_total(double *out, const double *part, int n)
         *out = sum[0];
 }
 
+/* 8192 x 4096 in bf16: 67 MB, 0.02 ms. */
 __global__ void __launch_bounds__(256) find_bad(unsigned long long *out, const void *x, int type, int64_t n)
 {
     int64_t step = (int64_t)gridDim.x * blockDim.x * RUN;
@@ -74,9 +77,10 @@ __global__ void __launch_bounds__(256) find_bad(unsigned long long *out, const v
     }
 }
 
-/* The start of out: 2^64 - 1 is larger than any index, and -1 when it stays. */
+/* The start of out: 2^64 - 1 is larger than any index, and -1 when it stays. The launch. */
 __global__ void start_at(unsigned long long *out, unsigned long long v) { *out = v; }
 
+/* 128 parts of 4096: 2 MB, 0.6 us; the launch costs more. */
 __global__ void __launch_bounds__(256) column_total(float *first, float *second, const float *part, int slabs, int64_t width)
 {
     int64_t c = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;

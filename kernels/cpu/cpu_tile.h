@@ -6,7 +6,7 @@
 #ifndef SW_KERNELS_CPU_TILE_H
 #define SW_KERNELS_CPU_TILE_H
 
-#include "cpu_isa.h"
+#include "cpu_vec.h"
 
 typedef uint32_t sw_word __attribute__((may_alias));
 
@@ -14,18 +14,6 @@ enum { SW_TILE = 64 }; /* queries, and keys, a tile */
 
 /* Vectors of C a step: as many as the registers take with four rows. */
 enum { SW_TILE_VECTORS = SW_LANES == 16 ? 4 : 2 };
-
-/* By name where there is one: GCC makes a loop over the lanes into one masked load a lane. */
-static inline sw_vec sw_splat(float f)
-{
-#if defined(__AVX512F__)
-    return (sw_vec)_mm512_set1_ps(f);
-#elif defined(__AVX__)
-    return (sw_vec)_mm256_set1_ps(f);
-#else
-    return (sw_vec){f, f, f, f};
-#endif
-}
 
 __attribute__((always_inline)) static inline void sw_tile_step(bool pairs, int vectors, int64_t words, const sw_word *a,
                                                                int64_t row, int64_t column, const sw_word *b, int64_t b_row,

@@ -148,7 +148,7 @@ static int lora_attach(sw_tuned *t, sw_modules *modules, uint64_t seed)
         bool yes;
         if (sw_target_matches(target, m, &yes))
             return sw_fail_in("\"target_modules\"");
-        if (!yes)
+        if (!yes || sw_tuner_saves(t->config, m)) /* what trains whole needs no low rank beside it */
             continue;
         if (m->kind == SW_MODULE_NORM)
             return sw_fail("\"target_modules\": %s is a norm, LoRA needs a matrix", m->path);

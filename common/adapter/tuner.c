@@ -106,6 +106,27 @@ static int save_module(sw_tuned *t, sw_modules *modules, sw_module *m)
     return 0;
 }
 
+/* A module of that name, by the end of its path as PEFT has it, or one that lies in such a module. */
+static bool saved_as(const char *path, const char *name)
+{
+    size_t n = strlen(name);
+    if (sw_ends_with(path, name))
+        return true;
+    for (const char *at = path; (at = strstr(at, name)); at += n)
+        if ((at == path || at[-1] == '.') && at[n] == '.')
+            return true;
+    return false;
+}
+
+bool sw_tuner_saves(const cJSON *config, const sw_module *m)
+{
+    const cJSON *list = sw_json_get(config, "modules_to_save");
+    for (const cJSON *s = cJSON_IsArray(list) ? list->child : NULL; s; s = s->next)
+        if (cJSON_IsString(s) && *s->valuestring && saved_as(m->path, s->valuestring))
+            return true;
+    return false;
+}
+
 static int save_modules(sw_tuned *t, sw_modules *modules)
 {
     const cJSON *list = sw_json_get(t->config, "modules_to_save");
@@ -116,7 +137,7 @@ static int save_modules(sw_tuned *t, sw_modules *modules)
         if (!cJSON_IsString(s) || !*s->valuestring)
             return sw_fail("\"modules_to_save\": a list of names is needed");
         for (size_t i = 0; i < modules->n; i++) {
-            if (!sw_ends_with(modules->at[i].path, s->valuestring))
+            if (!saved_as(modules->at[i].path, s->valuestring))
                 continue;
             hits++;
             if (save_module(t, modules, &modules->at[i]))

@@ -61,6 +61,8 @@ sw_params sw_tuned_trainable(const sw_tuned *t);
 /* Whether a module is meant by PEFT's target_modules: a list of names (equal, or the path ends with ".name"), one string
  * that is a regular expression for the whole path, or "all-linear" (every Linear but the head). */
 int sw_target_matches(const cJSON *target, const sw_module *m, bool *yes) SW_MUST_CHECK;
+/* Whether PEFT's modules_to_save names the module: it trains whole. */
+bool sw_tuner_saves(const cJSON *config, const sw_module *m);
 /* Whether the regular expression (PCRE2) fits the whole text. */
 int sw_whole_match(const char *expression, const char *text, bool *yes) SW_MUST_CHECK;
 /* For tuners: a parameter of their own under PEFT's name, in f32, not filled; it trains. */

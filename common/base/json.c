@@ -281,6 +281,8 @@ static void print(sw_buf *out, const cJSON *v, int indent)
         const char *spelt = sw_json_number_text(v);
         if (spelt && !strpbrk(spelt, ".eEIN") && strtod(spelt, NULL) == v->valuedouble)
             sw_buf_puts(out, spelt);
+        else if (indent >= 0 && spelt && isfinite(v->valuedouble) && v->valuedouble == floor(v->valuedouble) && fabs(v->valuedouble) < 1e15)
+            sw_buf_printf(out, "%.1f", v->valuedouble); /* configurations have readers that tell 2.0 from 2 */
         else
             sw_json_number(out, v->valuedouble);
         return;

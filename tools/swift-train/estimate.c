@@ -13,7 +13,8 @@
 static int probe(train_run *r, int64_t sequences, int64_t length, double *bytes, double *seconds)
 {
     train_sample *s = sw_malloc(sizeof *s + (size_t)length * 8 + 4);
-    *s = (train_sample){length, 1, (int32_t *)(s + 1), (float *)((int32_t *)(s + 1) + length), (uint32_t *)((int32_t *)(s + 1) + 2 * length)};
+    *s = (train_sample){.n = length, .n_segments = 1, .ids = (int32_t *)(s + 1), .weights = (float *)((int32_t *)(s + 1) + length),
+                        .segments = (uint32_t *)((int32_t *)(s + 1) + 2 * length)};
     sw_rng rng = {1, 0, sw_rng_site("estimate")};
     for (int64_t i = 0; i < length; i++) {
         s->ids[i] = (int32_t)sw_rng_below(&rng, (uint64_t)i, (uint64_t)r->model->spec.vocab);

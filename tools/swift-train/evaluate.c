@@ -30,5 +30,5 @@ int train_evaluate(train_run *r, sw_loss *sum)
     if (sum->labelled)
         return 0;
     r->comm->agreed = true;
-    return sw_fail("the validation shards hold no labelled tokens");
+    return sw_fail("the validation shards hold no label%s", r->objective->of_records ? "" : "led tokens");
 }

@@ -102,6 +102,20 @@ static int check_media(const train_feed *f, const sw_shard *s, const sw_shard_re
     return sw_fail("record %lld has images, videos or audios, which the objective %s cannot use", (long long)r->number, f->o.objective);
 }
 
+/* Where an objective learns labels, every record must have its own. */
+static int check_label(const train_feed *f, const sw_shard *s, const char *name)
+{
+    const sw_shard_info *info = sw_shard_info_of(s);
+    if (!is_used(&f->o, "label"))
+        return 0;
+    if (sw_shard_column(s, "label") < 0)
+        return sw_fail("%s: its records have no label, which the objective %s learns; swift-tokenize --task classify keeps it", name, f->o.objective);
+    if (!strcmp(info->task, "kto") || info->packing)
+        return sw_fail("%s: %s; swift-tokenize --task classify makes records of a text and its label", name,
+                       info->packing ? "its records hold several texts (--packing)" : "its labels say whether an answer is wanted (--task kto)");
+    return 0;
+}
+
 static int check_shard(const train_feed *f, const sw_shard *s, const char *name)
 {
     const sw_shard_info *info = sw_shard_info_of(s);
@@ -109,7 +123,7 @@ static int check_shard(const train_feed *f, const sw_shard *s, const char *name)
         return -1;
     if (info->vocab_size > f->o.vocab)
         return sw_fail("%s: its tokenizer has %lld ids, the model's vocabulary %lld", name, (long long)info->vocab_size, (long long)f->o.vocab);
-    if (check_columns(&f->o, info, name))
+    if (check_columns(&f->o, info, name) || check_label(f, s, name))
         return -1;
     const sw_shard_info *first = sw_shard_info_of(f->shards[0]);
     if (first->template_digest && info->template_digest && strcmp(first->template_digest, info->template_digest))
@@ -244,11 +258,12 @@ sw_digest feed_digest(const train_feed *f)
     return d;
 }
 
-static train_sample *copy_of(const sw_shard_record *r)
+static train_sample *copy_of(const sw_shard_record *r, const sw_value *label)
 {
     size_t ids = r->n * sizeof *r->ids, weights = r->n * sizeof *r->weights, segments = r->n_segments * sizeof *r->segments;
-    train_sample *s = sw_malloc(sizeof *s + ids + weights + segments);
-    *s = (train_sample){.n = (int64_t)r->n, .n_segments = (int64_t)r->n_segments};
+    size_t labels = label->n * sizeof(float);
+    train_sample *s = sw_malloc(sizeof *s + ids + weights + segments + labels);
+    *s = (train_sample){.n = (int64_t)r->n, .n_segments = (int64_t)r->n_segments, .n_labels = (int64_t)label->n};
     s->ids = (int32_t *)(s + 1);
     s->weights = (float *)((char *)s->ids + ids);
     s->segments = (uint32_t *)((char *)s->weights + weights);
@@ -257,7 +272,17 @@ static train_sample *copy_of(const sw_shard_record *r)
         memcpy(s->weights, r->weights, weights);
     }
     memcpy(s->segments, r->segments, segments);
+    s->labels = (float *)((char *)s->segments + segments);
+    if (labels)
+        memcpy(s->labels, label->at, labels);
     return s;
+}
+
+/* A record of a shard, with its label where that is used. */
+static train_sample *take(const train_feed *f, const sw_shard *shard, const sw_shard_record *r)
+{
+    int label = is_used(&f->o, "label") ? sw_shard_column(shard, "label") : -1;
+    return copy_of(r, label < 0 ? &(sw_value){0} : &r->values[label]);
 }
 
 /* ---- files: any record at once */
@@ -287,7 +312,7 @@ static int read_at(train_feed *f, int64_t at, train_sample **s)
     sw_shard_record r;
     if (sw_shard_read(f->shards[which], i - (which ? f->ends[which - 1] : 0), &r) || check_media(f, f->shards[which], &r))
         return -1;
-    *s = copy_of(&r);
+    *s = take(f, f->shards[which], &r);
     return 0;
 }
 
@@ -313,7 +338,7 @@ static int next_of_pipe(train_feed *f, train_sample **s)
             return -1;
         f->drained = !rc;
         if (rc)
-            SW_PUSH(f->waiting, copy_of(&r));
+            SW_PUSH(f->waiting, take(f, f->shards[0], &r));
     }
     if (!f->waiting.n) {
         f->place.epoch += !f->over;
@@ -368,30 +393,32 @@ static int take_of_files(train_feed *f, int64_t want, int64_t each, train_step_d
     return 0;
 }
 
-/* A share of samples as one block: for each its counts, then ids, weights and segment ends. */
+/* A share of samples as one block: for each its counts, then ids, weights, segment ends and labels. */
 static void pack(sw_buf *b, train_sample *const *samples, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
         const train_sample *s = samples[i];
-        sw_buf_add(b, (const char *)(int64_t[]){s->n, s->n_segments}, 16);
+        sw_buf_add(b, (const char *)(int64_t[]){s->n, s->n_segments, s->n_labels}, 24);
         sw_buf_add(b, (const char *)s->ids, (size_t)s->n * sizeof *s->ids);
         sw_buf_add(b, (const char *)s->weights, (size_t)s->n * sizeof *s->weights);
         sw_buf_add(b, (const char *)s->segments, (size_t)s->n_segments * sizeof *s->segments);
+        sw_buf_add(b, (const char *)s->labels, (size_t)s->n_labels * sizeof *s->labels);
     }
 }
 
 static void unpack(const char *at, const char *end, train_step_data *out)
 {
     while (at < end) {
-        int64_t n[2];
+        int64_t n[3];
         memcpy(n, at, sizeof n);
         at += sizeof n;
         sw_shard_record r = {.n = (size_t)n[0], .n_segments = (size_t)n[1]};
         r.ids = (const int32_t *)at;
         r.weights = (const float *)(at + r.n * sizeof *r.ids);
         r.segments = (const uint32_t *)(at + r.n * (sizeof *r.ids + sizeof *r.weights));
-        at = (const char *)(r.segments + r.n_segments);
-        SW_PUSH(*out, copy_of(&r));
+        sw_value label = {r.segments + r.n_segments, (size_t)n[2]};
+        at = (const char *)label.at + label.n * sizeof(float);
+        SW_PUSH(*out, copy_of(&r, &label));
     }
 }
 

@@ -14,6 +14,8 @@ typedef struct train_sample {
     int32_t *ids;       /* [n] */
     float *weights;     /* [n] */
     uint32_t *segments; /* [n_segments] ends */
+    int64_t n_labels;
+    float *labels;      /* [n_labels] of the record, where the objective uses them */
 } train_sample;
 
 typedef struct train_step_data { /* the samples of an update, or of a rank's share of it */

@@ -20,6 +20,7 @@ static train_options o = {
 };
 
 static const char *const dtypes[] = {"auto", "f32", "bf16", NULL};
+static const char *const problems[] = {"auto", "single", "multi", "regression", NULL};
 static const char *const shares[] = {"none", "optimizer", "gradients", "parameters", NULL}; /* sw_share_stage */
 static const char *const save_dtypes[] = {"auto", "f32", "bf16", "f16", NULL};
 
@@ -41,6 +42,8 @@ static const sw_opt options[] = {
             "without it, all-linear"),
     SW_LIST(0, "modules-to-save", &o.modules_to_save, "NAME", "module to train whole beside the adapter (embed_tokens, lm_head); may be repeated"),
     SW_STR('a', "adapter", &o.adapter, "DIR", "start from this PEFT folder; its configuration replaces the options above"),
+    SW_CHOICE(0, "problem", &o.problem, problems, "what the labels of a classifier's records are: one class, several, or values; auto is what the "
+              "model's configuration says, else values where it has one score and one class where it has more"),
     SW_GROUP("Batches"),
     SW_I64('b', "batch", &o.batch, 1, 1000000, "N", "records that a process runs at once"),
     SW_I64(0, "accumulate", &o.accumulate, 1, 1000000, "N", "batches to an update, of all ranks together. The split of the same records does not change the result"),

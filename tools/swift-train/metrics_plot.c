@@ -27,6 +27,8 @@ static double number(const cJSON *o, const char *key)
     return cJSON_IsNumber(v) ? v->valuedouble : NAN;
 }
 
+static double accuracy(const cJSON *o) { return number(o, sw_json_get(o, "accuracy") ? "accuracy" : "token_accuracy"); }
+
 /* gnuplot leaves out what is NaN. */
 static void put(series *s, const double *values, size_t n)
 {
@@ -52,13 +54,13 @@ static void take(plots *p, const cJSON *o)
             p->average = 0.95 * p->average + 0.05 * loss;
             p->share = 0.95 * p->share + 0.05;
         }
-        put(&p->train, (double[]){step, loss, p->average / p->share, number(o, "token_accuracy"), number(o, "lr"), number(o, "grad_norm")}, 6);
+        put(&p->train, (double[]){step, loss, p->average / p->share, accuracy(o), number(o, "lr"), number(o, "grad_norm")}, 6);
     } else if (!strcmp(kind->valuestring, "eval")) {
         if (loss < p->best || !p->eval.finite[1]) {
             p->best = loss;
             p->best_step = step;
         }
-        put(&p->eval, (double[]){step, loss, number(o, "token_accuracy")}, 3);
+        put(&p->eval, (double[]){step, loss, accuracy(o)}, 3);
     }
 }
 

@@ -15,10 +15,20 @@ typedef struct sw_micro_batch {
      * prediction, not 0 where there is a target. */
     const int32_t *targets;
     const float *weights;
+    /* Host: what each sequence is labelled with, one after the other, and how many numbers that is of each [n_seqs], 0 where
+     * it has no label; NULL where the objective learns tokens. */
+    const float *labels;
+    const int64_t *n_labels;
 } sw_micro_batch;
+
+/* What the label of a whole text says: its class, its classes, or values. */
+typedef enum sw_problem { SW_PROBLEM_CLASS, SW_PROBLEM_CLASSES, SW_PROBLEM_VALUE } sw_problem;
+/* From config.json's "problem_type"; without one (NULL) a single score is a value, and several are classes. */
+int sw_problem_of(const char *name, int64_t labels, sw_problem *out) SW_MUST_CHECK;
 
 typedef struct sw_objective_options {
     double label_smoothing;
+    sw_problem problem;
 } sw_objective_options;
 
 /* Sums, so that parts of a batch add up in any split. */
@@ -37,8 +47,9 @@ typedef struct sw_objective {
      * matter. Adds to *sum. Resets the context. */
     int (*run)(sw_ctx *c, sw_model *m, const sw_micro_batch *b, const sw_objective_options *o, double divisor, bool backward,
                bool recompute, sw_loss *sum);
+    bool of_records; /* it learns a label a record and no tokens: sw_loss and the divisor count records */
 } sw_objective;
 
-extern const sw_objective sw_objective_sft;
+extern const sw_objective sw_objective_sft, sw_objective_classify;
 
 #endif

@@ -54,4 +54,4 @@ static int sft(sw_ctx *c, sw_model *m, const sw_micro_batch *b, const sw_objecti
 }
 
 static const char *const columns[] = {NULL};
-const sw_objective sw_objective_sft = {"sft", columns, sft};
+const sw_objective sw_objective_sft = {"sft", columns, sft, .of_records = false};

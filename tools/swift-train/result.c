@@ -34,6 +34,16 @@ static int write_history(const train_run *r, const char *dir)
     return rc;
 }
 
+/* The chat template of conversations that are classified. */
+static int save_template(const train_run *r, const char *dir)
+{
+    const char *text = feed_info(r->feed)->template_text;
+    char *path = sw_path_join(dir, "chat_template.jinja");
+    int rc = text ? sw_write_file(path, text, strlen(text)) : 0;
+    free(path);
+    return rc;
+}
+
 int result_write(const train_run *r, const char *dir)
 {
     static const sw_dtype types[] = {SW_DTYPE_COUNT, SW_F32, SW_BF16, SW_F16};
@@ -42,6 +52,8 @@ int result_write(const train_run *r, const char *dir)
     if (r->tuned ? sw_tuned_save(r->tuned, dir, type == SW_DTYPE_COUNT ? SW_F32 : type)
                  : sw_model_save(r->model, &r->modules, dir, &(sw_save_options){.dtype = type, .max_shard = (size_t)5 << 30}, &report))
         return -1;
+    if (r->objective->of_records) /* nothing is generated */
+        return save_template(r, dir) || write_history(r, dir) ? -1 : 0;
     return sw_save_chat(r->model, r->tokenizer, dir, feed_info(r->feed)->template_text, r->end_token, !r->tuned) || write_history(r, dir) ? -1 : 0;
 }
 

@@ -48,12 +48,26 @@ static int target_modules(const train_run *r, cJSON *config)
     return 0;
 }
 
+/* PEFT trains the head of a classifier whole beside an adapter: the outermost module that it lies in. */
+static void save_head(cJSON *list, const char *path)
+{
+    char *name = sw_strndup(path, strcspn(path, "."));
+    bool there = false;
+    for (const cJSON *have = list->child; have; have = have->next)
+        there |= !strcmp(have->valuestring, name);
+    if (!there)
+        cJSON_AddItemToArray(list, cJSON_CreateString(name));
+    free(name);
+}
+
 static sw_tuned *attach_lora(train_run *r)
 {
     const train_options *o = r->o;
     cJSON *c = cJSON_CreateObject();
     cJSON_AddStringToObject(c, "peft_type", "LORA");
-    cJSON_AddStringToObject(c, "task_type", "CAUSAL_LM");
+    const sw_spec *s = &r->model->spec;
+    bool classifier = s->task == SW_TASK_CLASSIFY;
+    cJSON_AddStringToObject(c, "task_type", classifier ? "SEQ_CLS" : s->encoder_layers ? "SEQ_2_SEQ_LM" : "CAUSAL_LM");
     cJSON_AddStringToObject(c, "base_model_name_or_path", o->model);
     cJSON_AddNumberToObject(c, "r", (double)o->lora_r);
     cJSON_AddNumberToObject(c, "lora_alpha", o->lora_alpha);
@@ -63,10 +77,12 @@ static sw_tuned *attach_lora(train_run *r)
     cJSON_AddBoolToObject(c, "fan_in_fan_out", false);
     cJSON_AddBoolToObject(c, "inference_mode", true);
     int rc = target_modules(r, c);
-    if (o->modules_to_save.n) {
+    if (o->modules_to_save.n || classifier) {
         cJSON *list = cJSON_AddArrayToObject(c, "modules_to_save");
         for (size_t i = 0; i < o->modules_to_save.n; i++)
             cJSON_AddItemToArray(list, cJSON_CreateString(o->modules_to_save.at[i]));
+        if (classifier)
+            save_head(list, r->model->head.name);
     } else {
         cJSON_AddNullToObject(c, "modules_to_save");
     }
@@ -98,6 +114,27 @@ static sw_digest model_digest(const train_run *r)
     return d;
 }
 
+/* By what the model's head says. */
+static int choose_objective(train_run *r)
+{
+    static const char *const problems[] = {NULL, "single_label_classification", "multi_label_classification", "regression"};
+    const sw_spec *s = &r->model->spec;
+    const char *name = problems[r->o->problem];
+    r->objective_options = (sw_objective_options){.label_smoothing = r->o->label_smoothing};
+    if (s->task == SW_TASK_LM) {
+        r->objective = &sw_objective_sft;
+        return r->o->problem ? sw_fail("is %s; --problem is for classifiers", sw_task_name(s->task)) : 0;
+    }
+    r->objective = &sw_objective_classify;
+    if (s->task != SW_TASK_CLASSIFY)
+        return sw_fail("is %s; language models and classifiers of whole texts are trained", sw_task_name(s->task));
+    if (r->o->label_smoothing > 0)
+        return sw_fail("is %s; --label-smoothing is for language models", sw_task_name(s->task));
+    if (!name && sw_json_str(r->model->checkpoint->config, "problem_type", NULL, &name))
+        return -1;
+    return sw_problem_of(name, s->labels, &r->objective_options.problem);
+}
+
 static int open_model(train_run *r)
 {
     const train_options *o = r->o;
@@ -118,8 +155,8 @@ static int open_model(train_run *r)
     r->model = sw_model_load(o->model, r->device, &(sw_load_options){.dtype = full ? SW_DTYPE_COUNT : r->compute, .dequantise = o->dequantise});
     if (!r->model)
         return -1;
-    if (r->model->spec.task != SW_TASK_LM)
-        return sw_fail("%s: is %s; this objective needs a language model", o->model, sw_task_name(r->model->spec.task));
+    if (choose_objective(r))
+        return sw_fail_in("%s", o->model);
     r->modules = sw_model_modules(r->model);
     sw_params list = r->model->params;
     if (!full) {
@@ -164,8 +201,6 @@ static int open_optimizer(train_run *r)
         sw_ctx_limit(&r->ctx, (size_t)o->max_memory - r->fixed_bytes);
     }
     r->schedule = sw_schedule_find(o->schedule);
-    r->objective = &sw_objective_sft;
-    r->objective_options = (sw_objective_options){o->label_smoothing};
     r->lr = o->lr;
     return 0;
 }
@@ -215,7 +250,7 @@ static int check_end_token(train_run *r)
 {
     const sw_shard_info *info = feed_info(r->feed);
     r->end_token = -1;
-    if (r->comm->rank || !info->template_text || !r->tokenizer)
+    if (r->objective->of_records || r->comm->rank || !info->template_text || !r->tokenizer)
         return 0;
     sw_template *t = sw_template_from_text(r->tokenizer, info->template_name, info->template_text, strlen(info->template_text));
     if (!t)

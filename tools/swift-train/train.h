@@ -17,7 +17,7 @@ typedef struct train_options {
     const char *model, *out, *adapter, *metrics, *plot;
     const char *tuner, *schedule, *optimizer;
     sw_strings val, target_modules, modules_to_save;
-    int dtype, save_dtype, share;
+    int dtype, save_dtype, share, problem;
     int64_t bucket, lora_r, batch, accumulate, max_steps, eval_steps, early_stop, save_steps, keep, shuffle_buffer, log_steps, max_memory;
     double lora_alpha, lora_dropout, epochs, lr, warmup, weight_decay, beta1, beta2, eps, clip, label_smoothing, save_minutes;
     bool rslora, decay_all, recompute, dequantise, resume, overwrite, estimate, shuffle, eval_first;
@@ -86,8 +86,8 @@ void train_close(train_run *r);
 /* train_batch.c: samples as sequences one after the other; arrays from the context, until it is reset. For a model with an
  * encoder each sequence is cut before its first token with weight: the encoder reads what is before, the decoder writes the rest. */
 int train_batch(sw_ctx *c, const sw_spec *spec, train_sample *const *samples, size_t n, sw_micro_batch *b) SW_MUST_CHECK;
-/* Labelled tokens of samples. */
-double train_labelled(train_sample *const *samples, size_t n);
+/* Labelled tokens of samples, or labelled samples, as the objective counts. */
+double train_labelled(const sw_objective *o, train_sample *const *samples, size_t n);
 
 /* Forward and backward (or forward alone) of samples, with the random numbers of c->rng. */
 int train_run_part(train_run *r, train_sample *const *samples, size_t n, double divisor, bool backward, sw_loss *sum) SW_MUST_CHECK;

@@ -8,10 +8,12 @@
 /* A position has a target where the next token of its segment carries weight. */
 static bool labelled(const train_sample *s, int64_t i, int64_t end) { return i + 1 < end && s->weights[i + 1] != 0; }
 
-double train_labelled(train_sample *const *samples, size_t n)
+double train_labelled(const sw_objective *o, train_sample *const *samples, size_t n)
 {
     double count = 0;
-    for (size_t k = 0; k < n; k++)
+    for (size_t k = 0; k < n && o->of_records; k++)
+        count += samples[k]->n_labels > 0;
+    for (size_t k = 0; k < n && !o->of_records; k++)
         for (int64_t g = 0, i = 0; g < samples[k]->n_segments; g++)
             for (int64_t end = samples[k]->segments[g]; i < end; i++)
                 count += labelled(samples[k], i, end);
@@ -24,7 +26,7 @@ int train_run_part(train_run *r, train_sample *const *samples, size_t n, double 
     int32_t id = 0;
     float weight = 0;
     uint32_t end = 1;
-    train_sample idle = {1, 1, &id, &weight, &end}, *const only = &idle;
+    train_sample idle = {.n = 1, .n_segments = 1, .ids = &id, .weights = &weight, .segments = &end}, *const only = &idle;
     sw_micro_batch b;
     if (!n && !parallel_needs_all(&r->parallel))
         return 0;
@@ -122,17 +124,26 @@ int train_batch(sw_ctx *c, const sw_spec *spec, train_sample *const *samples, si
     }
     int32_t *ids = sw_ctx_alloc(c, (size_t)b->n * sizeof *ids), *targets = sw_ctx_alloc(c, (size_t)b->n * sizeof *targets);
     float *weights = sw_ctx_alloc(c, (size_t)b->n * sizeof *weights);
-    int64_t *lengths = sw_ctx_alloc(c, (size_t)b->n_seqs * sizeof *lengths), at = 0, seq = 0;
-    if (!ids || !targets || !weights || !lengths)
-        return -1;
+    int64_t *lengths = sw_ctx_alloc(c, (size_t)b->n_seqs * sizeof *lengths), at = 0, seq = 0, all = 0;
+    int64_t *n_labels = sw_ctx_alloc(c, (size_t)b->n_seqs * sizeof *n_labels);
+    for (size_t k = 0; k < n; k++)
+        all += samples[k]->n_labels;
+    float *labels = sw_ctx_alloc(c, (size_t)all * sizeof *labels);
+    all = 0;
     for (size_t k = 0; k < n; k++) {
         const train_sample *s = samples[k];
+        if (s->n_labels && s->n_segments != 1)
+            return sw_fail("a record of %lld texts has one label", (long long)s->n_segments);
+        if (s->n_labels && s->n)
+            memcpy(labels + all, s->labels, (size_t)s->n_labels * sizeof *labels);
+        all += s->n ? s->n_labels : 0;
         for (int64_t g = 0, i = 0; g < s->n_segments; g++) {
             int64_t end = s->segments[g];
             if (end == i) { /* an empty document */
                 b->n_seqs--;
                 continue;
             }
+            n_labels[seq] = s->n_labels;
             lengths[seq++] = end - i;
             for (; i < end; i++, at++) {
                 bool has = labelled(s, i, end);
@@ -146,5 +157,7 @@ int train_batch(sw_ctx *c, const sw_spec *spec, train_sample *const *samples, si
     b->targets = targets;
     b->weights = weights;
     b->lengths = lengths;
+    b->labels = labels;
+    b->n_labels = n_labels;
     return 0;
 }

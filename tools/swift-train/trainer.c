@@ -64,6 +64,13 @@ static int record_start(train_run *r)
     return record(r, o);
 }
 
+/* The share of labels that were the most likely ones. Values have none. */
+static void add_accuracy(const train_run *r, cJSON *o, const sw_loss *sum)
+{
+    if (!r->objective->of_records || r->objective_options.problem != SW_PROBLEM_VALUE)
+        cJSON_AddNumberToObject(o, r->objective->of_records ? "accuracy" : "token_accuracy", sum->labelled > 0 ? sum->correct / sum->labelled : 0);
+}
+
 static int record_train(loop *l, double lr)
 {
     train_run *r = l->r;
@@ -72,7 +79,7 @@ static int record_train(loop *l, double lr)
     cJSON *o = new_record(r, "train");
     cJSON_AddNumberToObject(o, "epoch", epoch_of(r));
     cJSON_AddNumberToObject(o, "loss", w->loss / n);
-    cJSON_AddNumberToObject(o, "token_accuracy", w->sum.labelled > 0 ? w->sum.correct / w->sum.labelled : 0);
+    add_accuracy(r, o, &w->sum);
     cJSON_AddNumberToObject(o, "grad_norm", w->norm / n);
     cJSON_AddNumberToObject(o, "lr", lr);
     cJSON_AddNumberToObject(o, "tokens", r->state.tokens);
@@ -154,7 +161,7 @@ static int update(loop *l, double *lr)
 {
     train_run *r = l->r;
     const train_step_data *d = &l->data;
-    double divisor = train_labelled(d->at, d->n), begun = sw_now(), norm;
+    double divisor = train_labelled(r->objective, d->at, d->n), begun = sw_now(), norm;
     sw_loss sum = {0};
     if (parallel_sum(&r->parallel, &divisor, 1))
         return -1;
@@ -190,8 +197,8 @@ static int update(loop *l, double *lr)
             return -1;
     } else {
         norm = 0;
-        sw_warn("update %lld: its %lld records hold no labelled tokens; nothing to learn from them", (long long)r->state.step + 1,
-                (long long)l->taken);
+        sw_warn("update %lld: its %lld records hold no label%s; nothing to learn from them", (long long)r->state.step + 1,
+                (long long)l->taken, r->objective->of_records ? "" : "led tokens");
     }
     train_window *w = &r->state.window;
     double seconds = sw_now() - begun;
@@ -282,9 +289,10 @@ static int evaluate(loop *l)
     cJSON *o = new_record(r, "eval");
     cJSON_AddNumberToObject(o, "epoch", epoch_of(r));
     cJSON_AddNumberToObject(o, "loss", loss);
-    cJSON_AddNumberToObject(o, "perplexity", exp(loss));
-    cJSON_AddNumberToObject(o, "token_accuracy", sum.correct / sum.labelled);
-    cJSON_AddNumberToObject(o, "tokens", sum.labelled);
+    if (!r->objective->of_records)
+        cJSON_AddNumberToObject(o, "perplexity", exp(loss));
+    add_accuracy(r, o, &sum);
+    cJSON_AddNumberToObject(o, r->objective->of_records ? "records" : "tokens", sum.labelled);
     cJSON_AddBoolToObject(o, "best", best);
     sw_info("step %lld: evaluation loss %.4f%s", (long long)s->step, loss, best ? " (best)" : "");
     if (r->o->early_stop && s->bad_evals >= r->o->early_stop)

@@ -1,0 +1,106 @@
+#!/usr/bin/env bats
+# Classifiers of texts, encoders and decoders with a score head, trained by swift-train: the tiny checkpoints of the golden tests.
+
+setup_file() {
+    export W=$BATS_FILE_TMPDIR
+    cd "$W"
+    for m in roberta_cls modernbert_cls qwen2_cls bert_mlm; do
+        mkdir $m
+        cp "$BATS_TEST_DIRNAME/../golden/llm/$m/config.json" "$BATS_TEST_DIRNAME/../golden/llm/$m/model.safetensors" $m/
+        # A tokenizer of the model's size: byte-level BPE over 96 printable bytes.
+        awk 'BEGIN {
+            printf "{\"version\":\"1.0\",\"added_tokens\":[{\"id\":0,\"content\":\"<pad>\",\"special\":true},{\"id\":1,\"content\":\"<s>\",\"special\":true},{\"id\":2,\"content\":\"</s>\",\"special\":true}],"
+            printf "\"normalizer\":null,\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":true},\"post_processor\":null,\"decoder\":{\"type\":\"ByteLevel\"},\"model\":{\"type\":\"BPE\",\"vocab\":{"
+            for (i = 33; i < 126; i++) { c = sprintf("%c", i); if (c == "\"" || c == "\\") c = "\\" c; printf "%s\"%s\":%d", (i > 33 ? "," : ""), c, i - 30 }
+            printf "},\"merges\":[]}}\n" }' > $m/tokenizer.json
+        printf '{"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}' > $m/tokenizer_config.json
+    done
+    # The class is the letter; several classes are several letters; the values say which.
+    for i in $(seq 60); do
+        k=$((i % 3)) s=$(((i + i / 3) % 3)) letters=(a b c)
+        echo "{\"text\": \"$i${letters[$k]}$((i * 7 % 11))\", \"label\": $k}"
+        echo "{\"text\": \"$i${letters[$k]}$((i * 7 % 11))${letters[$s]}\", \"label\": [$k, $s]}" >&3
+        echo "{\"text\": \"$i${letters[$k]}$((i * 7 % 11))\", \"label\": [$((k == 0)), -$((k == 1)).5, $((k == 2)).25]}" >&4
+    done > one.jsonl 3> several.jsonl 4> values.jsonl
+    for kind in one several values; do
+        swift-tokenize -q --model roberta_cls --task classify --out $kind.shard $kind.jsonl
+        tail -12 $kind.jsonl | swift-tokenize -q --model roberta_cls --task classify --out $kind.val
+    done
+    export T="swift-train -q -j 1 --dtype f32 --plot none --batch 6"
+}
+
+setup() { cd "$BATS_TEST_TMPDIR"; }
+records() { grep "\"kind\": *\"$1\"" "$2/metrics.jsonl"; }
+field() { sed -nE "s/.*\"$1\": *([^,}]*).*/\1/p"; }
+fails() {
+    status=$1 what=$2; shift 2
+    got=0; "$@" > printed 2> told || got=$?
+    [ "$got" = "$status" ] && [[ $(cat told) == *"$what"* ]] || { echo "status $got"; cat told; return 1; }
+}
+
+@test "a LoRA and its head learn classes, as PEFT trains them; merged, they are the same classifier" {
+    for m in roberta_cls modernbert_cls qwen2_cls; do
+        $T --model "$W/$m" --lr 0.01 --epochs 10 --val "$W/one.val" --out $m "$W/one.shard"
+        [ "$(records eval $m | tail -1 | field accuracy)" = 1 ]
+        awk "BEGIN {exit !($(records eval $m | tail -1 | field loss) < 0.05)}"
+        ! grep -q 'perplexity\|token_accuracy' $m/metrics.jsonl
+        [ ! -e $m/generation_config.json ]
+    done
+    grep -q '"task_type": "SEQ_CLS"' roberta_cls/adapter_config.json
+    tr -d ' \n' < roberta_cls/adapter_config.json | grep -q '"modules_to_save":\["classifier"\]'
+    tr -d ' \n' < qwen2_cls/adapter_config.json | grep -q '"modules_to_save":\["score"\]'
+    python3 - <<'E'
+import json, struct
+d = open("roberta_cls/adapter_model.safetensors", "rb").read()
+names = json.loads(d[8:8 + struct.unpack("<Q", d[:8])[0]])
+for n in ("dense.weight", "dense.bias", "out_proj.weight", "out_proj.bias"):
+    assert "base_model.model.classifier." + n in names
+assert not any("classifier" in n and "lora" in n for n in names)
+E
+    swift-merge -q --model "$W/roberta_cls" --adapter roberta_cls --out merged
+    $T --model merged --lr 0 --max-steps 1 --val "$W/one.val" --eval-first --out again "$W/one.shard"
+    awk -v a="$(records eval roberta_cls | tail -1 | field loss)" -v b="$(records eval again | head -1 | field loss)" 'BEGIN {exit !((a - b) ^ 2 < 1e-6 * a * a)}'
+}
+
+@test "all weights are trained and saved with the configuration's numbers as they were" {
+    $T --model "$W/modernbert_cls" --tuner full --lr 0.003 --epochs 4 --val "$W/one.val" --out out "$W/one.shard"
+    [ "$(records eval out | tail -1 | field accuracy)" = 1 ]
+    grep -q '"initializer_cutoff_factor": 2\.0,' out/config.json
+    $T --model out --lr 0 --max-steps 1 --val "$W/one.val" --eval-first --out again "$W/one.shard"
+    awk -v a="$(records eval out | tail -1 | field loss)" -v b="$(records eval again | head -1 | field loss)" 'BEGIN {exit !((a - b) ^ 2 < 1e-8 * a * a)}'
+}
+
+@test "a text may have several classes, or values" {
+    $T --model "$W/roberta_cls" --problem multi --lr 0.01 --epochs 15 --val "$W/several.val" --out several "$W/several.shard"
+    [ "$(records eval several | tail -1 | field accuracy)" = 1 ]
+    $T --model "$W/roberta_cls" --problem regression --lr 0.01 --epochs 15 --val "$W/values.val" --eval-first --out values "$W/values.shard"
+    awk "BEGIN {exit !($(records eval values | tail -1 | field loss) < 0.02 && $(records eval values | head -1 | field loss) > 0.1)}"
+    ! grep -q accuracy values/metrics.jsonl
+    # What the configuration says counts where --problem does not
+    cp -r "$W/roberta_cls" model
+    sed -i 's/^{/{"problem_type": "multi_label_classification",/' model/config.json
+    $T --model model --lr 0.01 --max-steps 3 --out told "$W/several.shard"
+    $T --model "$W/roberta_cls" --problem multi --lr 0.01 --max-steps 3 --out given "$W/several.shard"
+    cmp <(records train told | field loss) <(records train given | field loss)
+}
+
+@test "neither the split of an update nor recomputation changes the losses" {
+    for how in "one --batch 6" "two --batch 2 --accumulate 3" "three --batch 6 --recompute"; do
+        $T --model "$W/qwen2_cls" --max-steps 3 --lr 0.01 --out $how "$W/one.shard"
+    done
+    cmp one/adapter_model.safetensors three/adapter_model.safetensors
+    paste <(records train one | field loss) <(records train two | field loss) <(records train one | field grad_norm) <(records train two | field grad_norm) > both
+    [ "$(wc -l < both)" = 3 ]
+    awk 'function far(a, b) {return (a - b) ^ 2 > 1e-10 * a * a} far($1, $2) || far($3, $4) {print; bad = 1} END {exit bad}' both
+}
+
+@test "what cannot be learnt is refused" {
+    swift-tokenize -q --model "$W/roberta_cls" --out plain "$W/one.jsonl" --map label=
+    fails 1 "its records have no label" $T --model "$W/roberta_cls" --out x plain
+    fails 1 'have "label", which the objective sft cannot use' $T --model "$BATS_TEST_DIRNAME/../golden/llm/llama" --out x "$W/one.shard"
+    fails 1 "2 classes as its label; where a text may have several, give --problem multi" $T --model "$W/roberta_cls" --out x "$W/several.shard"
+    echo '{"text": "abc", "label": 3}' | swift-tokenize -q --model "$W/roberta_cls" --task classify --out far
+    fails 1 "label is 3; the model has the classes 0 to 2" $T --model "$W/roberta_cls" --out y far
+    fails 1 "is a masked language model; language models and classifiers of whole texts are trained" $T --model "$W/bert_mlm" --out z "$W/one.shard"
+    fails 1 "--label-smoothing is for language models" $T --model "$W/roberta_cls" --label-smoothing 0.1 --out z "$W/one.shard"
+}

@@ -8,6 +8,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static int is_case(const char *path)
 {
@@ -92,6 +93,88 @@ static int run_sft(trial *t)
     return check(t, fabs(plain.loss / t->sum.loss - 1), 1e-6, "the loss without a gradient");
 }
 
+/* ---- classification: the policy with a score head, which the case brings */
+
+/* A folder with the policy as a classifier, for the model's own reader: t->model, or NULL. */
+static void make_classifier(trial *t, const char *base)
+{
+    const sw_entry *head = sw_st_find(t->expect, "score.weight");
+    char *config_path = sw_path_join(base, "config.json"), *weights = sw_path_join(base, "model.safetensors");
+    char *dir = sw_strdup("/tmp/golden-classifier-XXXXXX"), *to_config = NULL, *to_weights = NULL;
+    cJSON *config = sw_json_load(config_path);
+    sw_safetensors *policy = sw_st_open(weights);
+    int rc = config && policy && head && mkdtemp(dir) ? 0 : sw_fail("the policy or the case's score.weight is missing");
+    if (!rc) {
+        struct { sw_entry *at; size_t n, cap; } all = {0};
+        for (size_t i = 0; i < sw_st_count(policy); i++)
+            if (strncmp(sw_st_at(policy, i)->name, "lm_head.", 8))
+                SW_PUSH(all, *sw_st_at(policy, i));
+        SW_PUSH(all, *head);
+        sw_buf text = {0};
+        cJSON *names = cJSON_CreateArray();
+        cJSON_AddItemToArray(names, cJSON_CreateString("LlamaForSequenceClassification"));
+        cJSON_ReplaceItemInObjectCaseSensitive(config, "architectures", names);
+        cJSON_AddNumberToObject(config, "num_labels", (double)head->t.shape[0]);
+        sw_json_print(&text, config);
+        to_config = sw_path_join(dir, "config.json");
+        to_weights = sw_path_join(dir, "model.safetensors");
+        rc = sw_write_file(to_config, text.at, text.n) || sw_st_save(to_weights, all.at, all.n, NULL) ? -1 : 0;
+        sw_buf_free(&text);
+        free(all.at);
+    }
+    if (!rc)
+        t->model = sw_model_load(dir, t->device, &(sw_load_options){.dtype = SW_F32});
+    if (to_config) { /* the model has its files open */
+        unlink(to_config);
+        unlink(to_weights);
+        rmdir(dir);
+    }
+    cJSON_Delete(config);
+    if (policy)
+        sw_st_close(policy);
+    free(config_path);
+    free(weights);
+    free(to_config);
+    free(to_weights);
+    free(dir);
+}
+
+/* The rows without padding and their labels: [rows] of a class, [rows, labels] of values, or of 0 and 1 that say which. */
+static int run_classify(trial *t)
+{
+    const sw_entry *ids = sw_st_find(t->data, "input_ids"), *mask = sw_st_find(t->data, "attention_mask"), *labels = sw_st_find(t->expect, "labels");
+    const char *option;
+    if (!ids || !mask || !labels || sw_numel(&ids->t) != sw_numel(&mask->t) || sw_json_str(t->info, "option", "", &option))
+        return sw_fail("a case of classification needs labels, and data input_ids and attention_mask");
+    int64_t rows = ids->t.shape[0], width = ids->t.shape[1], k = labels->t.ndim == 2 ? labels->t.shape[1] : 1, n = 0, all = 0;
+    sw_objective_options o = {0};
+    const char *problem = strstr(option, "problem_type=");
+    if (!problem || sw_problem_of(problem + strlen("problem_type="), t->model->spec.labels, &o.problem) || labels->t.shape[0] != rows)
+        return problem ? -1 : sw_fail("the option '%s' is not known here", option);
+    golden_rows *r = &t->rows;
+    *r = (golden_rows){.ids = SW_NEW_ARRAY(int32_t, (size_t)(rows * width)), .lengths = SW_NEW_ARRAY(int64_t, (size_t)(2 * rows)),
+                       .weights = SW_NEW_ARRAY(float, (size_t)(rows * k))};
+    int64_t *n_labels = r->lengths + rows;
+    for (int64_t i = 0; i < rows * width; i++)
+        if (sw_scalar_get(mask->t.data, mask->t.dtype, i)) {
+            r->ids[n++] = (int32_t)sw_scalar_get(ids->t.data, ids->t.dtype, i);
+            r->lengths[i / width]++;
+        }
+    for (int64_t i = 0; i < rows * k; i++) {
+        double label = sw_scalar_get(labels->t.data, labels->t.dtype, i);
+        if (o.problem == SW_PROBLEM_CLASSES && label == 0)
+            continue;
+        r->weights[all++] = o.problem == SW_PROBLEM_CLASSES ? (float)(i % k) : (float)label;
+        n_labels[i / k]++;
+    }
+    r->b = (sw_micro_batch){.n = n, .n_seqs = rows, .ids = r->ids, .lengths = r->lengths, .labels = r->weights, .n_labels = n_labels};
+    sw_loss plain = {0};
+    if (sw_objective_classify.run(&t->ctx, t->model, &r->b, &o, (double)rows, false, false, &plain) ||
+        sw_objective_classify.run(&t->ctx, t->model, &r->b, &o, (double)rows, true, false, &t->sum))
+        return -1;
+    return check(t, fabs(plain.loss / t->sum.loss - 1), 1e-6, "the loss without a gradient");
+}
+
 static int check_gradients(trial *t)
 {
     const cJSON *l2 = sw_json_get(t->info, "grad_l2"), *sums = sw_json_get(t->info, "grad_sum");
@@ -138,13 +221,21 @@ static int run(const char *path, double *worst)
     const char *group = slash ? (strrchr(dir, '/') ? strrchr(dir, '/') + 1 : dir) : "";
     t.info = sw_json_load(info);
     int rc = t.info ? 0 : -1;
-    if (!rc && strcmp(group, "sft"))
+    bool classifier = !strcmp(group, "seqcls");
+    if (!rc && !classifier && strcmp(group, "sft"))
         rc = sw_fail("the objectives of %s are not known here", group);
+    if (!rc && classifier) {
+        free(data);
+        data = sw_strfmt("%s/../data/pairs.safetensors", slash ? dir : ".");
+    }
     if (!rc) {
         t.expect = sw_st_open(expect);
         t.data = sw_st_open(data);
         t.device = sw_device_open(golden_device);
-        t.model = t.device ? sw_model_load(base, t.device, &(sw_load_options){.dtype = SW_F32}) : NULL;
+        if (t.device && t.expect && classifier)
+            make_classifier(&t, base);
+        else
+            t.model = t.device ? sw_model_load(base, t.device, &(sw_load_options){.dtype = SW_F32}) : NULL;
         rc = t.expect && t.data && t.model ? 0 : -1;
     }
     for (size_t i = 0; !rc && i < t.model->params.n; i++)
@@ -153,7 +244,8 @@ static int run(const char *path, double *worst)
     if (!rc) {
         rc = sw_ctx_init(&t.ctx, t.device, SW_F32);
         t.ctx_ready = !rc;
-        rc = rc || sw_flat_build(&t.flat, &t.model->params, t.device, SW_F32) || sw_flat_zero_grad(&t.flat) || run_sft(&t) ||
+        rc = rc || sw_flat_build(&t.flat, &t.model->params, t.device, SW_F32) || sw_flat_zero_grad(&t.flat) ||
+             (classifier ? run_classify(&t) : run_sft(&t)) ||
              sw_json_f64(t.info, "loss", NAN, &want) || check(&t, fabs(t.sum.loss / want - 1), 1e-5, "the loss") || check_gradients(&t) ? -1 : 0;
     }
     if (t.ctx_ready)

@@ -15,8 +15,8 @@ typedef struct sw_micro_batch {
      * prediction, not 0 where there is a target. */
     const int32_t *targets;
     const float *weights;
-    /* Host: what each sequence is labelled with, one after the other, and how many numbers that is of each [n_seqs], 0 where
-     * it has no label; NULL where the objective learns tokens. */
+    /* Host: what each sequence is labelled with, one after the other, and how many numbers that is of each [n_seqs]; -1
+     * where it is not labelled, 0 where it is in none of the classes. NULL where the objective learns tokens. */
     const float *labels;
     const int64_t *n_labels;
 } sw_micro_batch;

@@ -91,9 +91,9 @@ static int classify(sw_ctx *c, sw_model *m, const sw_micro_batch *b, const sw_ob
     const float *label = b->labels;
     memset(slope, 0, (size_t)(b->n_seqs * k) * sizeof *slope);
     for (int64_t i = 0; !rc && i < b->n_seqs; i++) {
-        int64_t n = b->n_labels ? b->n_labels[i] : 0;
+        int64_t n = b->n_labels ? b->n_labels[i] : -1;
         bool right;
-        if (!n)
+        if (n < 0)
             continue;
         rc = target_of(o->problem, label, n, k, want);
         label += n;

@@ -143,7 +143,7 @@ int train_batch(sw_ctx *c, const sw_spec *spec, train_sample *const *samples, si
                 b->n_seqs--;
                 continue;
             }
-            n_labels[seq] = s->n_labels;
+            n_labels[seq] = s->n_labels ? s->n_labels : -1;
             lengths[seq++] = end - i;
             for (; i < end; i++, at++) {
                 bool has = labelled(s, i, end);

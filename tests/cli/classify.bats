@@ -57,7 +57,14 @@ for n in ("dense.weight", "dense.bias", "out_proj.weight", "out_proj.bias"):
     assert "base_model.model.classifier." + n in names
 assert not any("classifier" in n and "lora" in n for n in names)
 E
+    swift-infer -q -b 5 --dtype f32 -m "$W/roberta_cls" -a roberta_cls "$W/one.jsonl" > answers
+    python3 - <<'E'
+import json
+rows = [json.loads(line) for line in open("answers")]
+assert len(rows) == 60 and all(r["class"] == f'LABEL_{r["label"]}' and r["scores"][r["label"]] == max(r["scores"]) for r in rows)
+E
     swift-merge -q --model "$W/roberta_cls" --adapter roberta_cls --out merged
+    swift-infer -q -b 1 --dtype f32 -m merged "$W/one.jsonl" | sed 's/, "scores.*//' | cmp - <(sed 's/, "scores.*//' answers)
     $T --model merged --lr 0 --max-steps 1 --val "$W/one.val" --eval-first --out again "$W/one.shard"
     awk -v a="$(records eval roberta_cls | tail -1 | field loss)" -v b="$(records eval again | head -1 | field loss)" 'BEGIN {exit !((a - b) ^ 2 < 1e-6 * a * a)}'
 }
@@ -76,9 +83,15 @@ E
     $T --model "$W/roberta_cls" --problem regression --lr 0.01 --epochs 15 --val "$W/values.val" --eval-first --out values "$W/values.shard"
     awk "BEGIN {exit !($(records eval values | tail -1 | field loss) < 0.02 && $(records eval values | head -1 | field loss) > 0.1)}"
     ! grep -q accuracy values/metrics.jsonl
-    # What the configuration says counts where --problem does not
+    # Without --problem, what the configuration says
     cp -r "$W/roberta_cls" model
     sed -i 's/^{/{"problem_type": "multi_label_classification",/' model/config.json
+    swift-infer -q --dtype f32 -m model -a several "$W/several.jsonl" > answers
+    python3 - <<'E'
+import json
+for r in map(json.loads, open("answers")):
+    assert r["classes"] == sorted({f"LABEL_{k}" for k in r["label"]}), r
+E
     $T --model model --lr 0.01 --max-steps 3 --out told "$W/several.shard"
     $T --model "$W/roberta_cls" --problem multi --lr 0.01 --max-steps 3 --out given "$W/several.shard"
     cmp <(records train told | field loss) <(records train given | field loss)
@@ -102,5 +115,8 @@ E
     echo '{"text": "abc", "label": 3}' | swift-tokenize -q --model "$W/roberta_cls" --task classify --out far
     fails 1 "label is 3; the model has the classes 0 to 2" $T --model "$W/roberta_cls" --out y far
     fails 1 "is a masked language model; language models and classifiers of whole texts are trained" $T --model "$W/bert_mlm" --out z "$W/one.shard"
+    echo '{"prompt": "a", "continuations": ["b"]}' > both
+    fails 1 "which scores whole texts" swift-infer -q -m "$W/roberta_cls" both
+    fails 1 "is a masked language model, it cannot generate text" swift-infer -q -m "$W/bert_mlm" "$W/one.jsonl"
     fails 1 "--label-smoothing is for language models" $T --model "$W/roberta_cls" --label-smoothing 0.1 --out z "$W/one.shard"
 }

@@ -19,6 +19,7 @@ typedef struct record {
     infer_job *jobs;        /* [n_jobs] samples */
     size_t n_jobs;
     const cJSON *continuations;
+    sw_ids text;            /* of a classifier */
     double started;
 } record;
 
@@ -71,7 +72,7 @@ static int read_stop(const infer_session *s, const cJSON *o, infer_job *j)
 }
 
 /* The conversation with --system in front, when it brings none; calls of tools as every template reads them. */
-static cJSON *with_system(const cJSON *messages, const char *system)
+cJSON *infer_with_system(const cJSON *messages, const char *system)
 {
     cJSON *all = cJSON_Duplicate(messages, true);
     if (sw_messages_normalise(all, "messages")) {
@@ -89,7 +90,7 @@ static cJSON *with_system(const cJSON *messages, const char *system)
 }
 
 /* "tools": a list of functions, or its text. NULL where there are none; the caller deletes it. */
-static int read_tools(const cJSON *o, cJSON **tools)
+int infer_read_tools(const cJSON *o, cJSON **tools)
 {
     const cJSON *given = sw_json_get(o, "tools");
     *tools = NULL;
@@ -118,9 +119,9 @@ static int read_prompt(infer_session *s, const cJSON *o, sw_ids *ids, sw_buf *te
             return sw_fail("\"messages\": a list of {role, content} is needed");
         if (!s->tmpl)
             return sw_fail("\"messages\": there is no chat template: %s", s->template_error);
-        cJSON *all = with_system(messages, s->settings->system);
+        cJSON *all = infer_with_system(messages, s->settings->system);
         cJSON *tools = NULL;
-        int rc = !all || read_tools(o, &tools) ? -1 : sw_template_encode_prompt(s->tmpl, s->encoder, all, tools, NULL, ids);
+        int rc = !all || infer_read_tools(o, &tools) ? -1 : sw_template_encode_prompt(s->tmpl, s->encoder, all, tools, NULL, ids);
         cJSON_Delete(all);
         cJSON_Delete(tools);
         return rc;
@@ -143,6 +144,8 @@ static int prepare(infer_session *s, record *r)
     r->started = sw_now();
     if (!cJSON_IsObject(r->in))
         return sw_fail("an object is needed, not %s", sw_json_kind(r->in));
+    if (s->model->spec.task == SW_TASK_CLASSIFY)
+        return infer_read_text(s, r->in, &r->text);
     r->continuations = sw_json_get(r->in, "continuations");
     if (r->continuations)
         return cJSON_IsArray(r->continuations) ? 0 : sw_fail("\"continuations\": a list of strings is needed");
@@ -224,7 +227,7 @@ static int add_tool_calls(const infer_session *s, const record *r, const infer_j
     sw_buf text = {0};
     if (!sw_json_get(r->in, "messages") || !sw_json_get(r->in, "tools"))
         return 0;
-    if (read_tools(r->in, &tools) || sw_decode(s->tokenizer, j->sequence.out.at, j->sequence.out.n, false, &text)) {
+    if (infer_read_tools(r->in, &tools) || sw_decode(s->tokenizer, j->sequence.out.at, j->sequence.out.n, false, &text)) {
         cJSON_Delete(tools);
         return -1;
     }
@@ -342,8 +345,32 @@ static int write_scores(infer_session *s, record *r)
     return print(o);
 }
 
+/* Each text's scores, --batch of them at a time. */
+static int write_classes(infer_session *s, const window *w)
+{
+    size_t most = (size_t)s->settings->batch, labels = (size_t)s->model->spec.labels;
+    const sw_ids **texts = SW_NEW_ARRAY(const sw_ids *, most);
+    float *scores = SW_NEW_ARRAY(float, most * labels);
+    int rc = 0;
+    for (size_t i = 0; i < w->n && !rc && !sw_interrupted(); i += most) {
+        size_t n = SW_MIN(most, w->n - i);
+        for (size_t k = 0; k < n; k++)
+            texts[k] = &w->at[i + k].text;
+        rc = infer_classify(s, texts, n, scores);
+        for (size_t k = 0; k < n && !rc; k++) {
+            cJSON *o = copy_unknown(w->at[i + k].in);
+            infer_add_scores(s, scores + k * labels, o);
+            rc = print(o);
+        }
+    }
+    free(texts);
+    free(scores);
+    return rc;
+}
+
 static void free_record(record *r)
 {
+    free(r->text.at);
     for (size_t k = 0; k < r->n_jobs; k++)
         infer_job_free(&r->jobs[k]);
     free(r->jobs);
@@ -357,9 +384,10 @@ static int run_window(infer_session *s, window *w)
     for (size_t i = 0; i < w->n; i++)
         for (size_t k = 0; k < w->at[i].n_jobs; k++)
             SW_PUSH(all, &w->at[i].jobs[k].sequence);
-    int rc = all.n ? sw_generate(&s->generator, all.at, all.n, sw_interrupted) : 0;
+    bool classifier = s->model->spec.task == SW_TASK_CLASSIFY;
+    int rc = classifier ? write_classes(s, w) : all.n ? sw_generate(&s->generator, all.at, all.n, sw_interrupted) : 0;
     free(all.at);
-    for (size_t i = 0; i < w->n && !rc; i++) {
+    for (size_t i = 0; i < w->n && !rc && !classifier; i++) {
         bool cut_short = false;
         for (size_t k = 0; k < w->at[i].n_jobs; k++)
             cut_short |= w->at[i].jobs[k].sequence.finish == SW_FINISH_NONE;

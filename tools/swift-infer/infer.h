@@ -14,7 +14,7 @@ typedef struct infer_settings {
     sw_sampling sampling;
     int64_t max_tokens, batch, samples, context;
     sw_dtype compute; /* SW_DTYPE_COUNT: what suits the device */
-    bool score, logprobs, timing, skip_special;
+    bool score, chat, logprobs, timing, skip_special;
     int64_t skip_bad;
 } infer_settings;
 
@@ -54,6 +54,16 @@ void infer_job_begin(infer_job *j, const infer_session *s);
 int infer_job_finish(infer_job *j) SW_MUST_CHECK; /* the text that is still held back */
 void infer_job_free(infer_job *j);
 const char *infer_finish_name(const sw_sequence *q);
+
+/* classify.c: what a classifier reads of a record; the scores of n texts, [n, labels]; and what is told of them. */
+int infer_read_text(infer_session *s, const cJSON *in, sw_ids *ids) SW_MUST_CHECK;
+int infer_classify(infer_session *s, const sw_ids *const *texts, size_t n, float *scores) SW_MUST_CHECK;
+void infer_add_scores(const infer_session *s, const float *scores, cJSON *o);
+
+/* The conversation with --system in front, when it brings none; calls of tools as every template reads them. NULL: failed. */
+cJSON *infer_with_system(const cJSON *messages, const char *system);
+/* "tools": a list of functions, or its text. NULL where there are none; the caller deletes it. */
+int infer_read_tools(const cJSON *o, cJSON **tools) SW_MUST_CHECK;
 
 /* JSON Lines in, JSON Lines out, in the order of the input. */
 int infer_batch(infer_session *s, char **files, int n_files) SW_MUST_CHECK;

@@ -12,7 +12,7 @@
 static infer_settings set = {.sampling = {.top_p = 1, .repetition_penalty = 1}, .max_tokens = 512, .batch = 8, .samples = 1, .context = 8192,
                              .skip_special = true};
 static int dtype;
-static bool chat, list_models;
+static bool list_models;
 static int list_as;
 static const char *const dtypes[] = {"auto", "f32", "bf16", NULL};
 enum { AS_TABLE, AS_JSON, AS_MAN };
@@ -42,7 +42,7 @@ static const sw_opt options[] = {
     SW_I64(0, "samples", &set.samples, 1, 1024, "N", "answers a record; each draws other numbers"),
     SW_I64('b', "batch", &set.batch, 1, 4096, "N", "sequences decoded together"),
     SW_GROUP("Input and output"),
-    SW_FLAG('c', "chat", &chat, "talk on the terminal; on when input and output are one and no file is named"),
+    SW_FLAG('c', "chat", &set.chat, "talk on the terminal; on when input and output are one and no file is named"),
     SW_STR(0, "system", &set.system, "TEXT", "system prompt of conversations that bring none"),
     SW_FLAG(0, "score", &set.score, "generate nothing: each record must bring continuations, which are scored (records that do always are)"),
     SW_FLAG(0, "logprobs", &set.logprobs, "log-probability of each token of the answer, or of the continuation"),
@@ -90,20 +90,20 @@ static int body(int n, char **files)
     set.compute = types[dtype];
     set.sampling.seed = (uint64_t)sw_common_opts.seed;
     if (!sw_option_given("chat"))
-        chat = !n && isatty(0) && isatty(1);
-    if (chat && set.score)
+        set.chat = !n && isatty(0) && isatty(1);
+    if (set.chat && set.score)
         return sw_usage("--chat and --score exclude each other");
-    if (chat && n)
+    if (set.chat && n)
         return sw_usage("--chat reads no file; '%s' is one word too many", files[0]);
     sw_interrupt_install();
-    if (chat)
+    if (set.chat)
         set.batch = 1;
     if (sw_model_paths(set.adapters.at, set.adapters.n))
         return -1;
     infer_session s;
     int rc = infer_open(&s, &set);
     if (!rc)
-        rc = chat ? infer_chat(&s) : infer_batch(&s, files, n);
+        rc = set.chat ? infer_chat(&s) : infer_batch(&s, files, n);
     infer_close(&s);
     return rc;
 }

@@ -108,7 +108,8 @@ int infer_open(infer_session *s, const infer_settings *o)
     s->model = s->device ? sw_model_load(o->model, s->device, &load) : NULL;
     if (!s->model)
         return -1;
-    if (s->model->spec.task != SW_TASK_LM)
+    bool classifier = s->model->spec.task == SW_TASK_CLASSIFY;
+    if (s->model->spec.task != SW_TASK_LM && !(classifier && !o->score && !o->chat))
         return sw_fail("%s: is %s, it cannot generate text", o->model, sw_task_name(s->model->spec.task));
     s->modules = sw_model_modules(s->model);
     for (size_t i = 0; i < o->adapters.n; i++) {
@@ -118,7 +119,8 @@ int infer_open(infer_session *s, const infer_settings *o)
         SW_PUSH(s->tuned, t);
     }
     sw_dtype compute = o->compute != SW_DTYPE_COUNT ? o->compute : s->device->low_precision ? SW_BF16 : SW_F32;
-    if (load_text(s) || read_generation_config(s) || sw_generator_init(&s->generator, s->model, compute, o->batch))
+    if (load_text(s) || read_generation_config(s) ||
+        (classifier ? sw_ctx_init(&s->generator.ctx, s->device, compute) : sw_generator_init(&s->generator, s->model, compute, o->batch)))
         return -1;
     s->ready = true;
     return 0;

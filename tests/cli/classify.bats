@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
-# Classifiers of texts, encoders and decoders with a score head, trained by swift-train: the tiny checkpoints of the golden tests.
+# Encoders trained by swift-train, and decoders with a score head: classes of texts, and words that are hidden. The models are the
+# tiny checkpoints of the golden tests.
 
 setup_file() {
     export W=$BATS_FILE_TMPDIR
@@ -15,6 +16,16 @@ setup_file() {
             printf "},\"merges\":[]}}\n" }' > $m/tokenizer.json
         printf '{"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}' > $m/tokenizer_config.json
     done
+    python3 - <<'E'
+import json
+t = json.load(open("bert_mlm/tokenizer.json"))
+t["model"]["vocab"] = {k: v for k, v in t["model"]["vocab"].items() if v != 95}
+t["added_tokens"].append({"id": 95, "content": "<hidden>", "special": True})
+json.dump(t, open("bert_mlm/tokenizer.json", "w"))
+E
+    printf '{"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "mask_token": "<hidden>"}' > bert_mlm/tokenizer_config.json
+    for i in $(seq 60); do echo "{\"text\": \"abcdefgh$((i % 10))ABCDEFGH$((i % 10))\"}"; done > words.jsonl
+    swift-tokenize -q --model bert_mlm --out words.shard words.jsonl
     # The class is the letter; several classes are several letters; the values say which.
     for i in $(seq 60); do
         k=$((i % 3)) s=$(((i + i / 3) % 3)) letters=(a b c)
@@ -97,6 +108,21 @@ E
     cmp <(records train told | field loss) <(records train given | field loss)
 }
 
+@test "a masked language model learns the words that are hidden, the same ones however they are split" {
+    $T --model "$W/bert_mlm" --tuner full --lr 0.005 --epochs 12 --val "$W/words.shard" --eval-first --out out "$W/words.shard"
+    first=$(records eval out | head -1 | field loss) last=$(records eval out | tail -1 | field loss)
+    awk "BEGIN {exit !($first > 3 && $last < 1)}"
+    tokens=$(records eval out | head -1 | field tokens) # of 60 texts of 18 words
+    [ "$tokens" -gt 120 ] && [ "$tokens" -lt 205 ]
+    for how in "one --batch 6" "two --batch 2 --accumulate 3" "three --batch 6 --recompute" "half --batch 6 --mask-share 0.5"; do
+        $T --model "$W/bert_mlm" --max-steps 3 --lr 0.01 --out $how "$W/words.shard"
+    done
+    cmp one/adapter_model.safetensors three/adapter_model.safetensors
+    paste <(records train one | field loss) <(records train two | field loss) > both
+    awk 'function far(a, b) {return (a - b) ^ 2 > 1e-10 * a * a} far($1, $2) {print; bad = 1} END {exit bad || NR != 3}' both
+    ! cmp -s one/adapter_model.safetensors half/adapter_model.safetensors
+}
+
 @test "neither the split of an update nor recomputation changes the losses" {
     for how in "one --batch 6" "two --batch 2 --accumulate 3" "three --batch 6 --recompute"; do
         $T --model "$W/qwen2_cls" --max-steps 3 --lr 0.01 --out $how "$W/one.shard"
@@ -114,7 +140,14 @@ E
     fails 1 "2 classes as its label; where a text may have several, give --problem multi" $T --model "$W/roberta_cls" --out x "$W/several.shard"
     echo '{"text": "abc", "label": 3}' | swift-tokenize -q --model "$W/roberta_cls" --task classify --out far
     fails 1 "label is 3; the model has the classes 0 to 2" $T --model "$W/roberta_cls" --out y far
-    fails 1 "is a masked language model; language models and classifiers of whole texts are trained" $T --model "$W/bert_mlm" --out z "$W/one.shard"
+    cp -r "$W/bert_mlm" body
+    sed -i 's/BertForMaskedLM/BertModel/' body/config.json
+    fails 1 "is an embedding model; language models, masked ones and classifiers of whole texts are trained" $T --model body --out z "$W/words.shard"
+    swift-tokenize -q --model "$W/bert_mlm" --task classify --out labelled "$W/one.jsonl"
+    fails 1 'have "label", which the objective mlm cannot use' $T --model "$W/bert_mlm" --out z labelled
+    cp -r "$W/bert_mlm" bare
+    sed -i 's/, "mask_token": "<hidden>"//' bare/tokenizer_config.json
+    fails 1 "has no mask token" $T --model bare --out z "$W/words.shard"
     echo '{"prompt": "a", "continuations": ["b"]}' > both
     fails 1 "which scores whole texts" swift-infer -q -m "$W/roberta_cls" both
     fails 1 "is a masked language model, it cannot generate text" swift-infer -q -m "$W/bert_mlm" "$W/one.jsonl"

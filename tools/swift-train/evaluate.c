@@ -9,11 +9,13 @@ int train_evaluate(train_run *r, sw_loss *sum)
     *sum = (sw_loss){0};
     train_step_data d = {0};
     int rc = feed_seek(r->val, (feed_place){0, 0});
-    for (int64_t got = 1; !rc && got;) {
+    for (int64_t got = 1, done = 0; !rc && got; done += got) {
         rc = train_poll(r);
         if (rc || r->stopping)
             break;
         rc = feed_take(r->val, r->o->batch * r->comm->ranks, r->o->batch, &d, &got);
+        if (!rc)
+            train_mask(r, &d, 0, done + r->comm->rank * r->o->batch, "mask of evaluation");
         if (!rc && got)
             rc = train_run_part(r, d.at, d.n, 1, false, sum);
     }

@@ -14,6 +14,7 @@ typedef struct train_sample {
     int32_t *ids;       /* [n] */
     float *weights;     /* [n] */
     uint32_t *segments; /* [n_segments] ends */
+    int32_t *targets;   /* [n] what is hidden at each place, -1 nothing; NULL where the next tokens are learnt */
     int64_t n_labels;
     float *labels;      /* [n_labels] of the record, where the objective uses them */
 } train_sample;

@@ -14,7 +14,7 @@
 enum { AUTO = -1 };
 
 static train_options o = {
-    .tuner = "lora", .schedule = "cosine", .optimizer = "adamw", .lora_r = 8, .lora_alpha = 32, .batch = 4, .accumulate = 1,
+    .mask_share = 0.15, .tuner = "lora", .schedule = "cosine", .optimizer = "adamw", .lora_r = 8, .lora_alpha = 32, .batch = 4, .accumulate = 1,
     .epochs = 1, .lr = AUTO, .warmup = 0.03, .weight_decay = 0.1, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1,
     .keep = 2, .bucket = 16 << 20, .shuffle_buffer = 10000, .log_steps = 1, .shuffle = true,
 };
@@ -44,6 +44,7 @@ static const sw_opt options[] = {
     SW_STR('a', "adapter", &o.adapter, "DIR", "start from this PEFT folder; its configuration replaces the options above"),
     SW_CHOICE(0, "problem", &o.problem, problems, "what the labels of a classifier's records are: one class, several, or values; auto is what the "
               "model's configuration says, else values where it has one score and one class where it has more"),
+    SW_F64(0, "mask-share", &o.mask_share, 0, 1, "X", "share of the words of a text that a masked language model is to guess"),
     SW_GROUP("Batches"),
     SW_I64('b', "batch", &o.batch, 1, 1000000, "N", "records that a process runs at once"),
     SW_I64(0, "accumulate", &o.accumulate, 1, 1000000, "N", "batches to an update, of all ranks together. The split of the same records does not change the result"),

@@ -47,9 +47,10 @@ typedef struct sw_objective {
      * matter. Adds to *sum. Resets the context. */
     int (*run)(sw_ctx *c, sw_model *m, const sw_micro_batch *b, const sw_objective_options *o, double divisor, bool backward,
                bool recompute, sw_loss *sum);
+    bool masks;      /* it learns the tokens of a text that are hidden from it, and not the next ones */
     bool of_records; /* it learns a label a record and no tokens: sw_loss and the divisor count records */
 } sw_objective;
 
-extern const sw_objective sw_objective_sft, sw_objective_classify;
+extern const sw_objective sw_objective_sft, sw_objective_mlm, sw_objective_classify;
 
 #endif

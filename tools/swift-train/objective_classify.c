@@ -115,4 +115,4 @@ static int classify(sw_ctx *c, sw_model *m, const sw_micro_batch *b, const sw_ob
 }
 
 static const char *const columns[] = {"label", NULL};
-const sw_objective sw_objective_classify = {"classify", columns, classify, .of_records = true};
+const sw_objective sw_objective_classify = {.name = "classify", .columns = columns, .run = classify, .of_records = true};

@@ -54,4 +54,6 @@ static int sft(sw_ctx *c, sw_model *m, const sw_micro_batch *b, const sw_objecti
 }
 
 static const char *const columns[] = {NULL};
-const sw_objective sw_objective_sft = {"sft", columns, sft, .of_records = false};
+const sw_objective sw_objective_sft = {.name = "sft", .columns = columns, .run = sft};
+/* The same, of the words that were hidden. */
+const sw_objective sw_objective_mlm = {.name = "mlm", .columns = columns, .run = sft, .masks = true};

@@ -67,7 +67,10 @@ static sw_tuned *attach_lora(train_run *r)
     cJSON_AddStringToObject(c, "peft_type", "LORA");
     const sw_spec *s = &r->model->spec;
     bool classifier = s->task == SW_TASK_CLASSIFY;
-    cJSON_AddStringToObject(c, "task_type", classifier ? "SEQ_CLS" : s->encoder_layers ? "SEQ_2_SEQ_LM" : "CAUSAL_LM");
+    if (s->task == SW_TASK_MASKED_LM) /* PEFT has no name for it */
+        cJSON_AddNullToObject(c, "task_type");
+    else
+        cJSON_AddStringToObject(c, "task_type", classifier ? "SEQ_CLS" : s->encoder_layers ? "SEQ_2_SEQ_LM" : "CAUSAL_LM");
     cJSON_AddStringToObject(c, "base_model_name_or_path", o->model);
     cJSON_AddNumberToObject(c, "r", (double)o->lora_r);
     cJSON_AddNumberToObject(c, "lora_alpha", o->lora_alpha);
@@ -125,9 +128,13 @@ static int choose_objective(train_run *r)
         r->objective = &sw_objective_sft;
         return r->o->problem ? sw_fail("is %s; --problem is for classifiers", sw_task_name(s->task)) : 0;
     }
+    if (s->task == SW_TASK_MASKED_LM) {
+        r->objective = &sw_objective_mlm;
+        return r->o->problem ? sw_fail("is %s; --problem is for classifiers", sw_task_name(s->task)) : 0;
+    }
     r->objective = &sw_objective_classify;
     if (s->task != SW_TASK_CLASSIFY)
-        return sw_fail("is %s; language models and classifiers of whole texts are trained", sw_task_name(s->task));
+        return sw_fail("is %s; language models, masked ones and classifiers of whole texts are trained", sw_task_name(s->task));
     if (r->o->label_smoothing > 0)
         return sw_fail("is %s; --label-smoothing is for language models", sw_task_name(s->task));
     if (!name && sw_json_str(r->model->checkpoint->config, "problem_type", NULL, &name))
@@ -250,7 +257,7 @@ static int check_end_token(train_run *r)
 {
     const sw_shard_info *info = feed_info(r->feed);
     r->end_token = -1;
-    if (r->objective->of_records || r->comm->rank || !info->template_text || !r->tokenizer)
+    if (r->objective != &sw_objective_sft || r->comm->rank || !info->template_text || !r->tokenizer)
         return 0;
     sw_template *t = sw_template_from_text(r->tokenizer, info->template_name, info->template_text, strlen(info->template_text));
     if (!t)
@@ -360,7 +367,7 @@ int train_open(train_run *r, const train_options *o, sw_comm *comm, int n, char 
     *r = (train_run){.o = o, .comm = comm, .end_token = -1};
     r->state.best_step = r->state.last_eval = -1;
     r->state.best_loss = INFINITY;
-    if (sw_comm_agree(comm, share_records(r) || open_model(r) || open_optimizer(r) || open_tokenizer(r) ? -1 : 0) ||
+    if (sw_comm_agree(comm, share_records(r) || open_model(r) || open_optimizer(r) || open_tokenizer(r) || train_find_mask(r) ? -1 : 0) ||
         parallel_open(&r->parallel, comm, &r->flat, &r->ctx) || sw_comm_agree(comm, open_data(r, n, shards)) ||
         sw_comm_agree(comm, check_end_token(r) || check_lengths(r) ? -1 : 0) || check_alike(r))
         return -1;

@@ -19,7 +19,7 @@ typedef struct train_options {
     sw_strings val, target_modules, modules_to_save;
     int dtype, save_dtype, share, problem;
     int64_t bucket, lora_r, batch, accumulate, max_steps, eval_steps, early_stop, save_steps, keep, shuffle_buffer, log_steps, max_memory;
-    double lora_alpha, lora_dropout, epochs, lr, warmup, weight_decay, beta1, beta2, eps, clip, label_smoothing, save_minutes;
+    double mask_share, lora_alpha, lora_dropout, epochs, lr, warmup, weight_decay, beta1, beta2, eps, clip, label_smoothing, save_minutes;
     bool rslora, decay_all, recompute, dequantise, resume, overwrite, estimate, shuffle, eval_first;
 } train_options;
 
@@ -67,6 +67,7 @@ typedef struct train_run {
     sw_objective_options objective_options;
     sw_digest values; /* of the model as it was read, where ranks compare it */
     sw_tokenizer *tokenizer;
+    int32_t mask_token;
     int32_t end_token; /* of the chat template that the data was made with, or -1 */
     train_feed *feed, *val;
     sw_metrics *metrics, *more_metrics;
@@ -94,6 +95,11 @@ int train_run_part(train_run *r, train_sample *const *samples, size_t n, double 
 /* Looks for signals to any rank, into r->stopping and r->plot_asked. Of several ranks each call gives what was so at the
  * call before, so that nobody waits for the slowest. */
 int train_poll(train_run *r) SW_MUST_CHECK;
+
+/* mask.c: the tokenizer's mask token, where the objective hides words; hides some of samples, the first of which is number
+ * `first` of what `site` names, in step `step`. */
+int train_find_mask(train_run *r) SW_MUST_CHECK;
+void train_mask(const train_run *r, train_step_data *d, uint32_t step, int64_t first, const char *site);
 
 /* trainer.c: until done, stopped or interrupted. Returns an exit status or -1. */
 int train_loop(train_run *r) SW_MUST_CHECK;

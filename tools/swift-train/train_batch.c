@@ -13,7 +13,10 @@ double train_labelled(const sw_objective *o, train_sample *const *samples, size_
     double count = 0;
     for (size_t k = 0; k < n && o->of_records; k++)
         count += samples[k]->n_labels > 0;
-    for (size_t k = 0; k < n && !o->of_records; k++)
+    for (size_t k = 0; k < n && o->masks; k++)
+        for (int64_t i = 0; i < samples[k]->n; i++)
+            count += samples[k]->targets[i] >= 0;
+    for (size_t k = 0; k < n && !o->of_records && !o->masks; k++)
         for (int64_t g = 0, i = 0; g < samples[k]->n_segments; g++)
             for (int64_t end = samples[k]->segments[g]; i < end; i++)
                 count += labelled(samples[k], i, end);
@@ -148,8 +151,8 @@ int train_batch(sw_ctx *c, const sw_spec *spec, train_sample *const *samples, si
             for (; i < end; i++, at++) {
                 bool has = labelled(s, i, end);
                 ids[at] = s->ids[i];
-                targets[at] = has ? s->ids[i + 1] : -1;
-                weights[at] = has ? s->weights[i + 1] : 0;
+                targets[at] = s->targets ? s->targets[i] : has ? s->ids[i + 1] : -1;
+                weights[at] = s->targets ? targets[at] >= 0 : has ? s->weights[i + 1] : 0;
             }
         }
     }

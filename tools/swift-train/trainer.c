@@ -112,6 +112,7 @@ static int gather(loop *l)
         int rc = feed_take(r->feed, r->o->batch * r->o->accumulate, r->each, &l->data, &l->taken);
         if (sw_comm_agree(r->comm, rc))
             return -1;
+        train_mask(r, &l->data, (uint32_t)r->state.step, r->comm->rank * r->each, "mask");
         if (l->taken || r->epoch_steps == 0)
             return l->taken > 0; /* an epoch's last update takes what is left */
     }

@@ -1,5 +1,6 @@
 /* Gemma 4 (text): heads that differ by layer, shared keys and values, an input of its own for each layer, and a factor on
  * what each gives. */
+#include "model/ffn_moe.h"
 #include "model/gemma_layers.h"
 
 #include "base/json.h"
@@ -10,16 +11,19 @@
 
 typedef struct block4 {
     sw_norm before, after, mlp_before, mlp_after;
+    sw_dense_parts dense;          /* beside experts: then the feed-forward is both, each with a norm behind it */
+    sw_norm dense_after, moe_after;
     sw_layer_input input;
     sw_param *factor;
     float value; /* of the factor, once read; 0 before */
 } block4;
 
 typedef struct options4 {
+    sw_moe moe; /* first: the layers' ffn_options are its, too */
     int64_t vocab, width;
 } options4;
 
-/* The same for the whole model; every layer's ffn_options are unused, so that it lies there. */
+/* The same for the whole model. */
 static const options4 *options_of(const sw_layer *l) { return l->ffn_options; }
 
 static void declare(sw_builder *b, void *self)
@@ -32,9 +36,26 @@ static void declare(sw_builder *b, void *self)
     sw_ask_norm(b, &k->mlp_before, "mlp_norm", s->hidden, &s->norm);
     sw_ask_norm(b, &k->mlp_after, "mlp_post_norm", s->hidden, &s->norm);
     sw_declare_parts(b);
+    if (sw_builder_layer(b)->ffn == &sw_ffn_moe) {
+        sw_dense_declare(b, &k->dense, "mlp.");
+        sw_ask_norm(b, &k->dense_after, "dense_post_norm", s->hidden, &s->norm);
+        sw_ask_norm(b, &k->moe_after, "moe_post_norm", s->hidden, &s->norm);
+    }
     if (width)
         sw_declare_layer_input(b, &k->input, width);
     k->factor = sw_ask(b, "layer_scalar", 1, &one, SW_ASK_F32 | SW_ASK_FIXED);
+}
+
+static sw_var *feed(sw_ctx *c, block4 *k, const sw_pass *p, sw_var *x)
+{
+    sw_var *h = sw_norm_forward(c, &k->mlp_before, x);
+    if (!h || !k->dense.down.w)
+        return h ? sw_feed(c, p, h) : NULL;
+    h = sw_dense_forward(c, &k->dense, p->spec, h);
+    h = h ? sw_norm_forward(c, &k->dense_after, h) : NULL;
+    sw_var *y = h ? sw_feed(c, p, x) : NULL;
+    y = y ? sw_norm_forward(c, &k->moe_after, y) : NULL;
+    return y ? sw_add(c, y, h) : NULL;
 }
 
 static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *whole)
@@ -49,8 +70,7 @@ static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *whole)
     h = h ? sw_attend_shared(c, p, h, whole, kv) : NULL;
     h = h ? sw_norm_forward(c, &k->after, h) : NULL;
     sw_var *y = h ? sw_add(c, h, x) : NULL;
-    h = y ? sw_norm_forward(c, &k->mlp_before, y) : NULL;
-    h = h ? sw_feed(c, p, h) : NULL;
+    h = y ? feed(c, k, p, y) : NULL;
     h = h ? sw_norm_forward(c, &k->mlp_after, h) : NULL;
     y = h ? sw_add(c, h, y) : NULL;
     if (y && k->input.gate.w) {
@@ -124,6 +144,8 @@ static int read_heads(sw_spec *s, const cJSON *config, bool value_is_key)
     return 0;
 }
 
+SW_MOE_LAYERS(experts, .router = {.score = SW_ROUTE_SOFTMAX, .normalise = true}, .stacked = true, .own_norms = true)
+
 static int layers(sw_spec *s, const cJSON *config)
 {
     options4 *o = sw_arena_zalloc(&s->arena, sizeof *o);
@@ -137,8 +159,11 @@ static int layers(sw_spec *s, const cJSON *config)
         sw_json_i64(config, "vocab_size_per_layer_input", 1, 1 << 28, s->vocab, &o->vocab) ||
         sw_json_str(config, "use_bidirectional_attention", NULL, &both))
         return -1;
-    if (moe)
-        return sw_fail("\"enable_moe_block\": true: Gemma 4 with experts is not run here");
+    if (moe) {
+        if (experts(s, config))
+            return -1;
+        o->moe = *(const sw_moe *)s->layer[0].ffn_options;
+    }
     if (both && !strcmp(both, "all"))
         return sw_fail("\"use_bidirectional_attention\": 'all' makes an encoder of this decoder; such models are not run here");
     s->layer[s->layers - 1].window = 0; /* whatever layer_types says */
@@ -153,7 +178,16 @@ static int layers(sw_spec *s, const cJSON *config)
     return 0;
 }
 
-static const sw_rename names[] = {{"mlp_norm", "pre_feedforward_layernorm"}, {0}};
+static const sw_rename names[] = {{"mlp_norm", "pre_feedforward_layernorm"},
+                                  {"dense_post_norm", "post_feedforward_layernorm_1"},
+                                  {"moe_post_norm", "post_feedforward_layernorm_2"},
+                                  {"mlp.expert_norm", "pre_feedforward_layernorm_2"},
+                                  {"mlp.router", "router.proj"},
+                                  {"mlp.router_scale", "router.scale"},
+                                  {"mlp.expert_scale", "router.per_expert_scale"},
+                                  {"mlp.experts.gate_up", "experts.gate_up_proj"},
+                                  {"mlp.experts.down", "experts.down_proj"},
+                                  {0}};
 
 const sw_family sw_family_gemma4[] = {
     {.name = "gemma4_text", .architectures = SW_NAMES("Gemma4ForCausalLM"), .model_types = SW_NAMES("gemma4_text"),

@@ -2,6 +2,7 @@
 
 #include "model/model.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -19,6 +20,8 @@ typedef struct moe {
     sw_param *correction, *out_bias;
     float *correction_host; /* [experts + identities], read at first use */
     bool read;
+    sw_norm norm;                            /* of what experts get */
+    sw_param *router_scale, *expert_scale;   /* [hidden]; [experts] */
 } moe;
 
 /* packed: the name of gate and up in one, or NULL */
@@ -82,6 +85,11 @@ static void declare(sw_builder *b, void *self)
         m->correction = sw_ask(b, "mlp.correction", o->correction_row ? 2 : 1, o->correction_row ? row : &choices,
                                SW_ASK_F32 | SW_ASK_FIXED);
         m->correction_host = sw_builder_alloc(b, (size_t)choices * sizeof(float));
+    }
+    if (o->own_norms) {
+        sw_ask_norm(b, &m->norm, "mlp.expert_norm", s->hidden, &s->norm);
+        m->router_scale = sw_ask(b, "mlp.router_scale", 1, &s->hidden, 0);
+        m->expert_scale = sw_ask(b, "mlp.expert_scale", 1, &o->experts, 0);
     }
     if (o->out_bias)
         m->out_bias = sw_ask(b, "mlp.bias", 1, &s->hidden, 0);
@@ -184,6 +192,30 @@ static sw_var *run_stacked(sw_ctx *c, const moe *m, const sw_spec *s, int64_t e,
     return y ? sw_matmul_one(c, y, m->down, m->down_bias, n, e, m->o->turned) : NULL;
 }
 
+/* What the router looks at: x of length 1, its columns scaled. */
+static sw_var *routed_by(sw_ctx *c, moe *m, sw_var *x)
+{
+    if (!m->o->own_norms)
+        return x;
+    sw_var *y = sw_rmsnorm(c, x, NULL, m->norm.spec->eps, 0);
+    y = y ? sw_scale_columns(c, y, m->router_scale) : NULL;
+    return y ? sw_scale(c, y, 1 / sqrt((double)x->t.shape[1])) : NULL;
+}
+
+/* The weights w [count, 1] of expert e's tokens, times its own scale. */
+static sw_var *scaled_by(sw_ctx *c, moe *m, int64_t e, sw_var *w)
+{
+    int64_t count = w->t.shape[0], experts = m->o->experts;
+    int32_t *ids = sw_ctx_alloc(c, (size_t)count * sizeof *ids);
+    for (int64_t i = 0; i < count; i++)
+        ids[i] = (int32_t)e;
+    sw_var *all = sw_parameter(c, m->expert_scale), *at = sw_from_host(c, SW_I32, 1, &count, ids);
+    all = all ? sw_scale(c, all, 1) : NULL;
+    all = all && at ? sw_gather(c, sw_part(c, all, 0, 2, (int64_t[]){experts, 1}, (int64_t[]){1, 1}), at) : NULL;
+    all = all ? sw_cast(c, all, w->t.dtype) : NULL;
+    return all ? sw_mul(c, w, all) : NULL;
+}
+
 /* What expert e gives its tokens is added to y. */
 static sw_var *add_expert(sw_ctx *c, moe *m, const sw_pass *p, int64_t e, sw_var *x, sw_var *y, const sw_dispatch *d)
 {
@@ -191,6 +223,8 @@ static sw_var *add_expert(sw_ctx *c, moe *m, const sw_pass *p, int64_t e, sw_var
     int64_t first = d->start[e], count = d->start[e + 1] - first;
     sw_var *at = sw_from_host(c, SW_I32, 1, &count, d->rows + first), *slot = sw_from_host(c, SW_I32, 1, &count, d->slots + first);
     sw_var *mine = at ? sw_gather(c, x, at) : NULL, *w = slot && mine ? sw_gather(c, d->weights, slot) : NULL;
+    if (w && m->expert_scale)
+        w = scaled_by(c, m, e, w);
     if (w && m->o->weigh_input)
         mine = sw_scale_rows(c, mine, w);
     if (!w || !mine)
@@ -261,9 +295,13 @@ static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
             return NULL;
         m->read = true;
     }
-    int rc = o->own ? sw_moe_dispatch_logits(c, o->own->logits(c, m->own, x), m->correction_host, &o->router, &d)
-                    : sw_moe_dispatch(c, &m->router, m->correction_host, &o->router, x, &d);
-    sw_var *y = rc ? NULL : sw_like(c, x);
+    sw_var *seen = routed_by(c, m, x);
+    int rc = !seen    ? -1
+             : o->own ? sw_moe_dispatch_logits(c, o->own->logits(c, m->own, seen), m->correction_host, &o->router, &d)
+                      : sw_moe_dispatch(c, &m->router, m->correction_host, &o->router, seen, &d);
+    if (rc || !(x = sw_norm_forward(c, &m->norm, x)))
+        return NULL;
+    sw_var *y = sw_like(c, x);
     if (!y || sw_k(c)->fill(sw_s(c), &y->t, 0))
         return NULL;
     for (int64_t e = 0; y && e < o->experts + o->identities; e++)

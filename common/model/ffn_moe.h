@@ -29,6 +29,8 @@ typedef struct sw_moe {
     bool correction;              /* of the choice, not of the weights */
     bool correction_row;          /* files hold it as the row of a matrix */
     bool weigh_input;             /* weights scale what experts get, not what they give */
+    bool own_norms;               /* Gemma 4: experts get mlp.expert_norm of x; the router x of length 1 times mlp.router_scale;
+                                     and weights are multiplied by mlp.expert_scale */
     const char *gate, *up, *down; /* the last part of an expert's module names; NULL: gate_proj, up_proj, down_proj */
     bool packed;      /* an expert's gate and up are one projection, called as its gate */
     bool stacked;     /* all experts in one tensor: [E, 2 wide, hidden], gate first, and [E, hidden, wide] */

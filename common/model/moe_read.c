@@ -20,7 +20,7 @@ static int read_moe(const sw_spec *s, const cJSON *c, sw_moe *m)
     int64_t shared, wide;
     if (read_any(c, SW_NAMES("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), m->experts,
                  &m->experts) ||
-        read_any(c, SW_NAMES("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "moe_top_k"), m->router.k ? m->router.k : 2,
+        read_any(c, SW_NAMES("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "moe_top_k", "top_k_experts"), m->router.k ? m->router.k : 2,
                  &m->router.k) ||
         read_any(c, SW_NAMES("moe_intermediate_size", "expert_ffn_hidden_size", "intermediate_size"), s->mlp,
                  &m->wide) ||

@@ -139,14 +139,12 @@ SW_MOE_LAYERS(nemotron_experts, .router = {.score = SW_ROUTE_SIGMOID, .normalise
 
 static const sw_moe *read_nemotron_experts(sw_spec *s, const cJSON *config)
 {
-    const cJSON *latent = sw_json_get(config, "moe_latent_size");
-    if (latent)
-        return sw_fail_null("\"moe_latent_size\": experts behind a projection are not run here");
-    if (s->mlp_bias)
-        return sw_fail_null("\"mlp_bias\": true: experts with biases are not run here");
     if (nemotron_experts(s, config))
         return NULL;
     sw_moe m = *(const sw_moe *)s->layer[0].ffn_options;
+    m.shared_bias = s->mlp_bias;
+    if (sw_json_i64(config, "moe_latent_size", 1, 1 << 20, 0, &m.latent))
+        return NULL;
     return sw_json_i64(config, "moe_shared_expert_intermediate_size", 1, 1 << 24, m.shared_wide, &m.shared_wide) ? NULL : sw_moe_keep(s, &m);
 }
 
@@ -193,7 +191,8 @@ static const sw_rename nemotron_names[] = {{"model.embed_tokens", "backbone.embe
                                            {"model.layers", "backbone.layers"}, {"attn_norm", "norm"}, {"mamba.", "mixer."},
                                            {"self_attn.", "mixer."}, {"mlp.", "mixer."}, {"mlp.router", "mixer.gate"},
                                            {"mlp.correction", "mixer.gate.e_score_correction_bias"},
-                                           {"mlp.shared.", "mixer.shared_experts."}, {0}};
+                                           {"mlp.shared.", "mixer.shared_experts."}, {"mlp.latent_in", "mixer.fc1_latent_proj"},
+                                           {"mlp.latent_out", "mixer.fc2_latent_proj"}, {0}};
 
 const sw_family sw_family_hybrid[] = {
     {.name = "bamba", .architectures = SW_NAMES("BambaForCausalLM"), .model_types = SW_NAMES("bamba"),

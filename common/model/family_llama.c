@@ -50,6 +50,14 @@ static int read_iquest(sw_spec *s, const cJSON *config)
 static const sw_rename qwen2_rm_names[] = {{"score.hidden", "score.0"}, {"score", "score.2"}, {0}};
 static const sw_rename hunyuan_names[] = {{"self_attn.q_norm", "self_attn.query_layernorm"}, {"self_attn.k_norm", "self_attn.key_layernorm"}, {0}};
 
+static int read_helium(sw_spec *s, const cJSON *config)
+{
+    if (sw_read_biases(s, config))
+        return -1;
+    s->o_bias = false;
+    return 0;
+}
+
 const sw_family sw_family_llama[] = {
     {.name = "llama",
      .architectures = SW_NAMES("LlamaForCausalLM", "LlamaForSequenceClassification", "LLaMAForCausalLM", "AquilaForCausalLM",
@@ -86,7 +94,7 @@ const sw_family sw_family_llama[] = {
     {.name = "arcee", .architectures = SW_NAMES("ArceeForCausalLM"), .model_types = SW_NAMES("arcee"),
      .spec = {.plain_mlp = true, .act = SW_ACT_RELU2, .norm = {.eps = 1e-5}}, .read = sw_read_biases},
     {.name = "helium", .architectures = SW_NAMES("HeliumForCausalLM"), .model_types = SW_NAMES("helium"),
-     .spec = {.rope = {{.mode = SW_ROPE_INTERLEAVED}}}, .read = sw_read_biases},
+     .spec = {.rope = {{.mode = SW_ROPE_INTERLEAVED}}}, .read = read_helium},
     {.name = "ernie4_5", .architectures = SW_NAMES("Ernie4_5ForCausalLM", "Ernie4_5_ForCausalLM"), .model_types = SW_NAMES("ernie4_5"),
      .spec = {.tied = true, .norm = {.eps = 1e-5}, .rope = {{.mode = SW_ROPE_INTERLEAVED}}}, .read = read_ernie},
     {.name = "hunyuan_v1_dense", .architectures = SW_NAMES("HunYuanDenseV1ForCausalLM"), .model_types = SW_NAMES("hunyuan_v1_dense"),

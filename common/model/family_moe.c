@@ -57,9 +57,27 @@ static int read_ernie(sw_spec *s, const cJSON *config)
     bool bias;
     if (sw_json_bool(config, "use_bias", false, &bias))
         return -1;
-    if (bias)
-        return sw_fail("\"use_bias\": true, which no published model has, is not known for this family");
+    s->q_bias = s->k_bias = s->v_bias = s->o_bias = s->mlp_bias = s->down_bias = s->head_bias = bias;
     return sw_read_window(s, config);
+}
+
+/* Biases of the shared expert, too, but not of the others. */
+static int ernie_layers(sw_spec *s, const cJSON *config)
+{
+    const sw_moe *with = NULL;
+    if (corrected_softmax(s, config))
+        return -1;
+    for (int64_t i = 0; i < s->layers && s->mlp_bias; i++) {
+        if (s->layer[i].ffn != &sw_ffn_moe)
+            continue;
+        if (!with) {
+            sw_moe m = *(const sw_moe *)s->layer[i].ffn_options;
+            m.shared_bias = true;
+            with = sw_moe_keep(s, &m);
+        }
+        sw_moe_layer(s, i, with);
+    }
+    return 0;
 }
 
 static int read_glm4_moe(sw_spec *s, const cJSON *config)
@@ -188,7 +206,7 @@ const sw_family sw_family_moe[] = {
      .model_types = SW_NAMES("ernie4_5_moe"),
      .spec = {.tied = true, .norm = {.eps = 1e-5}, .rope = {{.mode = SW_ROPE_INTERLEAVED}}},
      .read = read_ernie,
-     .layers = corrected_softmax,
+     .layers = ernie_layers,
      .names = ernie_names},
     {.name = "exaone_moe",
      .architectures = SW_NAMES("ExaoneMoeForCausalLM"),

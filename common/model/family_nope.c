@@ -24,7 +24,7 @@ static int read_exaone4(sw_spec *s, const cJSON *config)
     const cJSON *pattern = sw_json_get(config, "sliding_window_pattern");
     if (cJSON_HasObjectItem(config, "sliding_window") && !sw_json_get(config, "sliding_window")) /* null: none slides */
         s->window = 0;
-    if (!cJSON_IsString(pattern) && sw_json_i64(config, "sliding_window_pattern", 1, 1 << 20, s->full_every, &s->full_every))
+    if (!cJSON_IsString(pattern) && sw_json_i64(config, "sliding_window_pattern", 0, 1 << 20, s->full_every, &s->full_every)) /* 0 where none slides */
         return -1;
     return sw_read_window(s, config);
 }

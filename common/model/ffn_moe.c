@@ -12,7 +12,7 @@ typedef struct expert {
 
 typedef struct moe {
     const sw_moe *o;
-    sw_linear router, shared_gate;
+    sw_linear router, shared_gate, latent_in, latent_out;
     void *own; /* of o->own */
     expert *experts, shared; /* experts NULL where they are stacked */
     sw_param *gate_up, *down, *gate_up_bias, *down_bias;
@@ -25,24 +25,24 @@ typedef struct moe {
 } moe;
 
 /* packed: the name of gate and up in one, or NULL */
-static void ask_expert(sw_builder *b, expert *e, const char *prefix, const char *const names[3], int64_t wide,
-                       const char *packed)
+static void ask_expert(sw_builder *b, expert *e, const char *prefix, const char *const names[3], int64_t in, int64_t wide,
+                       const char *packed, bool bias)
 {
-    const sw_spec *s = sw_builder_spec(b);
+    unsigned flags = bias ? SW_ASK_BIAS : 0;
     char name[SW_NAME_MAX];
     if (packed) {
         snprintf(name, sizeof name, "%s.%s", prefix, packed);
-        sw_ask_linear(b, &e->gate, name, 2 * wide, s->hidden, 0);
+        sw_ask_linear(b, &e->gate, name, 2 * wide, in, flags);
     } else {
-        if (!s->plain_mlp) {
+        if (!sw_builder_spec(b)->plain_mlp) {
             snprintf(name, sizeof name, "%s.%s", prefix, names[0]);
-            sw_ask_linear(b, &e->gate, name, wide, s->hidden, 0);
+            sw_ask_linear(b, &e->gate, name, wide, in, flags);
         }
         snprintf(name, sizeof name, "%s.%s", prefix, names[1]);
-        sw_ask_linear(b, &e->up, name, wide, s->hidden, 0);
+        sw_ask_linear(b, &e->up, name, wide, in, flags);
     }
     snprintf(name, sizeof name, "%s.%s", prefix, names[2]);
-    sw_ask_linear(b, &e->down, name, s->hidden, wide, 0);
+    sw_ask_linear(b, &e->down, name, in, wide, flags);
 }
 
 static void ask_stacks(sw_builder *b, moe *m)
@@ -91,6 +91,11 @@ static void declare(sw_builder *b, void *self)
         m->router_scale = sw_ask(b, "mlp.router_scale", 1, &s->hidden, 0);
         m->expert_scale = sw_ask(b, "mlp.expert_scale", 1, &o->experts, 0);
     }
+    if (o->latent) {
+        unsigned bias = o->shared_bias ? SW_ASK_BIAS : 0;
+        sw_ask_linear(b, &m->latent_in, "mlp.latent_in", o->latent, s->hidden, bias);
+        sw_ask_linear(b, &m->latent_out, "mlp.latent_out", s->hidden, o->latent, bias);
+    }
     if (o->out_bias)
         m->out_bias = sw_ask(b, "mlp.bias", 1, &s->hidden, 0);
     if (o->stacked)
@@ -99,10 +104,10 @@ static void declare(sw_builder *b, void *self)
         m->experts = sw_builder_alloc(b, (size_t)o->experts * sizeof *m->experts);
     for (int64_t e = 0; m->experts && e < o->experts; e++) {
         snprintf(prefix, sizeof prefix, "mlp.experts.%lld", (long long)e);
-        ask_expert(b, &m->experts[e], prefix, names, o->wide, o->packed ? names[0] : NULL);
+        ask_expert(b, &m->experts[e], prefix, names, o->latent ? o->latent : s->hidden, o->wide, o->packed ? names[0] : NULL, false);
     }
     if (o->shared_wide)
-        ask_expert(b, &m->shared, "mlp.shared", usual, o->shared_wide, o->shared_packed ? "gate_up_proj" : NULL);
+        ask_expert(b, &m->shared, "mlp.shared", usual, s->hidden, o->shared_wide, o->shared_packed ? "gate_up_proj" : NULL, o->shared_bias);
     if (o->shared_gated)
         sw_ask_linear(b, &m->shared_gate, "mlp.shared_gate", 1, s->hidden, 0);
 }
@@ -295,18 +300,20 @@ static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
             return NULL;
         m->read = true;
     }
-    sw_var *seen = routed_by(c, m, x);
+    sw_var *seen = routed_by(c, m, x), *in = x;
     int rc = !seen    ? -1
              : o->own ? sw_moe_dispatch_logits(c, o->own->logits(c, m->own, seen), m->correction_host, &o->router, &d)
                       : sw_moe_dispatch(c, &m->router, m->correction_host, &o->router, seen, &d);
-    if (rc || !(x = sw_norm_forward(c, &m->norm, x)))
+    if (rc || !(in = sw_norm_forward(c, &m->norm, in)) || (o->latent && !(in = sw_linear_forward(c, &m->latent_in, in))))
         return NULL;
-    sw_var *y = sw_like(c, x);
+    sw_var *y = sw_like(c, in);
     if (!y || sw_k(c)->fill(sw_s(c), &y->t, 0))
         return NULL;
     for (int64_t e = 0; y && e < o->experts + o->identities; e++)
         if (d.start[e + 1] > d.start[e])
-            y = add_expert(c, m, p, e, x, y, &d);
+            y = add_expert(c, m, p, e, in, y, &d);
+    if (y && o->latent)
+        y = sw_linear_forward(c, &m->latent_out, y);
     if (y && m->out_bias) {
         sw_var *bias = sw_parameter(c, m->out_bias);
         y = bias ? sw_plus_row(c, y, bias) : NULL;

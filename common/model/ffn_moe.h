@@ -19,10 +19,12 @@ typedef struct sw_moe {
     sw_router router;
     const sw_moe_router *own; /* NULL: a matrix, mlp.router */
     int64_t experts, wide; /* wide: of an expert's hidden layer */
+    int64_t latent;        /* > 0: experts work on a projection of so many values (mlp.latent_in, mlp.latent_out) */
     int64_t identities;    /* more choices of the router, whose output is their input */
     int64_t dense_first;   /* layers before the first mixture, where the configuration does not say */
     int64_t shared_wide;   /* an expert for every token; 0: none */
     bool shared_packed;    /* its gate and up are one projection */
+    bool shared_bias;      /* its projections have biases, and so have those around a latent */
     bool shared_gated;     /* and it is weighted by sigmoid(mlp.shared_gate x) */
     bool router_bias;
     bool out_bias;                /* mlp.bias is added to what it gives */

@@ -171,22 +171,6 @@ static const sw_mixer_ops mixer_behind = {"mamba 2 behind a shared block", sizeo
 
 /* ---- the model around the blocks */
 
-/* The gradient of a shared block is whole only when its first use has gone back: a node before all of them says so. */
-static int nothing(sw_ctx *c, sw_node *n)
-{
-    (void)c;
-    (void)n;
-    return 0;
-}
-
-static void hold(sw_ctx *c, const shared *d)
-{
-    const sw_linear *const all[] = {&d->qkv[Q], &d->qkv[K], &d->qkv[V], &d->o, &d->gate_up, &d->down};
-    for (size_t i = 0; i < SW_COUNT(all); i++)
-        sw_record(c, (sw_node){.op = "shared", .back = nothing, .in = {&all[i]->w->v, all[i]->bias ? &all[i]->bias->v : NULL}});
-    sw_record(c, (sw_node){.op = "shared", .back = nothing, .in = {&d->norm.w->v, &d->feed_norm.w->v}});
-}
-
 static void declare_body(sw_builder *b, void *self)
 {
     (void)b;
@@ -196,11 +180,7 @@ static void declare_body(sw_builder *b, void *self)
 static sw_var *enter(sw_ctx *c, void *self, sw_pass *p, sw_var *x)
 {
     (void)self;
-    for (int64_t i = 0; i < p->spec->layers; i++) {
-        const sw_block *block = &p->model->blocks[i];
-        if (block->spec->block == &block_hybrid && ((hybrid *)block->self)->held)
-            hold(c, ((hybrid *)block->self)->held);
-    }
+    c->late = true;
     p->body = sw_pass_keep(c, p, x);
     return x;
 }

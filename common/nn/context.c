@@ -367,6 +367,7 @@ void sw_ctx_reset(sw_ctx *c)
         }
         forget_node(c, &n);
     }
+    c->late = false;
     sw_scope_end(c, 0, NULL, 0);
     sw_arena_reset(&c->arena);
 }
@@ -473,7 +474,7 @@ int sw_backward_to(sw_ctx *c, size_t mark)
         }
         for (int i = 0; i < SW_NODE_IN; i++) {
             sw_var *v = n.in[i];
-            if (v && v->leaf && v->needs_grad && --v->uses == 0 && !rc && c->hooks.final_grad)
+            if (v && v->leaf && v->needs_grad && --v->uses == 0 && !rc && c->hooks.final_grad && !c->late)
                 rc = c->hooks.final_grad(c->hooks.arg, v->param);
         }
         forget_node(c, &n);

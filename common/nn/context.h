@@ -66,6 +66,8 @@ struct sw_ctx {
     bool recording;
     bool training;        /* dropout is on */
     bool check;           /* look for NaN and infinity after every op; the first one is an error that names it */
+    bool late;            /* set by a model whose blocks share parameters: with blocks that run again, nobody can tell which
+                             use is the last, so gradients are final when the pass ends; until sw_ctx_reset */
     sw_rng rng;           /* seed and step; ops set the site */
     sw_tape_hooks hooks;
     const char *where;    /* the module being run, for messages: "model.layers.3.mlp" */

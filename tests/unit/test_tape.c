@@ -241,6 +241,26 @@ static void every_parameter_becomes_final_once(void **state)
     net_free(&n);
 }
 
+/* Where blocks share parameters nothing is final before the end of the pass; the next pass is told anew. */
+static void shared_parameters_are_never_final_early(void **state)
+{
+    (void)state;
+    net n;
+    sw_ctx c;
+    int finals = 0;
+    net_init(&n);
+    assert_int_equal(sw_ctx_init(&c, device, SW_F32), 0);
+    c.hooks = (sw_tape_hooks){.arg = &finals, .final_grad = count_final};
+    c.late = true;
+    run(&c, &n, true, true);
+    assert_int_equal(finals, 0);
+    sw_ctx_reset(&c);
+    run(&c, &n, false, true);
+    assert_int_equal(finals, 4);
+    sw_ctx_free(&c);
+    net_free(&n);
+}
+
 int main(void)
 {
     device = sw_device_open("reference");
@@ -248,7 +268,7 @@ int main(void)
         cmocka_unit_test(gradients_match_differences), cmocka_unit_test(recomputation_gives_the_same_bits),
         cmocka_unit_test(steps_reuse_their_memory),    cmocka_unit_test(the_limit_is_an_error),
         cmocka_unit_test(views_share_a_gradient),      cmocka_unit_test(the_first_nan_is_named),
-        cmocka_unit_test(every_parameter_becomes_final_once),
+        cmocka_unit_test(every_parameter_becomes_final_once), cmocka_unit_test(shared_parameters_are_never_final_early),
     };
     int rc = cmocka_run_group_tests(tests, NULL, NULL);
     device->close(device);

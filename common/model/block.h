@@ -99,7 +99,7 @@ typedef struct sw_pass {
 /* Keeps a var that `enter` made alive for all blocks and their second runs. Returns x. */
 sw_var *sw_pass_keep(sw_ctx *c, sw_pass *p, sw_var *x);
 
-enum { SW_MOST_STATES = 4, SW_BY_SOURCE_TOKEN = 2 };
+enum { SW_MOST_STATES = 8, SW_BY_SOURCE_TOKEN = 2 };
 typedef struct sw_state_spec {
     uint8_t by_token;  /* 1: a row a token; SW_BY_SOURCE_TOKEN: a row a token of the source */
     int ndim;          /* of a row */

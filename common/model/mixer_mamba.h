@@ -12,6 +12,15 @@ typedef struct sw_mamba_options {
 } sw_mamba_options;
 int sw_mamba_check(const sw_mamba_options *o) SW_MUST_CHECK;
 
+typedef struct sw_mamba_heads_options {
+    int64_t heads, inner, state, taps, rank; /* inner: of all heads */
+    bool bias, conv_bias;
+    sw_act act;        /* behind the convolution */
+    const char *place; /* before its tensors' names */
+    int first_state;   /* its first state's number; it has 1 + heads of them */
+} sw_mamba_heads_options;
+int sw_mamba_heads_check(const sw_mamba_heads_options *o) SW_MUST_CHECK;
+
 typedef enum sw_gated_norm {
     SW_GATE_THEN_NORM, /* norm(x silu(z)) */
     SW_NORM_THEN_GATE,
@@ -41,5 +50,6 @@ int sw_mamba2_read_limit(sw_mamba2_options *o, const cJSON *config) SW_MUST_CHEC
 
 extern const sw_mixer_ops sw_mixer_mamba;
 extern const sw_mixer_ops sw_mixer_mamba2;
+extern const sw_mixer_ops sw_mixer_mamba_heads;
 
 #endif

@@ -52,6 +52,22 @@ static int read_window_and_biases(sw_spec *s, const cJSON *config)
     return sw_read_biases(s, config) || sw_read_window(s, config) ? -1 : 0;
 }
 
+static int read_dots(sw_spec *s, const cJSON *config)
+{
+    return read_window_and_biases(s, config) || sw_json_i64(config, "max_window_layers", 0, 1 << 20, 62, &s->window_from) ? -1 : 0;
+}
+
+/* Published files say how many values of a head turn. */
+static int read_minimax(sw_spec *s, const cJSON *config)
+{
+    int64_t turned;
+    if (sw_read_window(s, config) || sw_json_i64(config, "rotary_dim", 2, s->head_dim, 0, &turned))
+        return -1;
+    if (turned && !(s->rope[0].partial > 0))
+        s->rope[0].partial = turned < s->head_dim ? ((double)turned + 0.5) / (double)s->head_dim : 1; /* whatever is rounded */
+    return 0;
+}
+
 static int read_ernie(sw_spec *s, const cJSON *config)
 {
     bool bias;
@@ -150,7 +166,7 @@ const sw_family sw_family_moe[] = {
      .architectures = SW_NAMES("MiniMaxM2ForCausalLM"),
      .model_types = SW_NAMES("minimax_m2"),
      .spec = {.qk_norm = SW_QK_FULL},
-     .read = sw_read_window,
+     .read = read_minimax,
      .layers = minimax,
      .names = mixtral_names},
     {.name = "qwen2_moe",
@@ -184,7 +200,7 @@ const sw_family sw_family_moe[] = {
      .architectures = SW_NAMES("Dots1ForCausalLM"),
      .model_types = SW_NAMES("dots1"),
      .spec = {.qk_norm = SW_QK_HEAD},
-     .read = read_window_and_biases,
+     .read = read_dots,
      .layers = sigmoid,
      .names = gate_names},
     {.name = "solar_open",

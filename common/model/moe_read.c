@@ -5,12 +5,26 @@
 
 #include <string.h>
 
+/* In some files (Hunyuan) one number a layer, all the same. */
+static int read_equal(const cJSON *list, const char *key, int64_t *out)
+{
+    for (const cJSON *v = list->child; v; v = v->next)
+        if (!cJSON_IsNumber(v) || v->valuedouble != list->child->valuedouble || !(v->valuedouble >= 0 && v->valuedouble <= 1 << 24))
+            return sw_fail("\"%s\": its numbers differ from layer to layer, which is not run here", key);
+    if (!list->child)
+        return sw_fail("\"%s\": the list is empty", key);
+    *out = (int64_t)list->child->valuedouble;
+    return 0;
+}
+
 /* The first of several spellings that is there. */
 static int read_any(const cJSON *o, const char *const *keys, int64_t missing, int64_t *out)
 {
-    for (; *keys; keys++)
-        if (sw_json_get(o, *keys))
-            return sw_json_i64(o, *keys, 0, 1 << 24, missing, out);
+    for (; *keys; keys++) {
+        const cJSON *v = sw_json_get(o, *keys);
+        if (v)
+            return cJSON_IsArray(v) ? read_equal(v, *keys, out) : sw_json_i64(o, *keys, 0, 1 << 24, missing, out);
+    }
     *out = missing;
     return 0;
 }

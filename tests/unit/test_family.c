@@ -1,4 +1,5 @@
 /* Families: what configurations are refused, names both ways, and that a model read is written back as it was. */
+#include "model/ffn_moe.h"
 #include "model/model_save.h"
 
 #include "base/fileio.h"
@@ -78,6 +79,7 @@ static void refusals(void **state)
     refuses(HAS("Zamba2ForCausalLM", HEADS ",\"layers_block_type\":[\"hybrid\",\"attention\"]"), WORDS("layers_block_type", "layer 1"));
     refuses(HAS("Zamba2ForCausalLM", HEADS ",\"attention_hidden_size\":48"), WORDS("attention_hidden_size", "48", "64"));
     refuses(HAS("BailingHybridForCausalLM", HEADS ",\"num_experts\":4,\"kda_lower_bound\":1"), WORDS("kda_lower_bound", "negative"));
+    refuses(HAS("HunYuanMoEV1ForCausalLM", HEADS ",\"num_experts\":4,\"moe_topk\":[1,2]"), WORDS("moe_topk", "layer"));
     refuses(HAS("GPTJForCausalLM", HEADS ",\"rotary_dim\":64"), WORDS("rotary_dim"));
     refuses(HAS("Gemma3nForCausalLM", HEADS ",\"num_kv_shared_layers\":2"), WORDS("num_kv_shared_layers"));
     refuses(HAS("Phi3ForCausalLM", HEADS ",\"rope_scaling\":{\"type\":\"longrope\",\"short_factor\":[1],\"long_factor\":[1]}"),
@@ -118,6 +120,16 @@ static void defaults(void **state)
     assert_int_equal(s.layer[0].window, 4096);
     assert_int_equal(s.layer[1].window, 0);
     assert_float_equal(s.logit_softcap, 30, 0);
+    sw_spec_free(&s);
+    assert_int_equal(read_spec(&s, HAS("MiniMaxM2ForCausalLM", HEADS ",\"num_local_experts\":4,\"rotary_dim\":6")), 0);
+    assert_int_equal(sw_rope_pairs(&s.rope[0]), 3);
+    sw_spec_free(&s);
+    assert_int_equal(read_spec(&s, HAS("HunYuanMoEV1ForCausalLM", HEADS ",\"num_experts\":4,\"moe_topk\":[3,3]")), 0);
+    assert_int_equal(((const sw_moe *)s.layer[1].ffn_options)->router.k, 3);
+    sw_spec_free(&s);
+    assert_int_equal(read_spec(&s, HAS("Dots1ForCausalLM", HEADS ",\"n_routed_experts\":4,\"sliding_window\":7,\"max_window_layers\":1")), 0);
+    assert_int_equal(s.layer[0].window, 0);
+    assert_int_equal(s.layer[1].window, 7);
     sw_spec_free(&s);
     assert_int_equal(read_spec(&s, HAS("GPT2LMHeadModel", "\"n_layer\":1,\"n_head\":4,\"n_inner\":null")), 0);
     assert_true(s.tied);

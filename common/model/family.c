@@ -1,5 +1,7 @@
 #include "model/family.h"
 
+#include "model/wrapper.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -64,11 +66,13 @@ char *sw_file_name(const sw_spec *s, int64_t layer, const char *ours, char out[S
     char blocks[SW_NAME_MAX], rest[SW_NAME_MAX];
     if (layer < 0) {
         rename_into(s->names, ours, out);
+        sw_wrapper_name(s->wrapper, out, SW_NAME_MAX);
         return out;
     }
     bool encoder = layer < s->encoder_layers;
     const sw_rename *names = encoder ? s->encoder_names : s->names;
     rename_into(names, "model.layers", blocks);
+    sw_wrapper_name(s->wrapper, blocks, sizeof blocks);
     rename_into(names, ours, rest);
     snprintf(out, SW_NAME_MAX, "%.80s.%d.%.90s", blocks, (int)(encoder ? layer : layer - s->encoder_layers), rest);
     return out;

@@ -62,6 +62,7 @@ const sw_family sw_family_gemma[] = {
      .names = sandwich_names},
     {.name = "gemma3_text", .architectures = SW_NAMES("Gemma3ForCausalLM", "Gemma3TextForSequenceClassification"),
      .model_types = SW_NAMES("gemma3_text"),
-     .spec = {GEMMA, .norm_place = SW_SANDWICH_NORM, .window = 4096, .full_every = 6, .qk_norm = SW_QK_HEAD, .rope = {{.theta = 1e6}}},
+     .spec = {GEMMA, .vocab = 262208, .heads = 8, .kv_heads = 4, .head_dim = 256, .max_position = 131072, /* as files leave out */
+              .norm_place = SW_SANDWICH_NORM, .window = 4096, .full_every = 6, .qk_norm = SW_QK_HEAD, .rope = {{.theta = 1e6}}},
      .read = read_gemma3, .names = sandwich_names},
     {0}};

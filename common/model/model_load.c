@@ -1,4 +1,5 @@
 #include "model/builder.h"
+#include "model/wrapper.h"
 
 #include "base/json.h"
 #include "model/gguf_import.h"
@@ -24,6 +25,8 @@ bool sw_model_ignores(const sw_spec *s, const char *name)
         if (!strncmp(name, layer, strlen(layer)))
             return true;
     }
+    if (s->wrapper && !sw_wrapper_has(s->wrapper, name)) /* towers */
+        return true;
     char head[SW_NAME_MAX];
     return s->tied && !strcmp(name, sw_file_name(s, -1, "lm_head.weight", head));
 }

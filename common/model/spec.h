@@ -93,6 +93,7 @@ typedef struct sw_rename {
 enum { SW_MOST_ROPES = 3 };
 typedef struct sw_spec {
     const struct sw_family *family;
+    const struct sw_wrapper *wrapper; /* which this is the text's part of; NULL: it stands alone */
     const sw_rename *names;    /* the family's, unless its read chose others */
     const sw_rename *encoder_names; /* of layers of an encoder in front */
     sw_task task;

@@ -2,8 +2,10 @@
 
 #include "base/json.h"
 #include "base/strbuf.h"
+#include "model/wrapper.h"
 
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 
 static bool lists(const char *const *names, const char *name)
@@ -87,8 +89,8 @@ static int read_sizes(sw_spec *s, const cJSON *config)
     struct {
         const char *const *names;
         int64_t *to, missing;
-    } all[] = {{vocab, &s->vocab, 0}, {hidden, &s->hidden, 0}, {layers, &s->layers, 0}, {heads, &s->heads, 0}, {mlp, &s->mlp, 0},
-               {places, &s->max_position, 2048}};
+    } all[] = {{vocab, &s->vocab, s->vocab}, {hidden, &s->hidden, 0}, {layers, &s->layers, 0}, {heads, &s->heads, s->heads},
+               {mlp, &s->mlp, 0}, {places, &s->max_position, s->max_position ? s->max_position : 2048}};
     for (size_t i = 0; i < SW_COUNT(all); i++) {
         const char *key = spelling(config, all[i].names);
         if (!cJSON_IsArray(sw_json_get(config, key)) && sw_json_i64(config, key, 1, many, all[i].missing, all[i].to))
@@ -98,8 +100,9 @@ static int read_sizes(sw_spec *s, const cJSON *config)
     static const char *const head_dim[] = {"qk_rope_head_dim", "head_dim", "kv_channels", NULL};
     if (sw_json_i64(config, "num_nextn_predict_layers", 0, 4096, 0, &s->further_layers))
         return -1;
-    return sw_json_i64(config, "num_key_value_heads", 1, many, s->heads, &s->kv_heads) ||
-                   sw_json_i64(config, spelling(config, head_dim), 1, many, s->heads ? s->hidden / s->heads : 0, &s->head_dim)
+    return sw_json_i64(config, "num_key_value_heads", 1, many, s->kv_heads ? s->kv_heads : s->heads, &s->kv_heads) ||
+                   sw_json_i64(config, spelling(config, head_dim), 1, many, s->head_dim ? s->head_dim : s->heads ? s->hidden / s->heads : 0,
+                               &s->head_dim)
                ? -1
                : 0;
 }
@@ -224,6 +227,20 @@ static const sw_family *family_for(const char *architecture, const char *type)
     return NULL;
 }
 
+/* The text's part of a model with towers around it. */
+static int read_wrapped(sw_spec *s, const sw_wrapper *w, const cJSON *config, const char *where)
+{
+    cJSON *text = sw_wrapper_text(config);
+    if (!text)
+        return sw_fail("%s: \"text_config\": an object that describes the text's model is needed", where);
+    char *place = sw_strfmt("%s: text_config", where);
+    int rc = sw_spec_from_config(s, text, place);
+    s->wrapper = w;
+    free(place);
+    cJSON_Delete(text);
+    return rc;
+}
+
 int sw_spec_from_config(sw_spec *s, const cJSON *config, const char *where)
 {
     *s = (sw_spec){.eos = {-1}};
@@ -233,6 +250,8 @@ int sw_spec_from_config(sw_spec *s, const cJSON *config, const char *where)
     const char *architecture = cJSON_IsArray(list) && cJSON_IsString(list->child) ? list->child->valuestring : NULL, *type;
     if (sw_json_str(config, "model_type", NULL, &type))
         return sw_fail_in("%s", where);
+    if (sw_wrapper_for(architecture))
+        return read_wrapped(s, sw_wrapper_for(architecture), config, where);
     const sw_family *f = family_for(architecture, type);
     if (!f)
         return architecture || type ? unknown(where, architecture ? "architectures" : "model_type", architecture ? architecture : type)

@@ -80,6 +80,9 @@ static void refusals(void **state)
     refuses(HAS("Zamba2ForCausalLM", HEADS ",\"attention_hidden_size\":48"), WORDS("attention_hidden_size", "48", "64"));
     refuses(HAS("BailingHybridForCausalLM", HEADS ",\"num_experts\":4,\"kda_lower_bound\":1"), WORDS("kda_lower_bound", "negative"));
     refuses(HAS("HunYuanMoEV1ForCausalLM", HEADS ",\"num_experts\":4,\"moe_topk\":[1,2]"), WORDS("moe_topk", "layer"));
+    refuses("{\"architectures\":[\"LlavaForConditionalGeneration\"]}", WORDS("text_config", "object"));
+    refuses("{\"architectures\":[\"LlavaForConditionalGeneration\"],\"text_config\":{\"model_type\":\"lama\"}}",
+            WORDS("text_config", "lama", "nearest"));
     refuses(HAS("GPTJForCausalLM", HEADS ",\"rotary_dim\":64"), WORDS("rotary_dim"));
     refuses(HAS("Gemma3nForCausalLM", HEADS ",\"num_kv_shared_layers\":2"), WORDS("num_kv_shared_layers"));
     refuses(HAS("Phi3ForCausalLM", HEADS ",\"rope_scaling\":{\"type\":\"longrope\",\"short_factor\":[1],\"long_factor\":[1]}"),
@@ -107,6 +110,41 @@ static void names(void **state)
     name_is(&s, -1, "model.embed_tokens.weight", "transformer.wte.weight");
     assert_int_equal(s.layer[0].window, 0);
     assert_int_equal(s.layer[1].window, 256);
+    sw_spec_free(&s);
+}
+
+/* Models with towers: the text's part is read as it is, under other names; what stands outside holds for the whole. */
+static void wrapped(void **state)
+{
+    (void)state;
+    sw_spec s;
+#define WRAPPED(arch, type)                                                                                                \
+    "{\"architectures\":[\"" arch "\"],\"tie_word_embeddings\":true,\"eos_token_id\":9,\"text_config\":{\"model_type\":\"" type \
+    "\",\"tie_word_embeddings\":false,\"vocab_size\":12,\"hidden_size\":32," HEADS "}}"
+    assert_int_equal(read_spec(&s, WRAPPED("Mistral3ForConditionalGeneration", "mistral")), 0);
+    assert_string_equal(s.family->name, "mistral");
+    assert_true(s.tied);
+    assert_int_equal(s.eos[0], 9);
+    name_is(&s, 1, "self_attn.q_proj.weight", "language_model.model.layers.1.self_attn.q_proj.weight");
+    name_is(&s, -1, "model.embed_tokens.weight", "language_model.model.embed_tokens.weight");
+    name_is(&s, -1, "lm_head.weight", "language_model.lm_head.weight");
+    sw_spec_free(&s);
+    assert_int_equal(read_spec(&s, WRAPPED("Idefics3ForConditionalGeneration", "llama")), 0);
+    name_is(&s, 1, "mlp_norm.weight", "model.text_model.layers.1.post_attention_layernorm.weight");
+    name_is(&s, -1, "model.norm.weight", "model.text_model.norm.weight");
+    name_is(&s, -1, "lm_head.weight", "lm_head.weight");
+    sw_spec_free(&s);
+    /* As the smaller Gemma 3 say no more than this. */
+    assert_int_equal(read_spec(&s, "{\"architectures\":[\"Gemma3ForConditionalGeneration\"],\"text_config\":{\"model_type\":\"gemma3_text\","
+                                   "\"hidden_size\":2560,\"intermediate_size\":10240,\"num_hidden_layers\":34,\"sliding_window\":1024,"
+                                   "\"rope_scaling\":{\"factor\":8.0,\"rope_type\":\"linear\"}}}"),
+                     0);
+    assert_int_equal(s.heads, 8);
+    assert_int_equal(s.kv_heads, 4);
+    assert_int_equal(s.head_dim, 256);
+    assert_int_equal(s.vocab, 262208);
+    assert_int_equal(s.layer[0].window, 1024);
+    assert_int_equal(s.layer[5].window, 0);
     sw_spec_free(&s);
 }
 
@@ -233,7 +271,7 @@ static void packed_modules(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(refusals), cmocka_unit_test(names), cmocka_unit_test(defaults),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(refusals), cmocka_unit_test(names), cmocka_unit_test(defaults), cmocka_unit_test(wrapped),
                                        cmocka_unit_test(round_trips), cmocka_unit_test(packed_modules)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -30,8 +30,9 @@ static int read_gemma2(sw_spec *s, const cJSON *config)
         return -1;
     if (!(scalar > 0))
         return sw_fail("\"query_pre_attn_scalar\": %g is not positive", scalar);
-    if (both)
-        return sw_fail("\"use_bidirectional_attention\": true makes an encoder of this decoder; such models are not run here");
+    if (both && !s->bidirectional)
+        return sw_fail("\"use_bidirectional_attention\": true makes an encoder of this decoder, which has no words to say");
+    s->bidirectional = both;
     s->attention_scale = 1 / sqrt(scalar);
     return 0;
 }
@@ -48,7 +49,23 @@ static int read_gemma3(sw_spec *s, const cJSON *config)
     return sw_local_rope(s, local);
 }
 
+/* EmbeddingGemma: the body alone. Its window counts both sides, and bounds what is strictly nearer than half. */
+static int read_embedding(sw_spec *s, const cJSON *config)
+{
+    if (read_gemma3(s, config))
+        return -1;
+    s->pooling = SW_POOL_MEAN;
+    if (s->bidirectional && s->window)
+        s->window = s->window / 2 + 1;
+    return 0;
+}
+
 #define GEMMA .norm = {.offset = 1}, .tied = true, .act = SW_ACT_GELU_TANH
+#define GEMMA3                                                                                                     \
+    GEMMA, .vocab = 262208, .heads = 8, .kv_heads = 4, .head_dim = 256, .max_position = 131072, /* as files leave out */ \
+        .norm_place = SW_SANDWICH_NORM, .window = 4096, .full_every = 6, .qk_norm = SW_QK_HEAD, .rope = {{.theta = 1e6}}
+static const sw_rename body_names[] = {{"mlp_norm", "pre_feedforward_layernorm"}, {"model.embed_tokens", "embed_tokens"},
+                                       {"model.layers", "layers"}, {"model.norm", "norm"}, {0}};
 static const sw_rename sandwich_names[] = {{"mlp_norm", "pre_feedforward_layernorm"}, {0}};
 
 const sw_family sw_family_gemma[] = {
@@ -62,7 +79,7 @@ const sw_family sw_family_gemma[] = {
      .names = sandwich_names},
     {.name = "gemma3_text", .architectures = SW_NAMES("Gemma3ForCausalLM", "Gemma3TextForSequenceClassification"),
      .model_types = SW_NAMES("gemma3_text"),
-     .spec = {GEMMA, .vocab = 262208, .heads = 8, .kv_heads = 4, .head_dim = 256, .max_position = 131072, /* as files leave out */
-              .norm_place = SW_SANDWICH_NORM, .window = 4096, .full_every = 6, .qk_norm = SW_QK_HEAD, .rope = {{.theta = 1e6}}},
-     .read = read_gemma3, .names = sandwich_names},
+     .spec = {GEMMA3}, .read = read_gemma3, .names = sandwich_names},
+    {.name = "gemma3_embedding", .architectures = SW_NAMES("Gemma3TextModel"), .spec = {GEMMA3, .bidirectional = true},
+     .read = read_embedding, .names = body_names},
     {0}};

@@ -76,12 +76,34 @@ static double weights(const sw_builder *b)
     return sum;
 }
 
+/* What comes after the pooling in sentence-transformers' folders: only that vectors are made of length one is known, which is
+ * left to whoever compares them. */
+static int check_modules(const sw_model *m)
+{
+    char *path = sw_path_join(m->checkpoint->path, "modules.json");
+    int rc = 0;
+    if (m->spec.task == SW_TASK_EMBED && sw_is_file(path)) {
+        cJSON *list = sw_json_load(path);
+        rc = list ? 0 : -1;
+        for (const cJSON *v = list ? list->child : NULL; v && !rc; v = v->next) {
+            const char *type = "", *folder = "";
+            rc = sw_json_str(v, "type", "", &type) || sw_json_str(v, "path", "", &folder) ? -1 : 0;
+            if (!rc && !sw_ends_with(type, ".Transformer") && !sw_ends_with(type, ".Pooling") && !sw_ends_with(type, ".Normalize"))
+                rc = sw_fail("%s: %s (%s) changes the vectors after pooling and is not computed here; Transformer, Pooling and Normalize are",
+                             path, *folder ? folder : "a module", type);
+        }
+        cJSON_Delete(list);
+    }
+    free(path);
+    return rc;
+}
+
 static int load(sw_builder *b)
 {
     sw_model *m = b->m;
     sw_device *d = m->device;
     size_t left = 0, total;
-    if (read_pooling(m) || (d->memory && d->memory(d, &left, &total)))
+    if (read_pooling(m) || check_modules(m) || (d->memory && d->memory(d, &left, &total)))
         return -1;
     if (sw_builder_run(b)) {
         char need[32], have[32];

@@ -190,7 +190,7 @@ static int unknown(const char *where, const char *field, const char *name)
     const sw_family *f;
     bool by_type = !strcmp(field, "model_type");
     for (size_t i = 0; (f = sw_family_at(i)); i++)
-        for (const char *const *a = by_type ? f->model_types : f->architectures; *a; a++) {
+        for (const char *const *a = by_type ? f->model_types : f->architectures; a && *a; a++) {
             size_t d = sw_spelling_distance(name, *a);
             if (d < least) {
                 least = d;

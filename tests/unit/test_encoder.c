@@ -166,6 +166,24 @@ static void embeds(const char *pooling, const double *want)
     remove_folder(dir);
 }
 
+/* What a folder of sentence-transformers does after pooling is known, or the folder is refused. */
+static void further_modules(void **state)
+{
+    (void)state;
+    static const char known[] = "[{\"idx\":0,\"path\":\"\",\"type\":\"sentence_transformers.models.Transformer\"},"
+                                "{\"idx\":1,\"path\":\"1_Pooling\",\"type\":\"sentence_transformers.models.Pooling\"},"
+                                "{\"idx\":2,\"path\":\"2_Normalize\",\"type\":\"sentence_transformers.models.Normalize\"}]",
+                      dense[] = "[{\"idx\":2,\"path\":\"2_Dense\",\"type\":\"sentence_transformers.models.Dense\"}]";
+    char *dir = base_folder(NULL), *path = sw_path_join(dir, "modules.json");
+    assert_int_equal(sw_write_file(path, known, strlen(known)), 0);
+    sw_model_free(load(dir));
+    assert_int_equal(sw_write_file(path, dense, strlen(dense)), 0);
+    assert_null(sw_model_load(dir, device, &(sw_load_options){.dtype = SW_F32}));
+    assert_non_null(strstr(sw_error(), "2_Dense"));
+    free(path);
+    remove_folder(dir);
+}
+
 static void pooling(void **state)
 {
     (void)state;
@@ -240,7 +258,7 @@ int main(void)
 {
     device = sw_device_open("cpu");
     const struct CMUnitTest tests[] = {cmocka_unit_test(token_types), cmocka_unit_test(directions), cmocka_unit_test(does_not_generate),
-                                       cmocka_unit_test(pooling), cmocka_unit_test(modern_bert), cmocka_unit_test(refusals)};
+                                       cmocka_unit_test(pooling), cmocka_unit_test(further_modules), cmocka_unit_test(modern_bert), cmocka_unit_test(refusals)};
     int rc = cmocka_run_group_tests(tests, NULL, NULL);
     device->close(device);
     return rc;

@@ -1,4 +1,4 @@
-/* Llama's block with LayerNorms: Persimmon, StableLM, StarCoder 2, Nemotron, Orion. */
+/* Llama's block with LayerNorms: Persimmon, StableLM, StarCoder 2, Nemotron, Jais 2, Orion. */
 #include "model/family.h"
 
 #include "base/json.h"
@@ -58,6 +58,8 @@ const sw_family sw_family_layernorm[] = {
     {.name = "nemotron", .architectures = SW_NAMES("NemotronForCausalLM"), .model_types = SW_NAMES("nemotron"),
      .spec = {.norm = {.kind = SW_NORM_LAYER, .bias = true, .offset = 1}, .plain_mlp = true, .act = SW_ACT_RELU2, .rope = {{.partial = 0.5}}},
      .read = sw_read_biases},
+    {.name = "jais2", .architectures = SW_NAMES("Jais2ForCausalLM"), .model_types = SW_NAMES("jais2"),
+     .spec = {LAYERNORM, .plain_mlp = true, .act = SW_ACT_RELU2, .q_bias = true, .mlp_bias = true}, .read = sw_read_biases},
     {.name = "orion", .architectures = SW_NAMES("OrionForCausalLM"), .model_types = SW_NAMES("orion"), .spec = {LAYERNORM},
      .read = sw_read_biases},
     {0}};

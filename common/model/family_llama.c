@@ -65,6 +65,8 @@ const sw_family sw_family_llama[] = {
      .model_types = SW_NAMES("llama", "aquila", "skywork"), .read = sw_read_biases},
     {.name = "mistral", .architectures = SW_NAMES("MistralForCausalLM", "MistralForSequenceClassification"),
      .model_types = SW_NAMES("mistral"), .read = sw_read_window},
+    {.name = "ministral", .architectures = SW_NAMES("MinistralForCausalLM", "MinistralForSequenceClassification"),
+     .model_types = SW_NAMES("ministral"), .spec = {.window = 4096}, .read = sw_read_window},
     {.name = "ministral3", .architectures = SW_NAMES("Ministral3ForCausalLM"), .model_types = SW_NAMES("ministral3"),
      .spec = {.norm = {.eps = 1e-5}}, .read = read_ministral3},
     {.name = "qwen2", .architectures = SW_NAMES("Qwen2ForCausalLM", "Qwen2ForSequenceClassification"), .model_types = SW_NAMES("qwen2"),

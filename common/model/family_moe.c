@@ -13,6 +13,7 @@ SW_MOE_LAYERS(mixtral, SOFTMAX_NORMALISED, W123)
 SW_MOE_LAYERS(minimax, SIGMOID, W123)
 SW_MOE_LAYERS(qwen2, SOFTMAX, .shared_wide = 1, .shared_gated = true)
 SW_MOE_LAYERS(plain, SOFTMAX)
+SW_MOE_LAYERS(mellum, SOFTMAX_NORMALISED)
 SW_MOE_LAYERS(with_shared, SOFTMAX, .shared_wide = 1)
 SW_MOE_LAYERS(normalised_with_shared, SOFTMAX_NORMALISED, .shared_wide = 1)
 SW_MOE_LAYERS(corrected_softmax, SOFTMAX_NORMALISED, .shared_wide = 1, .correction = true, .correction_row = true)
@@ -40,6 +41,16 @@ static int read_qwen3_moe(sw_spec *s, const cJSON *config)
     if (!slides)
         s->window = 0;
     return 0;
+}
+
+/* Which layers slide is layer_types' to say: without it, none. */
+static int read_mellum(sw_spec *s, const cJSON *config)
+{
+    if (sw_read_biases(s, config) || sw_read_window(s, config))
+        return -1;
+    if (!sw_json_get(config, "layer_types"))
+        s->full_every = 1;
+    return sw_local_rope(s, 10000);
 }
 
 static int read_olmoe(sw_spec *s, const cJSON *config)
@@ -182,6 +193,14 @@ const sw_family sw_family_moe[] = {
      .read = read_qwen3_moe,
      .layers = plain,
      .names = gate_names},
+    {.name = "mellum",
+     .architectures = SW_NAMES("MellumForCausalLM"),
+     .model_types = SW_NAMES("mellum"),
+     .spec = {.qk_norm = SW_QK_HEAD, .window = 1024, .rope = {{.theta = 5e5}}},
+     .read = read_mellum,
+     .layers = mellum,
+     .names = gate_names,
+     .unread = SW_NAMES("mtp.")},
     {.name = "olmoe",
      .architectures = SW_NAMES("OlmoeForCausalLM"),
      .model_types = SW_NAMES("olmoe"),

@@ -3,6 +3,7 @@
 
 #include "base/json.h"
 
+#include <math.h>
 #include <string.h>
 
 /* ---- MiMo-V2-Flash: sliding layers have sinks, another rotation and twice the key heads */
@@ -160,6 +161,30 @@ static int llama4_layers(sw_spec *s, const cJSON *config)
     return 0;
 }
 
+/* ---- AFMoE (Trinity): gated attention, whole layers that do not turn, norms on both sides */
+
+static int read_afmoe(sw_spec *s, const cJSON *config)
+{
+    bool scaled, bias;
+    int64_t every;
+    if (sw_json_bool(config, "mup_enabled", false, &scaled) || sw_json_bool(config, "attention_bias", false, &bias) ||
+        sw_json_i64(config, "global_attn_every_n_layers", 1, 4096, 4, &every) || sw_read_window(s, config))
+        return -1;
+    s->q_bias = s->k_bias = s->v_bias = s->o_bias = bias;
+    s->full_every = every;
+    s->embedding_scale = scaled ? sqrt((double)s->hidden) : 0;
+    return 0;
+}
+
+static int afmoe_layers(sw_spec *s, const cJSON *config)
+{
+    sw_moe m = {.router = {.score = SW_ROUTE_SIGMOID, .normalise = true, .eps = 1e-20}, .correction = true, .shared_wide = 1,
+                .dense_first = 1};
+    return sw_json_f64(config, "route_scale", 1, &m.router.scale) || sw_moe_layers(s, config, &m) || sw_full_layers_do_not_turn(s, config)
+               ? -1
+               : 0;
+}
+
 /* ---- JetMoE: attention is a mixture, too */
 
 static int read_jetmoe(sw_spec *s, const cJSON *config)
@@ -190,6 +215,9 @@ static int jetmoe_layers(sw_spec *s, const cJSON *config)
     return 0;
 }
 
+static const sw_rename afmoe_names[] = {{"mlp_norm", "pre_mlp_layernorm"}, {"mlp_post_norm", "post_mlp_layernorm"},
+                                        {"mlp.router", "mlp.router.gate"}, {"mlp.correction", "mlp.expert_bias"},
+                                        {"mlp.shared.", "mlp.shared_experts."}, {0}};
 static const sw_rename llama4_names[] = {{"mlp.", "feed_forward."},
                                          {"mlp.shared.", "feed_forward.shared_expert."},
                                          {"mlp.experts.gate_up", "feed_forward.experts.gate_up_proj"},
@@ -224,6 +252,9 @@ static const sw_rename mimo_names[] = {{"mlp.router", "mlp.gate"},
                                        {0}};
 
 const sw_family sw_family_sparse[] = {
+    {.name = "afmoe", .architectures = SW_NAMES("AfmoeForCausalLM"), .model_types = SW_NAMES("afmoe"),
+     .spec = {.norm = {.eps = 1e-5}, .norm_place = SW_SANDWICH_NORM, .qk_norm = SW_QK_HEAD, .gated = true, .window = 1024},
+     .read = read_afmoe, .layers = afmoe_layers, .names = afmoe_names},
     {.name = "mimo_v2_flash",
      .architectures = SW_NAMES("MiMoV2FlashForCausalLM"),
      .model_types = SW_NAMES("mimo_v2_flash"),

@@ -80,6 +80,8 @@ static void declare(sw_builder *b, void *self)
     for (int k = Q; k <= V; k++)
         if (!is_packed(s, k))
             sw_ask_linear(b, &a->alone[k], names[k], heads_of(l, k) * width_of(l, k), s->hidden, bias[k] ? SW_ASK_BIAS : 0);
+    if (s->gated)
+        sw_ask_linear(b, &a->alone[GATE], "self_attn.gate_proj", l->heads * l->value_dim, s->hidden, 0);
     sw_ask_linear(b, &a->o, "self_attn.o_proj", s->hidden, l->heads * l->value_dim, s->o_bias ? SW_ASK_BIAS : 0);
     declare_qk_norm(b, a);
     int64_t index = l - s->layer;
@@ -112,9 +114,9 @@ static int project(sw_ctx *c, attention *a, const sw_pass *p, sw_var *x, sw_var 
     for (int k = Q; k < PARTS; k++) {
         if (is_packed(s, k)) {
             out[k] = take_part(c, p, k, y);
-        } else if (k != GATE) {
+        } else if (k != GATE || s->gated) {
             sw_var *v = sw_linear_forward(c, &a->alone[k], x);
-            if (v && s->clip_qkv > 0 && (k == V || s->qk_norm != SW_QK_FULL)) /* OLMoE cuts what is normed */
+            if (v && s->clip_qkv > 0 && k != GATE && (k == V || s->qk_norm != SW_QK_FULL)) /* OLMoE cuts what is normed */
                 v = sw_clamp(c, v, s->clip_qkv);
             out[k] = sw_heads(v, heads_of(p->block->spec, k));
         } else {

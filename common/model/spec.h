@@ -129,6 +129,7 @@ typedef struct sw_spec {
     int64_t full_every;        /* layer i is full attention where (i + 1) % full_every == 0; 0: the window is everywhere */
     int64_t window_from;       /* the window holds from this layer on */
     bool q_bias, k_bias, v_bias, o_bias;
+    bool gated;                /* what attention gives is multiplied by sigmoid(gate_proj x) */
     const char *packed;        /* parts of one projection in the order of its rows ("qkv", "kv"); NULL: each its own */
     int64_t packed_groups;     /* how often that order repeats: 1, or the heads, or the key heads; 0 is 1 */
     double clip_qkv;           /* > 0: q, k and v are cut to [-clip, clip] */

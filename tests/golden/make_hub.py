@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Golden cases as make_llm.py makes them, for families that were published with code of their own on the hub and that
-transformers doesn't have: blocks of transformers where they are the same, and modules written here from the published code
-where they are not.
+"""More golden cases as make_llm.py makes them: classes of transformers that it doesn't have, and families that were published
+with code of their own on the hub: blocks of transformers where they are the same, and modules written here from the published
+code where they are not.
 
 Usage: as make_llm.py's (--out llm --only hub_yuan ...; --verify llm, which finds the two cases of Ling different: one has a
 bias without a gradient, the other a head whose norms have none).
@@ -453,8 +453,32 @@ def define_names():
              zero=r"(q_proj|k_proj|v_proj|gate_proj|up_proj)\.bias"))
 
 
+def define_newer():
+    """Classes of transformers that make_llm.py does not have."""
+    case("ministral", "Ministral", "window by layer_types", "Ministral-8B", lambda d: dict(head_dim=d.head_dim, sliding_window=d.window, layer_types=[
+        "sliding_attention" if i % 2 else "full_attention" for i in range(d.layers)]))
+    case("jais2", "Jais2", "LayerNorm, relu squared without a gate, biases everywhere", "Jais-2-8B")
+    case("nanochat", "NanoChat", "norms without weights, one behind the embedding, qk-norm after a rotation the other way, softcap", "nanochat-d32")
+    case("hyperclovax", "HyperCLOVAX", "norms on both sides, multipliers", "HyperCLOVA X SEED Think", lambda d: dict(
+        embedding_multiplier=3.0, residual_multiplier=0.7, attention_multiplier=0.3, logits_scaling=0.5))
+    case("granite_swa", "GraniteSWA", "sinks, windows, a base of rotation a layer", "Granite 4 with windows", lambda d: dict(
+        embedding_multiplier=3.0, residual_multiplier=0.7, attention_multiplier=0.3, logits_scaling=2.0, sliding_window=d.window, num_hidden_layers=5,
+        layer_rope_theta=[500.0, 0, 2000.0, 500.0, 0]))
+    case("granitemoe_swa", "GraniteMoeSWA", "as granite_swa with experts", "Granite 4 MoE with windows", lambda d: dict(
+        embedding_multiplier=3.0, residual_multiplier=0.7, attention_multiplier=0.3, logits_scaling=2.0, sliding_window=d.window,
+        shared_intermediate_size=12, intermediate_size=8))
+    case("mellum", "Mellum", "windows and rotations by layer_types, qk-norm, experts, a dense layer", "Mellum 2", lambda d: dict(
+        sliding_window=d.window, layer_types=["full_attention" if i % 2 else "sliding_attention" for i in range(d.layers)],
+        mlp_layer_types=["sparse" if i else "dense" for i in range(d.layers)], num_local_experts=4, num_experts_per_tok=2,
+        rope_parameters=dict(full_attention=g.rope(d, "yarn", factor=4.0, original_max_position_embeddings=16), sliding_attention=fixed_theta(300.0))))
+    case("afmoe", "Afmoe", "gated attention, norms on both sides, whole layers that do not turn, sigmoid router with a bias of the choice",
+         "Trinity Nano, Trinity Mini", lambda d: dict(sliding_window=d.window, num_experts=4, num_shared_experts=2, num_dense_layers=1, route_scale=1.7,
+                                                    mup_enabled=True, layer_types=["full_attention" if i % 2 else "sliding_attention" for i in range(d.layers)]))
+
+
 def define():
     define_names()
+    define_newer()
     ours = "Llama blocks of transformers with modules written from the published code"
     case("hub_bluelm", "Llama", "LayerNorm behind the embedding, ntkmixed frequencies", "BlueLM-7B, also 32K", mha, renamed=Renamed(
         bluelm_table, lambda c, d: hub_common(c, d, "BlueLMForCausalLM", "BlueLM", **llama_like(c), use_stable_embedding=True, rope_theta=10000.0,

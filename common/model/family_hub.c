@@ -1,4 +1,5 @@
-/* Families published with code of their own on the hub: Baichuan, InternLM, Qwen (the first), TeleChat, BlueLM. */
+/* Families published with code of their own on the hub: Baichuan, InternLM, Qwen (the first), TeleChat, BlueLM,
+ * EXAONE 3, openPangu Embedded, Index. */
 #include "model/family.h"
 #include "model/head.h"
 
@@ -56,6 +57,24 @@ static int read_bluelm(sw_spec *s, const cJSON *config)
     return sw_json_bool(config, "use_stable_embedding", false, &s->embed_norm);
 }
 
+static int read_pangu(sw_spec *s, const cJSON *config)
+{
+    bool bias;
+    if (sw_json_bool(config, "bias", true, &bias))
+        return -1;
+    s->q_bias = s->k_bias = s->v_bias = s->o_bias = bias;
+    return 0;
+}
+
+/* Configurations say it with a number as well as with true. */
+static int read_index(sw_spec *s, const cJSON *config)
+{
+    const cJSON *norm = sw_json_get(config, "norm_head");
+    if (cJSON_IsTrue(norm) || (cJSON_IsNumber(norm) && norm->valuedouble != 0))
+        s->head_product = sw_head_unit_rows;
+    return 0;
+}
+
 static const sw_rename baichuan_names[] = {{"self_attn.qkv_proj", "self_attn.W_pack"}, {0}};
 static const sw_rename bluelm_names[] = {{"model.embed_norm", "model.embed_layer_norm"}, {0}};
 static const sw_rename internlm2_names[] = {{"model.embed_tokens", "model.tok_embeddings"}, {"lm_head", "output"}, {"score", "v_head"},
@@ -67,6 +86,9 @@ static const sw_rename internlm2_names[] = {{"model.embed_tokens", "model.tok_em
 static const sw_rename qwen_names[] = {TRANSFORMER, {"model.embed_tokens", "transformer.wte"}, {"attn_norm", "ln_1"}, {"mlp_norm", "ln_2"},
                                        {"self_attn.qkv_proj", "attn.c_attn"}, {"self_attn.o_proj", "attn.c_proj"},
                                        {"mlp.gate_proj", "mlp.w2"}, {"mlp.up_proj", "mlp.w1"}, {"mlp.down_proj", "mlp.c_proj"}, {0}};
+static const sw_rename exaone_names[] = {TRANSFORMER, {"model.embed_tokens", "transformer.wte"}, {"attn_norm", "ln_1"}, {"mlp_norm", "ln_2"},
+                                         {"self_attn.o_proj", "attn.attention.out_proj"}, {"self_attn.", "attn.attention."},
+                                         {"mlp.gate_proj", "mlp.c_fc_0"}, {"mlp.up_proj", "mlp.c_fc_1"}, {"mlp.down_proj", "mlp.c_proj"}, {0}};
 static const sw_rename telechat_names[] = {TRANSFORMER, {"model.embed_tokens", "transformer.word_embeddings"},
                                            {"self_attn.q_proj", "self_attention.query"}, {"self_attn.kv_proj", "self_attention.key_value"},
                                            {"self_attn.o_proj", "self_attention.dense"}, {0}};
@@ -76,6 +98,10 @@ const sw_family sw_family_hub[] = {
      .spec = {.packed = "qkv"}, .read = read_baichuan, .names = baichuan_names},
     {.name = "bluelm", .architectures = SW_NAMES("BlueLMForCausalLM"), .model_types = SW_NAMES("BlueLM", "bluelm"), .read = read_bluelm,
      .names = bluelm_names},
+    {.name = "exaone", .architectures = SW_NAMES("ExaoneForCausalLM"), .model_types = SW_NAMES("exaone"), .names = exaone_names},
+    {.name = "index", .architectures = SW_NAMES("IndexForCausalLM"), .model_types = SW_NAMES("index"), .read = read_index},
+    {.name = "pangu_embedded", .architectures = SW_NAMES("PanguEmbeddedForCausalLM"), .model_types = SW_NAMES("PanguEmbedded"),
+     .read = read_pangu},
     {.name = "internlm", .architectures = SW_NAMES("InternLMForCausalLM"), .model_types = SW_NAMES("internlm"),
      .spec = {.q_bias = true}, .read = read_internlm},
     {.name = "internlm2", .architectures = SW_NAMES("InternLM2ForCausalLM", "InternLM2ForRewardModel"), .model_types = SW_NAMES("internlm2"),

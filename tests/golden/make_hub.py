@@ -424,6 +424,16 @@ def phi3small_table(cfg):
     return rows
 
 
+def exaone_table(cfg):
+    rows = [same("transformer.wte.weight", "model.embed_tokens.weight"), same("transformer.ln_f.weight", "model.norm.weight"), same("lm_head.weight")]
+    for i in range(cfg.num_hidden_layers):
+        rows += [same(f"transformer.h.{i}.{theirs}.weight", f"model.layers.{i}.{ours}.weight") for theirs, ours in (
+            ("ln_1", "input_layernorm"), ("ln_2", "post_attention_layernorm"), ("attn.attention.q_proj", "self_attn.q_proj"),
+            ("attn.attention.k_proj", "self_attn.k_proj"), ("attn.attention.v_proj", "self_attn.v_proj"), ("attn.attention.out_proj", "self_attn.o_proj"),
+            ("mlp.c_fc_0", "mlp.gate_proj"), ("mlp.c_fc_1", "mlp.up_proj"), ("mlp.c_proj", "mlp.down_proj"))]
+    return rows
+
+
 def define_names():
     """What transformers computes, under the names and the fields of the hub."""
     llama = "LlamaForCausalLM of transformers, same names"
@@ -443,6 +453,20 @@ def define_names():
          renamed=Renamed(lambda c: llama_names(c, biases=("q_proj", "k_proj", "v_proj")), lambda c, d: hub_common(
              c, d, "MiMoForCausalLM", "mimo", **llama_like(c), num_key_value_heads=c.num_key_value_heads, rope_theta=d.theta, num_nextn_predict_layers=1,
              use_sliding_window=False, max_window_layers=c.num_hidden_layers), "Qwen2ForCausalLM of transformers, same names"))
+    case("hub_exaone", "Llama", "names of GPT-Neo with a gate", "EXAONE 3, 3.5 and Deep", renamed=Renamed(
+        exaone_table, lambda c, d: hub_common(
+            c, d, "ExaoneForCausalLM", "exaone", hidden_size=c.hidden_size, num_layers=c.num_hidden_layers, num_attention_heads=c.num_attention_heads,
+            num_key_value_heads=c.num_key_value_heads, head_dim=c.head_dim, intermediate_size=c.intermediate_size, activation_function="silu",
+            layer_norm_epsilon=c.rms_norm_eps, rope_theta=d.theta, rope_scaling=None, attention_dropout=0.0, embed_dropout=0.0),
+        "LlamaForCausalLM of transformers, renamed"))
+    case("hub_index", "Llama", "Llama names, norm_head: lm_head rows divided by their L2 norm", "Index-1.9B", mha, renamed=Renamed(
+        lambda c: [r for r in llama_names(c) if r[0] != "lm_head.weight"] + [
+            ("lm_head.weight", ["lm_head.weight"], lambda t: t[0], lambda t: [torch.nn.functional.normalize(t)])],
+        lambda c, d: hub_common(c, d, "IndexForCausalLM", "index", **llama_like(c), num_key_value_heads=c.num_key_value_heads, norm_head=1), llama))
+    case("hub_pangu", "Llama", "Llama names, biases of attention by \"bias\"", "openPangu-Embedded-7B", lambda d: dict(attention_bias=True),
+         renamed=Renamed(lambda c: llama_names(c, biases=("q_proj", "k_proj", "v_proj", "o_proj")), lambda c, d: hub_common(
+             c, d, "PanguEmbeddedForCausalLM", "PanguEmbedded", **llama_like(c), num_key_value_heads=c.num_key_value_heads, bias=True,
+             rope_theta=d.theta), llama))
     case("hub_telechat2", "Llama", "as hub_telechat with grouped keys", "TeleChat2-3B/7B/35B/115B",
          lambda d: dict(intermediate_size=d.inter - 6, attention_bias=True, mlp_bias=True, rope_parameters=fixed_theta()),
          renamed=Renamed(g.telechat_table, lambda c, d: hub_common(

@@ -7,15 +7,12 @@
 static int read_nanochat(sw_spec *s, const cJSON *config)
 {
     sw_rope_spec *r = &s->rope[0];
-    int64_t pairs = sw_rope_pairs(r);
     if (sw_read_biases(s, config) || sw_json_f64(config, "final_logit_softcapping",
                                                  cJSON_HasObjectItem(config, "final_logit_softcapping") ? 0 : 15, &s->logit_softcap))
         return -1;
-    if (r->kind != SW_ROPE_DEFAULT || pairs < 1 || pairs > 1 << 16)
+    if (r->kind != SW_ROPE_DEFAULT)
         return sw_fail("\"rope_parameters\": the plain rotation over a whole head is needed, as published models have it");
-    r->divisors = sw_arena_zalloc(&s->arena, (size_t)pairs * sizeof *r->divisors);
-    for (int64_t i = 0; i < pairs; i++)
-        r->divisors[i] = -1;
+    r->backward = true;
     s->mlp_bias = s->down_bias = false;
     return 0;
 }

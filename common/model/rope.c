@@ -190,5 +190,5 @@ void sw_rope_frequencies(const sw_rope_spec *r, int64_t length, float *f, double
     case SW_ROPE_DEFAULT: break;
     }
     for (int64_t i = 0; i < (dim + 1) / 2; i++)
-        f[i] = (float)(1 / pow(theta, 2.0 * (double)i / (double)dim) / divide);
+        f[i] = (float)((r->backward ? -1 : 1) / pow(theta, 2.0 * (double)i / (double)dim) / divide);
 }

@@ -37,6 +37,7 @@ typedef struct sw_rope_spec {
     bool truncate;                            /* yarn rounds its correction range */
     double short_mscale, long_mscale;         /* longrope as Phi-3.5-MoE has it: attention factors by length; 0: not given */
     double *short_factor, *long_factor;       /* longrope, dim / 2 each; of the spec's arena */
+    bool backward;                            /* the plain kind turns the other way */
 } sw_rope_spec;
 
 /* Reads one object of rope numbers (rope_parameters, rope_scaling; NULL: none) beside the older spellings at the top of

@@ -188,7 +188,8 @@ static void man_models(sw_buf *out, const sw_family *f)
                 sw_buf_printf(&ids, "%s%s", ids.n ? ",\n" : "", r->id);
         if (ids.n) {
             char label[32];
-            snprintf(label, sizeof label, "%s%s%s", k ? "In " : "Models", k ? sw_release_kind_name((sw_release_kind)k) : "", k ? ", not read" : "");
+            snprintf(label, sizeof label, "%s%s%s", k ? "In " : "Models", k ? sw_release_kind_name((sw_release_kind)k) : "",
+                     sw_release_is_read((sw_release_kind)k) ? "" : ", not read");
             sw_buf_puts(out, ".br\n");
             man_list(out, label, ids.at);
         }

@@ -3,7 +3,6 @@
 
 #include "base/json.h"
 #include "model/gguf_import.h"
-#include "model/release.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -145,7 +144,6 @@ sw_model *sw_model_load_config(const char *path, const char *config, sw_device *
     } else if (!rc) {
         char *where = sw_path_join(m->checkpoint->path, "config.json");
         rc = m->checkpoint->config ? sw_spec_from_config(&m->spec, m->checkpoint->config, where) : sw_fail("%s: is missing", where);
-        rc = rc ? rc : sw_release_check(m->checkpoint->config, where);
         free(where);
     }
     rc = rc ? rc : load(&b);

@@ -23,14 +23,12 @@ typedef struct sw_release {
 /* In turn: i from 0; NULL after the last. */
 const sw_release *sw_release_at(size_t i);
 const char *sw_release_kind_name(sw_release_kind k); /* "gptq" */
+bool sw_release_is_read(sw_release_kind k);          /* as sw_scaled_check (store/scaled.h) has it */
 
 /* Test cases whose numbers the family gives, separated by blanks, or NULL: of another implementation (tests/golden/make_llm.py
  * and make_hub.py), and of a second writing of the published code (make_hub.py). Without either it was built from the
  * published code alone. */
 const char *sw_family_checked(const sw_family *f);
 const char *sw_family_rewritten(const sw_family *f);
-
-/* Refuses a config.json whose "quantization_config" says that the tensors are in a layout that is not read. */
-int sw_release_check(const cJSON *config, const char *where) SW_MUST_CHECK;
 
 #endif

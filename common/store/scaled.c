@@ -29,6 +29,19 @@ static bool are_float_8(const cJSON *q)
     return groups && groups->child;
 }
 
+/* What other methods write in place of a matrix, so that whoever has such a folder knows what they have. */
+static const char *layout_of(const char *method)
+{
+    static const char *const known[][2] = {{"gptq", "packed integers with zeros and scales a group: qweight, qzeros, scales, g_idx"},
+                                           {"awq", "packed integers with zeros and scales a group: qweight, qzeros, scales"},
+                                           {"aqlm", "codes of additive codebooks: codes, codebooks, scales"},
+                                           {"bitsandbytes", "blocks of 4 or 8 bits with scales: quant_state, SCB"}};
+    for (size_t i = 0; i < SW_COUNT(known); i++)
+        if (!strcmp(known[i][0], method))
+            return known[i][1];
+    return "";
+}
+
 int sw_scaled_check(const cJSON *config)
 {
     const cJSON *q = sw_json_get(config, "quantization_config");
@@ -41,9 +54,10 @@ int sw_scaled_check(const cJSON *config)
         return sw_fail_in("\"quantization_config\"");
     if (!strcmp(method, "fp8") || !strcmp(method, "fbgemm_fp8") || !strcmp(method, "mxfp4") || (!strcmp(method, "compressed-tensors") && are_float_8(q)))
         return 0;
-    return sw_fail("is quantised already (%s): of such weights only 8-bit floats (fp8, fbgemm_fp8, compressed-tensors of 8-bit floats) and mxfp4 are "
-                   "read; give the model it was made from, or a GGUF file of it",
-                   *method ? method : "a quantization_config without quant_method");
+    const char *layout = layout_of(method);
+    return sw_fail("is quantised already (%s)%s%s: of such weights only 8-bit floats (fp8, fbgemm_fp8, compressed-tensors of 8-bit floats) and mxfp4 "
+                   "are read; give the model it was made from, or a GGUF file of it",
+                   *method ? method : "a quantization_config without quant_method", *layout ? ", " : "", layout);
 }
 
 /* The configuration's block, or 0. */

@@ -3,6 +3,7 @@
  * quantisation. */
 #include "model/family.h"
 #include "model/release.h"
+#include "store/scaled.h"
 
 #include "base/fileio.h"
 #include "base/json.h"
@@ -192,6 +193,16 @@ static void releases(void **state)
             fail_msg("models.def: %s is of %s, which is no family", r->id, r->family);
         if (release_of(r->id) != r)
             fail_msg("models.def: %s is there twice", r->id);
+    }
+    static const char *const methods[SW_RELEASE_KINDS] = {NULL, "fp8", "mxfp4", "gptq", "awq", "aqlm", "bitsandbytes"};
+    for (int k = 1; k < SW_RELEASE_KINDS; k++) {
+        char text[80];
+        snprintf(text, sizeof text, "{\"quantization_config\":{\"quant_method\":\"%s\"}}", methods[k]);
+        cJSON *config = cJSON_Parse(text);
+        int rc = sw_scaled_check(config);
+        if (sw_release_is_read((sw_release_kind)k) != !rc)
+            fail_msg("%s: %s", methods[k], rc ? sw_error() : "is read after all");
+        cJSON_Delete(config);
     }
     sw_buf native = {0}, hub = {0};
     assert_int_equal(sw_read_file("tests/golden/make_llm.py", &native), 0);

@@ -92,7 +92,7 @@ static const char *layer(const sw_spec *s, const sw_layer *a, const sw_layer *b)
     return a->ffn == &sw_ffn_dense && a->mlp != b->mlp ? "this width of its feed-forward" : NULL;
 }
 
-static const char *whole(const sw_spec *a, const sw_spec *b)
+static const char *whole(const sw_spec *a, const sw_spec *b, bool folded)
 {
     const sw_act act = a->family->spec.act; /* written nowhere: each architecture has its own */
     if (a->task != b->task)
@@ -128,11 +128,13 @@ static const char *whole(const sw_spec *a, const sw_spec *b)
     if (a->plain_mlp != b->plain_mlp || a->packed_mlp != b->packed_mlp || a->conv1d != b->conv1d)
         return "this feed-forward";
     double x[] = {a->embedding_scale, a->residual_scale, a->logit_scale}, y[] = {b->embedding_scale, b->residual_scale, b->logit_scale};
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3 && !folded; i++)
         if (!near(x[i] == 0 ? 1 : x[i], y[i] == 0 ? 1 : y[i]))
             return "scaled attention, embeddings or logits";
     if (a->tied != b->tied || a->head_product != b->head_product || a->bidirectional != b->bidirectional)
         return "this head";
+    if (a->chunk != b->chunk && SW_MAX(a->chunk, b->chunk) && SW_MIN(a->chunk, b->chunk) < a->max_position)
+        return "chunks of this size";
     if (!near(a->query_growth, b->query_growth) || (a->query_growth > 0 && !near(a->query_growth_length, b->query_growth_length)))
         return "queries that grow with their position";
     for (int64_t i = 0; a->alibi && b->alibi && i < a->heads; i++)
@@ -143,7 +145,7 @@ static const char *whole(const sw_spec *a, const sw_spec *b)
 
 int sw_gguf_same(const sw_gguf_kind *kind, const sw_spec *meant, const sw_spec *read)
 {
-    const char *what = whole(meant, read);
+    const char *what = whole(meant, read, kind->flags & SW_GGUF_FOLDED);
     for (int64_t i = 0; i < meant->layers && !what; i++)
         what = layer(meant, &meant->layer[i], &read->layer[i]);
     return what ? sw_fail("GGUF's %s has no place for %s", kind->arch, what) : 0;

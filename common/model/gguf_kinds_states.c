@@ -336,6 +336,109 @@ static int ministral_config(const sw_gguf *g, const char *arch, cJSON *config)
     return 0;
 }
 
+/* ---- Falcon-H1: attention and Mamba 2 side by side, with multipliers that GGUF has in the weights */
+
+static double factor(const cJSON *config, const char *name, int i)
+{
+    const cJSON *v = sw_json_get(config, name);
+    v = i >= 0 && cJSON_IsArray(v) ? cJSON_GetArrayItem(v, i) : v;
+    return cJSON_IsNumber(v) && v->valuedouble != 0 ? v->valuedouble : 1;
+}
+
+static void tie_scaled(sw_gguf_weaver *w, const char *gguf, const char *ours, double scale)
+{
+    char a[64], b[64];
+    for (int i = 0; i < 2; i++) {
+        snprintf(a, sizeof a, "%s.%s", gguf, i ? "bias" : "weight");
+        snprintf(b, sizeof b, "%s.%s", ours, i ? "bias" : "weight");
+        sw_gguf_tie(w, a, b, &(sw_gguf_part){.scale = scale});
+    }
+}
+
+static int64_t count(const cJSON *config, const char *name, int64_t missing)
+{
+    const cJSON *v = sw_json_get(config, name);
+    return cJSON_IsNumber(v) && v->valuedouble >= 1 && v->valuedouble <= 1 << 24 ? (int64_t)v->valuedouble : missing;
+}
+
+static void falcon_h1_layer(sw_gguf_weaver *w, const sw_spec *s, const sw_layer *l)
+{
+    static const sw_gguf_row rows[] = {SW_GGUF_TENSOR("ssm_conv1d.weight", "mamba.conv1d.weight", SW_GGUF_TAPS, SW_GGUF_SAME),
+                                       SW_GGUF_TENSOR("ssm_conv1d.bias", "mamba.conv1d.bias", SW_GGUF_AS_IS, SW_GGUF_SAME),
+                                       SW_GGUF_TENSOR("ssm_a", "mamba.A_log", SW_GGUF_COLUMN, SW_GGUF_MINUS_EXP),
+                                       SW_GGUF_TENSOR("ssm_d", "mamba.D", SW_GGUF_COLUMN, SW_GGUF_SAME),
+                                       SW_GGUF_TENSOR("ssm_dt.bias", "mamba.dt_bias", SW_GGUF_AS_IS, SW_GGUF_SAME), {0}};
+    const cJSON *c = sw_gguf_weaver_config(w);
+    if (!l) {
+        tie_scaled(w, "token_embd", "model.embed_tokens", factor(c, "embedding_multiplier", -1));
+        tie_scaled(w, "output", "lm_head", factor(c, "lm_head_multiplier", -1));
+        return;
+    }
+    double in = factor(c, "attention_in_multiplier", -1), ssm = factor(c, "ssm_in_multiplier", -1);
+    tie_scaled(w, "attn_q", "self_attn.q_proj", in);
+    tie_scaled(w, "attn_k", "self_attn.k_proj", in * factor(c, "key_multiplier", -1));
+    tie_scaled(w, "attn_v", "self_attn.v_proj", in);
+    tie_scaled(w, "attn_output", "self_attn.o_proj", factor(c, "attention_out_multiplier", -1));
+    tie_scaled(w, "ssm_out", "mamba.out_proj", factor(c, "ssm_out_multiplier", -1));
+    sw_gguf_tie_rows(w, rows);
+    int64_t heads = count(c, "mamba_n_heads", 128), groups = count(c, "mamba_n_groups", 1), state_ = groups * count(c, "mamba_d_state", 256);
+    int64_t inner_ = count(c, "mamba_d_ssm", (int64_t)(factor(c, "mamba_expand", -1) * (double)s->hidden));
+    const int64_t wide[] = {inner_, inner_, state_, state_, heads};
+    int64_t at = 0, all = 2 * inner_ + 2 * state_ + heads;
+    for (int i = 0; i < 5; at += wide[i++]) {
+        sw_slice part = {at, wide[i], 0, wide[i]};
+        sw_gguf_tie(w, "ssm_in.weight", "mamba.in_proj.weight",
+                    &(sw_gguf_part){.in_gguf = part, .in_file = part, .n = wide[i], .gguf_rows = all, .file_rows = all,
+                                    .scale = ssm * factor(c, "ssm_multipliers", i)});
+    }
+    sw_gguf_tie(w, "ssm_norm.weight", "mamba.norm.weight", &(sw_gguf_part){.groups = groups});
+    sw_gguf_tie(w, "ffn_norm", "mlp_norm.weight", &(sw_gguf_part){0}); /* without ".weight" */
+    tie_scaled(w, "ffn_gate", "mlp.gate_proj", factor(c, "mlp_multipliers", 0));
+    tie_scaled(w, "ffn_down", "mlp.down_proj", factor(c, "mlp_multipliers", 1));
+}
+
+static int falcon_h1_keys(sw_gguf_writer *w, const char *arch, const sw_spec *s, const sw_checkpoint *c)
+{
+    char key[128];
+    bool norm = cJSON_IsTrue(sw_json_get(c->config, "mamba_rms_norm")), before = !cJSON_IsFalse(sw_json_get(c->config, "mamba_norm_before_gate"));
+    if (norm && before)
+        return sw_fail("GGUF's %s has no place for norms before the gate", arch);
+    snprintf(key, sizeof key, "%s.ssm.inner_size", arch);
+    sw_gguf_put_u32(w, key, (uint32_t)count(c->config, "mamba_d_ssm", (int64_t)(factor(c->config, "mamba_expand", -1) * (double)s->hidden)));
+    return 0;
+}
+
+static int falcon_h1_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    int64_t inner_ = size_of(g, arch, "ssm.inner_size"), heads = size_of(g, arch, "ssm.time_step_rank");
+    set_number(config, "mamba_d_head", (double)inner_ / (double)SW_MAX(heads, 1));
+    set_number(config, "mamba_d_ssm", (double)inner_);
+    set_bool(config, "mamba_conv_bias", has(g, ".ssm_conv1d.bias"));
+    set_bool(config, "mamba_rms_norm", has(g, ".ssm_norm.weight"));
+    set_bool(config, "mamba_norm_before_gate", false);
+    return 0;
+}
+
+/* ---- Llama 4: chunks of 8192 in three of four layers, which alone turn */
+
+static double dense_width(const sw_spec *s) { return (double)s->layer[0].mlp; }
+
+static int llama4_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    (void)g, (void)arch;
+    int64_t n = SW_MIN(whole(config, "num_hidden_layers"), 4096);
+    cJSON *types = cJSON_CreateArray();
+    for (int64_t i = 0; i < n; i++)
+        cJSON_AddItemToArray(types, cJSON_CreateString((i + 1) % 4 ? "chunked_attention" : "full_attention"));
+    sw_gguf_set(config, "layer_types", types);
+    set_number(config, "no_rope_layer_interval", 4);
+    set_number(config, "attention_chunk_size", 8192);
+    set_number(config, "floor_scale", 8192);
+    set_number(config, "attn_scale", 0.1);
+    set_bool(config, "use_qk_norm", whole(config, "num_experts") != 128); /* the larger has none */
+    return 0;
+}
+
 #define NO_ATTENTION                                                                                                   \
     "num_attention_heads", "", "num_key_value_heads", "", "attention_bias", "", "mlp_bias", "", "rms_norm_eps", "layer_norm_epsilon"
 #define STATES2                                                                                                        \
@@ -396,6 +499,19 @@ const sw_gguf_kind sw_gguf_kinds_states[] = {
      .from_config = apertus_keys, .tensors = apertus_tensors},
     {.arch = "mistral3", .family = "ministral3", .flags = SW_GGUF_PAIRS | SW_GGUF_BIASES,
      .keys = KEYS(SPEC("attention.temperature_scale", "growth", growth)), .to_config = ministral_config},
+    {.arch = "falcon-h1", .family = "falcon_h1", .flags = SW_GGUF_FOLDED,
+     .names = ROWS(SW_GGUF_MODULE(NULL, "mlp_norm"), SW_GGUF_MODULE(NULL, "mlp.gate_proj"), SW_GGUF_MODULE(NULL, "mlp.down_proj")),
+     .layer = falcon_h1_layer,
+     .keys = KEYS({"ssm.conv_kernel", "mamba_d_conv", SW_GGUF_WHOLE, NULL, 4, true}, {"ssm.state_size", "mamba_d_state", SW_GGUF_WHOLE, NULL, 256, true},
+                  {"ssm.time_step_rank", "mamba_n_heads", SW_GGUF_WHOLE, NULL, 128, true},
+                  {"ssm.group_count", "mamba_n_groups", SW_GGUF_WHOLE, NULL, 1, true}),
+     .to_config = falcon_h1_config, .from_config = falcon_h1_keys},
+    {.arch = "llama4", .family = "llama4_text", .flags = SW_GGUF_PAIRS | SW_GGUF_ALL_SPARSE,
+     .keys = KEYS(COUNT("feed_forward_length", "intermediate_size_mlp", dense_width),
+                  {"interleave_moe_layer_step", "interleave_moe_layer_step", SW_GGUF_WHOLE, NULL, 1, true}),
+     .words = WORDS("num_experts", "num_local_experts", "moe_intermediate_size", "intermediate_size", "shared_expert_intermediate_size", "",
+                    "n_shared_experts", "", "norm_topk_prob", ""),
+     .to_config = llama4_config},
     {.arch = "hy_v3", .family = "hy_v3", .names = ROWS(SW_GGUF_TENSOR("exp_probs_b", "mlp.correction", SW_GGUF_AS_IS, SW_GGUF_SAME)),
      .words = WORDS("shared_expert_intermediate_size", "", "n_shared_experts", "num_shared_experts", "routed_scaling_factor", "router_scaling_factor")},
     {0}};

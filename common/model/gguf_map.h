@@ -28,6 +28,7 @@ typedef struct sw_gguf_link {
     int64_t n, width;             /* rows, and values of each */
     int64_t heads;                /* > 0: in GGUF the two halves of each head alternate, so that a rotary pair is neighbours */
     sw_gguf_fn fn;
+    double scale;                 /* GGUF's is the hub's times this; 0: 1 */
     bool gguf_turned, file_turned; /* that side holds [.., width, rows of a part] */
     int gguf_ndim, file_ndim;
     int64_t gguf_shape[SW_MAX_DIMS], file_shape[SW_MAX_DIMS];
@@ -54,6 +55,7 @@ typedef enum sw_gguf_flags {
     SW_GGUF_NORM_A_HEAD = 4096, /* where each head has a norm, the hub's files hold a tensor a head */
     SW_GGUF_ALL_SPARSE = 8192,  /* a mixture in every layer */
     SW_GGUF_BIASES = 16384,     /* biases of the attention's output and of the feed-forward have a place */
+    SW_GGUF_FOLDED = 32768,     /* multipliers are in the weights */
     SW_GGUF_KV_BY_LAYER = 1024, /* attention.head_count_kv is a list, 0 where a layer has no attention */
     SW_GGUF_MLP_BY_LAYER = 2048, /* feed_forward_length is one, 0 where it has no feed-forward */
 } sw_gguf_flags;
@@ -93,8 +95,13 @@ typedef struct sw_gguf_key {
 typedef struct sw_gguf_weaver sw_gguf_weaver;
 typedef struct sw_gguf_part {
     sw_slice in_gguf, in_file; /* count 0: all */
-    int64_t n, gguf_rows, file_rows;
+    int64_t n, gguf_rows, file_rows; /* 0: all, and as the other's */
+    double scale;
+    int64_t groups;                  /* > 0: a vector that GGUF holds as a matrix with so many rows */
 } sw_gguf_part;
+/* The configuration of the model: a file's multipliers are in it as far as they are not in the weights. */
+const cJSON *sw_gguf_weaver_config(const sw_gguf_weaver *w);
+void sw_gguf_tie_rows(sw_gguf_weaver *w, const sw_gguf_row *table);
 void sw_gguf_tie(sw_gguf_weaver *w, const char *gguf, const char *ours, const sw_gguf_part *p);
 
 typedef struct sw_gguf_kind {
@@ -111,7 +118,7 @@ typedef struct sw_gguf_kind {
     /* What no key says: the rest of config.json, from metadata and tensors; the rest of the metadata. */
     int (*to_config)(const sw_gguf *g, const char *arch, cJSON *config);
     int (*from_config)(sw_gguf_writer *w, const char *arch, const sw_spec *s, const sw_checkpoint *c);
-    /* Projections that are packed in a way of their own, with sw_gguf_tie. */
+    /* What lies in a way of its own, with sw_gguf_tie; l NULL: outside of layers. */
     void (*layer)(sw_gguf_weaver *w, const sw_spec *s, const sw_layer *l);
     /* Tensors of the hub that GGUF holds as metadata: what their names have in it, and what makes them of a file. */
     const char *values;

@@ -14,6 +14,7 @@ typedef struct piece {
     const sw_entry *e;
     sw_slice to, from;
     int64_t n, heads;
+    double scale; /* of its values; 0: 1 */
     bool from_turned;
     int64_t part; /* where that is turned: rows of a part */
 } piece;
@@ -104,8 +105,13 @@ static int logical(const plan *p, int64_t r, float *out, void *raw)
     int64_t at = source_of(p, r, &x);
     if (at < 0)
         return sw_fail("%s: the file has nothing for row %lld", p->name, (long long)r);
-    if (!x->from_turned)
-        return read_row(x->e, at, p->width, raw) || sw_dequantise(out, raw, x->e->t.dtype, p->width) ? -1 : 0;
+    if (!x->from_turned) {
+        if (read_row(x->e, at, p->width, raw) || sw_dequantise(out, raw, x->e->t.dtype, p->width))
+            return -1;
+        for (int64_t k = 0; k < p->width && x->scale != 0; k++)
+            out[k] *= (float)x->scale;
+        return 0;
+    }
     int64_t column = at % x->part, first = at / x->part * p->width; /* a column of [width, part] */
     float *whole = sw_malloc((size_t)x->part * sizeof *whole);
     int rc = 0;
@@ -216,8 +222,9 @@ static sw_dtype joint_type(const plan *p, bool values)
         same &= p->pieces[i].e->t.dtype == t;
         blocks |= sw_is_quantised(p->pieces[i].e->t.dtype);
     }
-    if (p->fn != SW_GGUF_SAME)
-        return SW_F32;
+    for (int64_t i = 0; i < p->n; i++)
+        if (p->fn != SW_GGUF_SAME || p->pieces[i].scale != 0)
+            return SW_F32;
     if (same && (!values || sw_is_float(t)))
         return t;
     return blocks ? SW_BF16 : SW_F32;
@@ -253,11 +260,12 @@ static int make(const sw_gguf_link *const *links, int64_t n, const sw_checkpoint
         const sw_entry *e = sw_checkpoint_find(c, to_gguf ? k->file : k->gguf);
         bool turned = to_gguf ? k->file_turned : k->gguf_turned;
         const int64_t *from = to_gguf ? k->file_shape : k->gguf_shape;
-        p->pieces[i] = (piece){e, to_gguf ? k->in_gguf : k->in_file, to_gguf ? k->in_file : k->in_gguf, k->n, k->heads, turned,
+        p->pieces[i] = (piece){e, to_gguf ? k->in_gguf : k->in_file, to_gguf ? k->in_file : k->in_gguf, k->n, k->heads,
+                               k->scale == 0 || k->scale == 1 ? 0 : to_gguf ? k->scale : 1 / k->scale, turned,
                                turned ? from[(to_gguf ? k->file_ndim : k->gguf_ndim) - 1] : 0};
         if (k->width != p->width || k->fn != p->fn)
             return sw_fail("%s: its parts do not fit together", p->name);
-        values |= turned;
+        values |= turned || p->pieces[i].scale != 0;
         have += k->n;
     }
     if (have != all)

@@ -25,6 +25,7 @@ typedef struct bond {
     int64_t gguf_rows[2], file_rows[2]; /* sizes before the last; 0: as the other side, or none */
     int64_t heads, width;          /* width 0: the last dimension's */
     sw_gguf_fn fn;
+    double scale;
     sw_gguf_shape shape;
     bool gguf_turned, file_turned;
     int64_t groups;                /* COLUMN's, where it is rows of groups */
@@ -103,7 +104,7 @@ static bool tie(weaver *w, const char *gguf, const char *file, const bond *b)
     bool to_gguf = w->from_file, turned_here = to_gguf ? b->file_turned : b->gguf_turned, vector = e->t.ndim < 2;
     int64_t values = sw_numel(&e->t);
     sw_gguf_link l = {.gguf = keep(w, gguf), .file = keep(w, e->name), .in_gguf = b->in_gguf, .in_file = b->in_file, .n = b->n,
-                      .heads = b->heads, .fn = b->fn, .gguf_turned = b->gguf_turned, .file_turned = b->file_turned};
+                      .heads = b->heads, .fn = b->fn, .scale = b->scale, .gguf_turned = b->gguf_turned, .file_turned = b->file_turned};
     if (!to_gguf)
         l.file = keep(w, file);
     else
@@ -171,8 +172,11 @@ static bool tie_named(weaver *w, const char *gguf, const char *ours, const char 
 
 void sw_gguf_tie(sw_gguf_weaver *w, const char *gguf, const char *ours, const sw_gguf_part *p)
 {
-    (void)tie_named(w, gguf, ours, "", &(bond){.in_gguf = p->in_gguf, .in_file = p->in_file, .n = p->n, .gguf_rows = {p->gguf_rows}, .file_rows = {p->file_rows}});
+    (void)tie_named(w, gguf, ours, "", &(bond){.in_gguf = p->in_gguf, .in_file = p->in_file, .n = p->n, .gguf_rows = {p->gguf_rows}, .file_rows = {p->file_rows},
+                                                .scale = p->scale, .shape = p->groups ? SW_GGUF_COLUMN : SW_GGUF_AS_IS, .groups = p->groups});
 }
+
+const cJSON *sw_gguf_weaver_config(const sw_gguf_weaver *w) { return w->c->config; }
 
 /* Where this family says other than the usual: rows with this of our names. */
 static const sw_gguf_row *special(const weaver *w, const char *ours)
@@ -343,6 +347,8 @@ static void rows(weaver *w, const sw_gguf_row *table)
     }
 }
 
+void sw_gguf_tie_rows(sw_gguf_weaver *w, const sw_gguf_row *table) { rows(w, table); }
+
 static void mamba2(weaver *w, const sw_mamba2_options *o)
 {
     rows(w, mamba2_rows);
@@ -491,7 +497,11 @@ static void layer(weaver *w, const sw_layer *l)
 int sw_gguf_weave(const sw_spec *s, const sw_gguf_kind *kind, const sw_checkpoint *c, bool from_file, sw_gguf_links *out, sw_arena *arena)
 {
     weaver w = {.s = s, .kind = kind, .c = c, .from_file = from_file, .layer = -1, .out = out, .arena = arena};
-    both(&w, "token_embd", "model.embed_tokens", &(bond){0});
+    bool folded = kind->flags & SW_GGUF_FOLDED;
+    if (folded)
+        kind->layer(&w, s, NULL);
+    else
+        both(&w, "token_embd", "model.embed_tokens", &(bond){0});
     both(&w, "position_embd", "model.embed_positions", &(bond){0});
     both(&w, "token_types", "model.embed_types", &(bond){0});
     if (s->embed_norm)
@@ -501,7 +511,7 @@ int sw_gguf_weave(const sw_spec *s, const sw_gguf_kind *kind, const sw_checkpoin
         layer(&w, &s->layer[w.layer]);
     w.layer = -1;
     norm(&w, "output_norm", "model.norm", s->norm.offset == 1);
-    if (!(s->tied && from_file))
+    if (!(s->tied && from_file) && !folded)
         both(&w, "output", "lm_head", &(bond){0});
     else if (s->head_bias)
         (void)tie_named(&w, "output.bias", "lm_head.bias", "", &(bond){0});

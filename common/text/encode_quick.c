@@ -191,10 +191,10 @@ static int miss_bytes(sw_encoder *e, const char *s, size_t n, sw_ids *ids)
     const sw_tokenizer *t = e->t;
     if (t->quick.holes && has_hole(t, s, n))
         return miss_holes(e, s, n, ids);
+    if (!e->tables && e->merged < WORTH_TABLES && (e->merged += n) >= WORTH_TABLES)
+        e->tables = sw_bpe_tables(t, true);
     if (e->tables)
         return sw_bpe_cut(t, e->tables, &e->scratch, s, n, ids);
-    if (e->merged < WORTH_TABLES && (e->merged += n) >= WORTH_TABLES)
-        e->tables = sw_bpe_tables(t, true);
     if (t->ignore_merges && n <= 256) { /* a word that is a token as a whole needs no merging */
         char spelled[512];
         size_t m = 0;

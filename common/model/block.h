@@ -93,6 +93,7 @@ typedef struct sw_pass {
     sw_var *cross;                                /* as seqs, with the keys of the source; NULL without an encoder */
     struct sw_cache *cache;                       /* NULL in training */
     struct sw_block *block;                       /* the one being run */
+    bool encoder;                                 /* of the encoder in front */
     void *body;                                   /* what the family's sw_body_ops.enter left for its blocks, or NULL */
     struct { sw_var **at; size_t n, cap; } kept;  /* private */
 } sw_pass;

@@ -377,6 +377,8 @@ static void declare_ends(sw_builder *b)
         m->head = (sw_linear){.name = keep_name(b, "lm_head"), .in = inner, .out = s->vocab, .w = m->embed.w};
         if (s->head_bias)
             m->head.bias = sw_ask(b, "lm_head.bias", 1, &s->vocab, 0);
+        if (s->head_row_bias && (m->head.bias = sw_ask_optional(b, "lm_head.bias", 2, (int64_t[]){1, s->vocab}, SW_ASK_FIXED)))
+            m->head.bias->v.t = sw_reshaped(&m->head.bias->v.t, 1, &s->vocab);
         sw_module module = {.kind = SW_MODULE_HEAD, .path = m->head.name, .linear = &m->head, .w = &m->head.w, .bias = &m->head.bias};
         SW_PUSH(m->modules, module);
     } else {
@@ -444,10 +446,14 @@ static void declare_start(sw_builder *b)
     }
     if (s->positions == SW_POSITIONS_LEARNED)
         sw_ask_linear(b, &m->positions, "model.embed_positions", s->max_position + s->position_offset, s->hidden, SW_ASK_EMBEDDING);
+    if (s->positions == SW_POSITIONS_LEARNED && s->encoder_layers)
+        sw_ask_linear(b, &m->encoder_positions, "model.encoder_positions", s->max_position + s->position_offset, s->hidden, SW_ASK_EMBEDDING);
     if (s->token_types)
         sw_ask_linear(b, &m->types, "model.embed_types", s->token_types, s->hidden, SW_ASK_EMBEDDING);
     if (s->embed_norm)
         sw_ask_norm(b, &m->embed_norm, "model.embed_norm", s->hidden, &s->embedding);
+    if (s->embed_norm && s->encoder_layers)
+        sw_ask_norm(b, &m->encoder_embed_norm, "model.encoder_embed_norm", s->hidden, &s->embedding);
 }
 
 static void declare_block(sw_builder *b, int64_t i)

@@ -183,12 +183,13 @@ static sw_var *sinusoids(sw_ctx *c, const sw_pass *p)
 static sw_var *learned(sw_ctx *c, sw_pass *p)
 {
     int32_t *at = sw_ctx_alloc(c, (size_t)p->n * sizeof *at);
-    int64_t offset = p->spec->position_offset, most = p->model->positions.out;
+    sw_linear *table = p->encoder ? &p->model->encoder_positions : &p->model->positions;
+    int64_t offset = p->spec->position_offset, most = table->out;
     for (int64_t i = 0; i < p->n; i++)
         if ((at[i] = (int32_t)(p->positions[i] + offset)) >= most)
             return sw_fail_null("position %d: the model has learned %lld only", p->positions[i], (long long)(most - offset));
     sw_var *ids = sw_from_host(c, SW_I32, 1, &p->n, at);
-    return ids ? sw_embed_forward(c, &p->model->positions, ids, 1) : NULL;
+    return ids ? sw_embed_forward(c, table, ids, 1) : NULL;
 }
 
 static sw_var *token_types(sw_ctx *c, sw_pass *p)
@@ -213,7 +214,7 @@ static sw_var *enter(sw_ctx *c, sw_pass *p)
         sw_var *at = token_types(c, p);
         x = at ? sw_add(c, x, at) : NULL;
     }
-    x = x ? sw_norm_forward(c, &m->embed_norm, x) : NULL;
+    x = x ? sw_norm_forward(c, p->encoder ? &m->encoder_embed_norm : &m->embed_norm, x) : NULL;
     const sw_body_ops *body = s->family->body;
     return x && body && body->enter ? body->enter(c, m->body, p, x) : x;
 }
@@ -361,7 +362,7 @@ static int encode(sw_ctx *c, sw_pass *p, const sw_batch *b, bool recompute, sw_s
     }
     if (lay_sources(c, p, b, &source) || !source.n)
         return p->cross ? 0 : -1;
-    sw_pass e = {.model = m, .spec = p->spec};
+    sw_pass e = {.model = m, .spec = p->spec, .encoder = true};
     sw_var *x = prepare(c, &e, &source) ? NULL : enter(c, &e);
     if (x && share_bias(c, &e, 0))
         x = NULL;

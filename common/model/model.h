@@ -28,10 +28,11 @@ typedef struct sw_model {
     sw_params params;          /* base and adapters; names as the checkpoint's */
     sw_linear embed;           /* the table [V, hidden] */
     sw_linear positions;       /* the table of learned positions, or empty */
+    sw_linear encoder_positions; /* of an encoder in front */
     sw_linear types;           /* the table of token types, or empty */
     sw_linear project_in, project_out; /* between embed_dim and hidden, or empty */
     sw_norm embed_norm, norm;
-    sw_norm encoder_norm;      /* after an encoder's last block, or empty */
+    sw_norm encoder_norm, encoder_embed_norm; /* of an encoder in front: after its last block and its embedding, or empty */
     sw_linear head_hidden;     /* first of two layers of the head, or empty; then a norm */
     sw_norm head_norm;
     sw_linear head;            /* lm_head or score; empty where the task has none */

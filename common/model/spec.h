@@ -148,6 +148,7 @@ typedef struct sw_spec {
     bool tied;                 /* lm_head is the embedding */
     bool file_ties;            /* it is, unless the file has an lm_head of other values, whatever the configuration says */
     bool head_bias;
+    bool head_row_bias;        /* a tied head's, which is stored as one row, is never trained, and may be missing */
     struct sw_var *(*head_product)(struct sw_ctx *c, struct sw_linear *l, struct sw_var *x); /* NULL: the plain one */
     double embedding_scale, residual_scale, logit_scale, logit_softcap; /* 0: none */
     /* the head: with head_hidden it is Linear, head_act, with head_norm a norm, Linear */

@@ -50,6 +50,20 @@ static inline float sw_exp(float x)
 
 static inline float sw_sigmoid(float x) { return 1.0f / (1.0f + sw_exp(-x)); }
 
+/* log(1 + u) for 0 <= u <= 1: 2 artanh(u / (2 + u)) by its series, whose argument is at most 1/3. */
+static inline float sw_log1p_unit(float u)
+{
+    float z = u / (2.0f + u), w = z * z;
+    float p = 1.0f / 15;
+    p = p * w + 1.0f / 13;
+    p = p * w + 1.0f / 11;
+    p = p * w + 1.0f / 9;
+    p = p * w + 1.0f / 7;
+    p = p * w + 1.0f / 5;
+    p = p * w + 1.0f / 3;
+    return 2 * (z + z * w * p);
+}
+
 /* Near zero the odd series (minimax coefficients), elsewhere by e^2|x|. */
 static inline float sw_tanh(float x)
 {
@@ -99,7 +113,7 @@ static inline float sw_act_value(float x, int kind)
     case SW_ACT_TANH: return sw_tanh(x);
     case SW_ACT_GELU_QUICK: return x * sw_sigmoid(1.702f * x);
     case SW_ACT_ELU: return sw_choose(x < 0, sw_exp(x) - 1.0f, x);
-    case SW_ACT_SOFTPLUS: return fmaxf(x, 0) + log1pf(sw_exp(-fabsf(x)));
+    case SW_ACT_SOFTPLUS: return sw_choose(x < 0, 0.0f, x) + sw_log1p_unit(sw_exp(-fabsf(x)));
     case SW_ACT_EXP: return sw_exp(x);
     case SW_ACT_SQRT: return sqrtf(sw_choose(x < 0, 0.0f, x));
     default: return x;

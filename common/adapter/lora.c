@@ -52,7 +52,15 @@ static int lora_merge(const sw_linear *l, const sw_adapter *adapter, sw_device *
 
 static void lora_free(sw_adapter *a) { free(a); }
 
-static const sw_adapter_ops lora_ops = {"lora", lora_forward, lora_embed, lora_merge, lora_free};
+static void lora_factors(const sw_adapter *adapter, sw_param **down, sw_param **up, double *scale)
+{
+    const sw_lora *a = (const sw_lora *)adapter;
+    *down = a->a;
+    *up = a->b;
+    *scale = a->scale;
+}
+
+static const sw_adapter_ops lora_ops = {"lora", lora_forward, lora_embed, lora_merge, lora_free, lora_factors};
 
 /* As PEFT draws them. A Linear: A Kaiming-uniform with a = sqrt(5), that is uniform in +-1/sqrt(in), and B zero. An
  * embedding: A zero and B normal. */

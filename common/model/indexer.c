@@ -243,3 +243,10 @@ int sw_indexer_choose(sw_ctx *c, sw_indexer_parts *a, const sw_indexer *o, const
         return -1;
     return 0;
 }
+
+const uint32_t *sw_indexer_chosen(const sw_pass *p, int64_t *words)
+{
+    const choice *all = p->body, *mine = all + p->block->index;
+    *words = mine->words;
+    return mine->bits;
+}

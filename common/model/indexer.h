@@ -28,4 +28,7 @@ int sw_indexer_choose(sw_ctx *c, sw_indexer_parts *a, const sw_indexer *o, const
 /* Families with indexers have this body: it holds what layers have chosen. */
 extern const sw_body_ops sw_indexer_body;
 
+/* What this layer chose, host [n, words], or NULL where every token sees all before it. */
+const uint32_t *sw_indexer_chosen(const sw_pass *p, int64_t *words);
+
 #endif

@@ -126,14 +126,14 @@ static int remembered(sw_ctx *c, const sw_pass *p, const sw_mla *o, int state, i
 
 /* ---- few queries */
 
-/* The matrix [heads * (nope + value), kv_rank] that kv_b is; where adapters hang on it, what it does to each unit vector. */
-static int matrix_of(sw_ctx *c, sw_linear *l, sw_tensor *w)
+/* The matrix [heads * (nope + value), kv_rank] that kv_b is, without the adapters that add a product of two matrices; any
+ * other adapter by what it does to each unit vector, all of them then being in the matrix (*apart: whether they are not). */
+static int matrix_of(sw_ctx *c, sw_linear *l, sw_tensor *w, bool *apart)
 {
-    const sw_adapter *on = l->adapter;
-    while (on && on->off)
-        on = on->next;
-    if (!on) {
-        *w = l->w->v.t;
+    *apart = true;
+    for (const sw_adapter *on = l->adapter; on; on = on->next)
+        *apart = *apart && (on->off || on->ops->factors);
+    if (*apart) {
         if (sw_use(c, &l->w->v, NULL))
             return -1;
         *w = l->w->v.t;
@@ -142,7 +142,7 @@ static int matrix_of(sw_ctx *c, sw_linear *l, sw_tensor *w)
     sw_var *unit = sw_tmp2(c, c->compute, l->in, l->in), *y;
     if (!unit || sw_k(c)->fill(sw_s(c), &unit->t, 0))
         return -1;
-    sw_tensor diagonal = sw_tensor_of(unit->t.data, unit->t.dtype, 1, &l->in);
+    sw_tensor diagonal = sw_tensor_of(unit->t.data, unit->t.dtype, 2, (int64_t[]){l->in, 1});
     diagonal.stride[0] = l->in + 1;
     if (sw_k(c)->fill(sw_s(c), &diagonal, 1) || !(y = sw_linear_forward(c, l, unit)))
         return -1;
@@ -158,12 +158,59 @@ static int matrix_of(sw_ctx *c, sw_linear *l, sw_tensor *w)
     return 0;
 }
 
+/* to += from w, or from w^T, for the rows [first, first + count) of what the adapters of l add to its matrix. */
+static int add_adapters(sw_ctx *c, const sw_linear *l, bool across, int64_t first, int64_t count, sw_tensor *to, const sw_tensor *from)
+{
+    const sw_kernels *k = sw_k(c);
+    for (const sw_adapter *on = l->adapter; on; on = on->next) {
+        sw_param *down, *up;
+        double scale;
+        if (on->off)
+            continue;
+        on->ops->factors(on, &down, &up, &scale);
+        sw_var *t = sw_use(c, &down->v, &up->v) ? NULL : sw_tmp2(c, from->dtype, from->shape[0], down->v.t.shape[0]);
+        sw_tensor rows = sw_row_view(&up->v.t, first, count);
+        if (!t || (across ? k->linear_fwd(sw_s(c), &t->t, from, &down->v.t, NULL, 1, 0) || k->linear_fwd(sw_s(c), to, &t->t, &rows, NULL, scale, 1)
+                          : k->linear_bwd_x(sw_s(c), &t->t, from, &rows, 1, 0) || k->linear_bwd_x(sw_s(c), to, &t->t, &down->v.t, scale, 1)))
+            return -1;
+    }
+    return 0;
+}
+
 /* Values [from, from + width) of head h: t [N, H, D] -> [N, width]. */
 static sw_tensor head_of(const sw_tensor *t, int64_t h, int64_t from, int64_t width)
 {
     sw_tensor r = sw_tensor_of((char *)t->data + sw_dtype_bytes(t->dtype, h * t->stride[1] + from), t->dtype, 2, (int64_t[]){t->shape[0], width});
     r.stride[0] = t->stride[0];
     return r;
+}
+
+/* Where each sequence has one token and sees chosen places only: the rows of those alone, one sequence after the other, so
+ * that the others are not read. Changes nothing where that is not so. */
+static int chosen_only(sw_ctx *c, const sw_pass *p, sw_var **keys, sw_var **seqs, sw_var **seen)
+{
+    int64_t words, n = 0;
+    const uint32_t *bits = *seen ? sw_indexer_chosen(p, &words) : NULL;
+    if (!bits || p->n != p->n_seqs)
+        return 0;
+    for (int64_t i = 0; i < p->n * words; i++)
+        n += __builtin_popcount(bits[i]);
+    int32_t *rows = sw_ctx_alloc(c, (size_t)n * sizeof *rows), *table = sw_ctx_alloc(c, (size_t)p->n_seqs * 4 * sizeof *table);
+    n = 0;
+    for (int64_t i = 0; i < p->n_seqs; i++) {
+        int64_t first = n;
+        if (p->lengths[i] != 1)
+            return 0;
+        for (int64_t j = 0; j <= p->before[i]; j++)
+            if (bits[i * words + j / 32] >> (j % 32) & 1)
+                rows[n++] = (int32_t)(p->slots[i] * p->cache->capacity + j);
+        memcpy(table + 4 * i, (int32_t[]){(int32_t)i, 1, (int32_t)first, (int32_t)(n - first)}, 4 * sizeof *table);
+    }
+    sw_var *ids = sw_from_host(c, SW_I32, 1, &n, rows);
+    *seqs = ids ? sw_from_host(c, SW_I32, 2, (int64_t[]){p->n_seqs, 4}, table) : NULL;
+    *keys = *seqs ? sw_gather(c, *keys, ids) : NULL;
+    *seen = NULL;
+    return *keys ? 0 : -1;
 }
 
 static sw_var *absorbed(sw_ctx *c, sw_mla_parts *a, const sw_pass *p, sw_var *q, int state, const sw_attention *how, sw_var *seen)
@@ -173,22 +220,28 @@ static sw_var *absorbed(sw_ctx *c, sw_mla_parts *a, const sw_pass *p, sw_var *q,
     const sw_kernels *k = sw_k(c);
     int64_t n = q->t.shape[0], each = o->nope + l->value_dim;
     sw_tensor w;
+    bool apart;
     sw_var *wide = sw_tmp3(c, q->t.dtype, n, l->heads, o->kv_rank + o->rope), *out = sw_tmp3(c, q->t.dtype, n, l->heads, l->value_dim);
-    if (!wide || !out || matrix_of(c, &a->kv_b, &w))
+    if (!wide || !out || matrix_of(c, &a->kv_b, &w, &apart))
         return NULL;
     for (int64_t h = 0; h < l->heads; h++) {
         sw_tensor to = head_of(&wide->t, h, 0, o->kv_rank), from = head_of(&q->t, h, 0, o->nope), rows = sw_row_view(&w, h * each, o->nope);
         sw_tensor to_rest = head_of(&wide->t, h, o->kv_rank, o->rope), rest = head_of(&q->t, h, o->nope, o->rope);
-        if (k->linear_bwd_x(sw_s(c), &to, &from, &rows, 1, 0) || k->copy(sw_s(c), &to_rest, &rest))
+        if (k->linear_bwd_x(sw_s(c), &to, &from, &rows, 1, 0) || (apart && add_adapters(c, &a->kv_b, false, h * each, o->nope, &to, &from)) ||
+            k->copy(sw_s(c), &to_rest, &rest))
             return NULL;
     }
-    sw_tensor *keys = sw_pass_state(p, state), values = *keys;
+    sw_var *keys = sw_borrow(c, *sw_pass_state(p, state)), *seqs = p->seqs;
+    if (!keys || chosen_only(c, p, &keys, &seqs, &seen))
+        return NULL;
+    sw_tensor values = keys->t;
     values.shape[2] = o->kv_rank;
-    sw_var *sum = sw_attend_seen(c, wide, sw_borrow(c, *keys), sw_borrow(c, values), p->seqs, how, seen);
+    sw_var *sum = sw_attend_seen(c, wide, keys, sw_borrow(c, values), seqs, how, seen);
     for (int64_t h = 0; sum && h < l->heads; h++) {
         sw_tensor to = head_of(&out->t, h, 0, l->value_dim), from = head_of(&sum->t, h, 0, o->kv_rank);
         sw_tensor rows = sw_row_view(&w, h * each + o->nope, l->value_dim);
-        if (k->linear_fwd(sw_s(c), &to, &from, &rows, NULL, 1, 0))
+        if (k->linear_fwd(sw_s(c), &to, &from, &rows, NULL, 1, 0) ||
+            (apart && add_adapters(c, &a->kv_b, true, h * each + o->nope, l->value_dim, &to, &from)))
             return NULL;
     }
     return sum ? out : NULL;

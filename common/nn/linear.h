@@ -19,6 +19,8 @@ typedef struct sw_adapter_ops {
     /* Adds the adapter's effect to w, host f32 [out, in], in place (for merging); -1 when it cannot be merged. */
     int (*merge)(const sw_linear *l, const sw_adapter *a, sw_device *d, float *w);
     void (*free)(sw_adapter *a);
+    /* Where all that it does is to add scale b (a x): its factors a [r, in] and b [out, r]. NULL: it is no such adapter. */
+    void (*factors)(const sw_adapter *a, sw_param **down, sw_param **up, double *scale);
 } sw_adapter_ops;
 
 struct sw_adapter { /* a tuner's own struct begins with this */

@@ -137,8 +137,9 @@ demo: deps
 	@$(MAKE) --no-print-directory all
 	@$(MAKE) --no-print-directory -C examples/demo $(if $(MODEL),MODEL='$(or $(realpath $(MODEL)),$(MODEL))')
 
-# The model is the demo's, unless MODEL names another.
-bench: all $(O)/bench/machine $(O)/bench/tokenize
+# The model is the demo's, unless MODEL names another. PARTS names some parts only; PARTS=families (with PEERS=1) runs a random
+# model of each kind of family beside transformers.
+bench: all $(O)/bench/machine $(O)/bench/tokenize $(O)/bench/model
 	@[ -n "$(MODEL)" ] || { mkdir -p build/demo && $(MAKE) --no-print-directory -C build/demo -f $(CURDIR)/examples/demo/Makefile \
 	    SmolLM2-135M-Instruct.Q4_1.gguf; }
 	@tests/bench/run

@@ -36,7 +36,7 @@ $(CUDA_LIB): $(CUDA_OBJ)
 	@mkdir -p $(@D)
 	$(Q)$(NVCC) -shared -o $@ $^ -lcublasLt -Xlinker -z,defs,-rpath,$(abspath $(dir $(NVCC))/../lib64)
 
-# What each kernel takes of the GPU on one architecture, spills first. Fails nothing.
+# What each kernel takes of the GPU on one architecture, spills first. Fails where a kernel spills more than SPILL_MOST bytes.
 .PHONY: bench-ptx
 bench-ptx: BENCH_ARCH ?= 90
 bench-ptx:

@@ -1,10 +1,10 @@
 #!/bin/sh
 # ptx.sh NVCC FLAGS... : what ptxas says that each kernel of kernels/cuda takes of the GPU, a line each: registers, spilled
-# bytes, stack, static shared memory. Those that spill come first.
+# bytes, stack, static shared memory. Those that spill come first; more than SPILL_MOST bytes (64) of one are status 1.
 set -eu
-for f in kernels/cuda/*.cu; do
+out=$(for f in kernels/cuda/*.cu; do
     "$@" -Xptxas -v -c "$f" -o /dev/null 2>&1
-done | c++filt -_ | awk -F"'" '
+done | c++filt -_ | awk -F"'" -v most="${SPILL_MOST:-64}" '
     /Compiling entry function/ { name = $2; arch = $4 }
     /spill stores/ {
         split($0, w, " ")
@@ -15,7 +15,9 @@ done | c++filt -_ | awk -F"'" '
         shared = 0
         if (match($0, /[0-9]+ bytes smem/)) shared = substr($0, RSTART, RLENGTH - 11)
         printf "%d\t%s\t%3d registers\t%5d spilled\t%5d stack\t%6d shared\t%s\n", (spilled > 0 ? 0 : 1), arch, registers, spilled, stack, shared, name
-        kernels++; spilling += (spilled > 0)
+        kernels++; spilling += (spilled > 0); over += (spilled + 0 > most + 0)
     }
     /error|warning/ { print "2\t" $0 }
-    END { printf "3\t%d kernels, %d spill\n", kernels, spilling }' | sort -s -k1,1n | cut -f2- | c++filt | sed -e 's/(anonymous namespace):://g' -e 's/	void /	/'
+    END { printf "3\t%d kernels, %d spill, %d too much\n", kernels, spilling, over }' | sort -s -k1,1n | cut -f2- | c++filt | sed -e 's/(anonymous namespace):://g' -e 's/	void /	/')
+printf '%s\n' "$out"
+case $out in *', 0 too much') ;; *) exit 1;; esac

@@ -404,7 +404,7 @@ static bool same_values(const sw_entry *a, const sw_entry *b)
 static void find_copies(sw_builder *b)
 {
     sw_model *m = b->m;
-    const sw_entry *embed = m->embed.w ? sw_checkpoint_find(m->checkpoint, m->stored.at[0].name) : NULL;
+    const sw_entry *embed = m->embed.w && m->stored.n ? sw_checkpoint_find(m->checkpoint, m->stored.at[0].name) : NULL;
     char name[SW_NAME_MAX];
     for (const char *const *n = m->spec.family->same_embedding; embed && n && *n; n++) {
         const sw_entry *e = sw_checkpoint_find(m->checkpoint, *n);

@@ -100,13 +100,14 @@ static int check_modules(const sw_model *m)
 static int load(sw_builder *b)
 {
     sw_model *m = b->m;
-    sw_device *d = m->device;
+    sw_device *d = m->device; /* NULL where tensors are only looked for */
+    bool asked = d && d->memory;
     size_t left = 0, total;
-    if (read_pooling(m) || check_modules(m) || (d->memory && d->memory(d, &left, &total)))
+    if (read_pooling(m) || check_modules(m) || (asked && d->memory(d, &left, &total)))
         return -1;
     if (sw_builder_run(b)) {
         char need[32], have[32];
-        return d->memory && weights(b) > (double)left
+        return asked && weights(b) > (double)left
                    ? sw_fail_in("%s: its weights take %s of memory, of which %s has %s left", m->checkpoint->path,
                                 sw_human_bytes(weights(b), need), d->name, sw_human_bytes((double)left, have))
                    : -1;

@@ -172,7 +172,7 @@ static int make_folder(const char *folder, const cJSON *config, const char *name
     return 0;
 }
 
-/* The file is byte for byte the one that llama.cpp was seen to run (tests/golden/gguf/digests.txt: a name and a digest a line). */
+/* The file is byte for byte what it was (tests/golden/gguf/digests.txt: a name and a digest a line): a change is noticed. */
 static void check_digest(const sw_buf *known, const char *name)
 {
     sw_digest d;

@@ -1,5 +1,6 @@
 #include "kernels/cpu_gemm.h"
 
+#include "base/memory.h"
 #include "kernels/onednn.h"
 
 #include <omp.h>
@@ -185,22 +186,24 @@ static dnnl_status_t execute(const entry *p, const sw_gemm *g)
     return e;
 }
 
-/* The one row of a, its elements side by side: oneDNN 3.7 takes them for that whatever their stride is. */
-static void gather_row(sw_gemm *g, char *to)
+/* oneDNN 3.7 takes the elements of a with one row, and of c with one column, for neighbours whatever their stride is: those that
+ * are none are copied. */
+static void copy_apart(void *to, int64_t to_stride, const void *from, int64_t from_stride, int64_t n, size_t bytes)
 {
-    size_t bytes = g->type == SW_BF16 ? 2 : 4;
-    for (int64_t i = 0; i < g->k; i++)
-        memcpy(to + (size_t)i * bytes, (const char *)g->a.data + (size_t)(i * g->a.column) * bytes, bytes);
-    g->a.data = to;
+    for (int64_t i = 0; i < n; i++)
+        memcpy((char *)to + (size_t)(i * to_stride) * bytes, (const char *)from + (size_t)(i * from_stride) * bytes, bytes);
 }
+static size_t bytes_of(sw_dtype t) { return t == SW_BF16 ? 2 : 4; }
 
 int sw_cpu_gemm(const sw_gemm *given)
 {
-    sw_gemm line = *given;
-    const sw_gemm *g = &line;
-    bool gather = g->m == 1 && g->a.column != 1;
+    sw_gemm near = *given;
+    const sw_gemm *g = &near;
+    bool gather = g->m == 1 && g->a.column != 1, scatter = g->n == 1 && g->m > 1 && g->c_row != 1;
     if (gather)
-        line.a.row = g->k, line.a.column = 1;
+        near.a.row = g->k, near.a.column = 1;
+    if (scatter)
+        near.c_row = 1;
     key k;
     memset(&k, 0, sizeof k);
     k.m = g->m, k.n = g->n, k.k = g->k;
@@ -236,13 +239,20 @@ int sw_cpu_gemm(const sw_gemm *given)
     int rc = 0;
     if (!e) {
         size_t scratch = (dnnl_memory_desc_get_size(sw_dnnl_handle(&p->scratchpad)) + 63) & ~(size_t)63;
-        rc = prepare_own(scratch + (gather ? (size_t)g->k * 4 : 0));
+        size_t row = gather ? (size_t)g->k * bytes_of(g->type) : 0, column = scatter ? (size_t)g->m * bytes_of(g->c_type) : 0;
+        rc = prepare_own(scratch + SW_MAX(row, column));
         if (!rc && gather) {
-            line.a.column = given->a.column;
-            gather_row(&line, (char *)own.space + scratch);
+            near.a.data = (char *)own.space + scratch;
+            copy_apart((char *)own.space + scratch, 1, given->a.data, given->a.column, g->k, bytes_of(g->type));
+        }
+        if (!rc && scatter) {
+            near.c = (char *)own.space + scratch;
+            copy_apart(near.c, 1, given->c, given->c_row, g->m, bytes_of(g->c_type));
         }
         if (!rc)
             e = execute(p, g);
+        if (!rc && !e && scatter)
+            copy_apart(given->c, given->c_row, near.c, 1, g->m, bytes_of(g->c_type));
     }
     pthread_rwlock_unlock(&lock);
     if (e)

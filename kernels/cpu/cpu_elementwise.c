@@ -9,6 +9,23 @@
 #define EACH_RUN(r) _Pragma("omp parallel for schedule(static) if ((r).values >= SW_PARALLEL)") \
     for (int64_t i = 0; i < (r).count; i++)
 
+/* n copies of a value of `size` bytes: a size the compiler knows, or each is a call. */
+static void repeat(char *to, const char *one, size_t size, int64_t n)
+{
+    static const char zeros[8];
+    if (!memcmp(one, zeros, size))
+        memset(to, 0, (size_t)n * size);
+    else if (size == 4)
+        for (int64_t j = 0; j < n; j++)
+            memcpy(to + 4 * j, one, 4);
+    else if (size == 2)
+        for (int64_t j = 0; j < n; j++)
+            memcpy(to + 2 * j, one, 2);
+    else
+        for (int64_t j = 0; j < n; j++)
+            memcpy(to + (size_t)j * size, one, size);
+}
+
 int SW_CPU(fill)(sw_stream *s, sw_tensor *y, double value)
 {
     (void)s;
@@ -19,10 +36,7 @@ int SW_CPU(fill)(sw_stream *s, sw_tensor *y, double value)
     char one[8] = {0};
     sw_scalar_set(one, y->dtype, 0, value);
     EACH_RUN(r) {
-        char *at = sw_at(y, sw_run_at(&r, y, i));
-        int64_t n = sw_run_length(&r, i);
-        for (int64_t j = 0; j < n; j++)
-            memcpy(at + (size_t)j * size, one, size);
+        repeat(sw_at(y, sw_run_at(&r, y, i)), one, size, sw_run_length(&r, i));
     }
     return 0;
 }

@@ -16,34 +16,33 @@ bool SW_CPU(fits_lanes)(const sw_keeper *p, const sw_tensor *out, const sw_keepe
            side_by_side(p->g) && side_by_side(p->beta) && side_by_side(out);
 }
 
-/* One place of a block of heads. */
+/* One place of a block of heads: where its values lie, in the tensors or in `space`. */
 typedef struct places {
-    float q[HEADS], k[HEADS], v[HEADS], decay[HEADS], beta[HEADS];
+    const float *q, *k, *v, *beta;
+    float decay[HEADS], space[4][HEADS];
 } places;
 
-static void load(float *to, const sw_tensor *x, int64_t row, int64_t head, int64_t n)
+static const float *load(float *space, const sw_tensor *x, int64_t row, int64_t head, int64_t n)
 {
-    if (x->shape[1] == 1) {
-        sw_fetch(to, x, row, 0, 1);
-        for (int64_t i = 1; i < n; i++)
-            to[i] = to[0];
-        return;
-    }
-    sw_fetch(to, x, row, head, n);
+    if (x && x->shape[1] > 1)
+        return sw_load(sw_at(x, row * x->stride[0] + head), x->dtype, n, space);
+    float all = 1;
+    if (x)
+        sw_fetch(&all, x, row, 0, 1);
+    for (int64_t i = 0; i < n; i++)
+        space[i] = all;
+    return space;
 }
 
 static void load_places(const sw_keeper *p, places *at, int64_t row, int64_t head, int64_t n)
 {
-    load(at->q, p->q, row, head, n);
-    load(at->k, p->k, row, head, n);
-    load(at->v, p->v, row, head, n);
-    load(at->decay, p->g, row, head, n);
+    at->q = load(at->space[0], p->q, row, head, n);
+    at->k = load(at->space[1], p->k, row, head, n);
+    at->v = load(at->space[2], p->v, row, head, n);
+    at->beta = load(at->space[3], p->beta, row, head, n);
+    const float *g = load(at->decay, p->g, row, head, n);
     for (int64_t i = 0; i < n; i++)
-        at->beta[i] = 1;
-    if (p->beta)
-        load(at->beta, p->beta, row, head, n);
-    for (int64_t i = 0; i < n; i++)
-        at->decay[i] = sw_exp(at->decay[i]);
+        at->decay[i] = sw_exp(g[i]);
 }
 
 /* h goes on by one place; x: what u is before beta. */
@@ -97,7 +96,7 @@ int SW_CPU(lanes_fwd)(sw_stream *s, const sw_keeper *p, sw_tensor *out, sw_tenso
 static void block_back(const sw_keeper *p, const sw_keeper_grads *d, const sw_tensor *dout, sw_run r, int64_t head, int64_t n, float *h)
 {
     places at;
-    float x[HEADS], dy[HEADS], dh[HEADS] = {0}, skip[HEADS], dskip[HEADS] = {0}, dq[HEADS], dk[HEADS], dv[HEADS], dg[HEADS], dbeta[HEADS];
+    float x[HEADS], dy_space[HEADS], dh[HEADS] = {0}, skip[HEADS], dskip[HEADS] = {0}, dq[HEADS], dk[HEADS], dv[HEADS], dg[HEADS], dbeta[HEADS];
     for (int64_t i = 0; i < n; i++) {
         skip[i] = sw_skip_of(p, head + i);
         h[i] = 0;
@@ -109,7 +108,7 @@ static void block_back(const sw_keeper *p, const sw_keeper_grads *d, const sw_te
     for (int64_t t = r.rows; t-- > 0;) {
         const float *was = h + t * HEADS, *now = was + HEADS;
         load_places(p, &at, r.first + t, head, n);
-        load(dy, dout, r.first + t, head, n);
+        const float *dy = load(dy_space, dout, r.first + t, head, n);
         for (int64_t i = 0; i < n; i++) {
             float old = at.decay[i] * was[i], e = dh[i] + at.q[i] * dy[i], v = at.v[i] - (p->delta ? old * at.k[i] : 0);
             float du = e * at.k[i], dx = at.beta[i] * du, of_old = e - (p->delta ? dx * at.k[i] : 0);

@@ -425,7 +425,7 @@ static void find_copies(sw_builder *b)
 static const char *embedding_name(const sw_builder *b)
 {
     char name[SW_NAME_MAX];
-    if (find(b, name_of(b, "model.embed_tokens.weight", name)))
+    if (!b->m->checkpoint || find(b, name_of(b, "model.embed_tokens.weight", name)))
         return "model.embed_tokens";
     for (const char *const *n = b->m->spec.family->same_embedding; n && *n; n++)
         if (sw_checkpoint_find(b->m->checkpoint, *n))

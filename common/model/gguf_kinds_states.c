@@ -146,6 +146,9 @@ static int mamba_config(const sw_gguf *g, const char *arch, cJSON *config)
 static int nemotron_h_keys(sw_gguf_writer *w, const char *arch, const sw_spec *s, const sw_checkpoint *c)
 {
     (void)w, (void)c;
+    const sw_moe *m = sw_gguf_moe(s);
+    if (m && m->latent)
+        return sw_fail("GGUF's %s has no place for experts behind a latent", arch);
     for (int64_t i = 0; i < s->layers; i++)
         if (s->layer[i].ffn == &sw_ffn_dense)
             return sw_fail("GGUF's %s has no place for dense layers beside mixtures", arch);

@@ -6,6 +6,7 @@
 #include "base/fileio.h"
 #include "base/json.h"
 #include "model/model.h"
+#include "model/wrapper.h"
 #include "store/made.h"
 
 #include <dirent.h>
@@ -77,6 +78,17 @@ static void same_values(const sw_entry *a, const sw_entry *b, const char *what)
     free(y);
 }
 
+/* A tensor of a model with towers, as the text's model alone calls it, which is what a GGUF file holds. */
+static const char *unwrapped(const sw_spec *s, const char *name)
+{
+    static char plain[SW_NAME_MAX];
+    const sw_wrapper *w = s->wrapper;
+    if (!w || !sw_starts_with(name, w->prefix))
+        return name;
+    snprintf(plain, sizeof plain, "%s%s", w->whole ? "" : "model.", name + strlen(w->prefix));
+    return plain;
+}
+
 /* 1: came back the same; 0: refused, with the reason in sw_error. */
 static int round_trip(const char *folder)
 {
@@ -100,7 +112,7 @@ static int round_trip(const char *folder)
     const cJSON *factor = sw_json_get(c->config, "key_multiplier");
     bool folded = (kind->flags & SW_GGUF_FOLDED) && factor && factor->valuedouble != 1; /* the weights have taken it in */
     for (size_t i = 0; i < sw_checkpoint_count(c); i++) {
-        const sw_entry *e = sw_checkpoint_at(c, i), *f = sw_checkpoint_find(g, e->name);
+        const sw_entry *e = sw_checkpoint_at(c, i), *f = sw_checkpoint_find(g, unwrapped(&s, e->name));
         if (!f && !sw_model_ignores(&s, e->name))
             fail_msg("%s: %s is not there", folder, e->name);
         if (f && !folded)

@@ -1,5 +1,5 @@
 /* Folders to GGUF and back, over the checkpoints under tests/golden/llm and over configurations of every family that GGUF knows
- * (tests/golden/gguf), with weights made up: the same configuration and the same tensors again. Others are refused, and say why. */
+ * (tests/unit/gguf), with weights made up: the same configuration and the same tensors again. Others are refused, and say why. */
 #include "model/gguf_export.h"
 #include "model/gguf_import.h"
 
@@ -184,7 +184,7 @@ static int make_folder(const char *folder, const cJSON *config, const char *name
     return 0;
 }
 
-/* The file is byte for byte what it was (tests/golden/gguf/digests.txt: a name and a digest a line): a change is noticed. */
+/* The file is byte for byte what it was (tests/unit/gguf/digests.txt: a name and a digest a line): a change is noticed. */
 static void check_digest(const sw_buf *known, const char *name)
 {
     sw_digest d;
@@ -200,11 +200,11 @@ static void every_kind(void **state)
     (void)state;
     sw_buf text = {0}, digests = {0};
     sw_buf_putc(&digests, '\n');
-    assert_int_equal(sw_read_file("tests/golden/gguf/digests.txt", &digests), 0);
+    assert_int_equal(sw_read_file("tests/unit/gguf/digests.txt", &digests), 0);
     sw_buf_putc(&digests, 0);
     bool seen[128] = {0};
     int same = 0;
-    assert_int_equal(sw_read_file("tests/golden/gguf/configs.jsonl", &text), 0);
+    assert_int_equal(sw_read_file("tests/unit/gguf/configs.jsonl", &text), 0);
     assert_int_equal(sw_mkdirs(in("made")), 0);
     char folder[300];
     snprintf(folder, sizeof folder, "%s", in("made"));

@@ -8,6 +8,7 @@ steps = [line.rstrip("\n") for line in sys.stdin if line.strip() and not line.st
 pid, fd = pty.fork()
 if not pid:
     os.environ["TERM"] = "xterm"
+    signal.signal(signal.SIGINT, signal.SIG_DFL) # a shell that runs the tests in the background has it ignored
     os.execvp(sys.argv[1], sys.argv[1:])
 seen, mark = b"", 0
 

@@ -12,8 +12,12 @@ static const setup setups[] = {{0, 1, 1, {{0, 0, 0, 1}}},
                                {7, 2, 3, {{0, 2, 1, 1}, {2, 1, 0, 0}, {4, 3, -1, 1}}},
                                {150, 2, 2, {{2, 141, 1, 1}, {146, 3, 0, 0}}}};
 
-/* One type is enough for the long ones: devices that are emulated take their time. */
-static bool left_out(const setup *s, sw_dtype t) { return s->rows > 100 && t != SW_F32; }
+/* One type and layout is enough for the long and wide ones: devices that are emulated take their time, for `each` values of a row
+ * and to meet at barriers for each of `blocks`. */
+static bool left_out(const setup *s, sw_dtype t, layout l, int64_t blocks, int64_t each)
+{
+    return (s->rows > 100 || s->rows * blocks > 1000 || s->rows * blocks * each > 100000) && (t != SW_F32 || l != DENSE);
+}
 
 static array *table(rig *r, const setup *s)
 {
@@ -47,7 +51,7 @@ void case_conv1d_fwd(rig *r)
 {
     EACH(r, t, l, i, conv_shapes, k) {
         const setup *s = &setups[i];
-        if (left_out(s, *t))
+        if (left_out(s, *t, l, 1, conv_shapes[k][0] * conv_shapes[k][1]))
             continue;
         int64_t channels = conv_shapes[k][0], taps = conv_shapes[k][1];
         note(r, "%s setup %d, %d channels, %d taps", sw_dtypes[*t].name, (int)i, (int)channels, (int)taps);
@@ -65,7 +69,7 @@ void case_conv1d_bwd(rig *r)
 {
     EACH(r, t, l, i, conv_shapes, k) {
         const setup *s = &setups[i];
-        if (left_out(s, *t))
+        if (left_out(s, *t, l, 1, conv_shapes[k][0] * conv_shapes[k][1]))
             continue;
         int64_t channels = conv_shapes[k][0], taps = conv_shapes[k][1];
         bool all = draw(r, 0, 3) > 0;
@@ -88,7 +92,7 @@ void case_selective_scan_fwd(rig *r)
 {
     EACH(r, t, l, i, scan_shapes, k) {
         const setup *s = &setups[i];
-        if (left_out(s, *t))
+        if (left_out(s, *t, l, 1, scan_shapes[k][0] * scan_shapes[k][1]))
             continue;
         int64_t channels = scan_shapes[k][0], width = scan_shapes[k][1];
         note(r, "%s setup %d, %d channels of %d", sw_dtypes[*t].name, (int)i, (int)channels, (int)width);
@@ -108,7 +112,7 @@ void case_selective_scan_bwd(rig *r)
 {
     EACH(r, t, l, i, scan_shapes, k) {
         const setup *s = &setups[i];
-        if (left_out(s, *t))
+        if (left_out(s, *t, l, 1, scan_shapes[k][0] * scan_shapes[k][1]))
             continue;
         int64_t channels = scan_shapes[k][0], width = scan_shapes[k][1];
         bool all = draw(r, 0, 3) > 0;
@@ -160,7 +164,7 @@ void case_recurrence_fwd(rig *r)
 {
     EACH(r, t, l, i, matrix_shapes, k) {
         const setup *s = &setups[i];
-        if (left_out(s, *t))
+        if (left_out(s, *t, l, matrix_shapes[k][0], matrix_shapes[k][2] * matrix_shapes[k][3]))
             continue;
         const int64_t *shape = matrix_shapes[k];
         matrix m = make(r, *t, l, s, shape);
@@ -177,7 +181,7 @@ void case_recurrence_bwd(rig *r)
 {
     EACH(r, t, l, i, matrix_shapes, k) {
         const setup *s = &setups[i];
-        if (left_out(s, *t))
+        if (left_out(s, *t, l, matrix_shapes[k][0], matrix_shapes[k][2] * matrix_shapes[k][3]))
             continue;
         const int64_t *shape = matrix_shapes[k];
         int64_t n = s->rows, h = shape[0], d = shape[2];

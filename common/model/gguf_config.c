@@ -315,6 +315,12 @@ static int read_divisors(const sw_gguf *g, const sw_gguf_kind *kind, cJSON *conf
     return 0;
 }
 
+int64_t sw_gguf_whole(const cJSON *config, const char *name)
+{
+    const cJSON *v = sw_json_get(config, name);
+    return cJSON_IsNumber(v) && fabs(v->valuedouble) <= 0x1p53 ? (int64_t)v->valuedouble : 0;
+}
+
 /* {arch}.rope.*: how many values turn, and which scaling. */
 static int read_rope(const sw_gguf *g, const sw_gguf_kind *kind, const sw_family *f, cJSON *config)
 {
@@ -328,9 +334,9 @@ static int read_rope(const sw_gguf *g, const sw_gguf_kind *kind, const sw_family
         return -1;
     const cJSON *head = sw_json_get(config, "head_dim");
     double d, factor;
-    heads = (int64_t)cJSON_GetNumberValue(sw_json_get(config, "num_attention_heads"));
-    wide = (int64_t)cJSON_GetNumberValue(sw_json_get(config, "hidden_size"));
-    width = head ? (int64_t)head->valuedouble : heads > 0 ? wide / heads : 0;
+    heads = sw_gguf_whole(config, "num_attention_heads");
+    wide = sw_gguf_whole(config, "hidden_size");
+    width = head ? sw_gguf_whole(config, "head_dim") : heads > 0 ? wide / heads : 0;
     if (turned && width && (turned != width || f->spec.rope[0].partial > 0) && !sw_json_get(config, "kv_lora_rank"))
         sw_gguf_set(config, "partial_rotary_factor", cJSON_CreateNumber((double)turned / (double)width));
     sw_span type = sw_gguf_str(g, full_key(kind, "rope.scaling.type", key));
@@ -371,7 +377,7 @@ static int read_windows(const sw_gguf *g, const sw_gguf_kind *kind, cJSON *confi
     const sw_gguf_value *v = sw_gguf_find(g, full_key(kind, "attention.sliding_window_pattern", key));
     if (!v || !sw_json_get(config, "sliding_window"))
         return 0;
-    int64_t n = (int64_t)cJSON_GetNumberValue(sw_json_get(config, "num_hidden_layers")), every = 0;
+    int64_t n = sw_gguf_whole(config, "num_hidden_layers"), every = 0;
     sw_gguf_iter it = sw_gguf_items(v);
     double d;
     if (n < 1 || n > 4096)

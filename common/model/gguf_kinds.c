@@ -38,7 +38,6 @@ GET(kv_heads, (double)s->kv_heads)
 GET(key_dim, (double)s->layer[0].head_dim)
 GET(value_dim, (double)s->layer[0].value_dim)
 
-static int64_t whole(const cJSON *config, const char *name) { return (int64_t)cJSON_GetNumberValue(sw_json_get(config, name)); }
 static double number(const cJSON *config, const char *name, double missing)
 {
     const cJSON *v = sw_json_get(config, name);
@@ -61,9 +60,9 @@ static void set_missing(cJSON *config, const char *name, cJSON *v)
 static int gemma2_config(const sw_gguf *g, const char *arch, cJSON *config)
 {
     (void)g, (void)arch;
-    int64_t layers = whole(config, "num_hidden_layers"), heads = whole(config, "num_attention_heads");
+    int64_t layers = sw_gguf_whole(config, "num_hidden_layers"), heads = sw_gguf_whole(config, "num_attention_heads");
     bool largest = layers == 46 || layers == 62; /* readers know them by their layers */
-    set_number(config, "query_pre_attn_scalar", largest && heads > 0 ? (double)(whole(config, "hidden_size") / heads) : number(config, "head_dim", 256));
+    set_number(config, "query_pre_attn_scalar", largest && heads > 0 ? (double)(sw_gguf_whole(config, "hidden_size") / heads) : number(config, "head_dim", 256));
     set_missing(config, "attn_logit_softcapping", cJSON_CreateNull());
     set_missing(config, "final_logit_softcapping", cJSON_CreateNull());
     return 0;
@@ -72,7 +71,7 @@ static int gemma2_config(const sw_gguf *g, const char *arch, cJSON *config)
 static int minicpm_config(const sw_gguf *g, const char *arch, cJSON *config)
 {
     (void)g, (void)arch;
-    double layers = (double)whole(config, "num_hidden_layers"), hidden = (double)whole(config, "hidden_size");
+    double layers = (double)sw_gguf_whole(config, "num_hidden_layers"), hidden = (double)sw_gguf_whole(config, "hidden_size");
     set_number(config, "scale_emb", number(config, "scale_emb", 12));
     set_number(config, "scale_depth", number(config, "scale_depth", 1.4 / sqrt(layers)) * sqrt(layers));
     set_number(config, "dim_model_base", hidden / number(config, "dim_model_base", hidden / 256));
@@ -118,7 +117,7 @@ static int gpt_oss_config(const sw_gguf *g, const char *arch, cJSON *config)
 static int mpt_config(const sw_gguf *g, const char *arch, cJSON *config)
 {
     (void)g, (void)arch;
-    set_number(config, "expansion_ratio", number(config, "intermediate_size", 0) / (double)SW_MAX(whole(config, "hidden_size"), 1));
+    set_number(config, "expansion_ratio", number(config, "intermediate_size", 0) / (double)SW_MAX(sw_gguf_whole(config, "hidden_size"), 1));
     cJSON_DeleteItemFromObjectCaseSensitive(config, "intermediate_size");
     set_bool(config, "no_bias", !cJSON_IsTrue(sw_json_get(config, "attention_bias")));
     return 0;
@@ -136,7 +135,7 @@ static bool has(const sw_gguf *g, const char *end)
 static int falcon_config(const sw_gguf *g, const char *arch, cJSON *config)
 {
     (void)arch;
-    int64_t kv = whole(config, "num_key_value_heads"), heads = whole(config, "num_attention_heads");
+    int64_t kv = sw_gguf_whole(config, "num_key_value_heads"), heads = sw_gguf_whole(config, "num_attention_heads");
     bool two = has(g, ".attn_norm_2.weight"), newer = two || (kv > 1 && kv < heads);
     set_bool(config, "new_decoder_architecture", newer);
     set_bool(config, "multi_query", kv != heads);
@@ -153,7 +152,7 @@ static int falcon_config(const sw_gguf *g, const char *arch, cJSON *config)
 static int baichuan_config(const sw_gguf *g, const char *arch, cJSON *config)
 {
     (void)g, (void)arch;
-    if (whole(config, "num_hidden_layers") == 40) { /* the larger one goes by distance, and says so by what it lacks */
+    if (sw_gguf_whole(config, "num_hidden_layers") == 40) { /* the larger one goes by distance, and says so by what it lacks */
         set_number(config, "model_max_length", number(config, "max_position_embeddings", 4096));
         cJSON_DeleteItemFromObjectCaseSensitive(config, "max_position_embeddings");
     }

@@ -88,12 +88,6 @@ DELTA(delta_inner, d.value_heads *d.value)
 
 /* ---- what no key says */
 
-static int64_t whole(const cJSON *config, const char *name)
-{
-    const cJSON *v = sw_json_get(config, name);
-    return cJSON_IsNumber(v) ? (int64_t)v->valuedouble : 0;
-}
-
 static void set_number(cJSON *config, const char *name, double v) { sw_gguf_set(config, name, cJSON_CreateNumber(v)); }
 static void set_bool(cJSON *config, const char *name, bool v) { sw_gguf_set(config, name, cJSON_CreateBool(v)); }
 
@@ -123,7 +117,7 @@ static int64_t size_of(const sw_gguf *g, const char *arch, const char *key)
 /* What layers are, by the tensors that they have. */
 static void set_layers(const sw_gguf *g, cJSON *config, const char *field, const char *attention, const char *state)
 {
-    int64_t n = SW_MIN(whole(config, "num_hidden_layers"), 4096);
+    int64_t n = SW_MIN(sw_gguf_whole(config, "num_hidden_layers"), 4096);
     cJSON *list = cJSON_CreateArray();
     for (int64_t i = 0; i < n; i++)
         cJSON_AddItemToArray(list, cJSON_CreateString(has_in_layer(g, i, "ssm_out.weight") ? state : attention));
@@ -132,13 +126,13 @@ static void set_layers(const sw_gguf *g, cJSON *config, const char *field, const
 
 static int mamba_config(const sw_gguf *g, const char *arch, cJSON *config)
 {
-    int64_t inner_ = size_of(g, arch, "ssm.inner_size"), hidden = SW_MAX(whole(config, "hidden_size"), 1);
+    int64_t inner_ = size_of(g, arch, "ssm.inner_size"), hidden = SW_MAX(sw_gguf_whole(config, "hidden_size"), 1);
     set_number(config, "expand", (double)inner_ / (double)hidden);
     set_number(config, "intermediate_size", (double)inner_);
     set_bool(config, "use_bias", has(g, ".ssm_in.bias"));
     set_bool(config, "use_conv_bias", has(g, ".ssm_conv1d.bias"));
     if (sw_json_get(config, "num_heads"))
-        set_number(config, "head_dim", (double)inner_ / (double)SW_MAX(whole(config, "num_heads"), 1));
+        set_number(config, "head_dim", (double)inner_ / (double)SW_MAX(sw_gguf_whole(config, "num_heads"), 1));
     return 0;
 }
 
@@ -158,7 +152,7 @@ static int nemotron_h_keys(sw_gguf_writer *w, const char *arch, const sw_spec *s
 /* A list as a period and where it begins. */
 static void set_period(cJSON *config, const char *period, const char *offset, const sw_gguf *g, const char *tensor)
 {
-    int64_t n = whole(config, "num_hidden_layers"), first = -1, second = -1;
+    int64_t n = sw_gguf_whole(config, "num_hidden_layers"), first = -1, second = -1;
     for (int64_t i = 0; i < n && second < 0; i++)
         if (has_in_layer(g, i, tensor)) {
             if (first < 0)
@@ -172,7 +166,7 @@ static void set_period(cJSON *config, const char *period, const char *offset, co
 
 static int jamba_config(const sw_gguf *g, const char *arch, cJSON *config)
 {
-    int64_t inner_ = size_of(g, arch, "ssm.inner_size"), hidden = SW_MAX(whole(config, "hidden_size"), 1);
+    int64_t inner_ = size_of(g, arch, "ssm.inner_size"), hidden = SW_MAX(sw_gguf_whole(config, "hidden_size"), 1);
     set_number(config, "mamba_expand", (double)inner_ / (double)hidden);
     set_bool(config, "mamba_conv_bias", has(g, ".ssm_conv1d.bias"));
     set_bool(config, "mamba_proj_bias", has(g, ".ssm_in.bias"));
@@ -191,14 +185,14 @@ static int granite_hybrid_config(const sw_gguf *g, const char *arch, cJSON *conf
     snprintf(key, sizeof key, "%s.rope.scaling.finetuned", arch);
     if (sw_gguf_bool(g, key, false, &turn))
         return -1;
-    set_number(config, "mamba_expand", (double)inner_ / (double)SW_MAX(whole(config, "hidden_size"), 1));
+    set_number(config, "mamba_expand", (double)inner_ / (double)SW_MAX(sw_gguf_whole(config, "hidden_size"), 1));
     set_number(config, "mamba_d_head", (double)inner_ / (double)SW_MAX(heads, 1));
     set_bool(config, "mamba_conv_bias", has(g, ".ssm_conv1d.bias"));
     set_bool(config, "mamba_proj_bias", has(g, ".ssm_in.bias"));
     sw_gguf_set(config, "position_embedding_type", cJSON_CreateString(turn ? "rope" : "nope"));
     if (!sw_json_get(config, "num_experts")) {
         set_number(config, "num_experts", 0);
-        set_number(config, "shared_expert_intermediate_size", (double)whole(config, "intermediate_size"));
+        set_number(config, "shared_expert_intermediate_size", (double)sw_gguf_whole(config, "intermediate_size"));
     }
     set_layers(g, config, "layer_types", "attention", "mamba");
     return 0;
@@ -207,7 +201,7 @@ static int granite_hybrid_config(const sw_gguf *g, const char *arch, cJSON *conf
 static int nemotron_h_config(const sw_gguf *g, const char *arch, cJSON *config)
 {
     int64_t inner_ = size_of(g, arch, "ssm.inner_size"), heads = size_of(g, arch, "ssm.time_step_rank");
-    int64_t n = SW_MIN(whole(config, "num_hidden_layers"), 4096);
+    int64_t n = SW_MIN(sw_gguf_whole(config, "num_hidden_layers"), 4096);
     set_number(config, "mamba_head_dim", (double)inner_ / (double)SW_MAX(heads, 1));
     set_bool(config, "use_conv_bias", has(g, ".ssm_conv1d.bias"));
     set_bool(config, "use_bias", has(g, ".ssm_in.bias"));
@@ -429,7 +423,7 @@ static double dense_width(const sw_spec *s) { return (double)s->layer[0].mlp; }
 static int llama4_config(const sw_gguf *g, const char *arch, cJSON *config)
 {
     (void)g, (void)arch;
-    int64_t n = SW_MIN(whole(config, "num_hidden_layers"), 4096);
+    int64_t n = SW_MIN(sw_gguf_whole(config, "num_hidden_layers"), 4096);
     cJSON *types = cJSON_CreateArray();
     for (int64_t i = 0; i < n; i++)
         cJSON_AddItemToArray(types, cJSON_CreateString((i + 1) % 4 ? "chunked_attention" : "full_attention"));
@@ -438,7 +432,7 @@ static int llama4_config(const sw_gguf *g, const char *arch, cJSON *config)
     set_number(config, "attention_chunk_size", 8192);
     set_number(config, "floor_scale", 8192);
     set_number(config, "attn_scale", 0.1);
-    set_bool(config, "use_qk_norm", whole(config, "num_experts") != 128); /* the larger has none */
+    set_bool(config, "use_qk_norm", sw_gguf_whole(config, "num_experts") != 128); /* the larger has none */
     return 0;
 }
 

@@ -128,6 +128,8 @@ typedef struct sw_gguf_kind {
 extern const sw_gguf_kind sw_gguf_kinds[], sw_gguf_kinds_states[]; /* each ends with arch NULL */
 /* Every kind in turn: i from 0; NULL after the last. */
 const sw_gguf_kind *sw_gguf_kind_at(size_t i);
+/* A whole number of a configuration made of a file's metadata; 0 where there is none, or one beyond any count. */
+int64_t sw_gguf_whole(const cJSON *config, const char *name);
 
 /* Of a file; the error names the nearest. Of a model to be written; config: its config.json. */
 const sw_gguf_kind *sw_gguf_kind_of(const sw_gguf *g);

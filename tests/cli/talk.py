@@ -1,7 +1,7 @@
 """Plays the user of a program on a terminal: talk.py COMMAND... < steps. A step is a line: "type TEXT" (keys; \\r, \\x03 and the
 like are understood), "see REGEX" (waits until the screen's text since the last match has it), "end STATUS" (waits for the
 exit). Prints what was seen and fails where a step does."""
-import os, pty, re, select, signal, sys, time
+import os, pty, re, select, signal, sys, termios, time
 
 LIMIT = 60
 steps = [line.rstrip("\n") for line in sys.stdin if line.strip() and not line.startswith("#")]
@@ -35,6 +35,9 @@ for step in steps:
     verb, _, text = step.partition(" ")
     until = time.time() + LIMIT
     if verb == "type":
+        # Keys other than Control-C are for the line editor, which may still be on its way: a Control-D would be lost.
+        while "\\x03" not in text and termios.tcgetattr(fd)[3] & termios.ICANON and time.time() < until:
+            more(time.time() + 0.01)
         os.write(fd, text.encode().decode("unicode_escape").encode("latin-1"))
     elif verb == "see":
         while not (hit := re.search(text.encode(), seen[mark:], re.S)):
@@ -44,6 +47,8 @@ for step in steps:
     elif verb == "end":
         while more(until):
             pass
+        if time.time() >= until:
+            fail("still runs")
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         if status != int(text):
             sys.exit(f"exit status {status}, not {text}\n--- seen:\n{seen.decode(errors='replace')}")

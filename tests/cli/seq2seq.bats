@@ -135,3 +135,12 @@ E
     fails 1 'a "prompt" is needed' swift-infer -q -m "$W/model" alone
     fails 1 "are not written as GGUF" swift-quant -q --model "$W/model" --out x.gguf
 }
+
+@test "a first token that a configuration forces is told, since it is not obeyed" {
+    cp -r "$W/model" told_of
+    sed -i '0,/{/s//{"forced_bos_token_id": 3,/' told_of/config.json
+    swift-infer --dtype f32 -m told_of "$W/ask.jsonl" 2> told > /dev/null
+    grep -q '"forced_bos_token_id" is not obeyed' told
+    swift-infer --dtype f32 -m "$W/model" "$W/ask.jsonl" 2> quiet > /dev/null
+    ! grep forced quiet
+}

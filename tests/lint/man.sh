@@ -1,6 +1,7 @@
 #!/bin/sh
 # Manual pages against the programs: every program has a page with its option table, pages name only options and pages
-# that there are, and mandoc finds nothing wrong. Lists of models and templates are up to date. Commands of pages, of --help and of the README use options that exist.
+# that there are, and mandoc finds nothing wrong. Lists of models and templates are up to date. Commands of pages, of --help and
+# of the README use options that exist.
 # Needs the programs and pages in build (make all man).
 set -u
 bad=0

@@ -147,7 +147,8 @@ static void every_family(void **state)
             fail_msg("%s: %s", folder, sw_error());
     }
     closedir(d);
-    assert_true(same >= 14); /* of those that are here */
+    printf("%d folders came back the same, %d were refused\n", same, refused);
+    assert_true(same >= 22); /* of those that are here: none becomes one that is refused unnoticed */
     assert_true(refused > 0);
 }
 

@@ -93,6 +93,9 @@ static int read_generation_config(infer_session *s)
     for (const cJSON *v = cJSON_IsArray(eos) ? eos->child : eos; v; v = cJSON_IsArray(eos) ? v->next : NULL)
         if (cJSON_IsNumber(v) && v->valuedouble >= 0 && v->valuedouble < (double)s->model->spec.vocab)
             add_stop(s, (int32_t)v->valuedouble);
+    const cJSON *first = sw_json_get(o, "forced_bos_token_id");
+    if (cJSON_IsNumber(first ? first : sw_json_get(s->model->checkpoint->config, "forced_bos_token_id")))
+        sw_warn("%s: \"forced_bos_token_id\" is not obeyed: answers begin with the token that the model finds likeliest", s->model->checkpoint->path);
     cJSON_Delete(o);
     free(path);
     return rc;

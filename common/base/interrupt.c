@@ -6,12 +6,14 @@
 #include <string.h>
 #include <unistd.h>
 
-static volatile sig_atomic_t stop, usr1;
+static volatile sig_atomic_t stop, terminated, usr1;
 
 static void on_stop(int number)
 {
     if (stop && number == SIGINT)
         _exit(130);
+    if (number == SIGTERM)
+        terminated = 1;
     stop = 1;
 }
 
@@ -34,7 +36,8 @@ void sw_interrupt_install(void)
 }
 
 bool sw_interrupted(void) { return stop; }
-void sw_interrupt_clear(void) { stop = 0; }
+bool sw_terminated(void) { return terminated; }
+void sw_interrupt_clear(void) { stop = terminated; }
 
 ssize_t sw_read_unless_stopped(int fd, void *to, size_t n)
 {

@@ -8,10 +8,11 @@
 #include <sys/types.h>
 
 void sw_interrupt_install(void);
-bool sw_interrupted(void);    /* SIGINT or SIGTERM came */
-void sw_interrupt_clear(void);
+bool sw_interrupted(void);     /* SIGINT or SIGTERM came */
+bool sw_terminated(void);      /* SIGTERM came */
+void sw_interrupt_clear(void); /* forgets SIGINT; SIGTERM stays */
 /* read(2) that a stop ends, also one that came just before it or that another thread was told of: -1 with EINTR. */
 ssize_t sw_read_unless_stopped(int fd, void *to, size_t n);
-bool sw_usr1_taken(void);     /* true once per SIGUSR1 */
+bool sw_usr1_taken(void);      /* true once per SIGUSR1 */
 
 #endif

@@ -94,6 +94,21 @@ E
     grep -q '"role": "assistant"' cut.jsonl
 }
 
+@test "a kill ends an answer and the conversation" {
+    talk --max-tokens 100000 --context 200000 --temperature 3 --frequency-penalty -1 <<'E'
+see > 
+type a very long story\r
+see story\r\n..........
+kill TERM
+end 0
+E
+    talk <<'E'
+see > 
+kill TERM
+end 0
+E
+}
+
 @test "a system prompt from the command line and from /system" {
     talk --max-tokens 40 --system 'be kind' <<'E'
 see > 

@@ -1,6 +1,6 @@
 """Plays the user of a program on a terminal: talk.py COMMAND... < steps. A step is a line: "type TEXT" (keys; \\r, \\x03 and the
-like are understood), "see REGEX" (waits until the screen's text since the last match has it), "end STATUS" (waits for the
-exit). Prints what was seen and fails where a step does."""
+like are understood), "see REGEX" (waits until the screen's text since the last match has it), "kill NAME" (sends the signal), "end STATUS"
+(waits for the exit). Prints what was seen and fails where a step does."""
 import os, pty, re, select, signal, sys, termios, time
 
 LIMIT = 60
@@ -44,6 +44,8 @@ for step in steps:
             if not more(until) and not re.search(text.encode(), seen[mark:], re.S):
                 fail(f"not seen: {text}")
         mark += hit.end()
+    elif verb == "kill":
+        os.kill(pid, signal.Signals["SIG" + text])
     elif verb == "end":
         while more(until):
             pass

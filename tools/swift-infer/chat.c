@@ -8,6 +8,8 @@
 #include "base/log.h"
 #include "base/memory.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <histedit.h>
 #include <langinfo.h>
 #include <locale.h>
@@ -21,6 +23,8 @@ static const char *const help = "/system TEXT  set the system prompt and start a
                                 "/stats        tokens and time of the last answer\n"
                                 "/help         this text\n"
                                 "/quit         end (or Control-D); Control-C stops an answer, or drops a line\n";
+
+static int output_error; /* errno of an answer that could not be written */
 
 static void add_message(cJSON *list, const char *role, const char *text, size_t n)
 {
@@ -40,10 +44,18 @@ static cJSON *begin(const char *system)
     return list;
 }
 
+/* Not through stdio: a Control-C that interrupts a write would mark standard output as failed and lose what it held. */
 static void stream(const char *text, size_t n)
 {
-    fwrite(text, 1, n, stdout);
-    fflush(stdout);
+    while (n) {
+        ssize_t wrote = write(STDOUT_FILENO, text, n);
+        if (wrote < 0 && errno != EINTR) {
+            output_error = errno;
+            return;
+        }
+        text += SW_MAX(wrote, 0);
+        n -= (size_t)SW_MAX(wrote, 0);
+    }
 }
 
 static char *prompt_text(EditLine *e)
@@ -55,10 +67,31 @@ static char *prompt_text(EditLine *e)
 
 typedef struct terminal {
     EditLine *editor; /* NULL: input is no terminal */
+    FILE *echo;       /* the editor's own standard output, for the same reason as stream's */
     History *history;
     char *line;
     size_t cap;
 } terminal;
+
+/* The editor's reader of a character. Its own would wait for a key when Control-C comes just before the read. */
+static int read_character(EditLine *e, wchar_t *to)
+{
+    (void)e;
+    char c[4], byte;
+    uint32_t code;
+    for (size_t n = 0;;) { /* bytes that are no character are as if not typed */
+        ssize_t got = sw_read_unless_stopped(STDIN_FILENO, &byte, 1);
+        if (got <= 0)
+            return (int)got;
+        if ((byte & 0xc0) != 0x80 || n == sizeof c)
+            n = 0;
+        c[n++] = byte;
+        if (sw_utf8_decode(c, n, &code) > 0) {
+            *to = (wchar_t)code;
+            return 1;
+        }
+    }
+}
 
 static void terminal_open(terminal *t)
 {
@@ -69,13 +102,16 @@ static void terminal_open(terminal *t)
     if (!setlocale(LC_CTYPE, "") || strcmp(nl_langinfo(CODESET), "UTF-8"))
         setlocale(LC_CTYPE, "C.UTF-8");
     HistEvent ev;
-    t->editor = el_init("swift-infer", stdin, stdout, stderr);
+    int fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
+    t->echo = fd < 0 ? NULL : fdopen(fd, "w");
+    t->editor = t->echo ? el_init("swift-infer", stdin, t->echo, stderr) : NULL;
     t->history = t->editor ? history_init() : NULL;
     if (!t->editor)
         return;
     el_set(t->editor, EL_PROMPT, prompt_text);
     el_set(t->editor, EL_EDITOR, "emacs");
     el_set(t->editor, EL_SIGNAL, 0);
+    el_set(t->editor, EL_GETCFN, read_character);
     if (t->history) {
         history(t->history, &ev, H_SETSIZE, 1000);
         el_set(t->editor, EL_HIST, history, t->history);
@@ -88,6 +124,8 @@ static void terminal_close(terminal *t)
         history_end(t->history);
     if (t->editor)
         el_end(t->editor);
+    if (t->echo)
+        fclose(t->echo);
     free(t->line);
 }
 
@@ -97,7 +135,8 @@ static bool read_line(terminal *t)
     if (t->editor) {
         int n;
         const char *s;
-        while ((!(s = el_gets(t->editor, &n)) || n <= 0) && sw_interrupted()) { /* Control-C drops the line, as a shell does */
+        /* Control-C drops the line, as a shell does */
+        while ((!(s = el_gets(t->editor, &n)) || n <= 0) && sw_interrupted() && !sw_terminated()) {
             sw_interrupt_clear();
             stream("\n", 1);
         }
@@ -172,7 +211,7 @@ int infer_chat(infer_session *s)
     cJSON *messages = begin(system);
     stats st = {0};
     int rc = 0;
-    while (!rc && read_line(&t)) {
+    while (!rc && !output_error && !sw_terminated() && read_line(&t)) {
         const char *line = t.line;
         sw_interrupt_clear();
         if (!*line)
@@ -207,5 +246,6 @@ int infer_chat(infer_session *s)
     cJSON_Delete(messages);
     free(system);
     terminal_close(&t);
-    return rc;
+    errno = output_error;
+    return rc || !output_error ? rc : sw_fail_errno("standard output");
 }

@@ -1,7 +1,9 @@
 #include "model/generate.h"
 
+#include "base/json.h"
 #include "base/log.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,7 +11,7 @@ enum { PROMPT_CHUNK = 512 };
 
 int sw_generator_init(sw_generator *g, sw_model *m, sw_dtype compute, int64_t slots)
 {
-    *g = (sw_generator){.model = m, .slots = slots};
+    *g = (sw_generator){.model = m, .slots = slots, .start = m->spec.decoder_start, .forced_second = -1, .forced_last = -1};
     if (sw_ctx_init(&g->ctx, m->device, compute) || sw_cache_init(&g->cache, &g->ctx, m, slots, 64)) {
         sw_generator_free(g);
         return -1;
@@ -26,6 +28,30 @@ void sw_generator_free(sw_generator *g)
     *g = (sw_generator){0};
 }
 
+/* A token id, or a list with one; missing: as it was. */
+static int read_token(const sw_generator *g, const cJSON *o, const char *key, int32_t *id)
+{
+    const cJSON *v = sw_json_get(o, key);
+    int64_t vocab = g->model->spec.vocab;
+    if (cJSON_IsArray(v) && v->child && !v->child->next)
+        v = v->child;
+    if (!v)
+        return 0;
+    if (!cJSON_IsNumber(v) || v->valuedouble != floor(v->valuedouble) || v->valuedouble < 0 || v->valuedouble >= (double)vocab)
+        return sw_fail("\"%s\": the id of one token is needed, from 0 to %lld", key, (long long)vocab - 1);
+    *id = (int32_t)v->valuedouble;
+    return 0;
+}
+
+int sw_generator_configure(sw_generator *g, const cJSON *config, const cJSON *generation)
+{
+    const cJSON *o = generation ? generation : config;
+    return (generation && read_token(g, o, "decoder_start_token_id", &g->start)) || read_token(g, o, "forced_bos_token_id", &g->forced_second) ||
+                   read_token(g, o, "forced_eos_token_id", &g->forced_last)
+               ? -1
+               : 0;
+}
+
 void sw_sequence_free(sw_sequence *s)
 {
     free(s->out.at);
@@ -34,10 +60,23 @@ void sw_sequence_free(sw_sequence *s)
     memset(&s->logprobs, 0, sizeof s->logprobs);
 }
 
-/* One token more for a sequence whose logits are there. True when it ends. */
-static bool advance(sw_sequence *s, float *logits, int64_t vocab, int32_t *seen)
+/* Leaves one token of probability 1. */
+static void force(float *logits, int64_t vocab, int32_t id)
 {
+    for (int64_t i = 0; i < vocab; i++)
+        logits[i] = i == id ? 0 : -INFINITY;
+}
+
+/* One token more for a sequence whose logits are there. True when it ends. */
+static bool advance(const sw_generator *g, sw_sequence *s, float *logits, int32_t *seen)
+{
+    int64_t vocab = g->model->spec.vocab;
     double logp;
+    bool ends = g->forced_last >= 0 && (int64_t)s->out.n + 1 >= s->max_tokens;
+    if (ends)
+        force(logits, vocab, g->forced_last);
+    else if (g->forced_second >= 0 && s->n_given + s->out.n == 1)
+        force(logits, vocab, g->forced_second);
     memcpy(seen, s->given, s->n_given * sizeof *seen);
     if (s->out.n)
         memcpy(seen + s->n_given, s->out.at, s->out.n * sizeof *seen);
@@ -47,7 +86,7 @@ static bool advance(sw_sequence *s, float *logits, int64_t vocab, int32_t *seen)
         s->first_token_at = sw_now();
     for (size_t i = 0; i < s->n_stop; i++)
         if (id == s->stop[i]) {
-            s->finish = SW_FINISH_STOP;
+            s->finish = ends ? SW_FINISH_LENGTH : SW_FINISH_STOP;
             return true;
         }
     SW_PUSH(s->out, id);
@@ -102,7 +141,7 @@ static int begin(sw_generator *g, sw_sequence *q, int64_t slot)
     const sw_spec *s = &g->model->spec;
     q->fed = 0;
     q->finish = SW_FINISH_NONE;
-    q->given = s->encoder_layers ? &s->decoder_start : q->prompt;
+    q->given = s->encoder_layers ? &g->start : q->prompt;
     q->n_given = s->encoder_layers ? 1 : q->n_prompt;
     g->cache.length[slot] = 0;
     if (q->max_tokens <= 0)
@@ -161,7 +200,7 @@ int sw_generate(sw_generator *g, sw_sequence **seqs, size_t n, bool (*stop)(void
             rc = run_step(g, &s);
         for (int64_t i = 0; !rc && i < s.n_due; i++) {
             sw_sequence *q = at[s.due[i]];
-            if (advance(q, g->logits + i * vocab, vocab, seen)) {
+            if (advance(g, q, g->logits + i * vocab, seen)) {
                 q->done_at = sw_now();
                 at[s.due[i]] = NULL;
             }
@@ -189,20 +228,23 @@ int sw_score_tokens(sw_generator *g, const int32_t *ids, size_t n, size_t first,
         first = 1;
     int32_t *targets = sw_ctx_alloc(c, n * sizeof *targets), *rows = sw_ctx_alloc(c, n * sizeof *rows), *top = sw_ctx_alloc(c, n * sizeof *top);
     float *values = sw_ctx_alloc(c, n * sizeof *values);
-    int64_t m = 0, n_source = (int64_t)first;
+    int64_t m = 0, n_source = (int64_t)first, begun = 1;
     for (size_t i = first; i < n; i++) {
         rows[m] = (int32_t)(i - 1);
         targets[m++] = ids[i];
     }
     sw_batch b = {.n = length, .n_seqs = 1, .ids = ids, .lengths = &length};
     if (g->model->spec.encoder_layers) { /* it reads what comes before; the decoder its own start, then what it wrote */
-        int32_t *decoder = sw_ctx_alloc(c, n * sizeof *decoder);
-        decoder[0] = g->model->spec.decoder_start;
+        int32_t *decoder = sw_ctx_alloc(c, (n + 2) * sizeof *decoder);
+        decoder[0] = g->start;
+        if (m && g->forced_second >= 0 && targets[0] != g->forced_second)
+            decoder[begun++] = g->forced_second;
         for (int64_t i = 0; i < m; i++) {
-            rows[i] = (int32_t)i;
-            decoder[i + 1] = targets[i];
+            rows[i] = (int32_t)(begun + i - 1);
+            decoder[begun + i] = targets[i];
         }
-        b = (sw_batch){.n = m, .n_seqs = 1, .ids = decoder, .lengths = &m, .source_ids = ids, .source_lengths = &n_source};
+        length = m + begun - 1;
+        b = (sw_batch){.n = length, .n_seqs = 1, .ids = decoder, .lengths = &length, .source_ids = ids, .source_lengths = &n_source};
     }
     sw_head head = sw_model_head(g->model);
     sw_logprobs out;

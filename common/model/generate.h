@@ -2,7 +2,8 @@
  * slot; prompts join the running batch in chunks.
  *
  * Where the model has an encoder the prompt is what the encoder reads, whole and once, and the decoder begins with the
- * token that the model's configuration says. */
+ * token that the model's configuration says. Configurations may also force the token after the first of a sequence, which
+ * such a decoder answers with, and the last one that a limit allows. */
 #ifndef SW_MODEL_GENERATE_H
 #define SW_MODEL_GENERATE_H
 
@@ -40,11 +41,16 @@ typedef struct sw_generator {
     sw_cache cache;
     int64_t slots;
     float *logits; /* host [slots, vocab] */
+    int32_t start;                      /* what a decoder behind an encoder begins with: the spec's */
+    int32_t forced_second, forced_last; /* -1: none. The second token of a sequence; what max_tokens ends it with */
 } sw_generator;
 
 /* compute: type of activations. slots: sequences decoded together. */
 int sw_generator_init(sw_generator *g, sw_model *m, sw_dtype compute, int64_t slots) SW_MUST_CHECK;
 void sw_generator_free(sw_generator *g);
+/* What generation_config.json says of these tokens (decoder_start_token_id, forced_bos_token_id, forced_eos_token_id), or
+ * where there is none (NULL) config.json, as transformers' generate has it. Either may be NULL. */
+int sw_generator_configure(sw_generator *g, const cJSON *config, const cJSON *generation) SW_MUST_CHECK;
 /* Runs all; results lie in the sequences (free with sw_sequence_free). Stops early, without an error, when *stop becomes
  * true (NULL: never): unfinished sequences keep SW_FINISH_NONE. */
 int sw_generate(sw_generator *g, sw_sequence **seqs, size_t n, bool (*stop)(void)) SW_MUST_CHECK;
@@ -52,7 +58,7 @@ void sw_sequence_free(sw_sequence *s);
 
 /* Log-likelihood: logp[i] = log p(ids[i] | ids[0..i)) for i in [first, n), first >= 1; best[i] (may be NULL) the most likely
  * token there. Both arrays hold n values; the first ones are left alone. Where the model has an encoder, it reads the ids
- * before `first`. */
+ * before `first`, and a forced second token comes before the others. */
 int sw_score_tokens(sw_generator *g, const int32_t *ids, size_t n, size_t first, float *logp, int32_t *best) SW_MUST_CHECK;
 
 #endif

@@ -136,11 +136,18 @@ E
     fails 1 "are not written as GGUF" swift-quant -q --model "$W/model" --out x.gguf
 }
 
-@test "a first token that a configuration forces is told, since it is not obeyed" {
-    cp -r "$W/model" told_of
-    sed -i '0,/{/s//{"forced_bos_token_id": 3,/' told_of/config.json
-    swift-infer --dtype f32 -m told_of "$W/ask.jsonl" 2> told > /dev/null
-    grep -q '"forced_bos_token_id" is not obeyed' told
-    swift-infer --dtype f32 -m "$W/model" "$W/ask.jsonl" 2> quiet > /dev/null
-    ! grep forced quiet
+@test "tokens that a configuration forces begin and end an answer" {
+    cp -r "$W/model" forced
+    sed -i '0,/{/s//{"forced_bos_token_id": 49,/' forced/config.json
+    ask() { swift-infer -q --dtype f32 --max-tokens 5 -m forced <<< '{"prompt": "say 3"}' | sed -E 's/.*"text": "([^"]*)".*/\1/'; }
+    first=$(ask)
+    echo '{"forced_bos_token_id": 50, "forced_eos_token_id": 51}' > forced/generation_config.json # which counts where it is there
+    second=$(ask)
+    python3 - "$first" "$second" <<'E'
+import json, sys
+words = {v: k for k, v in json.load(open("forced/tokenizer.json"))["model"]["vocab"].items()}
+assert sys.argv[1][0] == words[49] and sys.argv[2][0] == words[50] and sys.argv[2][-1] == words[51], sys.argv
+E
+    echo '{"forced_bos_token_id": 4711}' > forced/generation_config.json
+    fails 1 'generation_config.json: "forced_bos_token_id": the id of one token is needed, from 0 to' swift-infer -q -m forced "$W/ask.jsonl"
 }

@@ -141,6 +141,59 @@ static void what_cannot_be_read_is_refused(void **state)
     sw_cache_free(&cache, model);
 }
 
+/* What transformers 5.23 generates from the tiny BART of the golden tests, 8 tokens at most. BART ends with 2. */
+static const struct {
+    const char *generation;
+    int32_t tokens[8];
+    size_t n;
+    sw_finish finish;
+} answers[] = {
+    {"{}", {0}, 0, SW_FINISH_STOP},
+    {"{\"forced_bos_token_id\": 7}", {7, 30, 30, 30, 30, 30, 30, 30}, 8, SW_FINISH_LENGTH},
+    {"{\"forced_bos_token_id\": 7, \"forced_eos_token_id\": [2]}", {7, 30, 30, 30, 30, 30, 30}, 7, SW_FINISH_LENGTH},
+    {"{\"decoder_start_token_id\": 5}", {5, 5, 5, 5, 5, 5, 5, 5}, 8, SW_FINISH_LENGTH},
+    {"{\"decoder_start_token_id\": 5, \"forced_bos_token_id\": 7, \"forced_eos_token_id\": 3}", {7, 30, 30, 30, 30, 30, 30, 3}, 8, SW_FINISH_LENGTH}};
+
+static void forced_tokens_are_generated(void **state)
+{
+    (void)state;
+    static const int32_t prompt[] = {1, 44, 3, 9, 21, 5}, end[] = {2};
+    sw_model *bart = sw_model_load("tests/golden/llm/bart", device, &(sw_load_options){.dtype = SW_F32});
+    assert_non_null(bart);
+    for (size_t i = 0; i < SW_COUNT(answers); i++) {
+        sw_generator g;
+        cJSON *generation = sw_json_parse(answers[i].generation, strlen(answers[i].generation));
+        sw_sequence s = {.prompt = prompt, .n_prompt = SW_COUNT(prompt), .max_tokens = 8, .sampling = sw_sampling_greedy, .stop = end, .n_stop = 1},
+                    *all[] = {&s};
+        assert_int_equal(sw_generator_init(&g, bart, SW_F32, 1), 0);
+        assert_int_equal(sw_generator_configure(&g, NULL, generation), 0);
+        assert_int_equal(sw_generate(&g, all, 1, NULL), 0);
+        assert_int_equal(s.out.n, answers[i].n);
+        for (size_t k = 0; k < s.out.n; k++)
+            assert_int_equal(s.out.at[k], answers[i].tokens[k]);
+        assert_int_equal(s.finish, answers[i].finish);
+        sw_sequence_free(&s);
+        if (g.forced_second >= 0) { /* a continuation is scored behind it, whether it says it or not */
+            const int32_t rest[] = {1, 44, 3, 9}, whole[] = {1, 44, 3, g.forced_second, 9};
+            float logp[5], more[5];
+            assert_int_equal(sw_score_tokens(&g, rest, 4, 3, logp, NULL), 0);
+            assert_int_equal(sw_score_tokens(&g, whole, 5, 3, more, NULL), 0);
+            near(logp + 3, more + 4, 1);
+        }
+        sw_generator_free(&g);
+        cJSON_Delete(generation);
+    }
+    static const char *const wrong[] = {"{\"forced_bos_token_id\": 48}", "{\"forced_eos_token_id\": [1, 2]}", "{\"decoder_start_token_id\": \"x\"}"};
+    for (size_t i = 0; i < SW_COUNT(wrong); i++) {
+        sw_generator g = {.model = bart};
+        cJSON *generation = sw_json_parse(wrong[i], strlen(wrong[i]));
+        assert_int_not_equal(sw_generator_configure(&g, NULL, generation), 0);
+        assert_non_null(strstr(sw_error(), "the id of one token is needed, from 0 to 47"));
+        cJSON_Delete(generation);
+    }
+    sw_model_free(bart);
+}
+
 static void spec_refuses(const char *what, const char *fields)
 {
     sw_buf text = {0};
@@ -174,6 +227,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_sequence_reads_its_own_source), cmocka_unit_test(only_the_decoder_is_causal),
         cmocka_unit_test(a_cache_keeps_sources_as_it_grows_and_copies), cmocka_unit_test(what_cannot_be_read_is_refused),
+        cmocka_unit_test(forced_tokens_are_generated),
         cmocka_unit_test(configurations_that_contradict_themselves_are_refused)};
     device = sw_device_open("cpu");
     model = device ? sw_model_load("tests/golden/llm/mt5", device, &(sw_load_options){.dtype = SW_F32}) : NULL;

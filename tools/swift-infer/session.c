@@ -81,21 +81,20 @@ static int load_text(infer_session *s)
     return 0;
 }
 
-/* Ids that generation_config.json ends at, beside those of config.json. */
+/* What generation_config.json says: ids to end at, beside those of config.json; tokens that are forced. */
 static int read_generation_config(infer_session *s)
 {
-    if (!sw_is_dir(s->model->checkpoint->path))
-        return 0;
-    char *path = sw_path_join(s->model->checkpoint->path, "generation_config.json");
-    cJSON *o = sw_is_file(path) ? sw_json_load(path) : NULL;
-    int rc = sw_is_file(path) && !o ? -1 : 0;
+    const char *folder = s->model->checkpoint->path;
+    char *path = sw_path_join(folder, "generation_config.json");
+    bool there = sw_is_dir(folder) && sw_is_file(path);
+    cJSON *o = there ? sw_json_load(path) : NULL;
+    int rc = there && !o ? -1 : 0;
+    if (!rc && sw_generator_configure(&s->generator, s->model->checkpoint->config, o))
+        rc = sw_fail_in("%s/%s", folder, o ? "generation_config.json" : "config.json");
     const cJSON *eos = sw_json_get(o, "eos_token_id");
     for (const cJSON *v = cJSON_IsArray(eos) ? eos->child : eos; v; v = cJSON_IsArray(eos) ? v->next : NULL)
         if (cJSON_IsNumber(v) && v->valuedouble >= 0 && v->valuedouble < (double)s->model->spec.vocab)
             add_stop(s, (int32_t)v->valuedouble);
-    const cJSON *first = sw_json_get(o, "forced_bos_token_id");
-    if (cJSON_IsNumber(first ? first : sw_json_get(s->model->checkpoint->config, "forced_bos_token_id")))
-        sw_warn("%s: \"forced_bos_token_id\" is not obeyed: answers begin with the token that the model finds likeliest", s->model->checkpoint->path);
     cJSON_Delete(o);
     free(path);
     return rc;
@@ -122,11 +121,11 @@ int infer_open(infer_session *s, const infer_settings *o)
         SW_PUSH(s->tuned, t);
     }
     sw_dtype compute = o->compute != SW_DTYPE_COUNT ? o->compute : s->device->low_precision ? SW_BF16 : SW_F32;
-    if (load_text(s) || read_generation_config(s) ||
+    if (load_text(s) ||
         (classifier ? sw_ctx_init(&s->generator.ctx, s->device, compute) : sw_generator_init(&s->generator, s->model, compute, o->batch)))
         return -1;
     s->ready = true;
-    return 0;
+    return classifier ? 0 : read_generation_config(s);
 }
 
 void infer_close(infer_session *s)

@@ -1,12 +1,12 @@
 /* Which of the levels that were built this processor runs. */
-#include "kernels/cpu_select.h"
+#include "kernels/kernels.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-extern const sw_kernels sw_cpu_table_base;
+extern const sw_kernels sw_cpu_table_base, sw_cpu_table_rounding_base;
 #if defined(__x86_64__)
-extern const sw_kernels sw_cpu_table_avx2, sw_cpu_table_avx512;
+extern const sw_kernels sw_cpu_table_avx2, sw_cpu_table_rounding_avx2, sw_cpu_table_avx512, sw_cpu_table_rounding_avx512;
 
 static bool has_avx2(void)
 {
@@ -23,29 +23,31 @@ static bool has_avx512(void)
 
 static const struct {
     const char *name;
-    const sw_kernels *table;
+    const sw_kernels *table, *rounding;
     bool (*has)(void);
 } levels[] = { /* best first */
 #if defined(__x86_64__)
-    {"avx512", &sw_cpu_table_avx512, has_avx512},
-    {"avx2", &sw_cpu_table_avx2, has_avx2},
+    {"avx512", &sw_cpu_table_avx512, &sw_cpu_table_rounding_avx512, has_avx512},
+    {"avx2", &sw_cpu_table_avx2, &sw_cpu_table_rounding_avx2, has_avx2},
 #endif
-    {"base", &sw_cpu_table_base, NULL}};
+    {"base", &sw_cpu_table_base, &sw_cpu_table_rounding_base, NULL}};
 
-const sw_kernels *sw_kernels_cpu_level(const char *name)
+/* The level of that name, or -1 when this build or this processor lacks it. */
+static int level_of(const char *name)
 {
     for (size_t i = 0; i < sizeof levels / sizeof *levels; i++)
         if (!strcmp(levels[i].name, name))
-            return !levels[i].has || levels[i].has() ? levels[i].table : NULL;
-    return NULL;
+            return !levels[i].has || levels[i].has() ? (int)i : -1;
+    return -1;
 }
 
-const sw_kernels *sw_kernels_cpu(const char **level)
+const sw_kernels *sw_kernels_cpu(const char **level, const sw_kernels **rounding)
 {
     const char *forced = getenv("SWIFT_ISA");
-    const sw_kernels *table = forced ? sw_kernels_cpu_level(forced) : NULL;
-    *level = forced;
-    for (size_t i = 0; !table; i++) /* base, the last, is always there */
-        table = sw_kernels_cpu_level(*level = levels[i].name);
-    return table;
+    int at = forced ? level_of(forced) : -1;
+    for (size_t i = 0; at < 0; i++) /* base, the last, is always there */
+        at = level_of(levels[i].name);
+    *level = levels[at].name;
+    *rounding = levels[at].rounding;
+    return levels[at].table;
 }

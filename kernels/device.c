@@ -117,7 +117,7 @@ static sw_device *open_host(bool reference)
                      .reserve = host_reserve, .release = host_release, .unreserve = host_unreserve,
                      .put = host_copy, .get = host_copy, .sync = host_sync, .close = host_close};
     const char *level = "plain loops";
-    d->k = reference ? &sw_kernels_reference : sw_kernels_cpu(&level);
+    d->k = reference ? &sw_kernels_reference : sw_kernels_cpu(&level, &d->rounding);
     d->low_precision = !reference && !strcmp(level, "avx512");
     cpu_name(d->description, sizeof d->description, level);
     return d;

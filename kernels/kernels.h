@@ -74,6 +74,9 @@ extern const char *const sw_kernel_names[SW_KERNEL_COUNT];
 typedef struct sw_device {
     const char *name;   /* "cpu", "reference", "cuda:0" */
     const sw_kernels *k;
+    /* The same, but linear_fwd may round x to 8 bits, in blocks of 32, where w is quantised: for generating tokens one by one,
+     * where reading w sets the time. Then a row gives the same however many there are. NULL: nothing to gain. */
+    const sw_kernels *rounding;
     sw_stream *stream;
     bool host;          /* its memory can be read and written by the host directly */
     bool low_precision; /* bf16 products are faster than f32 ones */
@@ -118,8 +121,8 @@ sw_device *sw_device_open(const char *name) SW_MUST_CHECK;
 void *sw_stream_scratch(sw_stream *s, size_t n);
 
 extern const sw_kernels sw_kernels_reference;
-/* The CPU's table for this processor, and the name of the level chosen ("avx512"); SWIFT_ISA=base|avx2|avx512 in the
+/* The CPU's tables for this processor, and the name of the level chosen ("avx512"); SWIFT_ISA=base|avx2|avx512 in the
  * environment forces one. */
-const sw_kernels *sw_kernels_cpu(const char **level);
+const sw_kernels *sw_kernels_cpu(const char **level, const sw_kernels **rounding);
 
 #endif

@@ -16,6 +16,7 @@ CPU_MATH   := -O3 -fno-math-errno -fno-trapping-math
 KERNEL_OBJ = $(KERNEL_SRC:%.c=$(O)/obj/%.o) $(foreach i,$(ISA_LEVELS),$(CPU_SRC:%.c=$(O)/obj/%.$i.o))
 # Stored values are defined by separately rounded operations.
 EXTRA_kernels/cpu/cpu_blocks := -ffp-contract=off
+EXTRA_kernels/cpu/cpu_rounded := -ffp-contract=off
 
 define isa_rule
 $$(O)/obj/kernels/cpu/%.$1.o: kernels/cpu/%.c

@@ -103,6 +103,7 @@ typedef struct step {
     int32_t *ids, *last; /* last: row of each sequence whose next token is due */
     int64_t *lengths, *slots, *due;
     int64_t n, n_seqs, n_due;
+    bool tokens; /* one each of sequences whose prompts are read */
     /* Sources of sequences that begin, where there is an encoder. */
     struct { int32_t *at; size_t n, cap; } source;
     int64_t *source_lengths;
@@ -112,12 +113,13 @@ static int run_step(sw_generator *g, const step *s)
 {
     sw_ctx *c = &g->ctx;
     sw_device *d = c->device;
-    bool again = d->begin && s->n == s->n_seqs && !s->source.n; /* a token each: the next step will ask for the same */
+    bool again = d->begin && s->tokens; /* the next step will ask for the same */
     if (again) {
         sw_ctx_settle(c);
         if (d->begin(d, (uint64_t)s->n))
             return -1;
     }
+    c->rounding = g->rounding && d->rounding && s->tokens;
     sw_batch b = {.n = s->n, .n_seqs = s->n_seqs, .ids = s->ids, .lengths = s->lengths, .cache = &g->cache, .slots = s->slots,
                   .source_ids = s->source.at, .source_lengths = s->source_lengths};
     sw_head head = sw_model_head(g->model);
@@ -129,6 +131,7 @@ static int run_step(sw_generator *g, const step *s)
         sw_var *y = x ? sw_logits(c, x, &head) : NULL;
         rc = y ? sw_to_host(c, y, g->logits) : -1;
     }
+    c->rounding = false;
     if (again && d->end(d))
         rc = -1;
     sw_ctx_reset(c);
@@ -166,6 +169,7 @@ int sw_generate(sw_generator *g, sw_sequence **seqs, size_t n, bool (*stop)(void
     while (!rc && !(stop && stop())) {
         s.n = s.n_seqs = s.n_due = 0;
         s.source.n = 0;
+        s.tokens = true;
         int64_t places = 0, source_places = 0;
         for (int64_t k = 0; k < slots; k++) {
             while (!rc && !at[k] && next < n) {
@@ -173,10 +177,14 @@ int sw_generate(sw_generator *g, sw_sequence **seqs, size_t n, bool (*stop)(void
                 rc = begin(g, q, k);
                 at[k] = rc || q->finish ? NULL : q;
             }
+            s.tokens &= !at[k] || at[k]->fed >= at[k]->n_given;
+        }
+        for (int64_t k = 0; k < slots; k++) {
             sw_sequence *q = at[k];
-            if (!q)
+            bool prompt = q && q->fed < q->n_given;
+            if (!q || prompt == s.tokens)
                 continue;
-            bool prompt = q->fed < q->n_given, encoded = g->model->spec.encoder_layers && !q->fed;
+            bool encoded = g->model->spec.encoder_layers && !q->fed;
             int64_t m = prompt ? (int64_t)SW_MIN(q->n_given - q->fed, (size_t)PROMPT_CHUNK) : 1;
             memcpy(s.ids + s.n, prompt ? q->given + q->fed : &q->out.at[q->out.n - 1], (size_t)m * sizeof *s.ids);
             q->fed += (size_t)m;

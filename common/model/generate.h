@@ -1,5 +1,6 @@
 /* Generation: sequences of different lengths decoded together over one key-value cache. As one ends the next takes its
- * slot; prompts join the running batch in chunks.
+ * slot, and the batch waits while its prompt is read, in chunks. A step is of prompts or of tokens, not of both, so that what a
+ * token's step computes does not depend on who else comes.
  *
  * Where the model has an encoder the prompt is what the encoder reads, whole and once, and the decoder begins with the
  * token that the model's configuration says. Configurations may also force the token after the first of a sequence, which
@@ -40,6 +41,7 @@ typedef struct sw_generator {
     sw_ctx ctx;
     sw_cache cache;
     int64_t slots;
+    bool rounding; /* steps of tokens run the device's table `rounding`, where it has one; off after sw_generator_init */
     float *logits; /* host [slots, vocab] */
     int32_t start;                      /* what a decoder behind an encoder begins with: the spec's */
     int32_t forced_second, forced_last; /* -1: none. The second token of a sequence; what max_tokens ends it with */

@@ -65,6 +65,7 @@ struct sw_ctx {
     sw_dtype product;     /* type that matrix products come out in: compute, but f32 for logits */
     bool recording;
     bool training;        /* dropout is on */
+    bool rounding;        /* ops run the device's table `rounding`, which it has */
     bool check;           /* look for NaN and infinity after every op; the first one is an error that names it */
     bool late;            /* set by a model whose blocks share parameters: with blocks that run again, nobody can tell which
                              use is the last, so gradients are final when the pass ends; until sw_ctx_reset */
@@ -95,7 +96,7 @@ void sw_ctx_limit(sw_ctx *c, size_t bytes);
 /* Host memory until the step ends. */
 void *sw_ctx_alloc(sw_ctx *c, size_t n);
 
-static inline const sw_kernels *sw_k(const sw_ctx *c) { return c->device->k; }
+static inline const sw_kernels *sw_k(const sw_ctx *c) { return c->rounding ? c->device->rounding : c->device->k; }
 static inline sw_stream *sw_s(const sw_ctx *c) { return c->device->stream; }
 
 /* A temporary, not filled. NULL on failure. */

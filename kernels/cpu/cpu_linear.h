@@ -11,6 +11,25 @@ enum { SW_FEW_ROWS = 8 };
 int SW_CPU(linear_few)(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias, float alpha,
                        float beta);
 
+/* The kernel linear_fwd of a device's table `rounding` (kernels.h): where w is of a type with levels (cpu_levels.h), rows of x are
+ * rounded, and each gives the same however many there are; else linear_fwd. */
+int SW_CPU(linear_rounded)(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias, double alpha,
+                           double beta);
+
+/* Rows of x rounded to whole numbers of at most 127 in size, times a scale for every 32 of them (the largest of them / 127), laid
+ * out for weights of one type, `line` bytes apart. */
+typedef struct sw_rounded_rows {
+    const void *at;
+    size_t line;
+} sw_rounded_rows;
+
+/* Space that rounded_rows fills, or 0 where weights of type w have no levels. */
+size_t SW_CPU(rounded_bytes)(const sw_tensor *x, sw_dtype w);
+sw_rounded_rows SW_CPU(rounded_rows)(void *space, const sw_tensor *x, sw_dtype w);
+/* As pair_dots: the products of levels are summed exactly, a block of 32 (of 16 for Q6_K) at a time, then scaled. */
+void SW_CPU(rounded_dots)(sw_vec *lane, int64_t rows, const sw_rounded_rows *x, const void *w, size_t w_line, int64_t count, sw_dtype type,
+                          int64_t in);
+
 /* Rows of bf16 laid out for products of pairs with weights of one type: padded with zeros to `line` values (a multiple of SW_RUN), and the sums of
  * every 32 of them, `sums_line` (line / 32) a row, which the minima of blocks are multiplied with. */
 typedef struct sw_pair_rows {

@@ -1,6 +1,6 @@
 /* Products of few rows with any weights: each row of w is read once, as it is stored, and used for every row of x. Outputs
  * are made SW_LANES at a time, so that their lanes are added up together. A row's sums are taken in the same order
- * however many rows there are. */
+ * however many rows there are. Generation asks for rows of x to be rounded (cpu_rounded.c), training never does. */
 #include "cpu_linear.h"
 
 #include "base/memory.h"
@@ -52,40 +52,69 @@ static void copy_rows(float *dst, int64_t line, const sw_tensor *x)
     }
 }
 
-int SW_CPU(linear_few)(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias, float alpha,
-                       float beta)
+/* Rows of x as they are multiplied. */
+typedef struct operand {
+    enum { PLAIN, PAIRS, ROUNDED } how;
+    float *plain;
+    int64_t line;
+    sw_pair_rows pairs;
+    sw_rounded_rows rounded;
+} operand;
+
+static int prepare(operand *o, sw_stream *s, const sw_tensor *x, sw_dtype w, bool rounds)
 {
-    int64_t rows = x->shape[0], in = x->shape[1], out = w->shape[0], line = (in + 31) & ~(int64_t)15;
-    size_t pairs = SW_CPU(pair_bytes)(x, w->dtype);
-    sw_pair_rows pair = {0};
-    size_t w_line = sw_dtype_bytes(w->dtype, w->stride[0]);
-    float *xs = sw_stream_scratch(s, pairs ? pairs : (size_t)(line * rows) * sizeof *xs);
-    if (!xs)
+    size_t rounded = rounds ? SW_CPU(rounded_bytes)(x, w) : 0, pairs = rounded ? 0 : SW_CPU(pair_bytes)(x, w);
+    o->line = (x->shape[1] + 31) & ~(int64_t)15;
+    o->plain = sw_stream_scratch(s, rounded ? rounded : pairs ? pairs : (size_t)(o->line * x->shape[0]) * sizeof *o->plain);
+    if (!o->plain)
         return -1;
-    if (pairs)
-        pair = SW_CPU(pair_rows)(xs, x, w->dtype);
+    o->how = rounded ? ROUNDED : pairs ? PAIRS : PLAIN;
+    if (rounded)
+        o->rounded = SW_CPU(rounded_rows)(o->plain, x, w);
+    else if (pairs)
+        o->pairs = SW_CPU(pair_rows)(o->plain, x, w);
     else
-        copy_rows(xs, line, x);
+        copy_rows(o->plain, o->line, x);
+    return 0;
+}
+
+/* lane[r * SW_LANES + i]: a vector whose lanes add up to row first + r of x times row i of the n (SW_LANES at most) at w. */
+static void products(sw_vec *lane, const operand *o, int64_t first, int64_t rows, const void *w, size_t w_line, int64_t n, sw_dtype type,
+                     int64_t in)
+{
+    if (o->how == PLAIN || n < SW_LANES)
+        memset(lane, 0, (size_t)(rows * SW_LANES) * sizeof *lane);
+    if (o->how == ROUNDED) {
+        sw_rounded_rows from = {(const char *)o->rounded.at + (size_t)first * o->rounded.line, o->rounded.line};
+        SW_CPU(rounded_dots)(lane, rows, &from, w, w_line, n, type, in);
+    } else if (o->how == PAIRS) {
+        SW_CPU(pair_dots)(lane, rows, &o->pairs, w, w_line, n, type, in);
+    } else {
+        for (int64_t i = 0; i < n; i++)
+            row_dots(lane + i, rows, o->plain, o->line, (const char *)w + (size_t)i * w_line, type, in);
+    }
+}
+
+/* Only rows that are rounded may be more than SW_FEW_ROWS. */
+static int few(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias, float alpha, float beta, bool rounds)
+{
+    int64_t rows = x->shape[0], in = x->shape[1], out = w->shape[0];
+    size_t w_line = sw_dtype_bytes(w->dtype, w->stride[0]);
+    operand o;
+    if (prepare(&o, s, x, w->dtype, rounds))
+        return -1;
 #pragma omp parallel for schedule(static) if (in * out >= SW_PARALLEL * 4)
     for (int64_t first = 0; first < out; first += SW_LANES) {
         sw_vec lane[SW_FEW_ROWS][SW_LANES];
         float buf[SW_LANES], add[SW_LANES] = {0};
         int64_t n = SW_MIN(SW_LANES, out - first);
-        const void *at = sw_at(w, first * w->stride[0]);
-        if (pairs && n == SW_LANES) {
-            SW_CPU(pair_dots)(lane[0], rows, &pair, at, w_line, n, w->dtype, in);
-        } else {
-            memset(lane, 0, (size_t)rows * sizeof lane[0]);
-            if (pairs)
-                SW_CPU(pair_dots)(lane[0], rows, &pair, at, w_line, n, w->dtype, in);
-            for (int64_t o = 0; !pairs && o < n; o++)
-                row_dots(&lane[0][o], rows, xs, line, (const char *)at + (size_t)o * w_line, w->dtype, in);
-        }
         if (bias)
             memcpy(add, sw_load(sw_at(bias, first), bias->dtype, n, buf), (size_t)n * sizeof *add);
         for (int64_t r = 0; r < rows; r++) {
+            if (r % SW_FEW_ROWS == 0)
+                products(lane[0], &o, r, SW_MIN(SW_FEW_ROWS, rows - r), sw_at(w, first * w->stride[0]), w_line, n, w->dtype, in);
             void *at = sw_at(y, r * y->stride[0] + first);
-            sw_vec sum = sw_lanes_sums(lane[r]) * alpha + AT(add);
+            sw_vec sum = sw_lanes_sums(lane[r % SW_FEW_ROWS]) * alpha + AT(add);
             if (beta != 0) {
                 float old[SW_LANES] = {0};
                 memcpy(old, sw_load(at, y->dtype, n, buf), (size_t)n * sizeof *old);
@@ -96,4 +125,18 @@ int SW_CPU(linear_few)(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_
         }
     }
     return 0;
+}
+
+int SW_CPU(linear_few)(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias, float alpha,
+                       float beta)
+{
+    return few(s, y, x, w, bias, alpha, beta, false);
+}
+
+int SW_CPU(linear_rounded)(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias, double alpha,
+                           double beta)
+{
+    if (!x->shape[0] || !w->shape[0] || !x->shape[1] || !SW_CPU(rounded_bytes)(x, w->dtype))
+        return SW_CPU(linear_fwd)(s, y, x, w, bias, alpha, beta);
+    return few(s, y, x, w, bias, (float)alpha, (float)beta, true);
 }

@@ -1,8 +1,14 @@
 #include "cpu_isa.h"
+#include "cpu_linear.h"
 
-extern const sw_kernels SW_CPU(table);
+extern const sw_kernels SW_CPU(table), SW_CPU(table_rounding);
+#define K(name, args) SW_CPU(name),
 const sw_kernels SW_CPU(table) = {
-#define K(name, args) .name = SW_CPU(name),
 #include "kernels/kernels.def"
-#undef K
 };
+/* The same but for one. */
+#define linear_fwd linear_rounded
+const sw_kernels SW_CPU(table_rounding) = {
+#include "kernels/kernels.def"
+};
+#undef K

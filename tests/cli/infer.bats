@@ -36,6 +36,26 @@ setup() {
     [ "$(wc -l < one)" = 7 ]
 }
 
+@test "tokens from quantised weights: the same alone and in a batch; --dtype multiplies exactly" {
+    swift-quant -q -m model -t q8_0 -o q.gguf
+    swift-quant -q -m q.gguf -t f32 -o exact.gguf
+    for i in $(seq 11); do printf '{"id": %d, "prompt": "x%d", "max_tokens": %d}\n' $i $((i % 10)) $((i + 9)); done > in.jsonl
+    swift-infer -m q.gguf -b 1 -j 1 -q --logprobs in.jsonl > one
+    swift-infer -m q.gguf -b 4 -j 2 -q --logprobs in.jsonl > four
+    cmp one four
+    SWIFT_ISA=base swift-infer -m q.gguf -q --logprobs in.jsonl > rounded
+    SWIFT_ISA=base swift-infer -m q.gguf --dtype f32 -q --logprobs in.jsonl > f32
+    SWIFT_ISA=base swift-infer -m exact.gguf -q --logprobs in.jsonl > exact
+    python3 - <<'P'
+import json
+for a, b, c in zip(*(map(json.loads, open(n)) for n in ("rounded", "f32", "exact"))):
+    a, b, c = ([t["logprob"] for t in r["logprobs"]] for r in (a, b, c))
+    assert all(abs(x - y) < 1e-5 for x, y in zip(b, c)), (b, c)
+    assert a[0] == b[0] and a[1] != b[1], "the prompt is exact, a token is not"
+    assert abs(a[1] - b[1]) < 0.05, (a, b)
+P
+}
+
 @test "several samples differ and are numbered" {
     run bash -c "echo '{\"prompt\": \"abc\", \"max_tokens\": 12, \"temperature\": 2, \"n\": 2}' | swift-infer -m model --dtype f32 -q"
     [ "$status" = 0 ]

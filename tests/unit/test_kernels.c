@@ -72,13 +72,14 @@ static int add_levels(sw_device *reference)
     for (size_t i = 0; i < SW_COUNT(levels); i++) {
         const char *level = "";
         setenv("SWIFT_ISA", levels[i], 1);
-        const sw_kernels *k = sw_kernels_cpu(&level);
-        if (!k || strcmp(level, levels[i]))
+        const sw_kernels *rounding;
+        sw_kernels_cpu(&level, &rounding);
+        if (strcmp(level, levels[i]))
             continue;
         sw_device *d = opened("cpu");
-        d->k = k;
         snprintf(d->description, sizeof d->description, "cpu %s", level);
         add_device(d->description, reference, d);
+        add(d->description, "rounded products", rounded_products, reference, d);
         n++;
     }
     unsetenv("SWIFT_ISA");

@@ -124,6 +124,7 @@ int infer_open(infer_session *s, const infer_settings *o)
     if (load_text(s) ||
         (classifier ? sw_ctx_init(&s->generator.ctx, s->device, compute) : sw_generator_init(&s->generator, s->model, compute, o->batch)))
         return -1;
+    s->generator.rounding = o->compute == SW_DTYPE_COUNT;
     s->ready = true;
     return classifier ? 0 : read_generation_config(s);
 }

@@ -54,6 +54,9 @@ array *whole(rig *r, sw_dtype t, layout l, int ndim, const int64_t *shape, int64
 /* Value i, counted row by row, of what both devices start from. */
 double value_at(const array *a, int64_t i);
 void set_value(rig *r, array *a, int64_t i, double v);
+/* The same in two steps, for many values. */
+void put_value(array *a, int64_t i, double v);
+void put_both(rig *r, array *a);
 /* What the reference has made of a becomes what both devices have. */
 void share(rig *r, array *a);
 
@@ -100,5 +103,7 @@ void gradients_attention(rig *r);
 void gradients_recurrent(rig *r);
 void gradients_xent(rig *r);
 void known_values(rig *r);
+/* The products of a device's table `rounding` (kernels.h). */
+void rounded_products(rig *r);
 
 #endif

@@ -31,7 +31,7 @@ static int64_t place(const sw_tensor *t, int64_t i)
 /* Bytes from the start of an array's memory to its first value: an odd number of values. */
 static size_t lead_of(const array *a) { return (size_t)((char *)a->t[0].data - (char *)a->memory[0]); }
 
-static void put_both(rig *r, array *a)
+void put_both(rig *r, array *a)
 {
     for (int side = 0; side < 2; side++)
         if (r->device[side]->put(r->device[side], a->memory[side], a->before, a->bytes))
@@ -101,7 +101,7 @@ static void fill_blocks(rig *r, array *a, double scale)
     }
 }
 
-static void put_value(array *a, int64_t i, double v)
+void put_value(array *a, int64_t i, double v)
 {
     sw_scalar_set(a->before + lead_of(a), a->t[0].dtype, place(&a->t[0], i), v);
 }

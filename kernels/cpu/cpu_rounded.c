@@ -1,0 +1,421 @@
+/* Dot products of rows rounded to 8 bits with quantised weights, in whole numbers a block at a time: at AVX-512 by vpdpbusd, which
+ * multiplies and adds 64 pairs of bytes, with AVX2 by vpmaddubsw. Built without contraction (kernels.mk), so that x is rounded
+ * alike at every level. */
+#include "cpu_levels.h"
+#include "cpu_linear.h"
+
+#include "base/memory.h"
+
+typedef uint8_t byte;
+
+enum { PER = SW_LEVEL_RUN };
+
+/* q = PER values at x in units of the result, at most 127 in size. NaN and infinity end in the result. */
+static float rounded(int8_t *q, const float *x)
+{
+    uint32_t top = 0; /* bits of |x| are ordered as the values are, NaN highest */
+    for (int i = 0; i < PER; i++) {
+        uint32_t u;
+        memcpy(&u, x + i, 4);
+        u &= 0x7fffffff;
+        top = u > top ? u : top;
+    }
+    float most;
+    memcpy(&most, &top, 4);
+    float up = most >= 0x1p-100f ? 127 / most : 0; /* less is 0 */
+    for (int i = 0; i < PER; i++) {
+        float v = x[i] * up + 0x1.8p23f; /* its last bits: the nearest whole number, even where two are as near */
+        uint32_t u;
+        memcpy(&u, &v, 4);
+        q[i] = (int8_t)(uint8_t)u;
+    }
+    return most < 0x1p-100f ? 0 : most / 127;
+}
+
+#if defined(__AVX512VNNI__) && defined(__AVX512BW__)
+
+/* Values of a product of two vectors; bytes of weights asked for before their turn; rows of x that share a load of w. */
+enum { GROUP = 128, RUNS = GROUP / PER, AHEAD = 4096, ROWS = 4 };
+
+/* GROUP values of x, in the order in which levels of the weights' type come out of their bytes. `start` is what products begin
+ * with: levels are multiplied as unsigned bytes, which for types around 0 are larger by an offset. */
+typedef struct group {
+    int8_t q[GROUP];
+    int32_t start[GROUP / 4];
+    float scale[RUNS], sum[RUNS];
+} __attribute__((aligned(64))) group;
+
+/* Bytes of a block hold values i and i + 16: of four blocks, first halves come and then second ones, so that a lane of both
+ * vectors belongs to one block. */
+static inline bool has_halves(sw_dtype t) { return t == SW_Q4_0 || t == SW_Q4_1 || t == SW_Q5_0 || t == SW_Q5_1; }
+static inline int offset_of(sw_dtype t) { return t == SW_Q4_0 ? 8 : t == SW_Q5_0 ? 16 : t == SW_Q8_0 ? 128 : t == SW_Q6_K ? 32 : 0; }
+
+static int64_t groups_of(const sw_tensor *x) { return (x->shape[1] + GROUP - 1) / GROUP; }
+
+size_t SW_CPU(rounded_bytes)(const sw_tensor *x, sw_dtype w)
+{
+    return sw_has_levels(w) ? (size_t)(x->shape[0] * groups_of(x)) * sizeof(group) : 0;
+}
+
+static void fill_group(group *to, const float *x, sw_dtype w)
+{
+    static const int order[3][8] = {{0, 1, 2, 3, 4, 5, 6, 7}, {0, 2, 4, 6, 1, 3, 5, 7}, {0, 1, 4, 5, 2, 3, 6, 7}};
+    const int *from = order[has_halves(w) ? 1 : w == SW_Q4_K || w == SW_Q5_K ? 2 : 0];
+    int8_t q[GROUP];
+    for (int i = 0; i < RUNS; i++) {
+        int sum = 0;
+        to->scale[i] = rounded(q + i * PER, x + i * PER);
+        for (int j = 0; j < PER; j++)
+            sum += q[i * PER + j];
+        to->sum[i] = to->scale[i] * (float)sum;
+    }
+    for (int i = 0; i < 8; i++)
+        memcpy(to->q + i * 16, q + from[i] * 16, 16);
+    __m512i by = _mm512_set1_epi8((char)offset_of(w)), zero = _mm512_setzero_si512();
+    __m512i low = _mm512_dpbusd_epi32(zero, by, _mm512_load_si512(to->q)), high = _mm512_dpbusd_epi32(zero, by, _mm512_load_si512(to->q + 64));
+    if (has_halves(w))
+        low = _mm512_add_epi32(low, high), high = zero;
+    _mm512_store_si512(to->start, _mm512_sub_epi32(zero, low));
+    _mm512_store_si512(to->start + 16, _mm512_sub_epi32(zero, high));
+}
+
+sw_rounded_rows SW_CPU(rounded_rows)(void *space, const sw_tensor *x, sw_dtype w)
+{
+    int64_t in = x->shape[1], per_row = groups_of(x);
+    group *to = space;
+    for (int64_t r = 0; r < x->shape[0]; r++)
+        for (int64_t c = 0; c < in; c += GROUP) {
+            float buf[GROUP];
+            int64_t n = SW_MIN(GROUP, in - c);
+            const float *from = sw_load(sw_at(x, r * x->stride[0] + c), x->dtype, n, buf);
+            if (n < GROUP) {
+                memmove(buf, from, (size_t)n * sizeof *buf);
+                memset(buf + n, 0, (size_t)(GROUP - n) * sizeof *buf);
+                from = buf;
+            }
+            fill_group(to++, from, w);
+        }
+    return (sw_rounded_rows){space, (size_t)per_row * sizeof(group)};
+}
+
+static inline __m128i xmm_at(const byte *p) { return _mm_loadu_si128((const __m128i *)(const void *)p); }
+static inline __m256i ymm_at(const byte *p) { return _mm256_loadu_si256((const __m256i *)(const void *)p); }
+static inline __m512i two_ymm(__m256i a, __m256i b) { return _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1); }
+static inline int short_at(const byte *p)
+{
+    int16_t v;
+    memcpy(&v, p, 2);
+    return v;
+}
+static inline int int_at(const byte *p)
+{
+    int32_t v;
+    memcpy(&v, p, 4);
+    return v;
+}
+
+/* The first `n` (1 to 4) of four xmm words, shorts and ints `step` bytes apart; the rest are 0. */
+__attribute__((always_inline)) static inline __m512i four_xmm(const byte *b, int step, int n)
+{
+    const __m128i none = _mm_setzero_si128();
+    __m256i low = _mm256_inserti128_si256(_mm256_castsi128_si256(xmm_at(b)), n > 1 ? xmm_at(b + step) : none, 1);
+    if (n <= 2)
+        return _mm512_zextsi256_si512(low);
+    return two_ymm(low, _mm256_inserti128_si256(_mm256_castsi128_si256(xmm_at(b + 2 * step)), n > 3 ? xmm_at(b + 3 * step) : none, 1));
+}
+__attribute__((always_inline)) static inline __m128i four_shorts(const byte *b, int step, int n)
+{
+    __m128i v = _mm_cvtsi32_si128(short_at(b) & 0xffff);
+    v = n > 1 ? _mm_insert_epi16(v, short_at(b + step), 1) : v;
+    v = n > 2 ? _mm_insert_epi16(v, short_at(b + 2 * step), 2) : v;
+    return n > 3 ? _mm_insert_epi16(v, short_at(b + 3 * step), 3) : v;
+}
+__attribute__((always_inline)) static inline __m128i four_ints(const byte *b, int step, int n)
+{
+    __m128i v = _mm_cvtsi32_si128(int_at(b));
+    v = n > 1 ? _mm_insert_epi32(v, int_at(b + step), 1) : v;
+    v = n > 2 ? _mm_insert_epi32(v, int_at(b + 2 * step), 2) : v;
+    return n > 3 ? _mm_insert_epi32(v, int_at(b + 3 * step), 3) : v;
+}
+static inline __mmask64 mask_of(__m128i four) { return (__mmask64)_mm_cvtsi128_si64(four); }
+
+/* Levels of GROUP values as unsigned bytes: of `n` blocks of 32, or of half h of a block of 256. */
+__attribute__((always_inline)) static inline void group_levels(__m512i q[2], sw_dtype t, const byte *b, int n, int h)
+{
+    const __m512i four = _mm512_set1_epi8(15);
+    const int step = sw_block_bytes(t);
+    if (t == SW_Q8_0) {
+        const __m256i none = _mm256_setzero_si256();
+        const __m512i top = _mm512_set1_epi8((char)128);
+        q[0] = _mm512_xor_si512(two_ymm(ymm_at(b + 2), n > 1 ? ymm_at(b + step + 2) : none), top);
+        q[1] = _mm512_xor_si512(two_ymm(n > 2 ? ymm_at(b + 2 * step + 2) : none, n > 3 ? ymm_at(b + 3 * step + 2) : none), top);
+        return;
+    }
+    __m512i v = has_halves(t) ? four_xmm(b + step - 16, step, n)
+                              : _mm512_loadu_si512(b + (t == SW_Q6_K ? 0 : t == SW_Q5_K ? 48 : 16) + h * 64);
+    q[0] = _mm512_and_si512(v, four);
+    q[1] = _mm512_and_si512(_mm512_srli_epi16(v, 4), four);
+    if (t == SW_Q5_0 || t == SW_Q5_1) {
+        __m128i fifth = four_ints(b + step - 20, step, n); /* the first halves' shorts, then the second ones' */
+        fifth = _mm_shuffle_epi8(fifth, _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15));
+        q[0] = _mm512_mask_add_epi8(q[0], mask_of(fifth), q[0], _mm512_set1_epi8(16));
+        q[1] = _mm512_mask_add_epi8(q[1], mask_of(_mm_srli_si128(fifth, 8)), q[1], _mm512_set1_epi8(16));
+    } else if (t == SW_Q5_K) { /* runs 4h, 4h + 2; then 4h + 1, 4h + 3 */
+        __m512i high = _mm512_broadcast_i64x4(ymm_at(b + 16));
+        __m512i bit = two_ymm(_mm256_set1_epi8((char)(1 << 4 * h)), _mm256_set1_epi8((char)(4 << 4 * h)));
+        q[0] = _mm512_mask_add_epi8(q[0], _mm512_test_epi8_mask(high, bit), q[0], _mm512_set1_epi8(16));
+        bit = _mm512_add_epi8(bit, bit);
+        q[1] = _mm512_mask_add_epi8(q[1], _mm512_test_epi8_mask(high, bit), q[1], _mm512_set1_epi8(16));
+    } else if (t == SW_Q6_K) { /* two bits each of runs 4h .. 4h + 3 */
+        __m512i high = _mm512_broadcast_i64x4(ymm_at(b + 128 + h * 32)), two = _mm512_set1_epi8(0x30);
+        __m512i first = two_ymm(_mm256_set1_epi16(4), _mm256_set1_epi16(2)), second = two_ymm(_mm256_setzero_si256(), _mm256_set1_epi16(2));
+        q[0] = _mm512_or_si512(q[0], _mm512_and_si512(_mm512_sllv_epi16(high, first), two));
+        q[1] = _mm512_or_si512(q[1], _mm512_and_si512(_mm512_srlv_epi16(high, second), two));
+    }
+}
+
+/* Of a group: what scales its runs and, after them, minima; Q6_K has 16 scales a block, those of its sixteens. */
+typedef struct scales {
+    __m128 scale, min;
+    __m512 sixteens;
+} scales;
+
+__attribute__((always_inline)) static inline scales block_scales(sw_dtype t, const byte *b, int n)
+{
+    const int step = sw_block_bytes(t);
+    scales s = {_mm_setzero_ps(), _mm_setzero_ps(), _mm512_setzero_ps()};
+    if (sw_levels_have_min(t)) {
+        __m128i v = _mm_shuffle_epi8(four_ints(b, step, n), _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15));
+        __m256 both = _mm256_cvtph_ps(v);
+        s.scale = _mm256_castps256_ps128(both);
+        s.min = _mm256_extractf128_ps(both, 1);
+    } else {
+        s.scale = _mm_cvtph_ps(four_shorts(b, step, n));
+    }
+    return s;
+}
+
+/* The same for halves 0 and 1 of a block of 256 (kernels/blocks.c has its layout in words). */
+__attribute__((always_inline)) static inline void k_scales(scales s[2], sw_dtype t, const byte *b)
+{
+    if (t == SW_Q6_K) {
+        __m512 v = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(xmm_at(b + 192)));
+        s[0].sixteens = s[1].sixteens = _mm512_mul_ps(v, _mm512_set1_ps(sw_half_at(b + 208)));
+        s[0].scale = s[1].scale = s[0].min = s[1].min = _mm_setzero_ps();
+        return;
+    }
+    uint32_t w[3], low[4]; /* six bits each: scales of runs 0..3, 4..7, then minima */
+    memcpy(w, b + 4, sizeof w);
+    low[0] = w[0] & 0x3f3f3f3f;
+    low[1] = (w[2] & 0x0f0f0f0f) | (w[0] >> 2 & 0x30303030);
+    low[2] = w[1] & 0x3f3f3f3f;
+    low[3] = (w[2] >> 4 & 0x0f0f0f0f) | (w[1] >> 2 & 0x30303030);
+    __m512 v = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_set_epi32((int)low[3], (int)low[2], (int)low[1], (int)low[0])));
+    __m128 d = _mm_set1_ps(sw_half_at(b)), dmin = _mm_set1_ps(-sw_half_at(b + 2));
+    s[0].scale = _mm_mul_ps(_mm512_castps512_ps128(v), d);
+    s[1].scale = _mm_mul_ps(_mm512_extractf32x4_ps(v, 1), d);
+    s[0].min = _mm_mul_ps(_mm512_extractf32x4_ps(v, 2), dmin);
+    s[1].min = _mm_mul_ps(_mm512_extractf32x4_ps(v, 3), dmin);
+    s[0].sixteens = s[1].sixteens = _mm512_setzero_ps();
+}
+
+/* Of each row of x: vectors that add up to its product so far. */
+typedef struct sums {
+    __m512 of[2];
+    __m128 min;
+} sums;
+
+/* Lanes of run i: four of them (both vectors), or eight of one vector and then of the other. */
+#define LANES(a, b, c, d) _mm512_setr_epi32(a, a, a, a, b, b, b, b, c, c, c, c, d, d, d, d)
+
+__attribute__((always_inline)) static inline void add_group(sums *sum, int rows, const group *x, size_t line, sw_dtype t, const byte *b, int n,
+                                                            int h, scales s)
+{
+    __m512i q[2];
+    group_levels(q, t, b, n, h);
+    for (int r = 0; r < rows; r++) {
+        const group *g = (const group *)(const void *)((const char *)x + (size_t)r * line);
+        __m128 by = _mm_load_ps(g->scale), ds = _mm_mul_ps(s.scale, by);
+        __m512 lanes = _mm512_castps128_ps512(ds);
+        __m512i low = _mm512_load_si512(g->start), v = _mm512_load_si512(g->q + 64);
+        low = _mm512_dpbusd_epi32(low, q[0], _mm512_load_si512(g->q));
+        if (has_halves(t)) {
+            low = _mm512_dpbusd_epi32(low, q[1], v);
+            sum[r].of[0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(low), _mm512_permutexvar_ps(LANES(0, 1, 2, 3), lanes), sum[r].of[0]);
+        } else {
+            __m512i high = _mm512_dpbusd_epi32(_mm512_load_si512(g->start + 16), q[1], v);
+            __m512 first, second;
+            if (t == SW_Q6_K) {
+                lanes = _mm512_castps128_ps512(by);
+                first = _mm512_permutexvar_ps(LANES(0, 0, 1, 1), lanes);
+                second = _mm512_permutexvar_ps(LANES(2, 2, 3, 3), lanes);
+                const __m512i half = _mm512_set1_epi32(8 * h);
+                first = _mm512_mul_ps(first, _mm512_permutexvar_ps(_mm512_add_epi32(half, LANES(0, 1, 2, 3)), s.sixteens));
+                second = _mm512_mul_ps(second, _mm512_permutexvar_ps(_mm512_add_epi32(half, LANES(4, 5, 6, 7)), s.sixteens));
+            } else if (t == SW_Q8_0) {
+                first = _mm512_permutexvar_ps(LANES(0, 0, 1, 1), lanes);
+                second = _mm512_permutexvar_ps(LANES(2, 2, 3, 3), lanes);
+            } else {
+                first = _mm512_permutexvar_ps(LANES(0, 0, 2, 2), lanes);
+                second = _mm512_permutexvar_ps(LANES(1, 1, 3, 3), lanes);
+            }
+            sum[r].of[0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(low), first, sum[r].of[0]);
+            sum[r].of[1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(high), second, sum[r].of[1]);
+        }
+        if (sw_levels_have_min(t))
+            sum[r].min = _mm_fmadd_ps(s.min, _mm_load_ps(g->sum), sum[r].min);
+    }
+}
+
+__attribute__((always_inline)) static inline void some_rows(sw_vec *lane, int rows, const char *at, size_t line, const byte *b, sw_dtype t,
+                                                            int64_t in)
+{
+    const int bytes = sw_block_bytes(t);
+    const group *x = (const group *)(const void *)at;
+    sums sum[ROWS];
+    for (int r = 0; r < rows; r++)
+        sum[r] = (sums){{_mm512_setzero_ps(), _mm512_setzero_ps()}, _mm_setzero_ps()};
+    if (sw_block_values(t) == 256) {
+        for (int64_t i = 0; i < in; i += 256, x += 2, b += bytes) {
+            scales s[2];
+            for (int p = 0; p < bytes; p += 64)
+                __builtin_prefetch(b + p + AHEAD);
+            k_scales(s, t, b);
+            add_group(sum, rows, x, line, t, b, 4, 0, s[0]);
+            add_group(sum, rows, x + 1, line, t, b, 4, 1, s[1]);
+        }
+    } else {
+        int64_t i = 0;
+        for (; i + GROUP <= in; i += GROUP, x++, b += RUNS * bytes) {
+            for (int p = 0; p < RUNS * bytes; p += 64)
+                __builtin_prefetch(b + p + AHEAD);
+            add_group(sum, rows, x, line, t, b, 4, 0, block_scales(t, b, 4));
+        }
+        switch ((in - i) / PER) {
+        case 3: add_group(sum, rows, x, line, t, b, 3, 0, block_scales(t, b, 3)); break;
+        case 2: add_group(sum, rows, x, line, t, b, 2, 0, block_scales(t, b, 2)); break;
+        case 1: add_group(sum, rows, x, line, t, b, 1, 0, block_scales(t, b, 1)); break;
+        default: break;
+        }
+    }
+    for (int r = 0; r < rows; r++)
+        lane[r * SW_LANES] = (sw_vec)_mm512_add_ps(_mm512_add_ps(sum[r].of[0], sum[r].of[1]), _mm512_zextps128_ps512(sum[r].min));
+}
+
+#else
+
+/* A run of x: value i of it is scale * q[i], and sum all of them. */
+typedef struct run {
+    int8_t q[PER];
+    float scale, sum;
+} run;
+
+enum { ROWS = 4 };
+
+size_t SW_CPU(rounded_bytes)(const sw_tensor *x, sw_dtype w)
+{
+    return sw_has_levels(w) ? (size_t)(x->shape[0] * (x->shape[1] / PER)) * sizeof(run) : 0;
+}
+
+sw_rounded_rows SW_CPU(rounded_rows)(void *space, const sw_tensor *x, sw_dtype w)
+{
+    (void)w;
+    run *to = space;
+    for (int64_t r = 0; r < x->shape[0]; r++)
+        for (int64_t c = 0; c < x->shape[1]; c += PER, to++) {
+            float buf[PER];
+            int sum = 0;
+            to->scale = rounded(to->q, sw_load(sw_at(x, r * x->stride[0] + c), x->dtype, PER, buf));
+            for (int i = 0; i < PER; i++)
+                sum += to->q[i];
+            to->sum = to->scale * (float)sum;
+        }
+    return (sw_rounded_rows){space, (size_t)(x->shape[1] / PER) * sizeof(run)};
+}
+
+/* sum += products of a run's halves with levels q, scaled by d[0] and d[1]. */
+__attribute__((always_inline)) static inline sw_vec add_products(sw_vec sum, const sw_levels q[2], const int8_t *x, const float d[2], sw_dtype t)
+{
+#if defined(__AVX2__)
+    __m256i w = _mm256_set_m128i((__m128i)q[1], (__m128i)q[0]), v = _mm256_loadu_si256((const __m256i *)(const void *)x);
+    /* of a pair at most 63 * 127 or 128 * 127 twice: no sum saturates */
+    __m256i pairs = sw_levels_have_min(t) ? _mm256_maddubs_epi16(w, v) : _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(v, w));
+    __m256 p = _mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    __m256 by = t == SW_Q6_K ? _mm256_set_m128(_mm_set1_ps(d[1]), _mm_set1_ps(d[0])) : _mm256_set1_ps(d[0]);
+    return (sw_vec)_mm256_fmadd_ps(p, by, (__m256)sum);
+#else
+    (void)t;
+    for (int half = 0; half < 2; half++) {
+        int p = 0;
+        for (int i = 0; i < 16; i++)
+            p += q[half][i] * x[half * 16 + i];
+        sum[half] += d[half] * (float)p;
+    }
+    return sum;
+#endif
+}
+
+__attribute__((always_inline)) static inline void some_rows(sw_vec *lane, int rows, const char *at, size_t line, const byte *b, sw_dtype t,
+                                                            int64_t in)
+{
+    sw_vec sum[ROWS] = {{0}};
+    float mins[ROWS] = {0};
+    for (int64_t i = 0; i < in; i += sw_block_values(t), b += sw_block_bytes(t)) {
+        float scale[16], min[8];
+        sw_block_scales(scale, min, t, b);
+#pragma GCC unroll 8
+        for (int g = 0; g < sw_block_values(t) / PER; g++, at += sizeof(run)) {
+            sw_levels q[2];
+            sw_run_levels(q, t, b, g);
+            for (int r = 0; r < rows; r++) {
+                const run *x = (const run *)(const void *)(at + (size_t)r * line);
+                sum[r] = add_products(sum[r], q, x->q, (float[]){scale[2 * g] * x->scale, scale[2 * g + 1] * x->scale}, t);
+                if (sw_levels_have_min(t))
+                    mins[r] += min[g] * x->sum;
+            }
+        }
+    }
+    for (int r = 0; r < rows; r++) {
+        sum[r][0] += mins[r];
+        lane[r * SW_LANES] = sum[r];
+    }
+}
+
+#endif
+
+__attribute__((always_inline)) static inline void all_rows(sw_vec *lane, int64_t rows, const sw_rounded_rows *x, const void *w, sw_dtype t,
+                                                           int64_t in)
+{
+    const char *at = x->at;
+    for (; rows >= ROWS; rows -= ROWS, lane += ROWS * SW_LANES, at += ROWS * x->line)
+        some_rows(lane, ROWS, at, x->line, w, t, in);
+    if (rows >= 2) {
+        some_rows(lane, 2, at, x->line, w, t, in);
+        rows -= 2, lane += 2 * SW_LANES, at += 2 * x->line;
+    }
+    if (rows)
+        some_rows(lane, 1, at, x->line, w, t, in);
+}
+
+void SW_CPU(rounded_dots)(sw_vec *lane, int64_t rows, const sw_rounded_rows *x, const void *w, size_t w_line, int64_t count, sw_dtype type,
+                          int64_t in)
+{
+    switch (type) {
+#define CASE(t)                                                                                                        \
+    case t:                                                                                                            \
+        for (int64_t o = 0; o < count; o++)                                                                            \
+            all_rows(lane + o, rows, x, (const byte *)w + (size_t)o * w_line, t, in);                                  \
+        return;
+        CASE(SW_Q4_0)
+        CASE(SW_Q4_1)
+        CASE(SW_Q5_0)
+        CASE(SW_Q5_1)
+        CASE(SW_Q8_0)
+        CASE(SW_Q4_K)
+        CASE(SW_Q5_K)
+        CASE(SW_Q6_K)
+#undef CASE
+    default:
+        return;
+    }
+}

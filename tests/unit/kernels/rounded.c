@@ -1,0 +1,133 @@
+#include "cases.h"
+#include "kernels/blocks.h"
+
+#include <string.h>
+
+enum { BLOCK = 32 };
+
+/* The rows of x as a device's table `rounding` may take them (kernels.h), and how far each value may be from the true one. */
+static void round_rows(array *to, array *error, const array *x)
+{
+    float *q = to->t[REFERENCE].data, *e = error->t[REFERENCE].data;
+    for (int64_t i = 0; i < sw_numel(&x->t[0]); i += BLOCK) {
+        float most = 0;
+        for (int j = 0; j < BLOCK; j++)
+            most = fmaxf(most, fabsf((float)value_at(x, i + j)));
+        bool none = most < 0x1p-100f; /* taken for zeros */
+        float unit = none ? 0 : most / 127, up = none ? 0 : 127 / most;
+        for (int j = 0; j < BLOCK; j++) {
+            volatile float v = (float)value_at(x, i + j) * up; /* rounded twice, as the kernel does */
+            q[i + j] = rintf(v) * unit;
+            e[i + j] = none ? most : unit * 0.5001f;
+        }
+    }
+}
+
+/* |w| as f32. */
+static void sizes_of(array *to, const array *w)
+{
+    int64_t rows = w->t[0].shape[0], in = w->t[0].shape[1];
+    float *f = to->t[REFERENCE].data;
+    for (int64_t r = 0; r < rows; r++, f += in) {
+        const char *at = w->t[REFERENCE].data;
+        assert_int_equal(sw_block_decode(f, at + sw_dtype_bytes(w->t[0].dtype, r * w->t[0].stride[0]), w->t[0].dtype, in), 0);
+        for (int64_t i = 0; i < in; i++)
+            f[i] = fabsf(f[i]);
+    }
+}
+
+static int product(rig *r, const sw_kernels *k, int side, array *y, const sw_tensor *x, const array *w, const array *bias, const double *f)
+{
+    return k->linear_fwd(r->device[side]->stream, &y->t[side], x, &w->t[side], bias ? &bias->t[side] : NULL, f[0], f[1]);
+}
+
+/* Each row of x alone gives the bits that it gives among others. */
+static void rows_alone(rig *r, const sw_kernels *k, const array *y, const array *x, const array *w, const array *bias, const double *f)
+{
+    array *alone = blank(r, y->t[0].dtype, DENSE, SHAPE(1, y->t[0].shape[1]));
+    for (int64_t i = 0; i < x->t[0].shape[0] && f[1] == 0; i++) {
+        sw_tensor one = sw_row_view(&x->t[TESTED], i, 1), among = sw_row_view(&y->t[TESTED], i, 1);
+        assert_int_equal(product(r, k, TESTED, alone, &one, w, bias, f), 0);
+        if (memcmp(alone->t[TESTED].data, among.data, sw_tensor_bytes(&alone->t[TESTED])))
+            fail_msg("%s (%s): row %d alone gives other bits", r->device[TESTED]->description, r->note, (int)i);
+    }
+    alone->expected = true;
+}
+
+static void one_product(rig *r, const sw_kernels *k, sw_dtype type, sw_dtype x_type, int64_t n, int64_t in, int64_t out)
+{
+    static const double factors[][2] = {{1, 0}, {1, 1}, {0.5, 0}, {-2, 0.5}};
+    const double *f = factors[draw(r, 0, 3)], once[2] = {1, 0};
+    layout l = draw(r, 0, 1) ? DENSE : GAPS;
+    sw_dtype y_type = draw(r, 0, 1) ? x_type : SW_F32;
+    note(r, "w %s [%d, %d], x %s [%d, ..], y %s, layout %d, alpha %g beta %g", sw_dtypes[type].name, (int)out, (int)in, sw_dtypes[x_type].name,
+         (int)n, sw_dtypes[y_type].name, (int)l, f[0], f[1]);
+    array *x = normal(r, x_type, l, SHAPE(n, in), 3), *w = normal(r, type, l, SHAPE(out, in), 1);
+    array *bias = draw(r, 0, 1) ? normal(r, SW_F32, DENSE, SHAPE(out), 1) : NULL;
+    array *y = f[1] != 0 ? normal(r, y_type, l, SHAPE(n, out), 1) : blank(r, y_type, l, SHAPE(n, out));
+    array *x_rounded = blank(r, SW_F32, DENSE, SHAPE(n, in)), *error = blank(r, SW_F32, DENSE, SHAPE(n, in));
+    if (n && in) { /* a block of zeros, one of tiny values, and one value that dwarfs the others */
+        for (int64_t i = 0; i < BLOCK; i++) {
+            put_value(x, i, 0);
+            put_value(x, n * in - 1 - i, 1e-38);
+        }
+        put_value(x, n * in / 2, -1e4);
+        put_both(r, x);
+    }
+    round_rows(x_rounded, error, x);
+    assert_int_equal(product(r, r->device[REFERENCE]->k, REFERENCE, y, &x_rounded->t[REFERENCE], w, bias, f), 0);
+    ran(r, TESTED, "linear_fwd, rounding", product(r, k, TESTED, y, &x->t[TESTED], w, bias, f));
+    expect(r, y, tolerance_of(y_type), sqrt((double)in) + 0.1);
+    rows_alone(r, k, y, x, w, bias, f);
+    /* how far it is from the exact product: half a unit of each block at most */
+    array *exact = blank(r, SW_F32, DENSE, SHAPE(n, out)), *got = blank(r, SW_F32, DENSE, SHAPE(n, out));
+    array *bound = blank(r, SW_F32, DENSE, SHAPE(n, out)), *size = blank(r, SW_F32, DENSE, SHAPE(out, in));
+    sizes_of(size, w);
+    assert_int_equal(product(r, r->device[REFERENCE]->k, REFERENCE, exact, &x->t[REFERENCE], w, NULL, once), 0);
+    assert_int_equal(product(r, r->device[REFERENCE]->k, REFERENCE, bound, &error->t[REFERENCE], size, NULL, once), 0);
+    assert_int_equal(product(r, k, TESTED, got, &x->t[TESTED], w, NULL, once), 0);
+    for (int64_t i = 0; i < n * out; i++) {
+        float at[3] = {((float *)exact->t[REFERENCE].data)[i], ((float *)got->t[TESTED].data)[i], ((float *)bound->t[REFERENCE].data)[i]};
+        if (!(fabsf(at[0] - at[1]) <= at[2] + 1e-4f * fabsf(at[0]) + 1e-3f))
+            fail_msg("%s (%s): %g, exactly %g, may be off by %g", r->device[TESTED]->description, r->note, at[1], at[0], at[2]);
+    }
+    array *made[] = {x_rounded, error, exact, got, bound, size};
+    for (size_t i = 0; i < SW_COUNT(made); i++)
+        made[i]->expected = true;
+    finish(r);
+}
+
+static void not_finite(rig *r, const sw_kernels *k, sw_dtype type)
+{
+    static const double values[] = {NAN, INFINITY, -INFINITY};
+    for (size_t v = 0; v < SW_COUNT(values); v++) {
+        note(r, "w %s, x has %g", sw_dtypes[type].name, values[v]);
+        array *x = normal(r, SW_F32, DENSE, SHAPE(2, 512), 1), *w = normal(r, type, DENSE, SHAPE(3, 512), 1);
+        array *y = blank(r, SW_F32, DENSE, SHAPE(2, 3));
+        set_value(r, x, 512 + draw(r, 0, 511), values[v]);
+        ran(r, TESTED, "linear_fwd, rounding", product(r, k, TESTED, y, &x->t[TESTED], w, NULL, (double[]){1, 0}));
+        for (int i = 0; i < 6; i++)
+            assert_int_equal(isfinite(((float *)y->t[TESTED].data)[i]) != 0, i < 3);
+        y->expected = true;
+        finish(r);
+    }
+}
+
+void rounded_products(rig *r)
+{
+    static const int64_t sizes[][3] = {{1, 256, 130}, {2, 512, 7}, {3, 0, 5}, {0, 256, 4}, {5, 768, 33}, {8, 256, 48}, {9, 512, 16}, {17, 256, 65}};
+    static const int64_t rests[][3] = {{1, 32, 5}, {1, 576, 49}, {4, 96, 17}, {3, 192, 40}, {6, 1504, 18}}; /* for blocks of 32 */
+    const sw_kernels *k = r->device[TESTED]->rounding;
+    assert_non_null(k);
+    for (int type = 0; type < SW_DTYPE_COUNT; type++) {
+        if (!sw_is_quantised((sw_dtype)type) || type == SW_Q2_K || type == SW_Q3_K) /* those are multiplied exactly */
+            continue;
+        FOR_FLOATS(x) {
+            for (size_t i = 0; i < SW_COUNT(sizes); i++)
+                one_product(r, k, (sw_dtype)type, *x, sizes[i][0], sizes[i][1], sizes[i][2]);
+            for (size_t i = 0; sw_dtypes[type].block == BLOCK && i < SW_COUNT(rests); i++)
+                one_product(r, k, (sw_dtype)type, *x, rests[i][0], rests[i][1], rests[i][2]);
+        }
+        not_finite(r, k, (sw_dtype)type);
+    }
+}

@@ -56,6 +56,9 @@ void sw_emu_block_sync(const char *file, int line);
 /* All lanes of mask give a value and take the one of lane `from` (the vote: one bit each). */
 uint64_t sw_emu_exchange(unsigned mask, uint64_t value, int from, const char *file, int line);
 unsigned sw_emu_vote(unsigned mask, bool yes, const char *file, int line);
+/* An instruction of a whole warp: what each lane gives a pointer to is worked on when all have come. */
+typedef void (*sw_emu_meeting)(void *const *lanes);
+void sw_emu_meet(void *own, sw_emu_meeting meeting, const char *file, int line);
 void *sw_emu_dynamic_shared(void);
 int sw_emu_lane(void);
 

@@ -22,6 +22,7 @@ struct lane {
     unsigned mask;
     int from, line;
     const char *file;
+    sw_emu_meeting meeting;
     uint64_t value, result;
 };
 
@@ -98,32 +99,67 @@ static void ended(worker *w, int t)
     }
 }
 
-static void fiber_main(void)
-{
-    for (;;) {
-        worker *w = self;
-        int t = w->now;
-        w->body(w->args);
-        ended(w, t);
-        int next = pick(w);
-        if (next >= 0 && !w->lanes[next].fiber) { /* a fresh thread takes over this stack */
-            w->lanes[next].fiber = w->lanes[t].fiber;
-            w->lanes[t].fiber = nullptr;
-            begin(w, next);
-            continue;
-        }
-        w->idle.push_back(w->lanes[t].fiber);
-        w->lanes[t].fiber = nullptr;
-        sw_fiber_leave();
-    }
-}
-
 static void stuck(worker *w)
 {
     for (int t = 0; t < w->threads; t++)
         if (w->exchanging[t / 32] >> t % 32 & 1)
             misuse("waits for lanes that never come", t, -1, w->lanes[t].file, w->lanes[t].line);
     misuse("waits at a barrier that others never reach", -1, -1, w->barrier_file, w->barrier_line);
+}
+
+static void fiber_main(void);
+static sw_fiber *fiber_of(worker *w, int t)
+{
+    lane *l = &w->lanes[t];
+    if (!l->fiber) {
+        if (w->idle.empty())
+            w->idle.push_back(sw_fiber_new(fiber_main));
+        l->fiber = w->idle.back();
+        w->idle.pop_back();
+    }
+    return l->fiber;
+}
+
+/* The thread that runs next begins; there is one, or something is wrong. */
+static int begin_next(worker *w)
+{
+    int next = pick(w);
+    if (next < 0)
+        stuck(w);
+    begin(w, next);
+    return next;
+}
+
+/* Others run until thread t can go on. */
+static void wait(worker *w, int t)
+{
+    int next = begin_next(w);
+    if (next != t)
+        sw_fiber_pass(fiber_of(w, next));
+}
+
+static void fiber_main(void)
+{
+    for (;;) {
+        worker *w = self;
+        int t = w->now;
+        sw_fiber *mine = w->lanes[t].fiber;
+        w->body(w->args);
+        ended(w, t);
+        w->lanes[t].fiber = nullptr;
+        if (w->ended == w->threads) {
+            w->idle.push_back(mine);
+            sw_fiber_leave();
+            continue;
+        }
+        int next = begin_next(w);
+        if (!w->lanes[next].fiber) { /* a fresh thread takes over this stack */
+            w->lanes[next].fiber = mine;
+            continue;
+        }
+        w->idle.push_back(mine);
+        sw_fiber_pass(w->lanes[next].fiber);
+    }
 }
 
 static void run_block(worker *w, uint3 block)
@@ -141,20 +177,7 @@ static void run_block(worker *w, uint3 block)
     w->ended = w->waiting = 0;
     w->warp = (int)(next_random(&w->random) % (uint64_t)w->warps);
     w->backwards = next_random(&w->random) & 1;
-    while (w->ended < w->threads) {
-        int t = pick(w);
-        if (t < 0)
-            stuck(w);
-        lane *l = &w->lanes[t];
-        if (!l->fiber) {
-            if (w->idle.empty())
-                w->idle.push_back(sw_fiber_new(fiber_main));
-            l->fiber = w->idle.back();
-            w->idle.pop_back();
-        }
-        begin(w, t);
-        sw_fiber_enter(l->fiber);
-    }
+    sw_fiber_enter(fiber_of(w, begin_next(w)));
 }
 
 void sw_emu_block_sync(const char *file, int line)
@@ -170,24 +193,23 @@ void sw_emu_block_sync(const char *file, int line)
         misuse("is at another barrier than others, who wait", t, -1, w->barrier_file, w->barrier_line);
     }
     w->at_barrier[t / 32] |= 1u << t % 32;
-    if (++w->waiting < w->threads) {
-        sw_fiber_leave();
-        return;
+    if (++w->waiting == w->threads) {
+        w->waiting = 0;
+        for (int i = 0; i < w->warps; i++) {
+            w->runnable[i] |= w->at_barrier[i];
+            w->at_barrier[i] = 0;
+        }
+        w->warp = (int)(next_random(&w->random) % (uint64_t)w->warps);
+        w->backwards = next_random(&w->random) & 1;
     }
-    w->waiting = 0;
-    for (int i = 0; i < w->warps; i++) {
-        w->runnable[i] |= w->at_barrier[i];
-        w->at_barrier[i] = 0;
-    }
-    w->warp = (int)(next_random(&w->random) % (uint64_t)w->warps);
-    w->backwards = next_random(&w->random) & 1;
-    sw_fiber_leave();
+    wait(w, t);
 }
 
 /* Whether two lanes wait for the same meeting. */
 static bool together(const lane *a, const lane *b)
 {
-    return a->mask == b->mask && a->line == b->line && (a->from < 0) == (b->from < 0) && (a->file == b->file || !strcmp(a->file, b->file));
+    return a->mask == b->mask && a->line == b->line && a->meeting == b->meeting && (a->from < 0) == (b->from < 0) &&
+           (a->file == b->file || !strcmp(a->file, b->file));
 }
 
 /* The lanes of mask have all come: what each takes away. */
@@ -201,6 +223,12 @@ static void complete(worker *w, int warp, unsigned mask)
             misuse("meets a lane that is elsewhere", warp * 32 + __builtin_ctz(m), warp * 32 + __builtin_ctz(mask), l->file, l->line);
         votes |= (l->value & 1) << __builtin_ctz(m);
     }
+    if (lanes[__builtin_ctz(mask)].meeting) {
+        void *of[32];
+        for (int i = 0; i < 32; i++)
+            of[i] = (void *)(uintptr_t)lanes[i].value;
+        lanes[0].meeting(of);
+    }
     for (unsigned m = mask; m; m &= m - 1) {
         lane *l = &lanes[__builtin_ctz(m)];
         if (l->from >= 0 && !(mask >> l->from & 1))
@@ -211,7 +239,7 @@ static void complete(worker *w, int warp, unsigned mask)
     w->runnable[warp] |= mask;
 }
 
-uint64_t sw_emu_exchange(unsigned mask, uint64_t value, int from, const char *file, int line)
+static uint64_t meet(unsigned mask, uint64_t value, int from, sw_emu_meeting meeting, const char *file, int line)
 {
     worker *w = self;
     int t = w->now, warp = t / 32;
@@ -226,6 +254,7 @@ uint64_t sw_emu_exchange(unsigned mask, uint64_t value, int from, const char *fi
     l->mask = mask;
     l->value = value;
     l->from = from;
+    l->meeting = meeting;
     l->file = file;
     l->line = line;
     unsigned here = w->exchanging[warp] & mask;
@@ -237,8 +266,20 @@ uint64_t sw_emu_exchange(unsigned mask, uint64_t value, int from, const char *fi
         begin(w, t);
         return l->result;
     }
-    sw_fiber_leave();
+    wait(w, t);
     return l->result;
+}
+
+uint64_t sw_emu_exchange(unsigned mask, uint64_t value, int from, const char *file, int line)
+{
+    return meet(mask, value, from, nullptr, file, line);
+}
+
+void sw_emu_meet(void *own, sw_emu_meeting meeting, const char *file, int line)
+{
+    if (self->now / 32 == self->warps - 1 && self->threads % 32)
+        misuse("takes part in an instruction of a whole warp", self->now, -1, file, line);
+    meet(0xffffffffu, (uint64_t)(uintptr_t)own, -1, meeting, file, line);
 }
 
 unsigned sw_emu_vote(unsigned mask, bool yes, const char *file, int line)

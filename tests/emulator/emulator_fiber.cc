@@ -8,15 +8,21 @@
 #ifndef __x86_64__
 #include <ucontext.h>
 #endif
+#ifdef __has_feature
+#if __has_feature(address_sanitizer)
+#define __SANITIZE_ADDRESS__ 1
+#endif
+#endif
 #ifdef __SANITIZE_ADDRESS__
-#define SW_FIBER_ASAN 1
 #include <sanitizer/common_interface_defs.h>
 #endif
 
-enum { STACK = 256 << 10 };
+/* Frames of neighbours start at other places of the caches' sets. */
+enum { STACK = 256 << 10, SHIFT = 17 * 64, MOST_SHIFT = 64 << 10 };
 
 struct sw_fiber {
     char *stack; /* its lowest page is a guard */
+    size_t size;
 #ifdef __x86_64__
     void *sp;
 #else
@@ -26,17 +32,9 @@ struct sw_fiber {
     void *fake; /* of the address sanitizer */
 };
 
-static thread_local struct {
-    sw_fiber *now;
-#ifdef __x86_64__
-    void *sp;
-#else
-    ucontext_t context;
-#endif
-    void *fake;
-    const void *bottom;
-    size_t size;
-} host;
+/* The host's own stack; its place and size are known once the sanitizer has told them. */
+static thread_local sw_fiber host;
+static thread_local sw_fiber *now;
 
 #ifdef __x86_64__
 /* The calling convention keeps rbx, rbp and r12-r15; everything else is the caller's to lose. */
@@ -67,17 +65,46 @@ sw_fiber_switch:
 )");
 #endif
 
+/* Back from a switch, or new on this stack. */
+static void arrived(void *fake)
+{
+#ifdef __SANITIZE_ADDRESS__
+    const void *bottom;
+    size_t size;
+    __sanitizer_finish_switch_fiber(fake, &bottom, &size);
+    if (!host.stack) { /* the first switch of a thread comes from there */
+        host.stack = (char *)bottom;
+        host.size = size;
+    }
+#else
+    (void)fake;
+#endif
+}
+
+static void change(sw_fiber *from, sw_fiber *to)
+{
+    now = to;
+#ifdef __SANITIZE_ADDRESS__
+    __sanitizer_start_switch_fiber(&from->fake, to->stack, to->size);
+#endif
+#ifdef __x86_64__
+    sw_fiber_switch(&from->sp, to->sp);
+#else
+    swapcontext(&from->context, &to->context);
+#endif
+    arrived(from->fake);
+}
+
 static void start(void)
 {
-#ifdef SW_FIBER_ASAN
-    __sanitizer_finish_switch_fiber(nullptr, &host.bottom, &host.size);
-#endif
-    host.now->entry();
+    arrived(nullptr);
+    now->entry();
     abort();
 }
 
 sw_fiber *sw_fiber_new(void (*entry)(void))
 {
+    static thread_local size_t shift;
     sw_fiber *f = (sw_fiber *)calloc(1, sizeof *f);
     long page = sysconf(_SC_PAGESIZE);
     void *at = mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -85,16 +112,18 @@ sw_fiber *sw_fiber_new(void (*entry)(void))
         perror("emulator: stack of a thread");
         abort();
     }
+    shift = (shift + SHIFT) % MOST_SHIFT;
     f->stack = (char *)at;
+    f->size = STACK;
     f->entry = entry;
 #ifdef __x86_64__
-    void **top = (void **)(f->stack + STACK) - 2; /* after the return into start, rsp is 8 past a multiple of 16 */
+    void **top = (void **)(f->stack + STACK - shift) - 2; /* after the return into start, rsp is 8 past a multiple of 16 */
     *top = (void *)start;
     f->sp = top - 6;
 #else
     getcontext(&f->context);
     f->context.uc_stack.ss_sp = f->stack;
-    f->context.uc_stack.ss_size = STACK;
+    f->context.uc_stack.ss_size = STACK - shift;
     makecontext(&f->context, start, 0);
 #endif
     return f;
@@ -106,34 +135,6 @@ void sw_fiber_free(sw_fiber *f)
     free(f);
 }
 
-void sw_fiber_enter(sw_fiber *f)
-{
-    host.now = f;
-#ifdef SW_FIBER_ASAN
-    __sanitizer_start_switch_fiber(&host.fake, f->stack, STACK);
-#endif
-#ifdef __x86_64__
-    sw_fiber_switch(&host.sp, f->sp);
-#else
-    swapcontext(&host.context, &f->context);
-#endif
-#ifdef SW_FIBER_ASAN
-    __sanitizer_finish_switch_fiber(host.fake, nullptr, nullptr);
-#endif
-}
-
-void sw_fiber_leave(void)
-{
-    sw_fiber *f = host.now;
-#ifdef SW_FIBER_ASAN
-    __sanitizer_start_switch_fiber(&f->fake, host.bottom, host.size);
-#endif
-#ifdef __x86_64__
-    sw_fiber_switch(&f->sp, host.sp);
-#else
-    swapcontext(&f->context, &host.context);
-#endif
-#ifdef SW_FIBER_ASAN
-    __sanitizer_finish_switch_fiber(f->fake, &host.bottom, &host.size);
-#endif
-}
+void sw_fiber_enter(sw_fiber *f) { change(&host, f); }
+void sw_fiber_pass(sw_fiber *f) { change(now, f); }
+void sw_fiber_leave(void) { change(now, &host); }

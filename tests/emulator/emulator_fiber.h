@@ -10,9 +10,11 @@ struct sw_fiber;
 sw_fiber *sw_fiber_new(void (*entry)(void));
 /* Of one that will not be entered again. */
 void sw_fiber_free(sw_fiber *f);
-/* From the host's own stack into a fiber, until that calls sw_fiber_leave. */
+/* From the host's own stack into a fiber, until one calls sw_fiber_leave. */
 void sw_fiber_enter(sw_fiber *f);
-/* From the running fiber back to where it was entered. */
+/* From the running fiber into another. */
+void sw_fiber_pass(sw_fiber *f);
+/* From the running fiber back to the host's stack. */
 void sw_fiber_leave(void);
 
 #endif

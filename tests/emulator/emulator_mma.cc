@@ -5,49 +5,76 @@ extern "C" {
 #include "kernels/tensor.h"
 }
 
-static uint64_t meet(uint64_t value, int from) { return sw_emu_exchange(0xffffffffu, value, from, __FILE__, __LINE__); }
+namespace {
 
-static float half_of(unsigned pair, int which, bool bf16)
+struct mma_lane {
+    float *d;
+    const unsigned *a, *b;
+    bool bf16;
+};
+
+struct ldmatrix_lane {
+    unsigned *r;
+    const uint16_t *row;
+    bool turned;
+};
+
+float half_of(unsigned pair, int which, bool bf16)
 {
     uint16_t h = (uint16_t)(pair >> 16 * which);
     return bf16 ? sw_bf16_to_f32(h) : sw_f16_to_f32(h);
 }
 
+void multiply(void *const *lanes)
+{
+    float a[16][16], b[16][8], sum[16][8] = {{0}};
+    bool bf16 = ((const mma_lane *)lanes[0])->bf16;
+    for (int lane = 0; lane < 32; lane++) {
+        const mma_lane *l = (const mma_lane *)lanes[lane];
+        int group = lane / 4, place = lane % 4;
+        for (int k = 0; k < 2; k++) {
+            for (int r = 0; r < 4; r++) /* register r holds row group + 8 (r % 2), columns 2 place + 8 (r / 2) and the next */
+                a[group + r % 2 * 8][place * 2 + r / 2 * 8 + k] = half_of(l->a[r], k, bf16);
+            for (int r = 0; r < 2; r++) /* rows 2 place + 8 r and the next, column group */
+                b[place * 2 + r * 8 + k][group] = half_of(l->b[r], k, bf16);
+        }
+    }
+    for (int row = 0; row < 16; row++)
+        for (int k = 0; k < 16; k++)
+            for (int column = 0; column < 8; column++)
+                sum[row][column] += a[row][k] * b[k][column];
+    for (int lane = 0; lane < 32; lane++)
+        for (int i = 0; i < 4; i++) /* row group + 8 (i / 2), column 2 place + i % 2 */
+            ((const mma_lane *)lanes[lane])->d[i] += sum[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2];
+}
+
+void load_matrices(void *const *lanes)
+{
+    for (int lane = 0; lane < 32; lane++) {
+        const ldmatrix_lane *l = (const ldmatrix_lane *)lanes[lane];
+        int group = lane / 4, place = lane % 4;
+        for (int i = 0; i < 4; i++) {
+            unsigned pair = 0;
+            for (int k = 0; k < 2; k++) {
+                const ldmatrix_lane *from = (const ldmatrix_lane *)lanes[i * 8 + (l->turned ? place * 2 + k : group)];
+                pair |= (unsigned)from->row[l->turned ? group : place * 2 + k] << 16 * k;
+            }
+            l->r[i] = pair;
+        }
+    }
+}
+
+} // namespace
+
 void sw_emu_mma(float *d, const unsigned *a, const unsigned *b, bool bf16)
 {
-    int lane = sw_emu_lane(), group = lane / 4, place = lane % 4;
-    float left[2][16], right[2][16]; /* the two rows of a and the two columns of b that this lane's results need */
-    for (int owner = 0; owner < 4; owner++)
-        for (int r = 0; r < 4; r++) { /* a: register r holds row group + 8 (r % 2), columns 2 place + 8 (r / 2) and the next */
-            unsigned pair = (unsigned)meet(a[r], group * 4 + owner);
-            for (int k = 0; k < 2; k++)
-                left[r % 2][owner * 2 + r / 2 * 8 + k] = half_of(pair, k, bf16);
-        }
-    for (int column = 0; column < 2; column++)
-        for (int owner = 0; owner < 4; owner++)
-            for (int r = 0; r < 2; r++) { /* b: rows 2 place + 8 r and the next, column group */
-                unsigned pair = (unsigned)meet(b[r], (place * 2 + column) * 4 + owner);
-                for (int k = 0; k < 2; k++)
-                    right[column][owner * 2 + r * 8 + k] = half_of(pair, k, bf16);
-            }
-    for (int i = 0; i < 4; i++) { /* d: row group + 8 (i / 2), column 2 place + i % 2 */
-        float sum = 0;
-        for (int k = 0; k < 16; k++)
-            sum += left[i / 2][k] * right[i % 2][k];
-        d[i] += sum;
-    }
+    mma_lane own = {d, a, b, bf16};
+    sw_emu_meet(&own, multiply, __FILE__, __LINE__);
 }
 
 /* Four 8 x 8 matrices; lanes 8 i .. 8 i + 7 point at the rows of matrix i. */
 void sw_emu_ldmatrix(unsigned *r, const void *row, bool turned)
 {
-    int lane = sw_emu_lane(), group = lane / 4, place = lane % 4;
-    for (int i = 0; i < 4; i++) {
-        uint16_t pair[2];
-        for (int k = 0; k < 2; k++) {
-            const uint16_t *p = (const uint16_t *)(uintptr_t)meet((uint64_t)(uintptr_t)row, i * 8 + (turned ? place * 2 + k : group));
-            pair[k] = p[turned ? group : place * 2 + k];
-        }
-        r[i] = pair[0] | (unsigned)pair[1] << 16;
-    }
+    ldmatrix_lane own = {r, (const uint16_t *)row, turned};
+    sw_emu_meet(&own, load_matrices, __FILE__, __LINE__);
 }

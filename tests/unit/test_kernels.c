@@ -1,5 +1,6 @@
 /* Every kernel on the devices of SWIFT_TEST_DEVICES (names with commas between; "cpu" when it is not set; the CPU is
- * tested at each instruction-set level that this processor has), beside the reference, and the reference itself. */
+ * tested at each instruction-set level that this processor has), beside the reference, and the reference itself.
+ * SWIFT_TEST_FILTER="emulator: attention*" runs those alone. */
 #include "kernels/cases.h"
 
 #include <stdio.h>
@@ -97,5 +98,6 @@ int main(void)
         if (strcmp(name, "cpu") || !add_levels(reference))
             add_device(name, reference, opened(name));
     free(names);
+    cmocka_set_test_filter(getenv("SWIFT_TEST_FILTER"));
     return _cmocka_run_group_tests("kernels", tests.at, tests.n, NULL, NULL);
 }

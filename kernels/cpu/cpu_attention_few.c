@@ -2,8 +2,9 @@
  * token side by side. A task takes a run of rows with all their heads, so that memory is read in its order; the runs
  * of a sequence are joined in order, so that results do not depend on the threads. */
 #include "cpu_attention.h"
+#include "kernels/cpu_team.h"
 
-enum { SHORTEST = 64, RUNS = 32 }; /* rows of a run at least; runs of a sequence at most */
+enum { SHORTEST = 32, RUNS = 32 }; /* rows of a run at least; runs of a sequence at most */
 
 #define AT(p) (*(sw_vec *)(void *)(p))
 
@@ -124,6 +125,8 @@ static void run_forward(const sw_attention_call *c, const run *w, float *part, i
     int64_t score_line = (keys + SW_LANES - 1) / SW_LANES * SW_LANES;
     float *queries = space, *block = queries + c->heads * p->n * c->padded;
     float *score = block + SW_LANES * SW_MAX(c->padded, c->value_padded);
+    for (int64_t h = 0; h < key_heads; h++)
+        ask_for(c->k, p->k0 + w->first, SW_MIN(SW_LANES, keys), h);
     for (int64_t h = 0; h < c->heads; h++)
         load_rows(queries + h * p->n * c->padded, c->padded, c->q, p->q0, p->n, h);
     memset(block, 0, (size_t)(SW_LANES * c->padded) * sizeof *block);
@@ -174,6 +177,23 @@ static void join_runs(const sw_attention_call *c, int64_t row, int64_t head, con
     sw_write_lse(c, row, head, top, total);
 }
 
+typedef struct job {
+    const sw_attention_call *c;
+    const run *list;
+    float *part;
+    int64_t line;
+    char *space; /* `each` bytes of every thread */
+    size_t each;
+    int64_t runs, tasks; /* in a chunk; all */
+} job;
+
+static void some_runs(void *arg, int64_t i, int who)
+{
+    const job *j = arg;
+    for (int64_t t = i * j->runs; t < SW_MIN((i + 1) * j->runs, j->tasks); t++)
+        run_forward(j->c, &j->list[t], j->part + j->list[t].part * j->line, j->line, (float *)(void *)(j->space + j->each * (size_t)who));
+}
+
 int SW_CPU(attention_few)(sw_stream *s, const sw_attention_call *c, const sw_tensor *seqs)
 {
     int64_t tasks = 0, parts = 0, work = 0, longest = 0, line = 16 + c->value_padded, n_seqs = seqs->shape[0];
@@ -202,9 +222,8 @@ int SW_CPU(attention_few)(sw_stream *s, const sw_attention_call *c, const sw_ten
             list[tasks++] = (run){p, first, SW_MIN(first + of.length, of.last), parts};
         }
     }
-#pragma omp parallel for schedule(dynamic) if (work >= SW_PARALLEL && tasks > 1)
-    for (int64_t t = 0; t < tasks; t++)
-        run_forward(c, &list[t], part + list[t].part * line, line, (float *)(void *)(space + each * (size_t)omp_get_thread_num()));
+    job j = {c, list, part, line, space, each, work >= SW_PARALLEL ? 1 : tasks, tasks};
+    sw_cpu_team(tasks ? (tasks + j.runs - 1) / j.runs : 0, some_runs, &j);
     parts = 0;
     for (int64_t b = 0; b < n_seqs; b++) {
         sw_seq p = sw_seq_of(seqs, b);

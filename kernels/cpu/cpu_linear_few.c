@@ -2,10 +2,12 @@
  * are made SW_LANES at a time, so that their lanes are added up together. A row's sums are taken in the same order
  * however many rows there are. Generation asks for rows of x to be rounded (cpu_rounded.c), training never does. */
 #include "cpu_linear.h"
+#include "kernels/cpu_team.h"
 
 #include "base/memory.h"
 
 enum { ROWS = 4, LINES = 4 }; /* rows of x that share a load of w; vectors summed apart in each */
+enum { LEAST = 16 << 10, MOST = 256 << 10 }; /* bytes of a chunk */
 
 #define AT(p) (*(const sw_vec *)(const void *)(p))
 
@@ -78,52 +80,81 @@ static int prepare(operand *o, sw_stream *s, const sw_tensor *x, sw_dtype w, boo
     return 0;
 }
 
-/* lane[r * SW_LANES + i]: a vector whose lanes add up to row first + r of x times row i of the n (SW_LANES at most) at w. */
-static void products(sw_vec *lane, const operand *o, int64_t first, int64_t rows, const void *w, size_t w_line, int64_t n, sw_dtype type,
-                     int64_t in)
+/* lane[r * SW_LANES + i]: a vector whose lanes add up to row (row + r) of x times row (first + i) of w, n of these (SW_LANES at most). */
+static void products(sw_vec *lane, const operand *o, int64_t row, int64_t rows, const sw_tensor *w, int64_t first, int64_t n)
 {
+    const char *at = sw_at(w, first * w->stride[0]);
+    size_t line = sw_dtype_bytes(w->dtype, w->stride[0]);
+    int64_t in = w->shape[1];
     if (o->how == PLAIN || n < SW_LANES)
         memset(lane, 0, (size_t)(rows * SW_LANES) * sizeof *lane);
     if (o->how == ROUNDED) {
-        sw_rounded_rows from = {(const char *)o->rounded.at + (size_t)first * o->rounded.line, o->rounded.line};
-        SW_CPU(rounded_dots)(lane, rows, &from, w, w_line, n, type, in);
+        sw_rounded_rows from = {(const char *)o->rounded.at + (size_t)row * o->rounded.line, o->rounded.line};
+        SW_CPU(rounded_dots)(lane, rows, &from, at, line, n, w->dtype, in);
     } else if (o->how == PAIRS) {
-        SW_CPU(pair_dots)(lane, rows, &o->pairs, w, w_line, n, type, in);
+        SW_CPU(pair_dots)(lane, rows, &o->pairs, at, line, n, w->dtype, in);
     } else {
         for (int64_t i = 0; i < n; i++)
-            row_dots(lane + i, rows, o->plain, o->line, (const char *)w + (size_t)i * w_line, type, in);
+            row_dots(lane + i, rows, o->plain, o->line, at + (size_t)i * line, w->dtype, in);
     }
+}
+
+typedef struct call {
+    sw_tensor *y;
+    const sw_tensor *w, *bias;
+    float alpha, beta;
+    operand x;
+    int64_t rows, outs; /* of x; of w in a chunk */
+} call;
+
+/* SW_LANES outputs of every row, from output `first` on. */
+static void some_outputs(const call *c, int64_t first)
+{
+    sw_vec lane[SW_FEW_ROWS][SW_LANES];
+    float buf[SW_LANES], add[SW_LANES] = {0};
+    int64_t n = SW_MIN(SW_LANES, c->w->shape[0] - first);
+    if (c->bias)
+        memcpy(add, sw_load(sw_at(c->bias, first), c->bias->dtype, n, buf), (size_t)n * sizeof *add);
+    for (int64_t r = 0; r < c->rows; r++) {
+        if (r % SW_FEW_ROWS == 0)
+            products(lane[0], &c->x, r, SW_MIN(SW_FEW_ROWS, c->rows - r), c->w, first, n);
+        void *at = sw_at(c->y, r * c->y->stride[0] + first);
+        sw_vec sum = sw_lanes_sums(lane[r % SW_FEW_ROWS]) * c->alpha + AT(add);
+        if (c->beta != 0) {
+            float old[SW_LANES] = {0};
+            memcpy(old, sw_load(at, c->y->dtype, n, buf), (size_t)n * sizeof *old);
+            sum += c->beta * AT(old);
+        }
+        memcpy(buf, &sum, sizeof buf);
+        sw_store(at, c->y->dtype, n, buf);
+    }
+}
+
+static void chunk(void *arg, int64_t i, int who)
+{
+    const call *c = arg;
+    (void)who;
+    for (int64_t first = i * c->outs, last = SW_MIN(first + c->outs, c->w->shape[0]); first < last; first += SW_LANES)
+        some_outputs(c, first);
+}
+
+/* Rows of w that a thread takes at a time: a sixteenth, within limits of bytes, in whole vectors of outputs. */
+static int64_t outs_of(const sw_tensor *w)
+{
+    int64_t line = (int64_t)sw_dtype_bytes(w->dtype, w->shape[1]), outs = w->shape[0];
+    if (w->shape[1] * outs < SW_PARALLEL * 4)
+        return outs;
+    outs = SW_MIN(SW_MAX(outs / 16, LEAST / line), MOST / line);
+    return SW_MAX(outs / SW_LANES, 1) * SW_LANES;
 }
 
 /* Only rows that are rounded may be more than SW_FEW_ROWS. */
 static int few(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias, float alpha, float beta, bool rounds)
 {
-    int64_t rows = x->shape[0], in = x->shape[1], out = w->shape[0];
-    size_t w_line = sw_dtype_bytes(w->dtype, w->stride[0]);
-    operand o;
-    if (prepare(&o, s, x, w->dtype, rounds))
+    call c = {.y = y, .w = w, .bias = bias, .alpha = alpha, .beta = beta, .rows = x->shape[0], .outs = outs_of(w)};
+    if (prepare(&c.x, s, x, w->dtype, rounds))
         return -1;
-#pragma omp parallel for schedule(static) if (in * out >= SW_PARALLEL * 4)
-    for (int64_t first = 0; first < out; first += SW_LANES) {
-        sw_vec lane[SW_FEW_ROWS][SW_LANES];
-        float buf[SW_LANES], add[SW_LANES] = {0};
-        int64_t n = SW_MIN(SW_LANES, out - first);
-        if (bias)
-            memcpy(add, sw_load(sw_at(bias, first), bias->dtype, n, buf), (size_t)n * sizeof *add);
-        for (int64_t r = 0; r < rows; r++) {
-            if (r % SW_FEW_ROWS == 0)
-                products(lane[0], &o, r, SW_MIN(SW_FEW_ROWS, rows - r), sw_at(w, first * w->stride[0]), w_line, n, w->dtype, in);
-            void *at = sw_at(y, r * y->stride[0] + first);
-            sw_vec sum = sw_lanes_sums(lane[r % SW_FEW_ROWS]) * alpha + AT(add);
-            if (beta != 0) {
-                float old[SW_LANES] = {0};
-                memcpy(old, sw_load(at, y->dtype, n, buf), (size_t)n * sizeof *old);
-                sum += beta * AT(old);
-            }
-            memcpy(buf, &sum, sizeof buf);
-            sw_store(at, y->dtype, n, buf);
-        }
-    }
+    sw_cpu_team((w->shape[0] + c.outs - 1) / c.outs, chunk, &c);
     return 0;
 }
 

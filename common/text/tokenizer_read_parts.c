@@ -62,7 +62,8 @@ static int pattern_of(const cJSON *o, sw_pattern *p)
         return sw_fail("%s: \"pattern\" is neither {\"String\": ...} nor {\"Regex\": ...}", type_of(o));
     int rc = *kind == 'R'
                  ? (strlen(s) < n ? sw_fail("%s: U+0000 in an expression", type_of(o)) : sw_pattern_regex(p, s))
-                 : sw_pattern_literal(p, s, n);
+             : n ? sw_pattern_literal(p, s, n)
+                 : sw_pattern_regex(p, ""); /* nothing is found everywhere */
     free(s);
     return rc;
 }
@@ -302,12 +303,19 @@ static int special_token(const sw_tokenizer *t, const cJSON *pair, int32_t *id)
 
 static void put(sw_post_items *to, int32_t id, int32_t type) { SW_PUSH(*to, ((sw_post_item){id, type})); }
 
-/* The encodings so far, one for each text; a template takes them as they are. */
+/* The encodings so far: at first one for each text; a template makes each of its pieces one. */
 typedef struct encodings {
-    sw_post_items at[2];
-    int n;
-    bool joined; /* by a template: no other can follow */
+    sw_post_items *at;
+    size_t n, cap;
+    int texts;
 } encodings;
+
+static void free_encodings(encodings *e)
+{
+    for (size_t i = 0; i < e->n; i++)
+        free(e->at[i].at);
+    free(e->at);
+}
 
 static int apply_template(const sw_tokenizer *t, const cJSON *o, encodings *e)
 {
@@ -315,26 +323,25 @@ static int apply_template(const sw_tokenizer *t, const cJSON *o, encodings *e)
     if (!cJSON_IsArray(list))
         return sw_fail("TemplateProcessing: \"%s\" is %s, an array is needed", e->n == 2 ? "pair" : "single",
                        sw_json_kind(list));
-    if (e->joined)
-        return sw_fail("a TemplateProcessing behind another");
-    sw_post_items out = {0};
+    if (e->n > 2)
+        return sw_fail("a TemplateProcessing behind another that made %zu pieces; it takes one or two", e->n);
+    encodings out = {.texts = e->texts};
     int rc = 0;
     for (const cJSON *p = list->child; p && !rc; p = p->next) {
         const cJSON *s = sw_json_get(p, "SpecialToken"), *q = sw_json_get(p, "Sequence"),
                     *name = sw_json_get(s ? s : q, "id");
         int64_t type;
+        sw_post_items piece = {0};
         if (!cJSON_IsString(name))
             rc = sw_fail("TemplateProcessing: a piece has no \"id\"");
         else if (sw_json_i64(s ? s : q, "type_id", 0, INT_MAX, 0, &type))
             rc = -1;
         else if (q) {
-            int which = !strcmp(name->valuestring, "B");
-            if (which >= e->n) {
+            size_t which = !strcmp(name->valuestring, "B");
+            if (which >= e->n)
                 rc = sw_fail("TemplateProcessing: the template of one text names a second");
-                break;
-            }
-            for (size_t i = 0; i < e->at[which].n; i++)
-                put(&out, e->at[which].at[i].id, (int32_t)type);
+            for (size_t i = 0; !rc && i < e->at[which].n; i++)
+                put(&piece, e->at[which].at[i].id, (int32_t)type);
         } else {
             const cJSON *ids = sw_json_get(sw_json_get(sw_json_get(o, "special_tokens"), name->valuestring), "ids");
             if (!cJSON_IsArray(ids))
@@ -346,15 +353,13 @@ static int apply_template(const sw_tokenizer *t, const cJSON *o, encodings *e)
                     rc = sw_fail("TemplateProcessing: the special token '%s' has an id that no token has",
                                  name->valuestring);
                 else
-                    put(&out, (int32_t)i->valuedouble, (int32_t)type);
+                    put(&piece, (int32_t)i->valuedouble, (int32_t)type);
             }
         }
+        SW_PUSH(out, piece);
     }
-    free(e->at[0].at);
-    free(e->at[1].at);
-    e->at[0] = out;
-    e->at[1] = (sw_post_items){0};
-    e->joined = true;
+    free_encodings(e);
+    *e = out;
     return rc;
 }
 
@@ -376,7 +381,7 @@ static int apply_post(sw_tokenizer *t, const cJSON *o, int depth, encodings *e)
     if (is(o, "ByteLevel") || roberta) {
         if (sw_json_bool(o, "trim_offsets", true, &trim) || sw_json_bool(o, "add_prefix_space", true, &space))
             return -1;
-        if (trim && e->n == 1)
+        if (trim && e->texts == 1)
             SW_PUSH(t->trims, space);
         if (!roberta)
             return 0;
@@ -386,9 +391,9 @@ static int apply_post(sw_tokenizer *t, const cJSON *o, int depth, encodings *e)
     int32_t sep, cls;
     if (special_token(t, sw_json_get(o, "sep"), &sep) || special_token(t, sw_json_get(o, "cls"), &cls))
         return -1;
-    for (int i = 0; i < e->n && (i == 0 || !e->joined); i++) {
+    for (size_t i = 0; i < e->n; i++) {
         sw_post_items out = {0};
-        int32_t type = roberta ? 0 : i;
+        int32_t type = !roberta && i;
         if (i == 0 || roberta)
             put(&out, i ? sep : cls, type);
         for (size_t k = 0; k < e->at[i].n; k++)
@@ -403,18 +408,19 @@ static int apply_post(sw_tokenizer *t, const cJSON *o, int depth, encodings *e)
 static int read_post(sw_tokenizer *t, const cJSON *o)
 {
     for (int n = 1; n <= 2; n++) {
-        encodings e = {.n = n};
+        encodings e = {.texts = n};
         sw_post_items *out = n == 1 ? &t->single : &t->pair;
-        put(&e.at[0], TEXT_A, 0);
-        if (n == 2)
-            put(&e.at[1], TEXT_B, 1);
+        for (int i = 0; i < n; i++) {
+            sw_post_items text = {0};
+            put(&text, i ? TEXT_B : TEXT_A, i);
+            SW_PUSH(e, text);
+        }
         int rc = o ? apply_post(t, o, 0, &e) : 0;
         out->n = 0;
-        for (int i = 0; i < 2; i++)
+        for (size_t i = 0; i < e.n; i++)
             for (size_t k = 0; k < e.at[i].n; k++)
                 put(out, e.at[i].at[k].id, e.at[i].at[k].type);
-        free(e.at[0].at);
-        free(e.at[1].at);
+        free_encodings(&e);
         if (rc)
             return -1;
     }

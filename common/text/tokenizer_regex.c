@@ -16,8 +16,10 @@
 #define WORDS                                                                                                          \
     "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{"    \
     "1f189}"
+#define WORDS_ALONE WORDS "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}" /* outside of brackets these belong to it, too */
 #define DIGITS "\\p{Nd}"
 #define HEX "0-9a-fA-F"
+#define GRAPHIC "\\p{L}\\p{M}\\p{N}\\p{P}\\p{S}\\p{Cf}\\p{Co}"
 
 typedef struct reader {
     const char *s;
@@ -31,11 +33,11 @@ static int fail(const reader *r, const char *what)
 }
 
 /* The set that a letter after a backslash names; upper case: all but it. */
-static const char *set_of(char c)
+static const char *set_of(char c, bool alone)
 {
     switch (tolower((unsigned char)c)) {
     case 's': return SPACES;
-    case 'w': return WORDS;
+    case 'w': return alone ? WORDS_ALONE : WORDS;
     case 'd': return DIGITS;
     case 'h': return HEX;
     default: return NULL;
@@ -47,16 +49,18 @@ static const char *posix(const char *name, size_t n)
     static const struct {
         const char *name, *set;
     } sets[] = {
-        {"alnum", "\\p{L}\\p{M}\\p{Nd}\\p{Nl}"},
-        {"alpha", "\\p{L}\\p{M}\\p{Nl}"},
+        {"alnum", "\\p{Alphabetic}\\p{Nd}"},
+        {"alpha", "\\p{Alphabetic}"},
         {"ascii", "\\x00-\\x7f"},
         {"blank", "\\p{Zs}\\x09"},
         {"cntrl", "\\p{Cc}"},
         {"digit", DIGITS},
-        {"lower", "\\p{Ll}"},
+        {"graph", GRAPHIC},
+        {"lower", "\\p{Lowercase}"},
+        {"print", GRAPHIC "\\p{Zs}"},
         {"punct", "\\p{P}\\p{S}"},
         {"space", SPACES},
-        {"upper", "\\p{Lu}"},
+        {"upper", "\\p{Uppercase}"},
         {"xdigit", HEX},
         {"word", WORDS},
     };
@@ -109,58 +113,144 @@ static void find_newer(void)
     sw_buf_free(&all);
 }
 
-/* The newer characters of a category, or of all that begin with its letter. */
+/* The newer characters of a category, or of all that begin with its letter. LC: letters with a case. */
 static void add_newer(const char *name, size_t n, sw_buf *out)
 {
+    static const char *const names[] = {"Cn", "Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me", "Nd", "Nl", "No", "Pc", "Pd", "Ps",
+                                        "Pe", "Pi", "Pf", "Po", "Sm", "Sc", "Sk", "So", "Zs", "Zl", "Zp", "Cc", "Cf", "Cs", "Co"};
     pthread_once(&newer_once, find_newer);
+    bool cased = n == 2 && !strncasecmp(name, "LC", 2);
     for (size_t i = 0; i < n_newer; i++) {
-        const char *category = utf8proc_category_string((utf8proc_int32_t)newer[i].first);
-        if (!strncasecmp(category, name, n))
+        int c = newer[i].category;
+        if (cased ? c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_LT : !strncasecmp(names[c], name, n))
             sw_buf_printf(out, "\\x{%x}-\\x{%x}", newer[i].first, newer[i].last);
     }
 }
 
-/* A set written out above, and the newer characters that belong to it. */
+/* What else became alphabetic or lower case, and characters of scripts, in Unicode 15 and 16. */
+static const struct {
+    const char *name, *set;
+} newer_sets[] = {
+    {"Alphabetic", "\\x{363}-\\x{36f}\\x{897}\\x{c04}\\x{cf3}\\x{f82}\\x{f83}\\x{1dd3}-\\x{1de6}\\x{10d69}\\x{10efc}\\x{11080}\\x{11081}\\x{11241}\\x{113b8}-\\x{113c0}\\x{113c2}\\x{113c5}\\x{113c7}-\\x{113ca}"
+                   "\\x{113cc}\\x{113cd}\\x{11f00}\\x{11f01}\\x{11f03}\\x{11f34}-\\x{11f3a}\\x{11f3e}-\\x{11f40}\\x{1611e}-\\x{1612e}"
+                   "\\x{1e08f}"},
+    {"Arabic", "\\x{897}\\x{10ec2}-\\x{10ec4}\\x{10efc}-\\x{10eff}"},
+    {"Cyrillic", "\\x{1c89}\\x{1c8a}\\x{1e030}-\\x{1e06d}\\x{1e08f}"},
+    {"Devanagari", "\\x{11b00}-\\x{11b09}"},
+    {"Han", "\\x{2ebf0}-\\x{2ee5d}\\x{31350}-\\x{323af}"},
+    {"Lowercase", "\\x{10fc}\\x{a7f2}-\\x{a7f4}\\x{ab69}\\x{1e030}-\\x{1e06d}"},
+    {"Hiragana", "\\x{1b132}"},
+    {"Kannada", "\\x{cf3}"},
+    {"Katakana", "\\x{1b155}"},
+    {"Lao", "\\x{ece}"},
+    {"Latin", "\\x{a7cb}-\\x{a7cd}\\x{a7da}-\\x{a7dc}\\x{1df25}-\\x{1df2a}"},
+};
+
+static bool same_name(const char *a, const char *b, size_t n) { return strlen(a) == n && !strncasecmp(a, b, n); }
+
+/* A set as written out here, and the newer characters that belong to it. */
 static void put_set(const char *set, sw_buf *out)
 {
     sw_buf_puts(out, set);
-    for (const char *s = set; (s = strstr(s, "\\p{")); s += 3)
-        add_newer(s + 3, strcspn(s + 3, "}"), out);
+    for (const char *s = set; (s = strstr(s, "\\p{")); s += 3) {
+        const char *name = s + 3;
+        size_t n = strcspn(name, "}");
+        for (size_t i = 0; i < SW_COUNT(newer_sets); i++)
+            if (same_name(newer_sets[i].name, strncmp(name, "sc:", 3) ? name : name + 3, strncmp(name, "sc:", 3) ? n : n - 3))
+                sw_buf_puts(out, newer_sets[i].set);
+        if (n <= 2)
+            add_newer(name, n, out);
+        else if (same_name("Alphabetic", name, n))
+            add_newer("L", 1, out);
+        else if (same_name("Uppercase", name, n) || same_name("Lowercase", name, n))
+            add_newer(*name == 'U' || *name == 'u' ? "Lu" : "Ll", 2, out);
+    }
 }
 
-/* \p{...} with r->i behind the p. Scripts are meant where PCRE2 would take their extensions. */
-static int property(reader *r, bool negated, sw_buf *out)
+static bool pcre_knows(const char *property)
+{
+    int code;
+    PCRE2_SIZE where;
+    pcre2_code *regex = pcre2_compile((PCRE2_SPTR)property, PCRE2_ZERO_TERMINATED, PCRE2_UTF, &code, &where, NULL);
+    pcre2_code_free(regex);
+    return regex;
+}
+
+/* The name of a category without its long form: Letter, Uppercase_Letter ...; what is none of these stays. */
+static void short_category(char *name)
+{
+    static const char *const longer[][2] = {
+        {"letter", "L"}, {"mark", "M"}, {"number", "N"}, {"punctuation", "P"}, {"symbol", "S"}, {"separator", "Z"}, {"other", "C"},
+        {"uppercaseletter", "Lu"}, {"lowercaseletter", "Ll"}, {"titlecaseletter", "Lt"}, {"casedletter", "LC"}, {"modifierletter", "Lm"},
+        {"otherletter", "Lo"}, {"nonspacingmark", "Mn"}, {"spacingmark", "Mc"}, {"enclosingmark", "Me"}, {"decimalnumber", "Nd"},
+        {"letternumber", "Nl"}, {"othernumber", "No"}, {"connectorpunctuation", "Pc"}, {"dashpunctuation", "Pd"},
+        {"openpunctuation", "Ps"}, {"closepunctuation", "Pe"}, {"initialpunctuation", "Pi"}, {"finalpunctuation", "Pf"},
+        {"otherpunctuation", "Po"}, {"mathsymbol", "Sm"}, {"currencysymbol", "Sc"}, {"modifiersymbol", "Sk"}, {"othersymbol", "So"},
+        {"spaceseparator", "Zs"}, {"lineseparator", "Zl"}, {"paragraphseparator", "Zp"}, {"control", "Cc"}, {"format", "Cf"},
+        {"privateuse", "Co"}, {"unassigned", "Cn"}};
+    for (size_t i = 0; i < SW_COUNT(longer); i++)
+        if (!strcasecmp(longer[i][0], name))
+            strcpy(name, longer[i][1]);
+}
+
+/* \p{...} with r->i behind the p: what a bracket holds of it, or, where only its complement can be said, "|[^...]" in more.
+ * Scripts are meant where PCRE2 would take their extensions. */
+static int property(reader *r, bool negated, bool alone, sw_buf *plain, sw_buf *more)
 {
     if (r->i >= r->n || r->s[r->i] != '{')
         return fail(r, "a property needs braces");
-    size_t from = ++r->i;
-    while (r->i < r->n && r->s[r->i] != '}')
-        r->i++;
-    if (r->i >= r->n)
-        return fail(r, "a property has no closing brace");
-    size_t n = r->i++ - from;
-    const char *name = r->s + from, *set;
-    if (n && *name == '^') {
-        negated = !negated;
-        name++;
-        n--;
-    }
-    for (size_t i = 0; i < n; i++)
-        if (!isalnum((unsigned char)name[i]) && name[i] != '_' && name[i] != ' ' && name[i] != '-')
+    char name[64], text[80];
+    size_t n = 0;
+    for (r->i++; r->i < r->n && r->s[r->i] != '}'; r->i++) {
+        char c = r->s[r->i];
+        if (c == '^' && !n)
+            negated = !negated;
+        else if (!isalnum((unsigned char)c) && c != '_' && c != ' ' && c != '-')
             return fail(r, "a property's name is wrong");
-    if (n <= 2) {
-        sw_buf_printf(out, "\\%c{%.*s}", negated ? 'P' : 'p', (int)n, name);
-        if (!negated)
-            add_newer(name, n, out);
-    } else if ((set = posix(name, n)) && !negated)
-        put_set(set, out);
-    else if (n == 10 && !strncasecmp(name, "alphabetic", 10))
-        sw_buf_printf(out, "\\%c{Alphabetic}", negated ? 'P' : 'p');
-    else if (set)
-        return fail(r, "the complement of this property is not known here");
-    else
-        sw_buf_printf(out, "\\%c{sc:%.*s}", negated ? 'P' : 'p', (int)n, name);
+        else if (c != '_' && c != ' ' && c != '-') {
+            if (n + 1 == sizeof name)
+                return fail(r, "a property's name is too long");
+            name[n++] = c;
+        }
+    }
+    if (r->i++ >= r->n)
+        return fail(r, "a property has no closing brace");
+    name[n] = 0;
+    short_category(name);
+    n = strlen(name);
+    const char *set = posix(name, n);
+    if (same_name("punct", name, n))
+        set = "\\p{P}";
+    else if (same_name("word", name, n))
+        set = alone ? WORDS_ALONE : WORDS;
+    else if (same_name("whitespace", name, n))
+        set = SPACES;
+    else if (same_name("any", name, n))
+        set = "\\x00-\\x{10ffff}";
+    else if (same_name("c", name, n) || same_name("cn", name, n)) { /* what PCRE2 takes for unassigned may be newer */
+        set = n == 1 ? "\\p{L}\\p{M}\\p{N}\\p{P}\\p{S}\\p{Z}" : GRAPHIC "\\p{Z}\\p{Cc}\\p{Cs}";
+        negated = !negated;
+    } else if (!set) {
+        snprintf(text, sizeof text, n <= 2 ? "\\p{%s}" : "\\p{sc:%s}", name);
+        if (n > 2 && !pcre_knows(text))
+            snprintf(text, sizeof text, "\\p{%s}", name);
+        set = text;
+    }
+    sw_buf_puts(negated ? more : plain, negated ? "|[^" : "");
+    put_set(set, negated ? more : plain);
+    sw_buf_puts(negated ? more : plain, negated ? "]" : "");
     return 0;
+}
+
+/* What was gathered for one character as an expression. */
+static void put_one(const sw_buf *plain, const sw_buf *more, sw_buf *out)
+{
+    if (!more->n)
+        sw_buf_printf(out, plain->n ? "[%s]" : "(*F)%s", plain->n ? plain->at : "");
+    else if (!plain->n)
+        sw_buf_printf(out, "(?:%s)", more->at + 1);
+    else
+        sw_buf_printf(out, "(?:[%s]%s)", plain->at, more->at);
 }
 
 static int bracket(reader *r, sw_buf *out);
@@ -204,7 +294,7 @@ static int bracket_items(reader *r, sw_buf *out)
         }
         if (c == '\\' && r->i + 1 < r->n) {
             char e = r->s[r->i + 1];
-            const char *set = set_of(e);
+            const char *set = set_of(e, false);
             if (set) {
                 bool negated = isupper((unsigned char)e);
                 sw_buf_puts(&more, negated ? "|[^" : "");
@@ -213,7 +303,7 @@ static int bracket_items(reader *r, sw_buf *out)
                 r->i += 2;
             } else if (e == 'p' || e == 'P') {
                 r->i += 2;
-                rc = property(r, e == 'P', &plain);
+                rc = property(r, e == 'P', false, &plain, &more);
             } else if (e == 'u' && r->i + 5 < r->n) {
                 sw_buf_printf(&plain, "\\x{%.4s}", r->s + r->i + 2);
                 r->i += 6;
@@ -231,12 +321,8 @@ static int bracket_items(reader *r, sw_buf *out)
         sw_buf_putc(&plain, c);
         r->i++;
     }
-    if (!rc && !more.n)
-        sw_buf_printf(out, plain.n ? "[%s]" : "(*F)%s", plain.n ? plain.at : "");
-    else if (!rc && !plain.n)
-        sw_buf_printf(out, "(?:%s)", more.at + 1);
-    else if (!rc)
-        sw_buf_printf(out, "(?:[%s]%s)", plain.at, more.at);
+    if (!rc)
+        put_one(&plain, &more, out);
     sw_buf_free(&plain);
     sw_buf_free(&more);
     return rc;
@@ -341,7 +427,7 @@ int sw_regex_translate(const char *expression, sw_buf *out)
             r.i++;
         } else if (c == '\\' && r.i + 1 < r.n) {
             char e = r.s[r.i + 1];
-            const char *set = set_of(e);
+            const char *set = set_of(e, true);
             atom = here;
             if (set) {
                 sw_buf_puts(out, isupper((unsigned char)e) ? "[^" : "[");
@@ -349,10 +435,23 @@ int sw_regex_translate(const char *expression, sw_buf *out)
                 sw_buf_putc(out, ']');
                 r.i += 2;
             } else if (e == 'p' || e == 'P') {
+                sw_buf plain = {0}, more = {0};
                 r.i += 2;
-                sw_buf_putc(out, '[');
-                rc = property(&r, e == 'P', out);
-                sw_buf_putc(out, ']');
+                rc = property(&r, e == 'P', true, &plain, &more);
+                if (!rc)
+                    put_one(&plain, &more, out);
+                sw_buf_free(&plain);
+                sw_buf_free(&more);
+            } else if (e == 'b' || e == 'B') { /* between what \w is and what it is not, or else */
+                sw_buf word = {0};
+                put_set(WORDS_ALONE, &word);
+                sw_buf_printf(out, e == 'b' ? "(?:(?<=[%s])(?![%s])|(?<![%s])(?=[%s]))" : "(?:(?<=[%s])(?=[%s])|(?<![%s])(?![%s]))",
+                              word.at, word.at, word.at, word.at);
+                sw_buf_free(&word);
+                r.i += 2;
+            } else if (e == 'O') {
+                sw_buf_puts(out, "(?s:.)");
+                r.i += 2;
             } else if (e == 'u' && r.i + 5 < r.n) {
                 sw_buf_printf(out, "\\x{%.4s}", r.s + r.i + 2);
                 r.i += 6;

@@ -126,6 +126,20 @@ static void expressions_of_oniguruma(void **state)
                   "a\xe4\xbd\xa0"
                   "b",
                   1, 4},
+                 {"\\w", "-\xc2\xbd", 1, 3}, /* a half is a word where no bracket holds the word */
+                 {"[\\w]", "\xc2\xbd" "a", 2, 3},
+                 {"\\b.", "-a\xcc\x81" "b", 1, 2},
+                 {"\\B.", "a\xcc\x81", 1, 3},
+                 {"[[:alpha:]]", "\xcc\x80\xcd\x85", 2, 4},
+                 {"[[:print:]]+", "\n\xc2\xa0" "a\xcd\xb8", 1, 4},
+                 {"\\p{Lu}", "a\xe1\xb2\x89", 1, 4}, /* of Unicode 16 */
+                 {"\\P{L}", "\xe1\xb2\x89-", 3, 4},
+                 {"[\\P{L}z]", "\xe1\xb2\x89z", 3, 4},
+                 {"\\p{Cn}", "\xe1\xb2\x89\xcd\xb8", 3, 5},
+                 {"\\p{^Punctuation}", "-a", 1, 2},
+                 {"\\p{Punct}", "+-", 1, 2},
+                 {"\\p{White_Space}", "a\xe2\x80\x83", 1, 4},
+                 {"\\O", "\n", 0, 1},
                  {"\\u4f60", "\xe4\xbd\xa0", 0, 3},
                  {"\\S+$", "ab\ncd", 0, 2}};
     for (size_t i = 0; i < SW_COUNT(cases); i++) {

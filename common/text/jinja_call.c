@@ -127,7 +127,7 @@ static int left_over(jrun *r, const jmacro_call *c, jframe *in)
             continue;
         if (is_caller(word) && n->uses_caller) {
             in->slot[n->slot_caller] = word->value;
-        } else if (n->uses_kwargs && !is_caller(word)) {
+        } else if (n->uses_kwargs) {
             if (jinja_dict_put(r, words.u.dict, jspan(word->name.at, word->name.n), word->value))
                 return -1;
         } else {
@@ -136,6 +136,13 @@ static int left_over(jrun *r, const jmacro_call *c, jframe *in)
         }
     }
     return 0;
+}
+
+static int call_method(jrun *r, const jmethod *row, jmethod_fn fn, jv self, const jargs *a, jv *out)
+{
+    if (row->bare && a->n + a->n_kw)
+        return sw_fail("%s() takes no arguments (%zu given)", row->name, a->n + a->n_kw);
+    return fn(r, self, a, out);
 }
 
 static int call_macro(jrun *r, const struct jmacro *m, const jargs *a, jv *out)
@@ -205,7 +212,7 @@ static int call_value(jrun *r, jv callee, const jargs *a, jv *out)
     case J_UNDEFINED: return jinja_use_undefined(callee);
     case J_MACRO: return call_macro(r, callee.u.macro, a, out);
     case J_FUNCTION: return callee.u.function->fn(r, a, out);
-    case J_METHOD: return callee.u.method->fn(r, callee.u.method->self, a, out);
+    case J_METHOD: return call_method(r, callee.u.method->row, callee.u.method->fn, callee.u.method->self, a, out);
     case J_LOOP: return call_loop(r, callee.u.loop, a, out);
     case J_JOINER: /* nothing the first time, then the separator */
         *out = callee.u.cycle->pos++ ? callee.u.cycle->items : JSTR("");
@@ -251,7 +258,7 @@ int jinja_call_node(jrun *r, jframe *f, const jnode *n, jv *out, const jv *calle
         return -1;
     }
     r->line = n->line;
-    return fn ? fn(r, self, &a, out) : jinja_call(r, callee, &a, out);
+    return fn ? call_method(r, row, fn, self, &a, out) : jinja_call(r, callee, &a, out);
 }
 
 /* ---- globals */

@@ -488,7 +488,9 @@ static int exec_one(jrun *r, jframe *f, const jnode *n)
     case N_SET_BLOCK:
         return exec_block_value(r, f, n->b, n->n_slots, n->c, &v) ? -1 : assign(r, f, n->a, v);
     case N_FILTER_BLOCK:
-        return exec_block_value(r, f, n->b, n->n_slots, n->a, &v) ? -1 : emit_value(r, v);
+        if (exec_block_value(r, f, n->b, n->n_slots, n->a, &v))
+            return -1;
+        return v.kind == J_STR ? emit_value(r, v) : sw_fail("a filter block ends in text, not in %s", jinja_type_name(v));
     case N_WITH: return exec_with(r, f, n);
     case N_MACRO: return make_macro(r, f, n, &f->slot[n->slot]);
     case N_CALL_BLOCK: return exec_call_block(r, f, n);

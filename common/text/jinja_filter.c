@@ -51,16 +51,19 @@ typedef struct sorted {
     jv key, value;
 } sorted;
 
-static int merge_sort(jrun *r, sorted *a, sorted *scratch, size_t n, bool reverse)
+static int merge_sort(jrun *r, sorted *a, sorted *scratch, size_t n, bool reverse, bool by_attribute)
 {
     if (n < 2)
         return 0;
     size_t half = n / 2, i = 0, j = half, k = 0;
-    if (jinja_charge(r, n) || merge_sort(r, a, scratch, half, reverse) || merge_sort(r, a + half, scratch, n - half, reverse))
+    if (jinja_charge(r, n) || merge_sort(r, a, scratch, half, reverse, by_attribute) ||
+        merge_sort(r, a + half, scratch, n - half, reverse, by_attribute))
         return -1;
     while (i < half && j < n) { /* stable both ways, as Python's */
         int cmp;
-        if (jinja_compare(r, a[j].key, a[i].key, "<", &cmp))
+        if (a[j].key.kind == J_UNDEFINED && a[i].key.kind == J_UNDEFINED && by_attribute)
+            cmp = 0; /* as items of two lists, which is what keys are */
+        else if (jinja_compare(r, a[j].key, a[i].key, "<", &cmp))
             return -1;
         scratch[k++] = (reverse ? cmp > 0 : cmp < 0) ? a[j++] : a[i++];
     }
@@ -106,7 +109,7 @@ static int sort_items(jrun *r, jv of, jv attribute, jv fallback, bool case_sensi
             return -1;
     }
     *out = a;
-    return merge_sort(r, a, a + *n, *n, reverse);
+    return merge_sort(r, a, a + *n, *n, reverse, attribute.kind > J_NONE);
 }
 
 static int values_of(jrun *r, const sorted *a, size_t n, jv *out)
@@ -125,8 +128,11 @@ static int filter_sort(jrun *r, const jargs *a, jv *out)
     jv p[4];
     sorted *s;
     size_t n;
-    if (JINJA_BIND("sort", a, 1, p, "value", "reverse", "case_sensitive", "attribute") ||
-        sort_items(r, p[0], p[3], (jv){0}, jinja_truth(p[2]), jinja_truth(p[1]), &s, &n))
+    if (JINJA_BIND("sort", a, 1, p, "value", "reverse", "case_sensitive", "attribute"))
+        return -1;
+    if (p[1].kind && !jis_int(p[1]))
+        return sw_fail("sort: reverse is a bool, not '%s'", jinja_type_name(p[1]));
+    if (sort_items(r, p[0], p[3], (jv){0}, jinja_truth(p[2]), jinja_truth(p[1]), &s, &n))
         return -1;
     return values_of(r, s, n, out);
 }
@@ -525,8 +531,10 @@ static int filter_items(jrun *r, const jargs *a, jv *out)
 static int filter_attr(jrun *r, const jargs *a, jv *out)
 {
     jv p[2];
-    if (JINJA_BIND("attr", a, 2, p, "obj", "name") || jinja_to_text(r, p[1], &p[1]))
+    if (JINJA_BIND("attr", a, 2, p, "obj", "name"))
         return -1;
+    if (p[1].kind != J_STR)
+        return sw_fail("attribute name must be string, not '%s'", jinja_type_name(p[1]));
     if (p[0].kind == J_DICT) { /* methods only, never keys: a dict without them stands in */
         const jmethod *row = jinja_find_method(p[1].u.s, p[1].n);
         if (!row || !(row->dict || row->unsafe_dict))

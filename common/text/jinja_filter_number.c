@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <utf8proc.h>
 
 /* The number that a text spells, white space and single underscores allowed, as Python's int() and float() do. */
 static bool text_number(jv v, char *digits, size_t size)
@@ -13,6 +14,15 @@ static bool text_number(jv v, char *digits, size_t size)
     size_t k = 0;
     for (size_t i = 0; i < v.n; i++) {
         char c = v.u.s[i];
+        uint32_t cp;
+        int len = (unsigned char)c < 0x80 ? 0 : sw_utf8_decode(v.u.s + i, v.n - i, &cp);
+        if (len && utf8proc_category((utf8proc_int32_t)cp) == UTF8PROC_CATEGORY_ND) { /* digits of a script stand in a row from 0 */
+            uint32_t zero = cp;
+            while (utf8proc_category((utf8proc_int32_t)zero - 1) == UTF8PROC_CATEGORY_ND)
+                zero--;
+            c = (char)('0' + (cp - zero) % 10);
+            i += (size_t)len - 1;
+        }
         if (c == '_' && i && i + 1 < v.n && v.u.s[i - 1] != '_')
             continue;
         if (k + 1 == size || !c || (unsigned char)c <= ' ')

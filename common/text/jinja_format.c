@@ -246,7 +246,7 @@ int jinja_percent(jrun *r, jv format, jv args, jv *out)
         if (b.n > JINJA_MAX_OUTPUT)
             bad = sw_fail("a formatted text is too long (more than %d MiB)", JINJA_MAX_OUTPUT >> 20);
     }
-    bool keyed = args.kind == J_DICT || args.kind == J_LIST || args.kind == J_VIEW; /* what can be subscripted */
+    bool keyed = args.kind == J_DICT || args.kind == J_LIST || args.kind == J_VIEW || args.kind == J_UNDEFINED; /* what can be subscripted */
     if (!bad && used < n && !named && !keyed)
         bad = sw_fail("not all arguments converted during string formatting");
     if (!bad)

@@ -114,6 +114,7 @@ typedef int (*jmethod_fn)(jrun *r, jv self, const jargs *a, jv *out);
 typedef struct jmethod {
     const char *name;
     jmethod_fn str, list, dict;
+    bool bare; /* takes no arguments */
     bool unsafe_list, unsafe_dict; /* would change the object in place */
 } jmethod;
 struct jmethod_value {

@@ -187,7 +187,7 @@ int jinja_binary(jrun *r, jop op, jv a, jv b, jv *out)
         return arithmetic(op, a, b, out);
     if (op == OP_ADD)
         return add(r, a, b, out);
-    if (op == OP_MOD && a.kind == J_STR && b.kind != J_UNDEFINED)
+    if (op == OP_MOD && a.kind == J_STR)
         return jinja_percent(r, a, b, out);
     if (op == OP_MUL) {
         bool left = a.kind >= J_STR && a.kind <= J_TUPLE, right = b.kind >= J_STR && b.kind <= J_TUPLE;
@@ -405,6 +405,16 @@ static int python_attribute(jrun *r, jv v, jv name, const jmethod *row, jv *out)
             return bind_method(r, v, &next, cycler_next, out);
         if (JTEXT_IS(name, "reset"))
             return bind_method(r, v, &reset, cycler_reset, out);
+        break;
+    case J_BOOL:
+    case J_INT:
+    case J_FLOAT:
+        if (JTEXT_IS(name, "real"))
+            *out = v.kind == J_BOOL ? jint(v.u.b) : v;
+        else if (JTEXT_IS(name, "imag"))
+            *out = v.kind == J_FLOAT ? jfloat(0) : jint(0);
+        else if (v.kind != J_FLOAT && (JTEXT_IS(name, "numerator") || JTEXT_IS(name, "denominator")))
+            *out = JTEXT_IS(name, "denominator") ? jint(1) : v.kind == J_BOOL ? jint(v.u.b) : v;
         break;
     default: break;
     }

@@ -440,6 +440,22 @@ static int parse_block(jparser *p, jnode *n)
     return 0;
 }
 
+/* What is escaped nowhere else is not escaped here. */
+static int parse_autoescape(jparser *p, jnode *n)
+{
+    jnode *on;
+    open_scope(p, n);
+    if (jinja_parse_expression(p, &on))
+        return -1;
+    if (on->type != N_CONST || jinja_truth(on->value))
+        return sw_fail("line %d: 'autoescape' is refused but for false: what a chat template writes is no HTML", n->line);
+    if (end_of_tag(p) || parse_body(p, "autoescape", ENDS("endautoescape"), &n->c))
+        return -1;
+    close_scope(p, n);
+    p->t++;
+    return 0;
+}
+
 static int parse_jump(jparser *p, jnode *n)
 {
     if (!p->loops)
@@ -458,8 +474,9 @@ static int parse_statement(jparser *p, jnode **out)
         {"macro", N_MACRO, parse_macro}, {"call", N_CALL_BLOCK, parse_call_block},
         {"filter", N_FILTER_BLOCK, parse_filter_block}, {"generation", N_GENERATION, parse_generation},
         {"break", N_BREAK, parse_jump}, {"continue", N_CONTINUE, parse_jump}, {"block", N_BLOCK, parse_block},
+        {"autoescape", N_WITH, parse_autoescape},
     };
-    static const char *const foreign[] = {"include", "import", "from", "extends", "autoescape"};
+    static const char *const foreign[] = {"include", "import", "from", "extends"};
     if (p->t->type != T_NAME)
         return sw_fail("line %d: tag name expected", p->t->line);
     for (size_t i = 0; i < SW_COUNT(tags); i++) {
@@ -471,7 +488,7 @@ static int parse_statement(jparser *p, jnode **out)
     }
     for (size_t i = 0; i < SW_COUNT(foreign); i++)
         if (jinja_at_name(p, foreign[i]))
-            return sw_fail("line %d: '%s' is refused: a chat template is one file and never escapes", p->t->line, foreign[i]);
+            return sw_fail("line %d: '%s' is refused: a chat template is one file", p->t->line, foreign[i]);
     return sw_fail("line %d: Encountered unknown tag '%.*s'", p->t->line, (int)SW_MIN(p->t->text.n, 100), p->t->text.at);
 }
 

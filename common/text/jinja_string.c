@@ -542,18 +542,18 @@ static int dict_values(jrun *r, jv s, const jargs *a, jv *out) { (void)a; return
 /* ---- the table */
 
 static const jmethod methods[] = {
-    {"append", .unsafe_list = true}, {"capitalize", .str = jinja_str_capitalize},
-    {"casefold", .str = jinja_str_casefold}, {"center", .str = str_center}, {"clear", .unsafe_list = true, .unsafe_dict = true},
-    {"copy", .list = same, .dict = same}, {"count", .str = str_count, .list = list_count}, {"endswith", .str = str_endswith},
+    {"append", .unsafe_list = true}, {"capitalize", .str = jinja_str_capitalize, .bare = true},
+    {"casefold", .str = jinja_str_casefold, .bare = true}, {"center", .str = str_center}, {"clear", .unsafe_list = true, .unsafe_dict = true},
+    {"copy", .list = same, .dict = same, .bare = true}, {"count", .str = str_count, .list = list_count}, {"endswith", .str = str_endswith},
     {"expandtabs", .str = jinja_str_expandtabs}, {"extend", .unsafe_list = true}, {"find", .str = str_find},
     {"format", .str = str_format}, {"format_map", .str = jinja_str_format_map},
     {"get", .dict = dict_get}, {"index", .str = str_index, .list = list_index}, {"insert", .unsafe_list = true},
-    {"isalnum", .str = jinja_str_isalnum}, {"isalpha", .str = jinja_str_isalpha}, {"isascii", .str = jinja_str_isascii},
-    {"isdecimal", .str = jinja_str_isdecimal}, {"isdigit", .str = jinja_str_isdigit}, {"isidentifier", .str = jinja_str_isidentifier},
-    {"islower", .str = jinja_str_islower}, {"isnumeric", .str = jinja_str_isnumeric}, {"isprintable", .str = jinja_str_isprintable},
-    {"isspace", .str = jinja_str_isspace}, {"istitle", .str = jinja_str_istitle}, {"isupper", .str = jinja_str_isupper},
-    {"items", .dict = dict_items}, {"join", .str = str_join}, {"keys", .dict = dict_keys},
-    {"ljust", .str = str_ljust}, {"lower", .str = jinja_str_lower}, {"lstrip", .str = str_lstrip},
+    {"isalnum", .str = jinja_str_isalnum, .bare = true}, {"isalpha", .str = jinja_str_isalpha, .bare = true}, {"isascii", .str = jinja_str_isascii, .bare = true},
+    {"isdecimal", .str = jinja_str_isdecimal, .bare = true}, {"isdigit", .str = jinja_str_isdigit, .bare = true}, {"isidentifier", .str = jinja_str_isidentifier, .bare = true},
+    {"islower", .str = jinja_str_islower, .bare = true}, {"isnumeric", .str = jinja_str_isnumeric, .bare = true}, {"isprintable", .str = jinja_str_isprintable, .bare = true},
+    {"isspace", .str = jinja_str_isspace, .bare = true}, {"istitle", .str = jinja_str_istitle, .bare = true}, {"isupper", .str = jinja_str_isupper, .bare = true},
+    {"items", .dict = dict_items, .bare = true}, {"join", .str = str_join}, {"keys", .dict = dict_keys, .bare = true},
+    {"ljust", .str = str_ljust}, {"lower", .str = jinja_str_lower, .bare = true}, {"lstrip", .str = str_lstrip},
     {"partition", .str = str_partition}, {"pop", .unsafe_list = true, .unsafe_dict = true}, {"popitem", .unsafe_dict = true},
     {"remove", .unsafe_list = true}, {"removeprefix", .str = str_removeprefix},
     {"removesuffix", .str = str_removesuffix}, {"replace", .str = str_replace}, {"reverse", .unsafe_list = true},
@@ -561,8 +561,8 @@ static const jmethod methods[] = {
     {"rpartition", .str = str_rpartition}, {"rsplit", .str = str_rsplit}, {"rstrip", .str = str_rstrip},
     {"setdefault", .unsafe_dict = true}, {"sort", .unsafe_list = true}, {"split", .str = str_split},
     {"splitlines", .str = str_splitlines}, {"startswith", .str = str_startswith},
-    {"strip", .str = str_strip}, {"swapcase", .str = jinja_str_swapcase}, {"title", .str = jinja_str_title},
-    {"update", .unsafe_dict = true}, {"upper", .str = jinja_str_upper}, {"values", .dict = dict_values},
+    {"strip", .str = str_strip}, {"swapcase", .str = jinja_str_swapcase, .bare = true}, {"title", .str = jinja_str_title, .bare = true},
+    {"update", .unsafe_dict = true}, {"upper", .str = jinja_str_upper, .bare = true}, {"values", .dict = dict_values, .bare = true},
     {"zfill", .str = str_zfill},
 };
 

@@ -22,9 +22,23 @@ static bool is_small(uint32_t cp) { return kind_of(cp) == UTF8PROC_CATEGORY_LL; 
 
 static void put_case(sw_buf *b, uint32_t cp, jcase how)
 {
+    static const struct { /* letters whose other case is several (SpecialCasing.txt of Unicode) */
+        uint32_t cp;
+        const char *upper, *title;
+    } many[] = {{0xdf, "SS", "Ss"}, {0x149, "\u02bcN", "\u02bcN"}, {0x1f0, "J\u030c", "J\u030c"},
+                {0x390, "\u0399\u0308\u0301", "\u0399\u0308\u0301"}, {0x3b0, "\u03a5\u0308\u0301", "\u03a5\u0308\u0301"},
+                {0x587, "\u0535\u0552", "\u0535\u0582"}, {0x1e96, "H\u0331", "H\u0331"}, {0x1e97, "T\u0308", "T\u0308"},
+                {0x1e98, "W\u030a", "W\u030a"}, {0x1e99, "Y\u030a", "Y\u030a"}, {0x1e9a, "A\u02be", "A\u02be"},
+                {0xfb00, "FF", "Ff"}, {0xfb01, "FI", "Fi"}, {0xfb02, "FL", "Fl"}, {0xfb03, "FFI", "Ffi"},
+                {0xfb04, "FFL", "Ffl"}, {0xfb05, "ST", "St"}, {0xfb06, "ST", "St"}};
     char s[4];
-    if (cp == 0xdf && how != JC_LOWER) { /* the one letter in common use whose capital is two */
-        sw_buf_puts(b, how == JC_UPPER ? "SS" : "Ss");
+    for (size_t i = 0; how != JC_LOWER && cp >= 0xdf && i < SW_COUNT(many); i++)
+        if (many[i].cp == cp) {
+            sw_buf_puts(b, how == JC_UPPER ? many[i].upper : many[i].title);
+            return;
+        }
+    if (cp == 0x130 && how == JC_LOWER) {
+        sw_buf_puts(b, "i\u0307");
         return;
     }
     utf8proc_int32_t c = (utf8proc_int32_t)cp;

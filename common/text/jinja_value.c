@@ -272,7 +272,7 @@ int jinja_compare(jrun *r, jv a, jv b, const char *op, int *cmp)
     }
     if (a.kind == J_STR && b.kind == J_STR) { /* UTF-8 sorts as code points do */
         int c = memcmp(a.u.s, b.u.s, SW_MIN(a.n, b.n));
-        *cmp = c ? c : (a.n > b.n) - (a.n < b.n);
+        *cmp = c ? (c > 0) - (c < 0) : (a.n > b.n) - (a.n < b.n);
         return 0;
     }
     if (a.kind == b.kind && (a.kind == J_LIST || a.kind == J_TUPLE)) {
@@ -335,8 +335,7 @@ int jinja_iterate(jrun *r, jv v, const jv **items, size_t *n)
     *items = jinja_no_items;
     *n = 0;
     switch ((jkind)v.kind) {
-    case J_UNDEFINED:
-        return v.u.undefined && v.u.undefined->unsafe ? jinja_use_undefined(v) : 0;
+    case J_UNDEFINED: return 0;
     case J_LIST:
     case J_TUPLE:
     case J_VIEW:

@@ -146,35 +146,6 @@ static char *name_of(const sw_builder *b, const char *ours, char out[SW_NAME_MAX
     return sw_file_name(&b->m->spec, b->layer, ours, out);
 }
 
-/* Files saved from a base model leave out the first part of each name ("transformer."); those of a model that sees and hears
- * have one more in front. */
-static const sw_entry *find_spelled(const sw_builder *b, const char *name)
-{
-    const sw_checkpoint *ck = b->m->checkpoint;
-    const sw_entry *e = sw_checkpoint_find(ck, name);
-    const char *dot = strchr(name, '.');
-    if (!e && dot && dot != strrchr(name, '.'))
-        e = sw_checkpoint_find(ck, dot + 1);
-    char longer[SW_NAME_MAX + 16];
-    snprintf(longer, sizeof longer, "language_model.%s", name);
-    return e ? e : sw_checkpoint_find(ck, longer);
-}
-
-/* The first files of BERT call a norm's weight gamma and its bias beta; a head that is tied stores its bias beside itself. */
-static const sw_entry *find(const sw_builder *b, const char *name)
-{
-    static const char *const older[][2] = {{"LayerNorm.weight", "LayerNorm.gamma"}, {"LayerNorm.bias", "LayerNorm.beta"}, {"decoder.bias", "bias"}};
-    const sw_entry *e = find_spelled(b, name);
-    for (size_t i = 0; !e && i < SW_COUNT(older); i++) {
-        char old[SW_NAME_MAX + 16];
-        if (!sw_ends_with(name, older[i][0]))
-            continue;
-        snprintf(old, sizeof old, "%.*s%s", (int)(strlen(name) - strlen(older[i][0])), name, older[i][1]);
-        e = find_spelled(b, old);
-    }
-    return e;
-}
-
 /* Finds a tensor of a shape; notes what is wrong with it. */
 static const sw_entry *seek(sw_builder *b, const char *name, int ndim, const int64_t *shape, bool optional)
 {
@@ -186,7 +157,7 @@ static const sw_entry *seek(sw_builder *b, const char *name, int ndim, const int
         SW_PUSH(*b->asked, asked);
         return &b->asked->at[b->asked->n - 1];
     }
-    const sw_entry *e = find(b, name);
+    const sw_entry *e = sw_file_find(b->m->checkpoint, name);
     if (!e) {
         if (!optional)
             sw_builder_problem(b, "%s %s is missing", name, shape_text(ndim, shape, want));
@@ -399,6 +370,17 @@ static bool same_values(const sw_entry *a, const sw_entry *b)
            (a->t.data == b->t.data || !memcmp(a->t.data, b->t.data, sw_tensor_bytes(&a->t)));
 }
 
+bool sw_model_ties(const sw_checkpoint *c, const sw_spec *s)
+{
+    char name[SW_NAME_MAX];
+    const char *const *other = s->family->same_embedding;
+    const sw_entry *embed = sw_file_find(c, sw_file_name(s, -1, "model.embed_tokens.weight", name)),
+                   *head = sw_file_find(c, sw_file_name(s, -1, "lm_head.weight", name));
+    for (; !embed && other && *other; other++)
+        embed = sw_checkpoint_find(c, *other);
+    return s->file_ties && embed ? !head || head == embed || same_values(head, embed) : s->tied;
+}
+
 /* Where files hold the embedding more than once: the other names, which must say the same; and whether there is a head of
  * other values beside it. */
 static void find_copies(sw_builder *b)
@@ -415,9 +397,9 @@ static void find_copies(sw_builder *b)
     }
     if (!embed || !m->spec.file_ties || !sw_task_has_words(m->spec.task))
         return;
-    const sw_entry *head = find(b, name_of(b, "lm_head.weight", name));
-    m->spec.tied = !head || head == embed || same_values(head, embed);
-    if (m->spec.tied && head && head != embed)
+    m->spec.tied = sw_model_ties(m->checkpoint, &m->spec);
+    const sw_entry *head = m->spec.tied ? sw_file_find(m->checkpoint, name_of(b, "lm_head.weight", name)) : NULL;
+    if (head && head != embed)
         take_copy(b, head, m->embed.w);
 }
 
@@ -425,7 +407,7 @@ static void find_copies(sw_builder *b)
 static const char *embedding_name(const sw_builder *b)
 {
     char name[SW_NAME_MAX];
-    if (!b->m->checkpoint || find(b, name_of(b, "model.embed_tokens.weight", name)))
+    if (!b->m->checkpoint || sw_file_find(b->m->checkpoint, name_of(b, "model.embed_tokens.weight", name)))
         return "model.embed_tokens";
     for (const char *const *n = b->m->spec.family->same_embedding; n && *n; n++)
         if (sw_checkpoint_find(b->m->checkpoint, *n))

@@ -77,3 +77,18 @@ char *sw_file_name(const sw_spec *s, int64_t layer, const char *ours, char out[S
     snprintf(out, SW_NAME_MAX, "%.80s.%d.%.90s", blocks, (int)(encoder ? layer : layer - s->encoder_layers), rest);
     return out;
 }
+
+/* The first files of BERT call a norm's weight gamma and its bias beta; a head that is tied stores its bias beside itself. */
+const sw_entry *sw_file_find(const sw_checkpoint *c, const char *name)
+{
+    static const char *const older[][2] = {{"LayerNorm.weight", "LayerNorm.gamma"}, {"LayerNorm.bias", "LayerNorm.beta"}, {"decoder.bias", "bias"}};
+    const sw_entry *e = sw_wrapper_find(c, name);
+    for (size_t i = 0; !e && i < SW_COUNT(older); i++) {
+        char old[SW_NAME_MAX + 16];
+        if (!sw_ends_with(name, older[i][0]))
+            continue;
+        snprintf(old, sizeof old, "%.*s%s", (int)(strlen(name) - strlen(older[i][0])), name, older[i][1]);
+        e = sw_wrapper_find(c, old);
+    }
+    return e;
+}

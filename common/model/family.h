@@ -7,6 +7,7 @@
 #define SW_MODEL_FAMILY_H
 
 #include "model/block.h"
+#include "store/checkpoint.h"
 
 /* What a model has around its blocks beyond embedding and final norm. */
 typedef struct sw_body_ops {
@@ -51,6 +52,8 @@ const char *sw_act_name(sw_act act);
 enum { SW_NAME_MAX = 192 };
 /* The name in the family's files of what is called `ours` here: relative to the layer, or whole with layer -1. Returns out. */
 char *sw_file_name(const sw_spec *s, int64_t layer, const char *ours, char out[SW_NAME_MAX]);
+/* The tensor of that name, as its file spells it; NULL where there is none. */
+const sw_entry *sw_file_find(const sw_checkpoint *c, const char *name);
 
 /* For `read`s: attention_bias (all four) and mlp_bias. */
 int sw_read_biases(sw_spec *s, const cJSON *config) SW_MUST_CHECK;

@@ -70,7 +70,8 @@ static bool same_latent(const sw_mla *a, const sw_mla *b)
 
 static const char *layer(const sw_spec *s, const sw_layer *a, const sw_layer *b)
 {
-    if (a->mixer != b->mixer || a->ffn != b->ffn || a->block != b->block)
+    if (a->mixer != b->mixer || a->ffn != b->ffn || a->block != b->block || a->cross != b->cross || a->bidirectional != b->bidirectional ||
+        a->bare_mixer != b->bare_mixer)
         return "this order of kinds of layers";
     if (a->mixer == &sw_mixer_mla ? !same_latent(a->mixer_options, b->mixer_options)
         : a->mixer == &sw_mixer_mamba ? !same_mamba(a->mixer_options, b->mixer_options)
@@ -92,11 +93,27 @@ static const char *layer(const sw_spec *s, const sw_layer *a, const sw_layer *b)
     return a->ffn == &sw_ffn_dense && a->mlp != b->mlp ? "this width of its feed-forward" : NULL;
 }
 
-static const char *whole(const sw_spec *a, const sw_spec *b, bool folded)
+/* Of models without words. */
+static const char *pooled(const sw_spec *a, const sw_spec *b)
+{
+    if (a->pooling != b->pooling)
+        return "this way of pooling";
+    if (a->task == SW_TASK_CLASSIFY && (a->labels != b->labels || a->head_hidden != b->head_hidden || a->head_hidden_bias != b->head_hidden_bias ||
+                                        a->head_norm != b->head_norm || a->head_act != b->head_act))
+        return "this head of classes";
+    return a->token_types != b->token_types ? "these token types" : NULL;
+}
+
+static const char *whole(const sw_spec *a, const sw_spec *b, unsigned flags)
 {
     const sw_act act = a->family->spec.act; /* written nowhere: each architecture has its own */
     if (a->task != b->task)
         return "a classification head";
+    const char *head = a->task == SW_TASK_LM ? NULL : pooled(a, b);
+    if (head)
+        return head;
+    if (a->encoder_layers != b->encoder_layers || (a->encoder_layers && a->decoder_start != b->decoder_start))
+        return "this encoder";
     if (a->vocab != b->vocab || a->hidden != b->hidden || a->layers != b->layers || a->embed_dim != b->embed_dim)
         return "these sizes";
     if (a->act != act && a->act != b->act)
@@ -106,8 +123,10 @@ static const char *whole(const sw_spec *a, const sw_spec *b, bool folded)
         return "these norms";
     if (a->qk_norm != b->qk_norm || (a->qk_norm && (!same_norm(&a->qk, &b->qk) || a->qk_norm_after_rope != b->qk_norm_after_rope)))
         return "these norms of queries and keys";
-    if (a->positions != b->positions || a->position_offset != b->position_offset)
+    if (a->positions != b->positions || (a->position_offset != b->position_offset && !(flags & SW_GGUF_ENCODER)))
         return "these positions";
+    if (a->buckets != b->buckets || a->bucket_distance != b->bucket_distance || (a->shared_buckets != b->shared_buckets && a->layers > 2))
+        return "these ranges of distances";
     if (a->positions == SW_POSITIONS_ROPE && a->rope[0].kind == SW_ROPE_DYNAMIC && !(a->rope[0].alpha > 0))
         return "a rotary scaling that depends on the length of the text";
     if (a->positions == SW_POSITIONS_ROPE && !same_rope(&a->rope[0], &b->rope[0]))
@@ -128,10 +147,10 @@ static const char *whole(const sw_spec *a, const sw_spec *b, bool folded)
     if (a->plain_mlp != b->plain_mlp || a->packed_mlp != b->packed_mlp || a->conv1d != b->conv1d)
         return "this feed-forward";
     double x[] = {a->embedding_scale, a->residual_scale, a->logit_scale}, y[] = {b->embedding_scale, b->residual_scale, b->logit_scale};
-    for (int i = 0; i < 3 && !folded; i++)
+    for (int i = 0; i < 3 && !(flags & SW_GGUF_FOLDED); i++)
         if (!near(x[i] == 0 ? 1 : x[i], y[i] == 0 ? 1 : y[i]))
             return "scaled attention, embeddings or logits";
-    if (a->tied != b->tied || a->head_product != b->head_product || a->bidirectional != b->bidirectional)
+    if ((a->tied != b->tied && !a->file_ties) || a->head_product != b->head_product || a->bidirectional != b->bidirectional)
         return "this head";
     if (a->chunk != b->chunk && SW_MAX(a->chunk, b->chunk) && SW_MIN(a->chunk, b->chunk) < a->max_position)
         return "chunks of this size";
@@ -145,7 +164,7 @@ static const char *whole(const sw_spec *a, const sw_spec *b, bool folded)
 
 int sw_gguf_same(const sw_gguf_kind *kind, const sw_spec *meant, const sw_spec *read)
 {
-    const char *what = whole(meant, read, kind->flags & SW_GGUF_FOLDED);
+    const char *what = whole(meant, read, kind->flags);
     for (int64_t i = 0; i < meant->layers && !what; i++)
         what = layer(meant, &meant->layer[i], &read->layer[i]);
     return what ? sw_fail("GGUF's %s has no place for %s", kind->arch, what) : 0;

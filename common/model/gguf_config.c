@@ -467,7 +467,8 @@ static int read_all(const sw_gguf *g, const sw_gguf_kind *kind, const sw_family 
         return -1;
     if (sw_json_get(config, "sliding_window"))
         sw_gguf_set(config, "use_sliding_window", cJSON_CreateTrue());
-    if (read_windows(g, kind, config) || read_tokens(g, config))
+    bool windows = !key_of(kind, "attention.sliding_window_pattern");
+    if ((windows && read_windows(g, kind, config)) || read_tokens(g, config) || sw_gguf_read_labels(g, kind->arch, config))
         return -1;
     return kind->to_config ? kind->to_config(g, kind->arch, config) : 0;
 }
@@ -476,11 +477,14 @@ cJSON *sw_gguf_config(const sw_gguf *g, const sw_gguf_kind *kind)
 {
     const sw_family *f = family_named(kind->family);
     cJSON *config = cJSON_CreateObject();
-    const char *const *type = f->model_types;
+    const char *const *type = f->model_types, *const *architecture = kind->architecture ? &kind->architecture : f->architectures;
     while (kind->architecture && *type && strcmp(*type, kind->arch))
         type++;
-    cJSON_AddItemToObject(config, "architectures", cJSON_CreateStringArray(kind->architecture ? &kind->architecture : f->architectures, 1));
-    cJSON_AddStringToObject(config, "model_type", type && *type ? *type : f->model_types[0]);
+    if (kind->flags & SW_GGUF_ENCODER)
+        architecture = sw_gguf_encoder_architecture(g, f);
+    cJSON_AddItemToObject(config, "architectures", cJSON_CreateStringArray(architecture, 1));
+    if (type) /* else to_config says it */
+        cJSON_AddStringToObject(config, "model_type", *type ? *type : f->model_types[0]);
     if (read_all(g, kind, f, config)) {
         cJSON_Delete(config);
         sw_fail_in("%s", sw_gguf_path(g));
@@ -615,7 +619,10 @@ int sw_gguf_put_config(sw_gguf_writer *w, const sw_gguf_kind *kind, const sw_spe
     sw_gguf_put_str(w, "general.type", "model", 5);
     put_keys(w, kind, usual, false, s, c->config);
     put_keys(w, kind, kind->keys, true, s, c->config);
-    put_windows(w, kind, s);
+    if (!key_of(kind, "attention.sliding_window_pattern"))
+        put_windows(w, kind, s);
+    if (kind->flags & SW_GGUF_ENCODER)
+        sw_gguf_put_encoder(w, kind->arch, s, c->config);
     if (put_rope(w, kind, s))
         return -1;
     return kind->from_config ? kind->from_config(w, kind->arch, s, c) : 0;

@@ -50,6 +50,10 @@ int sw_gguf_adopt(sw_checkpoint *c, sw_spec *s)
         sw_spec_free(s);
         rc = sw_fail_in("%s", c->path);
     }
+    if (!rc && sw_gguf_read_pooling(c->gguf, s)) {
+        sw_spec_free(s);
+        rc = -1;
+    }
     if (!rc) {
         sw_entry *kept = sw_arena_alloc(&arena, (entries.n + 1) * sizeof *kept);
         if (entries.n)

@@ -56,6 +56,7 @@ typedef enum sw_gguf_flags {
     SW_GGUF_ALL_SPARSE = 8192,  /* a mixture in every layer */
     SW_GGUF_BIASES = 16384,     /* biases of the attention's output and of the feed-forward have a place */
     SW_GGUF_FOLDED = 32768,     /* multipliers are in the weights */
+    SW_GGUF_ENCODER = 65536,    /* tokens see both sides; pooling and classes have a place, and rows of positions before the first have none */
     SW_GGUF_KV_BY_LAYER = 1024, /* attention.head_count_kv is a list, 0 where a layer has no attention */
     SW_GGUF_MLP_BY_LAYER = 2048, /* feed_forward_length is one, 0 where it has no feed-forward */
 } sw_gguf_flags;
@@ -125,7 +126,7 @@ typedef struct sw_gguf_kind {
     int (*tensors)(const sw_gguf *g, const sw_spec *s, sw_entries *out, sw_arena *arena);
 } sw_gguf_kind;
 
-extern const sw_gguf_kind sw_gguf_kinds[], sw_gguf_kinds_states[]; /* each ends with arch NULL */
+extern const sw_gguf_kind sw_gguf_kinds[], sw_gguf_kinds_states[], sw_gguf_kinds_encoders[]; /* each ends with arch NULL */
 /* Every kind in turn: i from 0; NULL after the last. */
 const sw_gguf_kind *sw_gguf_kind_at(size_t i);
 /* A whole number of a configuration made of a file's metadata; 0 where there is none, or one beyond any count. */
@@ -151,6 +152,12 @@ cJSON *sw_gguf_config(const sw_gguf *g, const sw_gguf_kind *kind);
 void sw_gguf_set(cJSON *config, const char *name, cJSON *value);
 struct sw_moe;
 const struct sw_moe *sw_gguf_moe(const sw_spec *s); /* the first layer's that has one, or NULL */
+/* Of encoders (gguf_classes.c): the family's class of config.json that has the head which the file has; names of classes, or how
+ * many there are; the metadata of pooling and classes; and how a file says that sequences are pooled, if it does. */
+const char *const *sw_gguf_encoder_architecture(const sw_gguf *g, const sw_family *f);
+int sw_gguf_read_labels(const sw_gguf *g, const char *arch, cJSON *config) SW_MUST_CHECK;
+void sw_gguf_put_encoder(sw_gguf_writer *w, const char *arch, const sw_spec *s, const cJSON *config);
+int sw_gguf_read_pooling(const sw_gguf *g, sw_spec *s) SW_MUST_CHECK;
 /* What a reader of the file would take for another model: 0, or -1 naming what differs. */
 int sw_gguf_same(const sw_gguf_kind *kind, const sw_spec *meant, const sw_spec *read) SW_MUST_CHECK;
 int sw_gguf_put_config(sw_gguf_writer *w, const sw_gguf_kind *kind, const sw_spec *s, const sw_checkpoint *c) SW_MUST_CHECK;

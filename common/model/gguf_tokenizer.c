@@ -1,17 +1,21 @@
-/* A tokenizer.json in the words of GGUF: two kinds, byte-level BPE with merges ("gpt2") and SentencePiece's BPE with
- * scores ("llama"). */
+/* A tokenizer.json in the words of GGUF: byte-level BPE with merges ("gpt2"), SentencePiece's BPE with scores ("llama"), its
+ * Unigram ("t5") and BERT's WordPiece ("bert"). */
 #include "model/gguf_export.h"
 
 #include "base/json.h"
+#include "base/log.h"
 #include "base/map.h"
 #include "base/memory.h"
 #include "text/tokenizer.h"
+#include "text/tokenizer_base64.h"
 
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { NORMAL = 1, UNKNOWN = 2, CONTROL = 3, USER_DEFINED = 4, UNUSED = 5, BYTE = 6 };
+
+typedef enum kind_of_model { BYTE_LEVEL, SENTENCEPIECE, UNIGRAM, WORDPIECE } kind_of_model;
 
 typedef struct vocabulary {
     sw_span *tokens;
@@ -48,27 +52,73 @@ static int add_token(vocabulary *v, const cJSON *text, const char *name, const c
     return rc;
 }
 
+/* BERT's pieces as GGUF has them: ▁ before what begins a word, and no ## before what goes on with one. */
+static int add_piece(vocabulary *v, const cJSON *entry, const char *prefix, int type)
+{
+    const char *s = entry->string;
+    size_t n = strlen(prefix);
+    char *marked = n && !strncmp(s, prefix, n) && s[n] ? sw_strdup(s + n) : sw_strfmt("\xe2\x96\x81%s", s);
+    int rc = add_token(v, NULL, type == NORMAL ? marked : s, entry, type);
+    if (!rc)
+        sw_map_put(&v->ids, s, strlen(s), (int64_t)entry->valuedouble); /* special tokens are named as they were */
+    free(marked);
+    return rc;
+}
+
 static bool is_byte_token(const char *s) { return strlen(s) == 6 && !strncmp(s, "<0x", 3) && s[5] == '>'; }
 
-static int read_vocabulary(vocabulary *v, const cJSON *json, bool sentencepiece)
+/* Unigram's list of pieces and scores: a place is an id. */
+static int read_pieces(vocabulary *v, const cJSON *model, const cJSON *vocab)
 {
-    const cJSON *model = sw_json_get(json, "model"), *vocab = sw_json_get(model, "vocab"), *added = sw_json_get(json, "added_tokens");
-    const char *unknown;
-    if (!cJSON_IsObject(vocab))
-        return sw_fail("model.vocab is %s, an object is needed", sw_json_kind(vocab));
-    if (sw_json_str(model, "unk_token", "", &unknown))
+    int64_t unk, id = 0;
+    bool bytes = cJSON_IsTrue(sw_json_get(model, "byte_fallback"));
+    if (sw_json_i64(model, "unk_id", 0, INT_MAX, -1, &unk))
+        return sw_fail_in("model");
+    for (const cJSON *t = vocab->child; t; t = t->next, id++) {
+        const cJSON *piece = cJSON_IsArray(t) ? t->child : NULL, *score = piece ? piece->next : NULL;
+        if (!cJSON_IsString(piece) || !cJSON_IsNumber(score))
+            return sw_fail("model.vocab: item %lld is no pair of a piece and its score", (long long)id);
+        const cJSON number = {.type = cJSON_Number, .valuedouble = (double)id};
+        if (add_token(v, piece, NULL, &number, id == unk ? UNKNOWN : bytes && is_byte_token(piece->valuestring) ? BYTE : NORMAL))
+            return -1;
+        v->scores[id] = (float)score->valuedouble;
+    }
+    return 0;
+}
+
+static int read_words(vocabulary *v, const cJSON *model, const cJSON *vocab, kind_of_model kind)
+{
+    const char *unknown, *prefix;
+    bool sentencepiece = kind == SENTENCEPIECE;
+    if (sw_json_str(model, "unk_token", "", &unknown) || sw_json_str(model, "continuing_subword_prefix", kind == WORDPIECE ? "##" : "", &prefix))
         return sw_fail_in("model");
     for (const cJSON *t = vocab->child; t; t = t->next) {
         int type = sentencepiece && is_byte_token(t->string) ? BYTE : *unknown && !strcmp(t->string, unknown) && sentencepiece ? UNKNOWN : NORMAL;
-        if (add_token(v, NULL, t->string, t, type))
+        if (kind == WORDPIECE ? add_piece(v, t, prefix, type) : add_token(v, NULL, t->string, t, type))
             return -1;
     }
+    return 0;
+}
+
+static int read_vocabulary(vocabulary *v, const cJSON *json, kind_of_model kind)
+{
+    const cJSON *model = sw_json_get(json, "model"), *vocab = sw_json_get(model, "vocab"), *added = sw_json_get(json, "added_tokens");
+    const char *unknown;
+    bool sentencepiece = kind == SENTENCEPIECE;
+    if (kind == UNIGRAM ? !cJSON_IsArray(vocab) : !cJSON_IsObject(vocab))
+        return sw_fail("model.vocab is %s, an %s is needed", sw_json_kind(vocab), kind == UNIGRAM ? "array" : "object");
+    if (kind == UNIGRAM ? read_pieces(v, model, vocab) : read_words(v, model, vocab, kind))
+        return -1;
+    if (sw_json_str(model, "unk_token", "", &unknown))
+        return sw_fail_in("model");
     for (const cJSON *t = cJSON_IsArray(added) ? added->child : NULL; t; t = t->next) {
         const cJSON *content = sw_json_get(t, "content"), *id = sw_json_get(t, "id");
         bool special = cJSON_IsTrue(sw_json_get(t, "special"));
         if (!cJSON_IsString(content))
             return sw_fail("added_tokens: content is %s, a string is needed", sw_json_kind(content));
-        int type = sentencepiece && !strcmp(content->valuestring, unknown) ? UNKNOWN : special ? CONTROL : USER_DEFINED;
+        bool is_unknown = kind == UNIGRAM && cJSON_IsNumber(id) && id->valuedouble >= 0 && id->valuedouble < (double)v->n &&
+                          v->types[(int64_t)id->valuedouble] == UNKNOWN;
+        int type = is_unknown || (sentencepiece && !strcmp(content->valuestring, unknown)) ? UNKNOWN : special ? CONTROL : USER_DEFINED;
         if (add_token(v, content, NULL, id, type))
             return -1;
     }
@@ -140,6 +190,8 @@ static bool template_adds(const cJSON *post, bool first)
                 return true;
         return false;
     }
+    if (is_type(post, "BertProcessing") || is_type(post, "RobertaProcessing"))
+        return true;
     const cJSON *single = is_type(post, "TemplateProcessing") ? sw_json_get(post, "single") : NULL;
     const cJSON *piece = cJSON_IsArray(single) ? single->child : NULL;
     while (piece && !first && piece->next)
@@ -153,13 +205,40 @@ static void put_id(sw_gguf_writer *w, const char *key, int64_t id)
         sw_gguf_put_u32(w, key, (uint32_t)id);
 }
 
-static void put_specials(sw_gguf_writer *w, const vocabulary *v, const cJSON *json, const cJSON *config, const sw_spec *s)
+/* The token that stands around texts: before them (first) or after. -1: none. */
+static int64_t token_around(const vocabulary *v, const cJSON *post, bool first)
+{
+    const cJSON *pair = sw_json_get(post, first ? "cls" : "sep");
+    if (is_type(post, "BertProcessing") || is_type(post, "RobertaProcessing"))
+        return cJSON_IsArray(pair) && cJSON_IsString(pair->child) ? sw_map_gets(&v->ids, pair->child->valuestring, -1) : -1;
+    const cJSON *single = is_type(post, "TemplateProcessing") ? sw_json_get(post, "single") : NULL;
+    const cJSON *piece = cJSON_IsArray(single) ? single->child : NULL;
+    while (piece && !first && piece->next)
+        piece = piece->next;
+    const cJSON *id = sw_json_get(sw_json_get(piece, "SpecialToken"), "id");
+    return cJSON_IsString(id) ? sw_map_gets(&v->ids, id->valuestring, -1) : -1;
+}
+
+static void put_specials(sw_gguf_writer *w, const vocabulary *v, const cJSON *json, const cJSON *config, const sw_spec *s, kind_of_model kind)
 {
     const cJSON *post = sw_json_get(json, "post_processor"), *bos = sw_json_get(config, "add_bos_token"), *eos = sw_json_get(config, "add_eos_token");
     const cJSON *unknown = sw_json_get(sw_json_get(json, "model"), "unk_token");
     int64_t unk = cJSON_IsString(unknown) ? sw_map_gets(&v->ids, unknown->valuestring, -1) : -1;
-    put_id(w, "tokenizer.ggml.bos_token_id", special_id(v, config, "bos_token", s->bos));
-    put_id(w, "tokenizer.ggml.eos_token_id", special_id(v, config, "eos_token", s->eos[0]));
+    int64_t first = s->bos >= 0 ? s->bos : token_around(v, post, true), last = s->eos[0] >= 0 ? s->eos[0] : token_around(v, post, false);
+    for (int64_t i = 0; i < v->n && kind == UNIGRAM && unk < 0; i++)
+        unk = v->types[i] == UNKNOWN ? i : -1;
+    if (kind == WORDPIECE) { /* what stands around texts begins and ends them */
+        first = special_id(v, config, "cls_token", token_around(v, post, true));
+        last = special_id(v, config, "sep_token", token_around(v, post, false));
+        put_id(w, "tokenizer.ggml.cls_token_id", first);
+        put_id(w, "tokenizer.ggml.bos_token_id", first);
+        put_id(w, "tokenizer.ggml.eos_token_id", last);
+    } else {
+        put_id(w, "tokenizer.ggml.bos_token_id", special_id(v, config, "bos_token", first));
+        put_id(w, "tokenizer.ggml.eos_token_id", special_id(v, config, "eos_token", last));
+    }
+    put_id(w, "tokenizer.ggml.seperator_token_id", special_id(v, config, "sep_token", kind == WORDPIECE ? last : -1));
+    put_id(w, "tokenizer.ggml.mask_token_id", special_id(v, config, "mask_token", -1));
     put_id(w, "tokenizer.ggml.padding_token_id", special_id(v, config, "pad_token", s->pad));
     put_id(w, "tokenizer.ggml.unknown_token_id", special_id(v, config, "unk_token", unk));
     sw_gguf_put_bool(w, "tokenizer.ggml.add_bos_token", cJSON_IsBool(bos) ? cJSON_IsTrue(bos) : template_adds(post, true));
@@ -196,36 +275,104 @@ static bool adds_space(const cJSON *json)
     return is_type(n, "Prepend") || (is_type(pre, "Metaspace") && !(cJSON_IsString(scheme) && !strcmp(scheme->valuestring, "never")));
 }
 
-static int put_vocabulary(sw_gguf_writer *w, vocabulary *v, const cJSON *json)
+/* A step of a normaliser or pre-tokenizer, or all of a sequence's, in turn; i from 0. */
+static const cJSON *step_at(const cJSON *part, const char *list, int i)
 {
+    const cJSON *steps = is_type(part, "Sequence") ? sw_json_get(part, list) : NULL;
+    return steps ? cJSON_GetArrayItem(steps, i) : i == 0 && cJSON_IsObject(part) ? part : NULL;
+}
+
+/* What sentencepiece does to texts: a table of characters, and spaces at the ends and beside others that go. */
+static int put_unigram(sw_gguf_writer *w, const cJSON *json)
+{
+    const cJSON *normal = sw_json_get(json, "normalizer"), *pre = sw_json_get(json, "pre_tokenizer"), *step;
+    bool squeeze = false, metaspace = false, prefix = false;
+    sw_buf map = {0};
+    int rc = 0;
+    for (int i = 0; (step = step_at(normal, "normalizers", i)) && !rc; i++) {
+        const cJSON *text = sw_json_get(step, "precompiled_charsmap"), *type = sw_json_get(step, "type");
+        if (is_type(step, "Precompiled") && cJSON_IsString(text))
+            rc = sw_base64_decode(text->valuestring, strlen(text->valuestring), &map);
+        else if (is_type(step, "Precompiled") && cJSON_IsNull(text))
+            continue;
+        else if (is_type(step, "Strip") || (is_type(step, "Replace") && sw_json_get(sw_json_get(step, "pattern"), "Regex")))
+            squeeze = true;
+        else
+            rc = sw_fail("normalizer: %s has no place in GGUF's Unigram: Precompiled, Strip and Replace of spaces have",
+                         cJSON_IsString(type) ? type->valuestring : "a step without type");
+    }
+    for (int i = 0; (step = step_at(pre, "pretokenizers", i)) && !rc; i++) {
+        const cJSON *scheme = sw_json_get(step, "prepend_scheme"), *adds = sw_json_get(step, "add_prefix_space");
+        if (is_type(step, "Metaspace")) {
+            metaspace = true;
+            prefix = cJSON_IsString(scheme) ? strcmp(scheme->valuestring, "never") != 0 : !cJSON_IsFalse(adds);
+        } else if (is_type(step, "WhitespaceSplit")) {
+            squeeze = true;
+        } else {
+            rc = sw_fail("pre_tokenizer: GGUF's Unigram has a place for Metaspace and WhitespaceSplit only");
+        }
+    }
+    if (!rc && !metaspace)
+        rc = sw_fail("pre_tokenizer: GGUF's Unigram marks spaces as Metaspace does, which is not there");
+    if (!rc) {
+        sw_gguf_put_bool(w, "tokenizer.ggml.add_space_prefix", prefix);
+        sw_gguf_put_bool(w, "tokenizer.ggml.remove_extra_whitespaces", squeeze);
+        if (map.n)
+            sw_gguf_put_array(w, "tokenizer.ggml.precompiled_charsmap", SW_GGUF_U8, map.n, map.at);
+    }
+    sw_buf_free(&map);
+    return rc;
+}
+
+static int put_wordpiece(sw_gguf_writer *w, const cJSON *json)
+{
+    const cJSON *normal = sw_json_get(json, "normalizer"), *accents = sw_json_get(normal, "strip_accents");
+    bool lower = cJSON_IsTrue(sw_json_get(normal, "lowercase"));
+    if (!is_type(normal, "BertNormalizer") || !is_type(sw_json_get(json, "pre_tokenizer"), "BertPreTokenizer"))
+        return sw_fail("its normalizer and pre_tokenizer are not BERT's, as GGUF's WordPiece has them");
+    if (cJSON_IsFalse(sw_json_get(normal, "clean_text")) || cJSON_IsFalse(sw_json_get(normal, "handle_chinese_chars")))
+        return sw_fail("normalizer: GGUF's WordPiece cleans texts and cuts Chinese characters, which this one does not");
+    sw_gguf_put_bool(w, "tokenizer.ggml.normalizer.lowercase", lower);
+    sw_gguf_put_bool(w, "tokenizer.ggml.normalizer.strip_accents", cJSON_IsBool(accents) ? cJSON_IsTrue(accents) : lower);
+    return 0;
+}
+
+static int put_vocabulary(sw_gguf_writer *w, vocabulary *v, const cJSON *json, kind_of_model *out)
+{
+    static const char *const names[] = {"gpt2", "llama", "t5", "bert"};
     const cJSON *model = sw_json_get(json, "model"), *pre = sw_json_get(json, "pre_tokenizer");
-    bool sentencepiece = cJSON_IsTrue(sw_json_get(model, "byte_fallback"));
     const cJSON *normal = sw_json_get(json, "normalizer"), *ignores = sw_json_get(model, "ignore_merges");
     char splitter[SW_GGUF_PRE_NAME] = "default";
-    bool named = sentencepiece || sw_gguf_pre_name(pre, is_type(normal, "NFC"), cJSON_IsTrue(ignores), splitter);
-    const char *type = is_type(model, "BPE") ? NULL : "a model that is no BPE";
-    if (type)
-        return sw_fail("has %s: GGUF files are written for byte-level and SentencePiece BPE", type);
-    if (!named)
+    bool unigram = is_type(model, "Unigram"), wordpiece = is_type(model, "WordPiece");
+    if (!unigram && !wordpiece && !is_type(model, "BPE"))
+        return sw_fail("model: GGUF files are written for BPE, Unigram and WordPiece only");
+    kind_of_model kind = unigram ? UNIGRAM : wordpiece ? WORDPIECE : cJSON_IsTrue(sw_json_get(model, "byte_fallback")) ? SENTENCEPIECE : BYTE_LEVEL;
+    bool sentencepiece = kind == SENTENCEPIECE, bpe = !unigram && !wordpiece;
+    if (kind == BYTE_LEVEL && !sw_gguf_pre_name(pre, is_type(normal, "NFC"), cJSON_IsTrue(ignores), splitter))
         return sw_fail("its pre_tokenizer is none of those that GGUF has a name for");
     sw_span *merges = NULL;
     size_t n_merges = 0;
-    int rc = read_vocabulary(v, json, sentencepiece);
-    for (int64_t i = 0; !rc && i < v->n; i++) /* what no merge makes must never look like one */
+    *out = kind;
+    if (unigram && cJSON_IsTrue(sw_json_get(model, "byte_fallback")))
+        sw_warn("programs that run GGUF files do not spell what no piece has by bytes: its ids will differ");
+    int rc = read_vocabulary(v, json, kind);
+    for (int64_t i = 0; !rc && bpe && i < v->n; i++) /* what no merge makes must never look like one */
         v->scores[i] = v->types[i] == NORMAL ? -1e9f : v->types[i] == BYTE ? 0 : -1000;
-    if (!rc)
+    if (!rc && bpe)
         rc = read_merges(v, sw_json_get(model, "merges"), sentencepiece, &merges, &n_merges);
+    if (!rc && !bpe)
+        rc = unigram ? put_unigram(w, json) : put_wordpiece(w, json);
     if (!rc) {
-        const char *kind = sentencepiece ? "llama" : "gpt2";
-        sw_gguf_put_str(w, "tokenizer.ggml.model", kind, strlen(kind));
+        sw_gguf_put_str(w, "tokenizer.ggml.model", names[kind], strlen(names[kind]));
         sw_gguf_put_str(w, "tokenizer.ggml.pre", splitter, strlen(splitter));
         sw_gguf_put_strs(w, "tokenizer.ggml.tokens", (uint64_t)v->n, v->tokens);
         sw_gguf_put_array(w, "tokenizer.ggml.token_type", SW_GGUF_I32, (uint64_t)v->n, v->types);
-        if (sentencepiece)
+        if (sentencepiece || unigram)
             sw_gguf_put_array(w, "tokenizer.ggml.scores", SW_GGUF_F32, (uint64_t)v->n, v->scores);
-        else
+        if (kind == BYTE_LEVEL)
             sw_gguf_put_strs(w, "tokenizer.ggml.merges", n_merges, merges);
-        sw_gguf_put_bool(w, "tokenizer.ggml.add_space_prefix", sentencepiece && adds_space(json));
+        if (bpe)
+            sw_gguf_put_bool(w, "tokenizer.ggml.add_space_prefix", sentencepiece && adds_space(json));
     }
     free(merges);
     return rc;
@@ -252,10 +399,11 @@ int sw_gguf_put_tokenizer(sw_gguf_writer *w, const char *folder, const sw_spec *
                     .scores = SW_NEW_ARRAY(float, (size_t)rows)};
     cJSON *json = sw_is_file(path) ? sw_json_load(path) : translated(folder), *config = json && sw_is_file(config_path) ? sw_json_load(config_path) : NULL;
     int rc = !json || (!config && sw_is_file(config_path)) ? -1 : 0;
-    if (!rc && put_vocabulary(w, &v, json))
+    kind_of_model kind = BYTE_LEVEL;
+    if (!rc && put_vocabulary(w, &v, json, &kind))
         rc = sw_fail_in("%s", path);
     if (!rc) {
-        put_specials(w, &v, json, config, s);
+        put_specials(w, &v, json, config, s, kind);
         rc = put_template(w, folder, config);
     }
     cJSON_Delete(json);

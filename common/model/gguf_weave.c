@@ -36,18 +36,6 @@ typedef struct bond {
 
 static const char *keep(weaver *w, const char *text) { return sw_arena_strndup(w->arena, text, strlen(text)); }
 
-/* As the builder finds them: files of a base model leave out the first part, those of a larger model have one more. */
-static const sw_entry *find_file(const weaver *w, const char *name)
-{
-    const char *dot = strchr(name, '.');
-    const sw_entry *e = sw_checkpoint_find(w->c, name);
-    if (!e && dot && dot != strrchr(name, '.'))
-        e = sw_checkpoint_find(w->c, dot + 1);
-    char longer[SW_NAME_MAX + 16];
-    snprintf(longer, sizeof longer, "language_model.%s", name);
-    return e ? e : sw_checkpoint_find(w->c, longer);
-}
-
 /* ---- shapes */
 
 static int shape_of(int64_t shape[SW_MAX_DIMS], const int64_t rows[2], int64_t width, bool vector, bool turned)
@@ -98,7 +86,7 @@ static int reshape(const bond *b, bool to_gguf, const sw_tensor *t, int64_t shap
 /* Notes that two tensors hang together, if the one on our side is there. */
 static bool tie(weaver *w, const char *gguf, const char *file, const bond *b)
 {
-    const sw_entry *e = w->from_file ? find_file(w, file) : sw_checkpoint_find(w->c, gguf);
+    const sw_entry *e = w->from_file ? sw_file_find(w->c, file) : sw_checkpoint_find(w->c, gguf);
     if (!e || w->rc)
         return e;
     bool to_gguf = w->from_file, turned_here = to_gguf ? b->file_turned : b->gguf_turned, vector = e->t.ndim < 2;
@@ -154,8 +142,10 @@ static bool tie(weaver *w, const char *gguf, const char *file, const bond *b)
 
 static void gguf_name(const weaver *w, const char *name, const char *suffix, char out[SW_NAME_MAX])
 {
+    int64_t encoder = w->s->encoder_layers;
     if (w->layer >= 0)
-        snprintf(out, SW_NAME_MAX, "blk.%lld.%s%s", (long long)w->layer, name, suffix);
+        snprintf(out, SW_NAME_MAX, "%sblk.%lld.%s%s", !encoder ? "" : w->layer < encoder ? "enc." : "dec.",
+                 (long long)(w->layer < encoder ? w->layer : w->layer - encoder), name, suffix);
     else
         snprintf(out, SW_NAME_MAX, "%s%s", name, suffix);
 }
@@ -494,6 +484,30 @@ static void layer(weaver *w, const sw_layer *l)
         w->kind->layer(w, w->s, l);
 }
 
+/* Under the one of its names that the folder has. */
+static void embedding(weaver *w, const char *gguf)
+{
+    char name[SW_NAME_MAX];
+    sw_file_name(w->s, -1, "model.embed_tokens.weight", name);
+    bool found = !w->from_file || sw_file_find(w->c, name);
+    if (found)
+        (void)tie(w, gguf, name, &(bond){0});
+    for (const char *const *n = w->s->family->same_embedding; n && *n && !found; n++)
+        found = tie(w, gguf, *n, &(bond){0});
+}
+
+/* Rows before the first position are read by nobody. */
+static void positions(weaver *w)
+{
+    const sw_spec *s = w->s;
+    int64_t before = s->position_offset, n = s->max_position;
+    if (!(w->kind->flags & SW_GGUF_ENCODER) || !before)
+        both(w, "position_embd", "model.embed_positions", &(bond){0});
+    else
+        both(w, "position_embd", "model.embed_positions",
+             &(bond){.in_file = {before, n, 0, n}, .n = n, .gguf_rows = {n}, .file_rows = {n + before}});
+}
+
 int sw_gguf_weave(const sw_spec *s, const sw_gguf_kind *kind, const sw_checkpoint *c, bool from_file, sw_gguf_links *out, sw_arena *arena)
 {
     weaver w = {.s = s, .kind = kind, .c = c, .from_file = from_file, .layer = -1, .out = out, .arena = arena};
@@ -501,8 +515,8 @@ int sw_gguf_weave(const sw_spec *s, const sw_gguf_kind *kind, const sw_checkpoin
     if (folded)
         kind->layer(&w, s, NULL);
     else
-        both(&w, "token_embd", "model.embed_tokens", &(bond){0});
-    both(&w, "position_embd", "model.embed_positions", &(bond){0});
+        embedding(&w, "token_embd.weight");
+    positions(&w);
     both(&w, "token_types", "model.embed_types", &(bond){0});
     if (s->embed_norm)
         norm(&w, "token_embd_norm", "model.embed_norm", s->norm.offset == 1);
@@ -511,11 +525,18 @@ int sw_gguf_weave(const sw_spec *s, const sw_gguf_kind *kind, const sw_checkpoin
         layer(&w, &s->layer[w.layer]);
     w.layer = -1;
     norm(&w, "output_norm", "model.norm", s->norm.offset == 1);
+    if (s->task == SW_TASK_CLASSIFY) {
+        both(&w, "cls", "score.hidden", &(bond){0});
+        both(&w, "cls.norm", "score.norm", &(bond){0});
+        both(&w, "cls.output", "score", &(bond){0});
+    }
+    if (!sw_task_has_words(s->task))
+        return w.rc;
     if (!(s->tied && from_file) && !folded)
         both(&w, "output", "lm_head", &(bond){0});
+    else if (s->tied && s->file_ties && s->logit_scale == 0) /* readers scale what a tied head of such models reads */
+        embedding(&w, "output.weight");
     else if (s->head_bias)
         (void)tie_named(&w, "output.bias", "lm_head.bias", "", &(bond){0});
-    if (s->task == SW_TASK_CLASSIFY)
-        both(&w, "cls.output", "score", &(bond){0});
     return w.rc;
 }

@@ -31,15 +31,15 @@ bool sw_model_ignores(const sw_spec *s, const char *name)
 }
 
 /* What an embedding model takes of a text, as sentence-transformers writes it beside the model. */
-static int read_pooling(sw_model *m)
+static int read_pooling(const char *folder, sw_spec *s)
 {
     static const struct {
         const char *key;
         sw_pooling pooling;
     } known[] = {{"pooling_mode_cls_token", SW_POOL_FIRST}, {"pooling_mode_mean_tokens", SW_POOL_MEAN}, {"pooling_mode_lasttoken", SW_POOL_LAST}};
-    char *path = sw_path_join(m->checkpoint->path, "1_Pooling/config.json");
+    char *path = sw_path_join(folder, "1_Pooling/config.json");
     int rc = 0;
-    if (m->spec.task == SW_TASK_EMBED && sw_is_file(path)) {
+    if (sw_is_file(path)) {
         cJSON *o = sw_json_load(path);
         const char *chosen = NULL;
         rc = o ? 0 : -1;
@@ -53,7 +53,7 @@ static int read_pooling(sw_model *m)
                 rc = sw_fail("%s: \"%s\"%s%s: one of cls_token, mean_tokens and lasttoken is needed", path, v->string, chosen ? " beside " : "",
                              chosen ? chosen : "");
             else
-                m->spec.pooling = known[i].pooling;
+                s->pooling = known[i].pooling;
             chosen = v->string;
         }
         cJSON_Delete(o);
@@ -77,11 +77,11 @@ static double weights(const sw_builder *b)
 
 /* What comes after the pooling in sentence-transformers' folders: only that vectors are made of length one is known, which is
  * left to whoever compares them. */
-static int check_modules(const sw_model *m)
+static int check_modules(const char *folder)
 {
-    char *path = sw_path_join(m->checkpoint->path, "modules.json");
+    char *path = sw_path_join(folder, "modules.json");
     int rc = 0;
-    if (m->spec.task == SW_TASK_EMBED && sw_is_file(path)) {
+    if (sw_is_file(path)) {
         cJSON *list = sw_json_load(path);
         rc = list ? 0 : -1;
         for (const cJSON *v = list ? list->child : NULL; v && !rc; v = v->next) {
@@ -97,13 +97,18 @@ static int check_modules(const sw_model *m)
     return rc;
 }
 
+int sw_model_modules_around(const char *folder, sw_spec *s)
+{
+    return s->task == SW_TASK_EMBED && (read_pooling(folder, s) || check_modules(folder)) ? -1 : 0;
+}
+
 static int load(sw_builder *b)
 {
     sw_model *m = b->m;
     sw_device *d = m->device; /* NULL where tensors are only looked for */
     bool asked = d && d->memory;
     size_t left = 0, total;
-    if (read_pooling(m) || check_modules(m) || (asked && d->memory(d, &left, &total)))
+    if (sw_model_modules_around(m->checkpoint->path, &m->spec) || (asked && d->memory(d, &left, &total)))
         return -1;
     if (sw_builder_run(b)) {
         char need[32], have[32];

@@ -70,6 +70,23 @@ void sw_wrapper_name(const sw_wrapper *w, char *name, size_t n)
     free(all);
 }
 
+const sw_entry *sw_wrapper_find(const sw_checkpoint *c, const char *name)
+{
+    const sw_entry *e = sw_checkpoint_find(c, name);
+    const char *dot = strchr(name, '.');
+    if (!e && dot && dot != strrchr(name, '.'))
+        e = sw_checkpoint_find(c, dot + 1);
+    for (size_t i = 0; i < SW_COUNT(wrappers) && !e; i++) {
+        char longer[SW_NAME_MAX];
+        if (i && !strcmp(wrappers[i].prefix, wrappers[i - 1].prefix))
+            continue;
+        snprintf(longer, sizeof longer, "%s", name);
+        sw_wrapper_name(&wrappers[i], longer, sizeof longer);
+        e = sw_checkpoint_find(c, longer);
+    }
+    return e;
+}
+
 bool sw_wrapper_has(const sw_wrapper *w, const char *name)
 {
     return sw_starts_with(name, w->prefix) || (!w->whole && sw_starts_with(name, "lm_head."));

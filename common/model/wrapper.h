@@ -4,6 +4,8 @@
 #ifndef SW_MODEL_WRAPPER_H
 #define SW_MODEL_WRAPPER_H
 
+#include "store/checkpoint.h"
+
 #include <cjson/cJSON.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -20,6 +22,9 @@ const sw_wrapper *sw_wrapper_for(const char *architecture);
 cJSON *sw_wrapper_text(const cJSON *config);
 /* name, below n bytes, as the files have it. */
 void sw_wrapper_name(const sw_wrapper *w, char *name, size_t n);
+/* The tensor that a family calls so, as files spell it: those saved from a base model leave out the first part of each name
+ * ("transformer."), and those whose config.json does not name the towers around the text may still have their prefix. */
+const sw_entry *sw_wrapper_find(const sw_checkpoint *c, const char *name);
 /* Whether a tensor of that name is the text's. */
 bool sw_wrapper_has(const sw_wrapper *w, const char *name);
 

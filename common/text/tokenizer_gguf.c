@@ -409,18 +409,19 @@ static int read_llama(sw_tokenizer *t, const rows *r)
 
 static int read_bert(sw_tokenizer *t, const rows *r)
 {
+    static const char accents[] = "tokenizer.ggml.normalizer.strip_accents";
     int64_t unk;
-    bool lowercase;
+    bool lowercase, strip;
     if (sw_gguf_i64(r->g, "tokenizer.ggml.unknown_token_id", 0, r->n - 1, SW_MIN(100, r->n - 1), &unk) ||
-        sw_gguf_bool(r->g, "tokenizer.ggml.normalizer.lowercase", true, &lowercase))
+        sw_gguf_bool(r->g, "tokenizer.ggml.normalizer.lowercase", true, &lowercase) || sw_gguf_bool(r->g, accents, lowercase, &strip))
         return -1;
     t->model = SW_WORDPIECE;
     t->max_chars = 100;
     free(t->prefix_text);
     t->prefix_text = sw_strdup("##");
     char *normal = sw_strfmt("{\"type\": \"BertNormalizer\", \"clean_text\": true, \"handle_chinese_chars\": true, "
-                             "\"strip_accents\": null, \"lowercase\": %s}",
-                             lowercase ? "true" : "false");
+                             "\"strip_accents\": %s, \"lowercase\": %s}",
+                             strip == lowercase ? "null" : strip ? "true" : "false", lowercase ? "true" : "false");
     int rc = read_words(t, r, true) || sw_tokenizer_read_part_text(t, SW_PART_NORMALIZER, normal) ||
                      sw_tokenizer_read_part_text(t, SW_PART_PRE_TOKENIZER, "{\"type\": \"BertPreTokenizer\"}") ||
                      sw_tokenizer_read_part_text(t, SW_PART_DECODER,

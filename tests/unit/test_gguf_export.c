@@ -166,6 +166,102 @@ static void sentencepiece(void **state)
     sw_gguf_close(g);
 }
 
+static void refused(const char *config, const char *tokenizer, const char *why)
+{
+    sw_gguf *g = exported(config, tokenizer, "{}");
+    if (g || !strstr(sw_error(), why))
+        fail_msg("%s: '%s' does not say '%s'", g ? "accepted" : "refused", sw_error(), why);
+}
+
+/* The ids of texts by the file's vocabulary are those by the folder's. */
+static void same_ids(const sw_gguf *g, const char *const *texts)
+{
+    sw_tokenizer *a = sw_tokenizer_load(dir), *b = sw_tokenizer_from_gguf(g);
+    if (!a || !b)
+        fail_msg("%s", sw_error());
+    sw_encoder *x = sw_encoder_new(a), *y = sw_encoder_new(b);
+    for (; *texts; texts++) {
+        sw_ids m = {0}, n = {0};
+        assert_int_equal(sw_encode(x, *texts, strlen(*texts), true, &m, NULL), 0);
+        assert_int_equal(sw_encode(y, *texts, strlen(*texts), true, &n, NULL), 0);
+        if (m.n != n.n || memcmp(m.at, n.at, m.n * sizeof *m.at))
+            fail_msg("'%s' has other ids", *texts);
+        free(m.at);
+        free(n.at);
+    }
+    sw_encoder_free(x);
+    sw_encoder_free(y);
+    sw_tokenizer_free(a);
+    sw_tokenizer_free(b);
+}
+
+#define BERT "{\"architectures\":[\"BertModel\"],\"vocab_size\":12,\"hidden_size\":8,\"num_hidden_layers\":1,\"num_attention_heads\":2," \
+             "\"intermediate_size\":16,\"max_position_embeddings\":16}"
+#define AROUND "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"[C]\",\"type_id\":0}},{\"Sequence\":" \
+               "{\"id\":\"A\",\"type_id\":0}},{\"SpecialToken\":{\"id\":\"[S]\",\"type_id\":0}}],\"pair\":[],\"special_tokens\":{\"[C]\":{\"id\":\"[C]\"," \
+               "\"ids\":[1],\"tokens\":[\"[C]\"]},\"[S]\":{\"id\":\"[S]\",\"ids\":[2],\"tokens\":[\"[S]\"]}}},"
+#define SPECIAL(id, text) "{\"id\":" id ",\"content\":\"" text "\",\"special\":true}"
+#define WORDPIECE(lower, accents)                                                                                       \
+    "{\"added_tokens\":[" SPECIAL("0", "[U]") "," SPECIAL("1", "[C]") "," SPECIAL("2", "[S]") "],\"normalizer\":{\"type\":\"BertNormalizer\"," \
+    "\"clean_text\":true,\"handle_chinese_chars\":true,\"strip_accents\":" accents ",\"lowercase\":" lower "},\"pre_tokenizer\":{\"type\":" \
+    "\"BertPreTokenizer\"}," AROUND "\"model\":{\"type\":\"WordPiece\",\"unk_token\":\"[U]\",\"continuing_subword_prefix\":\"##\"," \
+    "\"max_input_chars_per_word\":100,\"vocab\":{\"[U]\":0,\"[C]\":1,\"[S]\":2,\"a\":3,\"##b\":4,\"ab\":5,\"##ba\":6,\"##\":7,\"A\":8,\"##\u00e9\":9,\"##e\":10}}}"
+
+static void wordpiece(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"ab a abba", "aab zz A", "Ab\u00e9", "a, \u4e2d a", "", NULL};
+    static const char *const json[] = {WORDPIECE("true", "null"), WORDPIECE("false", "null"), WORDPIECE("true", "false")};
+    for (size_t i = 0; i < sizeof json / sizeof *json; i++) {
+        sw_gguf *g = exported(BERT, json[i], "{\"cls_token\":\"[C]\",\"sep_token\":\"[S]\",\"unk_token\":\"[U]\"}");
+        if (!g)
+            fail_msg("%s", sw_error());
+        string_is(g, "general.architecture", "bert");
+        string_is(g, "tokenizer.ggml.model", "bert");
+        list_is(g, "tokenizer.ggml.tokens", "[U],[C],[S],\u2581a,b,\u2581ab,ba,\u2581##,\u2581A,\u00e9,e,[PAD11],");
+        list_is(g, "tokenizer.ggml.token_type", "3,3,3,1,1,1,1,1,1,1,1,5,");
+        number_is(g, "tokenizer.ggml.cls_token_id", 1);
+        number_is(g, "tokenizer.ggml.bos_token_id", 1);
+        number_is(g, "tokenizer.ggml.seperator_token_id", 2); /* as readers spell it */
+        number_is(g, "tokenizer.ggml.unknown_token_id", 0);
+        number_is(g, "tokenizer.ggml.token_type_count", 2);
+        number_is(g, "bert.pooling_type", 1);
+        same_ids(g, texts);
+        sw_gguf_close(g);
+    }
+    refused(BERT, "{\"normalizer\":{\"type\":\"Lowercase\"},\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":0}}}", "not BERT's");
+}
+
+static void unigram(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"ab a", "  abc   b ", "zz", "\u2581a b", "", NULL};
+#define UNIGRAM(normal, vocab)                                                                                          \
+    "{\"added_tokens\":[" SPECIAL("1", "[C]") "," SPECIAL("2", "[S]") "],\"normalizer\":" normal ",\"pre_tokenizer\":{\"type\":\"Sequence\"," \
+    "\"pretokenizers\":[{\"type\":\"WhitespaceSplit\"},{\"type\":\"Metaspace\",\"replacement\":\"\u2581\",\"prepend_scheme\":\"always\"," \
+    "\"split\":true}]}," AROUND "\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":" vocab "}}"
+#define PIECES "[[\"[U]\",0],[\"[C]\",0],[\"[S]\",0],[\"\u2581\",-3],[\"a\",-2],[\"b\",-2.5],[\"\u2581a\",-2.25],[\"ab\",-3.5],[\"c\",-4]]"
+    sw_gguf *g = exported(BERT, UNIGRAM("null", PIECES), "{\"bos_token\":\"[C]\",\"eos_token\":\"[S]\"}");
+    if (!g)
+        fail_msg("%s", sw_error());
+    string_is(g, "tokenizer.ggml.model", "t5");
+    list_is(g, "tokenizer.ggml.tokens", "[U],[C],[S],\u2581,a,b,\u2581a,ab,c,[PAD9],[PAD10],[PAD11],");
+    list_is(g, "tokenizer.ggml.token_type", "2,3,3,1,1,1,1,1,1,5,5,5,");
+    list_is(g, "tokenizer.ggml.scores", "0,0,0,-3,-2,-2.5,-2.25,-3.5,-4,0,0,0,");
+    number_is(g, "tokenizer.ggml.unknown_token_id", 0);
+    bool yes;
+    assert_int_equal(sw_gguf_bool(g, "tokenizer.ggml.remove_extra_whitespaces", false, &yes), 0);
+    assert_true(yes);
+    assert_int_equal(sw_gguf_bool(g, "tokenizer.ggml.add_eos_token", false, &yes), 0);
+    assert_true(yes);
+    same_ids(g, texts);
+    sw_gguf_close(g);
+    refused(BERT, UNIGRAM("{\"type\":\"NFKC\"}", PIECES), "NFKC has no place");
+    refused(BERT, UNIGRAM("null", "[[\"a\"]]"), "item 0 is no pair");
+    refused(BERT, UNIGRAM("null", "{}"), "an array is needed");
+    refused(BERT, UNIGRAM("{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"*\"}", PIECES), "base64");
+}
+
 /* tokenizer.json of a vocabulary whose words are cut as this name says. */
 static cJSON *cut_as(const char *name)
 {
@@ -226,18 +322,11 @@ static void splitters(void **state)
     cJSON_Delete(other);
 }
 
-static void refused(const char *config, const char *tokenizer, const char *why)
-{
-    sw_gguf *g = exported(config, tokenizer, "{}");
-    if (g || !strstr(sw_error(), why))
-        fail_msg("%s: '%s' does not say '%s'", g ? "accepted" : "refused", sw_error(), why);
-}
-
 static void what_has_no_words(void **state)
 {
     (void)state;
     refused(LLAMA ",\"rope_scaling\":{\"rope_type\":\"dynamic\",\"factor\":2}}", BYTE_LEVEL, "length of the text");
-    refused(LLAMA "}", "{\"model\":{\"type\":\"Unigram\"}}", "no BPE");
+    refused(LLAMA "}", "{\"model\":{\"type\":\"WordLevel\"}}", "BPE, Unigram and WordPiece only");
     refused(LLAMA "}", "{\"model\":{\"type\":\"BPE\"},\"pre_tokenizer\":{\"type\":\"Whitespace\"}}", "pre_tokenizer");
     const char *bytes = "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},\"model\":{\"type\":\"BPE\",\"vocab\":";
     const char *rest[][2] = {{"[]}}", "model.vocab"}, {"{\"a\":12},\"merges\":[]}}", "'a'"}, {"{\"a\":-1},\"merges\":[]}}", "'a'"},
@@ -265,6 +354,7 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(divisors), cmocka_unit_test(byte_level),
-                                       cmocka_unit_test(sentencepiece), cmocka_unit_test(splitters), cmocka_unit_test(what_has_no_words)};
+                                       cmocka_unit_test(sentencepiece), cmocka_unit_test(wordpiece), cmocka_unit_test(unigram),
+                                       cmocka_unit_test(splitters), cmocka_unit_test(what_has_no_words)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

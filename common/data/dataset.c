@@ -9,7 +9,7 @@
 
 const char *const sw_format_names[] = {"auto", "messages", "sharegpt", "alpaca", "query", "text", "completion", NULL};
 const char *const sw_task_names[] = {"auto",      "sft",      "preference", "kto", "prompt",
-                                     "embedding", "reranker", "classify",   NULL};
+                                     "embedding", "reranker", "classify",   "tag", NULL};
 
 /* Other names of a column, the first that is there counts. */
 const char *const dataset_query_names[] = {"query", "prompt", "input", "instruction", "question", "problem", NULL};
@@ -459,7 +459,11 @@ static int convert(const sw_dataset_options *o, cJSON *row, sw_sample *s)
     s->task = o->task;
     if (s->task == SW_TASK_AUTO && o->format == SW_FORMAT_AUTO && dataset_is_lists(row))
         s->task = SW_TASK_EMBEDDING;
+    else if (s->task == SW_TASK_AUTO && o->format == SW_FORMAT_AUTO && dataset_is_tagged(row))
+        s->task = SW_TASK_TAG;
     dataset_carry(o, row, s);
+    if (s->task == SW_TASK_TAG)
+        return dataset_from_tagged(row, s);
     if (s->task == SW_TASK_EMBEDDING || s->task == SW_TASK_RERANKER)
         return dataset_from_lists(o, row, s);
     dataset_join_prompts(row);
@@ -500,8 +504,9 @@ int sw_sample_from(const sw_dataset_options *o, cJSON *row, sw_sample *out)
 void sw_sample_free(sw_sample *s)
 {
     cJSON *const trees[] = {s->messages,  s->rejected,  s->tools,  s->extra, s->text,    s->prompt, s->completion,
-                            s->positives, s->negatives, s->labels, s->media, s->carried, s->rest};
+                            s->positives, s->negatives, s->labels, s->tags,  s->media,  s->carried, s->rest};
     for (size_t i = 0; i < SW_COUNT(trees); i++)
         cJSON_Delete(trees[i]);
+    free(s->words.at);
     *s = (sw_sample){0};
 }

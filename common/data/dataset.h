@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/option.h"
+#include "data/words.h"
 
 typedef enum sw_format {
     SW_FORMAT_AUTO,
@@ -19,7 +20,7 @@ extern const char *const sw_format_names[]; /* in that order, NULL-terminated */
 
 /* What the records are to be used for. */
 typedef enum sw_task {
-    SW_TASK_AUTO,       /* by the fields: EMBEDDING where texts are compared, else what is there (see sw_sample) */
+    SW_TASK_AUTO,       /* by the fields: EMBEDDING where texts are compared, TAG where words have classes, else what is there (see sw_sample) */
     SW_TASK_SFT,        /* the answer that is wanted, nothing else */
     SW_TASK_PREFERENCE, /* a wanted and a rejected answer: DPO and its kin, reward models */
     SW_TASK_KTO,        /* an answer and a label: wanted or not */
@@ -27,6 +28,7 @@ typedef enum sw_task {
     SW_TASK_EMBEDDING,  /* a text, texts that belong to it, texts that do not */
     SW_TASK_RERANKER,   /* the same as pairs of query and document */
     SW_TASK_CLASSIFY,   /* a text and its class, classes or value */
+    SW_TASK_TAG,        /* words and the class of each */
 } sw_task;
 extern const char *const sw_task_names[]; /* in that order, NULL-terminated */
 
@@ -50,6 +52,9 @@ typedef struct sw_sample {
     cJSON *prompt, *completion;   /* COMPLETION: strings */
     cJSON *positives, *negatives; /* EMBEDDING and RERANKER: lists of strings or conversations, else NULL */
     cJSON *labels;                /* numbers, at least one, or NULL */
+    sw_words words;               /* TAG: of text */
+    cJSON *tags;                  /* TAG, else NULL: for each word a class by its name or number; null: it lies in no span; or a pair,
+                                   * the span's type and whether the word is its first */
     bool has_margin;
     double margin;  /* by how much the answer is better than the rejected one */
     cJSON *media;   /* {"images": [...], "videos": [...], "audios": [...]}: paths, URLs or lists of them, or NULL */

@@ -30,6 +30,10 @@ int dataset_from_lists(const sw_dataset_options *o, cJSON *row, sw_sample *s) SW
 /* Numbers of the row's label (one, a list, true or false) into s->labels. must: it is an error that there is none. */
 int dataset_take_labels(cJSON *row, const char *name, bool must, sw_sample *s) SW_MUST_CHECK;
 
+/* dataset_words.c: words that have a class each. */
+bool dataset_is_tagged(const cJSON *row);
+int dataset_from_tagged(cJSON *row, sw_sample *s) SW_MUST_CHECK;
+
 /* dataset_media.c: pictures, sound and film. Takes the columns (images, videos, audios and their other names) out of
  * the row into s->media. */
 int dataset_take_media(cJSON *row, sw_sample *s) SW_MUST_CHECK;

@@ -12,6 +12,7 @@
  *     rejected  the answer that is not wanted
  *     positive, negative  texts that belong to ids, and that do not, one behind the other with their ends in segments
  * Beside them:
+ *     tags      i32   class of each token, -1 of those that stand for no word; as many as ids
  *     label     f32   class, classes, score, or whether the answer is wanted (1) or not (0)
  *     margin    f32   by how much the answer is better than the rejected one
  *     media     bytes JSON object: images, videos, audios; lists of paths or URLs in the order of the text; may be
@@ -54,6 +55,7 @@ typedef struct sw_shard_info {
     bool packing;                                                /* records hold several documents, see segments */
     const char *command_line, *program;                          /* program: name and version */
     const cJSON *options;                                        /* the resolved options, or NULL */
+    const cJSON *classes;                                        /* names of the classes in the column tags, or NULL */
     const sw_column *columns;
     size_t n_columns;
 } sw_shard_info;

@@ -103,6 +103,10 @@ static int read_info(sw_shard *s)
         sw_json_str(h, "command_line", "", &i->command_line))
         return -1;
     i->options = sw_json_get(h, "options");
+    i->classes = sw_json_get(h, "classes");
+    for (const cJSON *c = i->classes ? i->classes->child : NULL; c; c = c->next)
+        if (!cJSON_IsArray(i->classes) || !cJSON_IsString(c))
+            return sw_fail("\"classes\": a list of names is needed");
     return read_columns(s);
 }
 

@@ -34,12 +34,12 @@ int shard_layout_of(const sw_shard_info *info, shard_layout *l)
         if (find(info, name, strlen(name), "") != (int)i)
             return sw_fail("column \"%s\" is declared twice", name);
         bool ids = !strcmp(name + prefix, "ids"), weights = !strcmp(name + prefix, "weights");
-        bool segments = !strcmp(name + prefix, "segments");
-        l->of[i] = weights || segments ? find(info, name, prefix, "ids") : -1;
-        if ((weights || segments) && l->of[i] < 0)
+        bool segments = !strcmp(name + prefix, "segments"), tags = !strcmp(name + prefix, "tags");
+        l->of[i] = weights || segments || tags ? find(info, name, prefix, "ids") : -1;
+        if ((weights || segments || tags) && l->of[i] < 0)
             return sw_fail("column \"%s\" describes the ids of a column that is not declared", name);
-        sw_column_type want = ids ? SW_COLUMN_I32 : weights ? SW_COLUMN_RUNS : SW_COLUMN_U32;
-        if ((ids || weights || segments) && info->columns[i].type != want)
+        sw_column_type want = ids || tags ? SW_COLUMN_I32 : weights ? SW_COLUMN_RUNS : SW_COLUMN_U32;
+        if ((ids || weights || segments || tags) && info->columns[i].type != want)
             return sw_fail("column \"%s\" must have the type %s", name, shard_type_names[want]);
     }
     l->ids = find(info, "ids", 3, "");
@@ -60,6 +60,17 @@ static int check_weights(const char *name, const sw_value *v, size_t ids)
             return sw_fail("column \"%s\": the weight of token %zu is not finite", name, i);
     if (v->n && w[0] != 0)
         return sw_fail("column \"%s\": the first token follows nothing and must have the weight 0", name);
+    return 0;
+}
+
+static int check_tags(const char *name, const sw_value *v, size_t ids, int64_t classes)
+{
+    const int32_t *tag = v->at;
+    if (v->n != ids)
+        return sw_fail("column \"%s\" has %zu values for %zu ids", name, v->n, ids);
+    for (size_t i = 0; i < v->n; i++)
+        if (tag[i] < -1 || tag[i] >= classes)
+            return sw_fail("column \"%s\": the class of token %zu is %d; -1 (none) to %lld are possible", name, i, tag[i], (long long)classes - 1);
     return 0;
 }
 
@@ -95,9 +106,9 @@ int shard_check_record(const sw_shard_info *info, const shard_layout *l, const s
             continue;
         }
         size_t n = values[l->of[c]].n;
-        if (info->columns[c].type == SW_COLUMN_RUNS
-                ? check_weights(name, v, n)
-                : check_segments(name, v, n, (int)c == l->segments ? values[l->weights].at : NULL))
+        if (info->columns[c].type == SW_COLUMN_RUNS  ? check_weights(name, v, n)
+            : info->columns[c].type == SW_COLUMN_I32 ? check_tags(name, v, n, info->classes ? cJSON_GetArraySize(info->classes) : INT32_MAX)
+                                                     : check_segments(name, v, n, (int)c == l->segments ? values[l->weights].at : NULL))
             return -1;
     }
     return 0;

@@ -52,7 +52,7 @@ size_t shard_item_bytes(sw_column_type t);
 /* Which columns mean what. */
 typedef struct shard_layout {
     int ids, weights, segments; /* -1: no such column */
-    int of[SHARD_COLUMNS_MAX];  /* of a weights or segments column: the ids column it describes, else -1 */
+    int of[SHARD_COLUMNS_MAX];  /* of a weights, segments or tags column: the ids column it describes, else -1 */
 } shard_layout;
 
 /* Fails on a set of columns that no record could have. */

@@ -12,7 +12,8 @@ struct sw_shard_writer {
     sw_outfile out;
     char *name;
     sw_column *columns;
-    sw_shard_info info; /* n_columns, columns and vocab_size only */
+    sw_shard_info info; /* n_columns, columns, vocab_size and classes only */
+    cJSON *classes;
     shard_layout layout;
     sw_shard_totals totals;
     sw_buf raw;      /* records of the open frame */
@@ -72,6 +73,8 @@ static cJSON *header_json(const sw_shard_info *info)
         cJSON_AddItemToArray(columns, c);
     }
     cJSON_AddItemToObject(o, "columns", columns);
+    if (info->classes)
+        cJSON_AddItemToObject(o, "classes", cJSON_Duplicate(info->classes, true));
     if (info->options)
         cJSON_AddItemToObject(o, "options", cJSON_Duplicate(info->options, true));
     return o;
@@ -113,6 +116,7 @@ sw_shard_writer *sw_shard_create(const char *path, const sw_shard_info *info)
     for (size_t i = 0; i < info->n_columns; i++)
         w->columns[i] = (sw_column){sw_strdup(info->columns[i].name), info->columns[i].type};
     w->info = (sw_shard_info){.vocab_size = info->vocab_size, .columns = w->columns, .n_columns = info->n_columns};
+    w->info.classes = w->classes = cJSON_Duplicate(info->classes, true);
     w->sums = XXH3_createState();
     w->zstd = ZSTD_createCCtx();
     if (sw_out_open(&w->out, path)) {
@@ -247,6 +251,7 @@ static void release(sw_shard_writer *w)
     for (size_t i = 0; i < w->info.n_columns; i++)
         free((char *)(uintptr_t)w->columns[i].name);
     free(w->columns);
+    cJSON_Delete(w->classes);
     free(w->name);
     sw_buf_free(&w->raw);
     sw_buf_free(&w->block);

@@ -78,10 +78,12 @@ char *sw_file_name(const sw_spec *s, int64_t layer, const char *ours, char out[S
     return out;
 }
 
-/* The first files of BERT call a norm's weight gamma and its bias beta; a head that is tied stores its bias beside itself. */
+/* The first files of BERT call a norm's weight gamma and its bias beta; a head that is tied stores its bias beside itself; GPT-2
+ * and its kin call a head over tokens otherwise than one over texts. */
 const sw_entry *sw_file_find(const sw_checkpoint *c, const char *name)
 {
-    static const char *const older[][2] = {{"LayerNorm.weight", "LayerNorm.gamma"}, {"LayerNorm.bias", "LayerNorm.beta"}, {"decoder.bias", "bias"}};
+    static const char *const older[][2] = {{"LayerNorm.weight", "LayerNorm.gamma"}, {"LayerNorm.bias", "LayerNorm.beta"}, {"decoder.bias", "bias"},
+                                           {"score.weight", "classifier.weight"}, {"score.bias", "classifier.bias"}};
     const sw_entry *e = sw_wrapper_find(c, name);
     for (size_t i = 0; !e && i < SW_COUNT(older); i++) {
         char old[SW_NAME_MAX + 16];

@@ -40,7 +40,7 @@ typedef struct sw_family {
 
 /* "BertForMaskedLM" and the like: prefix and what the tasks of an encoder end with. */
 #define SW_ENCODER(prefix)                                                                                              \
-    prefix "ForMaskedLM", prefix "ForSequenceClassification", prefix "ForTokenClassification", prefix "Model"
+    prefix "ForMaskedLM", prefix "ForSequenceClassification", prefix "Model"
 
 /* Every family in turn: i from 0; NULL after the last. */
 const sw_family *sw_family_at(size_t i);

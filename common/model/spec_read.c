@@ -5,6 +5,7 @@
 #include "model/wrapper.h"
 
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -218,9 +219,16 @@ static sw_task task_for(const sw_family *f, const char *architecture)
     return f->spec.bidirectional ? SW_TASK_EMBED : SW_TASK_LM;
 }
 
+/* Every family that has a head for classes of texts may have one for classes of tokens. */
 static const sw_family *family_for(const char *architecture, const char *type)
 {
+    static const char tokens[] = "ForTokenClassification";
     const sw_family *f;
+    char text[SW_NAME_MAX];
+    if (architecture && sw_ends_with(architecture, tokens) && strlen(architecture) < sizeof text) {
+        snprintf(text, sizeof text, "%.*sForSequenceClassification", (int)(strlen(architecture) - strlen(tokens)), architecture);
+        architecture = text;
+    }
     for (size_t i = 0; (f = sw_family_at(i)); i++)
         if (architecture ? lists(f->architectures, architecture) : lists(f->model_types, type))
             return f;
@@ -262,6 +270,7 @@ int sw_spec_from_config(sw_spec *s, const cJSON *config, const char *where)
     s->encoder_names = f->encoder_names;
     s->labels = architecture && is_reward(architecture) ? 1 : 2;
     s->task = task_for(f, architecture);
+    s->head_bias |= s->task == SW_TASK_TOKENS;
     if (read_common(s, config) || (f->read && f->read(s, config)) || sw_spec_fill_layers(s, config) ||
         (f->layers && f->layers(s, config)) || sw_spec_check(s)) {
         sw_spec_free(s);

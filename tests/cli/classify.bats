@@ -142,7 +142,7 @@ E
     fails 1 "label is 3; the model has the classes 0 to 2" $T --model "$W/roberta_cls" --out y far
     cp -r "$W/bert_mlm" body
     sed -i 's/BertForMaskedLM/BertModel/' body/config.json
-    fails 1 "is an embedding model; language models, masked ones and classifiers of whole texts are trained" $T --model body --out z "$W/words.shard"
+    fails 1 "is an embedding model; language models, masked ones and classifiers are trained" $T --model body --out z "$W/words.shard"
     swift-tokenize -q --model "$W/bert_mlm" --task classify --out labelled "$W/one.jsonl"
     fails 1 'have "label", which the objective mlm cannot use' $T --model "$W/bert_mlm" --out z labelled
     cp -r "$W/bert_mlm" bare

@@ -28,6 +28,11 @@ static void convert(const sw_dataset_options *o, cJSON *row)
     for (const cJSON *c = s.labels ? s.labels->child : NULL; c; c = c->next)
         if (!cJSON_IsNumber(c))
             abort();
+    if ((s.tags != NULL) != (s.task == SW_TASK_TAG) || (s.tags && (size_t)cJSON_GetArraySize(s.tags) != s.words.n))
+        abort();
+    for (size_t i = 0, at = 0; i < s.words.n; at = s.words.at[i++].end)
+        if (s.words.at[i].start < at || s.words.at[i].end < s.words.at[i].start || s.words.at[i].end > strlen(s.text->valuestring))
+            abort();
     sw_buf b = {0};
     if (s.messages)
         sw_json_print(&b, s.messages);
@@ -51,7 +56,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     sw_dataset_options o = {.format = (sw_format)(data[0] % 7),
                             .fill = &fill,
                             .system = data[0] & 128 ? "s" : NULL,
-                            .task = (sw_task)(data[2] % 8),
+                            .task = (sw_task)(data[2] % 9),
                             .bare_texts = data[2] & 16,
                             .map = data[2] & 32 ? &map : NULL,
                             .carry = data[2] & 64 ? &carry : NULL};

@@ -20,6 +20,7 @@ typedef struct record {
     size_t n_jobs;
     const cJSON *continuations;
     sw_ids text;            /* of a classifier */
+    infer_words words;      /* of one of words */
     double started;
 } record;
 
@@ -146,6 +147,8 @@ static int prepare(infer_session *s, record *r)
         return sw_fail("an object is needed, not %s", sw_json_kind(r->in));
     if (s->model->spec.task == SW_TASK_CLASSIFY)
         return infer_read_text(s, r->in, &r->text);
+    if (s->model->spec.task == SW_TASK_TOKENS)
+        return infer_read_words(s, r->in, &r->words);
     r->continuations = sw_json_get(r->in, "continuations");
     if (r->continuations)
         return cJSON_IsArray(r->continuations) ? 0 : sw_fail("\"continuations\": a list of strings is needed");
@@ -368,8 +371,33 @@ static int write_classes(infer_session *s, const window *w)
     return rc;
 }
 
+/* The classes of each text's words, --batch of them at a time. */
+static int write_tags(infer_session *s, const window *w)
+{
+    size_t most = (size_t)s->settings->batch, labels = (size_t)s->model->spec.labels;
+    const sw_ids **texts = SW_NEW_ARRAY(const sw_ids *, most);
+    int rc = 0;
+    for (size_t i = 0; i < w->n && !rc && !sw_interrupted(); i += most) {
+        size_t n = SW_MIN(most, w->n - i);
+        float *scores = NULL, *at;
+        for (size_t k = 0; k < n; k++)
+            texts[k] = &w->at[i + k].words.ids;
+        rc = infer_tag(s, texts, n, &scores);
+        at = scores;
+        for (size_t k = 0; k < n && !rc; at += texts[k++]->n * labels) {
+            cJSON *o = copy_unknown(w->at[i + k].in);
+            infer_add_classes(s, &w->at[i + k].words, at, o);
+            rc = print(o);
+        }
+        free(scores);
+    }
+    free(texts);
+    return rc;
+}
+
 static void free_record(record *r)
 {
+    infer_words_free(&r->words);
     free(r->text.at);
     for (size_t k = 0; k < r->n_jobs; k++)
         infer_job_free(&r->jobs[k]);
@@ -384,8 +412,9 @@ static int run_window(infer_session *s, window *w)
     for (size_t i = 0; i < w->n; i++)
         for (size_t k = 0; k < w->at[i].n_jobs; k++)
             SW_PUSH(all, &w->at[i].jobs[k].sequence);
-    bool classifier = s->model->spec.task == SW_TASK_CLASSIFY;
-    int rc = classifier ? write_classes(s, w) : all.n ? sw_generate(&s->generator, all.at, all.n, sw_interrupted) : 0;
+    sw_task task = s->model->spec.task;
+    bool classifier = task != SW_TASK_LM;
+    int rc = task == SW_TASK_CLASSIFY ? write_classes(s, w) : task == SW_TASK_TOKENS ? write_tags(s, w) : all.n ? sw_generate(&s->generator, all.at, all.n, sw_interrupted) : 0;
     free(all.at);
     for (size_t i = 0; i < w->n && !rc && !classifier; i++) {
         bool cut_short = false;

@@ -47,9 +47,8 @@ int infer_read_text(infer_session *s, const cJSON *in, sw_ids *ids)
     return rc;
 }
 
-int infer_classify(infer_session *s, const sw_ids *const *texts, size_t n, float *scores)
+sw_batch infer_batch_of(sw_ctx *c, const sw_ids *const *texts, size_t n)
 {
-    sw_ctx *c = &s->generator.ctx;
     sw_batch b = {.n_seqs = (int64_t)n};
     int64_t *lengths = sw_ctx_alloc(c, n * sizeof *lengths), at = 0;
     for (size_t i = 0; i < n; i++)
@@ -59,6 +58,13 @@ int infer_classify(infer_session *s, const sw_ids *const *texts, size_t n, float
         memcpy(ids + at, texts[i]->at, texts[i]->n * sizeof *ids);
     b.ids = ids;
     b.lengths = lengths;
+    return b;
+}
+
+int infer_classify(infer_session *s, const sw_ids *const *texts, size_t n, float *scores)
+{
+    sw_ctx *c = &s->generator.ctx;
+    sw_batch b = infer_batch_of(c, texts, n);
     sw_var *h = sw_model_forward(c, s->model, &b, false), *x = h ? sw_model_pool(c, s->model, &b, h) : NULL;
     sw_var *y = x ? sw_model_score(c, s->model, x) : NULL;
     y = y ? sw_cast(c, y, SW_F32) : NULL;
@@ -67,8 +73,7 @@ int infer_classify(infer_session *s, const sw_ids *const *texts, size_t n, float
     return rc;
 }
 
-/* The name that config.json gives a class, or its number. */
-static cJSON *class_name(const infer_session *s, int64_t i)
+cJSON *infer_class_name(const infer_session *s, int64_t i)
 {
     const cJSON *config = s->model->checkpoint->config;
     char key[24];
@@ -88,9 +93,9 @@ void infer_add_scores(const infer_session *s, const float *scores, cJSON *o)
         cJSON *list = cJSON_AddArrayToObject(o, "classes");
         for (int64_t i = 0; i < k; i++)
             if (scores[i] > 0)
-                cJSON_AddItemToArray(list, class_name(s, i));
+                cJSON_AddItemToArray(list, infer_class_name(s, i));
     } else if (strcmp(kind, "regression")) {
-        cJSON_AddItemToObject(o, "class", class_name(s, best));
+        cJSON_AddItemToObject(o, "class", infer_class_name(s, best));
     }
     cJSON *list = cJSON_AddArrayToObject(o, "scores");
     for (int64_t i = 0; i < k; i++)

@@ -4,6 +4,8 @@
 
 #include "adapter/tuner.h"
 #include "base/option.h"
+#include "data/tags.h"
+#include "data/words.h"
 #include "model/generate.h"
 #include "store/checkpoint.h"
 #include "text/template.h"
@@ -29,6 +31,7 @@ typedef struct infer_session {
     sw_template *tmpl;     /* NULL: the checkpoint has none */
     char *template_error;  /* then why */
     sw_generator generator;
+    sw_tags tags;          /* of a classifier of words: its classes' names, where it has some */
     bool ready;
     struct { int32_t *at; size_t n, cap; } stop; /* token ids that end an answer */
     struct { const char **at; size_t n, cap; } stop_texts; /* of the template, where they are no tokens */
@@ -59,6 +62,23 @@ const char *infer_finish_name(const sw_sequence *q);
 int infer_read_text(infer_session *s, const cJSON *in, sw_ids *ids) SW_MUST_CHECK;
 int infer_classify(infer_session *s, const sw_ids *const *texts, size_t n, float *scores) SW_MUST_CHECK;
 void infer_add_scores(const infer_session *s, const float *scores, cJSON *o);
+/* The texts one after the other, in the context. The name that config.json gives a class, or its number. */
+sw_batch infer_batch_of(sw_ctx *c, const sw_ids *const *texts, size_t n);
+cJSON *infer_class_name(const infer_session *s, int64_t i);
+
+/* tag.c: the same of a classifier of words. */
+typedef struct infer_words {
+    sw_buf text;
+    sw_words words;
+    int32_t *first; /* [words.n] the token that stands for each, or -1 */
+    sw_ids ids;
+    bool given;     /* the record says what its words are */
+} infer_words;
+void infer_words_free(infer_words *w);
+int infer_read_words(infer_session *s, const cJSON *in, infer_words *w) SW_MUST_CHECK;
+/* *scores: [tokens of all texts, labels]; the caller frees it, also on failure. */
+int infer_tag(infer_session *s, const sw_ids *const *texts, size_t n, float **scores) SW_MUST_CHECK;
+void infer_add_classes(const infer_session *s, const infer_words *w, const float *scores, cJSON *o);
 
 /* The conversation with --system in front, when it brings none; calls of tools as every template reads them. NULL: failed. */
 cJSON *infer_with_system(const cJSON *messages, const char *system);

@@ -100,6 +100,15 @@ static int read_generation_config(infer_session *s)
     return rc;
 }
 
+static int read_classes(infer_session *s)
+{
+    int64_t labels = s->model->spec.labels;
+    if (sw_tags_read(&s->tags, s->model->checkpoint->config))
+        return sw_fail_in("%s/config.json", s->model->checkpoint->path);
+    return !s->tags.n || (int64_t)s->tags.n == labels ? 0 : sw_fail("%s/config.json: \"id2label\" names %zu classes, the head has %lld",
+                                                                  s->model->checkpoint->path, s->tags.n, (long long)labels);
+}
+
 int infer_open(infer_session *s, const infer_settings *o)
 {
     *s = (infer_session){.settings = o};
@@ -110,7 +119,7 @@ int infer_open(infer_session *s, const infer_settings *o)
     s->model = s->device ? sw_model_load(o->model, s->device, &load) : NULL;
     if (!s->model)
         return -1;
-    bool classifier = s->model->spec.task == SW_TASK_CLASSIFY;
+    bool classifier = s->model->spec.task == SW_TASK_CLASSIFY || s->model->spec.task == SW_TASK_TOKENS;
     if (s->model->spec.task != SW_TASK_LM && !(classifier && !o->score && !o->chat))
         return sw_fail("%s: is %s, it cannot generate text", o->model, sw_task_name(s->model->spec.task));
     s->modules = sw_model_modules(s->model);
@@ -126,7 +135,7 @@ int infer_open(infer_session *s, const infer_settings *o)
         return -1;
     s->generator.rounding = o->compute == SW_DTYPE_COUNT;
     s->ready = true;
-    return classifier ? 0 : read_generation_config(s);
+    return s->model->spec.task == SW_TASK_TOKENS ? read_classes(s) : classifier ? 0 : read_generation_config(s);
 }
 
 void infer_close(infer_session *s)
@@ -140,6 +149,7 @@ void infer_close(infer_session *s)
     if (s->tokenizer)
         sw_tokenizer_free(s->tokenizer);
     free(s->template_error);
+    sw_tags_free(&s->tags);
     free(s->modules.at);
     sw_model_free(s->model);
     for (size_t i = 0; i < s->tuned.n; i++)

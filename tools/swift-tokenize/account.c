@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TOLD_FILES = 8, BARS = 48, LISTS = SW_FORMAT_COMPLETION + 1 };
+enum { TOLD_FILES = 8, BARS = 48, LISTS = SW_FORMAT_COMPLETION + 1, TAGGED };
 
 /* ---- what was recognised */
 
@@ -18,7 +18,8 @@ static const char *const what[] = {[SW_FORMAT_MESSAGES] = "conversations (messag
                                    [SW_FORMAT_QUERY] = "queries and responses",
                                    [SW_FORMAT_TEXT] = "texts",
                                    [SW_FORMAT_COMPLETION] = "prompts and completions",
-                                   [LISTS] = "texts with others to compare (anchor, positive, negative)"};
+                                   [LISTS] = "texts with others to compare (anchor, positive, negative)",
+                                   [TAGGED] = "words and their classes"};
 
 static char *describe(const sw_rows *rows, int format, const outcome *told)
 {
@@ -35,7 +36,7 @@ static char *describe(const sw_rows *rows, int format, const outcome *told)
 void account_row(account *a, int i, const outcome *told)
 {
     file_account *f = &a->files[i];
-    int format = told->lists ? LISTS : (int)told->format;
+    int format = told->tags ? TAGGED : told->lists ? LISTS : (int)told->format;
     f->rows++;
     f->formats[format]++;
     const int64_t *from = (const int64_t *)&told->n;
@@ -62,7 +63,7 @@ static void tell_mixed(const account *a)
     for (int i = 0; i < sw_mixture_files(a->mixture); i++) {
         sw_buf b = {0};
         int n = 0;
-        for (int k = 0; k <= LISTS; k++)
+        for (int k = 0; k <= TAGGED; k++)
             if (a->files[i].formats[k])
                 sw_buf_printf(&b, "%s%lld %s", n++ ? ", " : "", (long long)a->files[i].formats[k], what[k]);
         if (n > 1)

@@ -7,7 +7,7 @@
 
 void encoded_clear(encoded *e)
 {
-    e->ids.n = e->weights.n = e->pieces.n = e->ends.n = e->numbers.n = 0;
+    e->ids.n = e->weights.n = e->tags.n = e->pieces.n = e->ends.n = e->numbers.n = 0;
     sw_buf_clear(&e->bytes);
 }
 
@@ -15,6 +15,7 @@ void encoded_free(encoded *e)
 {
     free(e->ids.at);
     free(e->weights.at);
+    free(e->tags.at);
     free(e->pieces.at);
     free(e->ends.at);
     free(e->numbers.at);
@@ -69,6 +70,48 @@ static int encode_text(const tokenize_job *job, sw_encoder *encoder, const sw_sa
         return -1;
     end_text(job, e, start);
     return 0;
+}
+
+/* ---- words and their classes */
+
+/* Number of the class that a sample gives a word; -1 none, as -100 says elsewhere. */
+static int class_of(const tokenize_job *job, const cJSON *tag, int32_t *out)
+{
+    const char *name = cJSON_IsString(tag) ? tag->valuestring : cJSON_IsArray(tag) ? tag->child->valuestring : "O";
+    if (cJSON_IsNumber(tag)) {
+        double most = job->tags.n ? (double)job->tags.n : 1 << 20;
+        if (tag->valuedouble != -100 && !(tag->valuedouble >= 0 && tag->valuedouble < most && tag->valuedouble == (int32_t)tag->valuedouble))
+            return sw_fail("a word's class is %g; the classes of %s are 0 to %g, and -100 is none", tag->valuedouble, job->o->model, most - 1);
+        *out = tag->valuedouble < 0 ? -1 : (int32_t)tag->valuedouble;
+        return 0;
+    }
+    *out = cJSON_IsString(tag) ? sw_tags_find(&job->tags, name)
+                               : sw_tags_of_span(&job->tags, cJSON_IsArray(tag) ? name : NULL, cJSON_IsArray(tag) && cJSON_IsTrue(tag->child->next));
+    if (*out >= 0)
+        return 0;
+    return job->tags.n ? sw_fail("'%s' is no class of %s; \"id2label\" in its config.json names %zu, from %s to %s", name, job->o->model, job->tags.n,
+                                 job->tags.at[0].name, job->tags.at[job->tags.n - 1].name)
+                       : sw_fail("'%s' is the name of a class; \"id2label\" in the config.json of %s says which number it has, and is missing", name,
+                                 job->o->model);
+}
+
+/* The first token of each word has the word's class, the others none. */
+static int encode_tagged(const tokenize_job *job, sw_encoder *encoder, const sw_sample *s, encoded *e)
+{
+    size_t start = e->ids.n, i = 0;
+    int32_t *first = SW_NEW_ARRAY(int32_t, s->words.n + 1), class = -1;
+    int rc = sw_words_encode(encoder, s->text->valuestring, strlen(s->text->valuestring), &s->words, &e->ids, first);
+    weigh(e, 0);
+    SW_RESERVE(e->tags, e->ids.n);
+    while (e->tags.n < e->ids.n)
+        e->tags.at[e->tags.n++] = -1;
+    for (const cJSON *t = s->tags->child; t && !rc; t = t->next, i++) {
+        rc = class_of(job, t, &class);
+        if (!rc && first[i] >= 0 && e->tags.at[start + (size_t)first[i]] < 0) /* words that share a token: its first word's */
+            e->tags.at[start + (size_t)first[i]] = class;
+    }
+    free(first);
+    return rc;
 }
 
 /* What an encoder reads, and what the decoder is to write: each a text of its own. */
@@ -190,7 +233,7 @@ static void add_columns(const tokenize_job *job, const sw_sample *s, encoded *e,
     if (s->carried)
         p->carried = add_json(e, s->carried);
     p->has = (s->rejected ? HAS_REJECTED : 0) | (s->positives ? HAS_LISTS : 0) | (s->labels ? HAS_LABEL : 0) |
-             (s->has_margin ? HAS_MARGIN : 0) | (job->takes_media ? HAS_MEDIA : 0) | (s->carried ? HAS_CARRIED : 0);
+             (s->tags ? HAS_TAGS : 0) | (s->has_margin ? HAS_MARGIN : 0) | (job->takes_media ? HAS_MEDIA : 0) | (s->carried ? HAS_CARRIED : 0);
 }
 
 /* ---- texts that are compared */
@@ -256,6 +299,8 @@ static int encode_main(const tokenize_job *job, sw_encoder *encoder, const sw_sa
 {
     if (s->task == SW_TASK_PROMPT)
         return encode_prompt(job, encoder, s, e);
+    if (s->tags)
+        return encode_tagged(job, encoder, s, e);
     if (s->positives)
         return encode_compared(job, encoder, s, s->kind == SW_SAMPLE_TEXT ? s->text : s->messages, e);
     return s->kind == SW_SAMPLE_CHAT   ? encode_chat(job, encoder, s, s->messages, e)
@@ -347,6 +392,8 @@ static void make_print(const tokenize_job *job, const sw_sample *s, const encode
     sw_buf b = {0};
     sw_buf_puts(&b, "");
     sw_buf_add(&b, e->numbers.at + numbers, (e->numbers.n - numbers) * sizeof *e->numbers.at);
+    if (s->tags) /* on the tokens, which are all there */
+        sw_buf_add(&b, e->tags.at + ids, (e->tags.n - ids) * sizeof *e->tags.at);
     uint64_t labels[2];
     sw_print_exact(print, b.at, b.n);
     memcpy(labels, print->exact, sizeof labels);
@@ -378,6 +425,7 @@ int encode_row(const tokenize_job *job, sw_encoder *encoder, cJSON *row, encoded
                       .tools = s.tools,
                       .rejected = s.rejected,
                       .labels = s.labels,
+                      .tags = s.tags,
                       .media = s.media};
     size_t ids = out->ids.n, ends = out->ends.n, numbers = out->numbers.n, bytes = out->bytes.n;
     int rc = encode_sample(job, encoder, &s, out, told);
@@ -385,6 +433,7 @@ int encode_row(const tokenize_job *job, sw_encoder *encoder, cJSON *row, encoded
         make_print(job, &s, out, ids, numbers, bytes, print);
     if (rc) {
         out->ids.n = out->weights.n = ids;
+        out->tags.n = SW_MIN(out->tags.n, ids);
         out->ends.n = ends;
         out->numbers.n = numbers;
         out->bytes.n = bytes;

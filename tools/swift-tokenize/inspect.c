@@ -20,6 +20,13 @@ static void print_info(const sw_shard_info *h, const char *path, sw_buf *b)
     for (size_t i = 0; i < h->n_columns; i++)
         sw_buf_printf(b, " %s", h->columns[i].name);
     sw_buf_putc(b, '\n');
+    const cJSON *class;
+    if (h->classes)
+        sw_buf_puts(b, "# classes     ");
+    cJSON_ArrayForEach(class, h->classes)
+        sw_buf_printf(b, " %s", class->valuestring);
+    if (h->classes)
+        sw_buf_putc(b, '\n');
 }
 
 /* The text of one token as a JSON string; of a token that is part of a character only, its vocabulary entry. */
@@ -37,7 +44,18 @@ static int token_text(const sw_tokenizer *t, int32_t id, sw_buf *out)
     return rc;
 }
 
-static int print_tokens(const sw_tokenizer *t, const int32_t *ids, const float *weights, size_t n,
+/* The class of a token that has one. */
+static void print_tag(const sw_shard_info *h, int32_t tag, sw_buf *b)
+{
+    const cJSON *name = h->classes && tag >= 0 ? cJSON_GetArrayItem(h->classes, tag) : NULL;
+    if (name)
+        sw_buf_printf(b, " %s", name->valuestring);
+    else if (tag >= 0)
+        sw_buf_printf(b, " %d", tag);
+}
+
+/* h and tags: NULL where tokens have no classes. */
+static int print_tokens(const sw_tokenizer *t, const sw_shard_info *h, const int32_t *tags, const int32_t *ids, const float *weights, size_t n,
                         const uint32_t *segments, size_t n_segments, bool colour, sw_buf *b)
 {
     for (size_t i = 0, segment = 0; i < n; i++) {
@@ -51,6 +69,8 @@ static int print_tokens(const sw_tokenizer *t, const int32_t *ids, const float *
             return -1;
         if (lit)
             sw_buf_puts(b, "\033[0m");
+        if (tags)
+            print_tag(h, tags[i], b);
         while (b->at[b->n - 1] == ' ')
             b->at[--b->n] = 0;
         sw_buf_putc(b, '\n');
@@ -114,7 +134,7 @@ static int print_sequences(const sw_shard *s, const sw_tokenizer *t, const sw_sh
         if (ends >= 0)
             sw_buf_printf(b, ", %zu texts", r->values[ends].n);
         sw_buf_putc(b, '\n');
-        rc = print_tokens(t, r->values[c].at, weights < 0 ? NULL : r->values[weights].at, n,
+        rc = print_tokens(t, NULL, NULL, r->values[c].at, weights < 0 ? NULL : r->values[weights].at, n,
                           ends < 0 ? NULL : r->values[ends].at, ends < 0 ? 0 : r->values[ends].n, colour, b);
     }
     return rc;
@@ -126,7 +146,8 @@ static int print_record(const sw_shard *s, const sw_tokenizer *t, const sw_shard
     if (r->n_segments > 1)
         sw_buf_printf(b, ", %zu documents", r->n_segments);
     print_numbers(sw_shard_info_of(s), r, b);
-    return print_tokens(t, r->ids, r->weights, r->n, r->segments, r->n_segments, colour, b) ||
+    int tags = sw_shard_column(s, "tags");
+    return print_tokens(t, sw_shard_info_of(s), tags < 0 ? NULL : r->values[tags].at, r->ids, r->weights, r->n, r->segments, r->n_segments, colour, b) ||
                    print_sequences(s, t, r, colour, b)
                ? -1
                : 0;

@@ -223,15 +223,16 @@ static int load_scale(sw_loss_scale **scale)
     return 0;
 }
 
-/* Whether the model's configuration says that an encoder reads what it is asked. A tokenizer alone says nothing. */
-static int find_encoder(bool *encoder)
+/* What the model's configuration says: whether an encoder reads what it is asked, and the classes of words. A tokenizer alone
+ * says nothing. */
+static int read_config(bool *encoder, sw_tags *tags)
 {
     char *folder = sw_tokenizer_path(o.model), *path = folder ? sw_path_join(folder, "config.json") : NULL;
     int rc = folder ? 0 : -1;
     *encoder = false;
     if (!rc && sw_is_file(path)) {
         cJSON *config = sw_json_load(path);
-        rc = config && !sw_json_bool(config, "is_encoder_decoder", false, encoder) ? 0 : sw_fail_in("%s", path);
+        rc = config && !sw_json_bool(config, "is_encoder_decoder", false, encoder) && !sw_tags_read(tags, config) ? 0 : sw_fail_in("%s", path);
         cJSON_Delete(config);
     }
     free(folder);
@@ -257,7 +258,9 @@ static int tokenize(const sw_tokenizer *t, int n, char **operands)
     sw_loss_scale *scale = NULL;
     int rc = load_template(t, &m);
     rc = rc ? rc : load_scale(&scale);
-    rc = rc ? rc : find_encoder(&job.encoder);
+    rc = rc ? rc : read_config(&job.encoder, &job.tags);
+    cJSON *classes = sw_tags_names(&job.tags);
+    job.classes = classes;
     if (!rc) {
         job.template = m;
         job.scale = scale;
@@ -267,6 +270,8 @@ static int tokenize(const sw_tokenizer *t, int n, char **operands)
     }
     sw_template_free(m);
     sw_loss_scale_free(scale);
+    sw_tags_free(&job.tags);
+    cJSON_Delete(classes);
     return rc;
 }
 

@@ -60,6 +60,8 @@ static size_t lay_out(unsigned has, bool packing, const encoded *e, const piece 
         if (!i && packing)
             COLUMN("segments", SW_COLUMN_U32, NULL, 0);
     }
+    if (has & HAS_TAGS)
+        COLUMN("tags", SW_COLUMN_I32, e->tags.at + p->seqs[SEQ_MAIN].start, p->seqs[SEQ_MAIN].n);
     if (has & HAS_LABEL)
         COLUMN("label", SW_COLUMN_F32, e->numbers.at + p->labels.start, p->labels.n);
     if (has & HAS_MARGIN)
@@ -94,7 +96,10 @@ static int create(sink *s)
                           .vocab_digest = vocab.hex,
                           .vocab_size = sw_tokenizer_size(job->tokenizer),
                           .train_on = train_on[o->train_on],
-                          .task = sw_task_names[s->has & HAS_LISTS && !o->task ? SW_TASK_EMBEDDING : o->task],
+                          .task = sw_task_names[o->task                  ? o->task
+                                               : s->has & HAS_LISTS ? SW_TASK_EMBEDDING
+                                               : s->has & HAS_TAGS  ? SW_TASK_TAG
+                                                                    : SW_TASK_AUTO],
                           .max_length = o->packing ? o->packing_length : o->max_length,
                           .packing = o->packing,
                           .command_line = sw_command_line(),
@@ -109,6 +114,7 @@ static int create(sink *s)
     }
     cJSON *options = header_options();
     info.options = options;
+    info.classes = s->has & HAS_TAGS ? job->classes : NULL;
     char *part = o->shard_tokens ? sink_part_name(s->path, s->part) : NULL;
     s->writer = sw_shard_create(part ? part : s->path, &info);
     free(part);
@@ -195,6 +201,7 @@ static int check_columns(const sink *s, unsigned has)
         const char *there, *missing;
     } groups[] = {{HAS_REJECTED, "a rejected answer", "no rejected answer"},
                   {HAS_LISTS, "texts to compare with", "no texts to compare with"},
+                  {HAS_TAGS, "words with classes", "no words with classes"},
                   {HAS_LABEL, "a number as \"label\"", "no number as \"label\""},
                   {HAS_MARGIN, "a number as \"margin\"", "no number as \"margin\""},
                   {HAS_CARRIED, "carried columns", "no carried columns"}};
@@ -212,7 +219,7 @@ int sink_add(sink *s, const encoded *e, const piece *p)
     if (s->job->o->packing && !p->media.n)
         has &= ~(unsigned)HAS_MEDIA;
     if (s->job->o->packing && has)
-        return sw_fail("more than tokens (a rejected answer, labels, compared texts, media, carried columns) cannot be "
+        return sw_fail("more than tokens (a rejected answer, labels, words' classes, compared texts, media, carried columns) cannot be "
                        "packed; leave "
                        "--packing out, or what the record has (--task sft)");
     if (!s->started)

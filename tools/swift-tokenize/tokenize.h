@@ -9,6 +9,7 @@
 #include "data/mixture.h"
 #include "data/packing.h"
 #include "data/shard.h"
+#include "data/tags.h"
 #include "text/template.h"
 #include "text/tokenizer.h"
 
@@ -37,6 +38,8 @@ typedef struct tokenize_job {
     const sw_loss_scale *scale;  /* NULL: all answers weigh 1 */
     int32_t end_token;           /* of the template, or -1 */
     bool encoder;                /* the model reads prompts by an encoder: they and their completions are texts of their own */
+    sw_tags tags;                /* the model's classes of words */
+    const cJSON *classes;        /* their names, or NULL */
     bool takes_media;            /* the template turns pictures, sound and film into placeholders */
 } tokenize_job;
 
@@ -47,7 +50,7 @@ typedef struct span {
 
 /* The sequences of a record, and which groups of columns it has. */
 enum { SEQ_MAIN, SEQ_REJECTED, SEQ_POSITIVE, SEQ_NEGATIVE, N_SEQS };
-enum { HAS_REJECTED = 1, HAS_LISTS = 2, HAS_LABEL = 4, HAS_MARGIN = 8, HAS_MEDIA = 16, HAS_CARRIED = 32 };
+enum { HAS_REJECTED = 1, HAS_LISTS = 2, HAS_LABEL = 4, HAS_MARGIN = 8, HAS_MEDIA = 16, HAS_CARRIED = 32, HAS_TAGS = 64 };
 
 /* A row's outcome: one piece, none (dropped), or several (split). */
 typedef struct piece {
@@ -70,7 +73,7 @@ typedef struct counts {
 /* What is told of a row besides its pieces. */
 typedef struct outcome {
     sw_format format;
-    bool lists, tools, rejected, labels, media;
+    bool lists, tools, rejected, labels, tags, media;
     int64_t length,
         labelled; /* tokens before anything was cut, of the answer and the rejected one the longer; 0: empty */
     counts n;
@@ -80,6 +83,7 @@ typedef struct outcome {
 typedef struct encoded {
     sw_ids ids;
     sw_weights weights;
+    sw_ids tags; /* of as many ids as there are up to the last record that has some */
     struct {
         uint32_t *at;
         size_t n, cap;
@@ -142,7 +146,7 @@ cJSON *header_options(void);
 
 /* What is known about one input file. */
 typedef struct file_account {
-    int64_t rows, formats[SW_FORMAT_COMPLETION + 2]; /* of each format, and of compared texts */
+    int64_t rows, formats[SW_FORMAT_COMPLETION + 3]; /* of each format, of compared texts and of words with classes */
     char *told;                                      /* how it was described, NULL: not yet */
 } file_account;
 

@@ -2,6 +2,21 @@
 
 #include <stdlib.h>
 
+int train_sum(train_run *r, sw_loss *sum, double *tokens)
+{
+    struct {
+        sw_loss sum;
+        double tokens;
+    } all = {*sum, *tokens};
+    _Static_assert(sizeof all == 8 * sizeof(double), "sums and nothing else");
+    int rc = parallel_sum(&r->parallel, (double *)&all, sizeof all / sizeof(double));
+    *sum = all.sum;
+    *tokens = all.tokens;
+    return rc;
+}
+
+const char *train_labels_name(const sw_objective *o) { return o->of_records ? "label" : o->of_words ? "classes of words" : "labelled tokens"; }
+
 /* Records in their order, --batch at a time on each rank; the sums make the mean over all labelled tokens, whatever the
  * split. */
 int train_evaluate(train_run *r, sw_loss *sum)
@@ -25,12 +40,11 @@ int train_evaluate(train_run *r, sw_loss *sum)
         return sw_fail_in("evaluation");
     if (r->stopping)
         return 0;
-    double sums[] = {sum->loss, sum->weight, sum->correct, sum->labelled};
-    if (parallel_sum(&r->parallel, sums, 4))
+    double tokens = 0;
+    if (train_sum(r, sum, &tokens))
         return -1;
-    *sum = (sw_loss){sums[0], sums[1], sums[2], sums[3]};
     if (sum->labelled)
         return 0;
     r->comm->agreed = true;
-    return sw_fail("the validation shards hold no label%s", r->objective->of_records ? "" : "led tokens");
+    return sw_fail("the validation shards hold no %s", train_labels_name(r->objective));
 }

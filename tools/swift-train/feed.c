@@ -102,6 +102,21 @@ static int check_media(const train_feed *f, const sw_shard *s, const sw_shard_re
     return sw_fail("record %lld has images, videos or audios, which the objective %s cannot use", (long long)r->number, f->o.objective);
 }
 
+/* Where an objective learns the classes of words, they must be the model's. */
+static int check_tags(const train_feed *f, const sw_shard *s, const char *name)
+{
+    const cJSON *theirs = sw_shard_info_of(s)->classes;
+    if (!is_used(&f->o, "tags"))
+        return 0;
+    if (sw_shard_column(s, "tags") < 0)
+        return sw_fail("%s: its words have no classes, which the objective %s learns; swift-tokenize --task tag makes records of words and their "
+                       "classes", name, f->o.objective);
+    if (theirs && f->o.classes && !cJSON_Compare(theirs, f->o.classes, true))
+        return sw_fail("%s: its %d classes are not those of the model, which has %d (id2label of its config.json); tokenise for this model", name,
+                       cJSON_GetArraySize(theirs), cJSON_GetArraySize(f->o.classes));
+    return 0;
+}
+
 /* Where an objective learns labels, every record must have its own. */
 static int check_label(const train_feed *f, const sw_shard *s, const char *name)
 {
@@ -123,7 +138,7 @@ static int check_shard(const train_feed *f, const sw_shard *s, const char *name)
         return -1;
     if (info->vocab_size > f->o.vocab)
         return sw_fail("%s: its tokenizer has %lld ids, the model's vocabulary %lld", name, (long long)info->vocab_size, (long long)f->o.vocab);
-    if (check_columns(&f->o, info, name) || check_label(f, s, name))
+    if (check_columns(&f->o, info, name) || check_label(f, s, name) || check_tags(f, s, name))
         return -1;
     const sw_shard_info *first = sw_shard_info_of(f->shards[0]);
     if (first->template_digest && info->template_digest && strcmp(first->template_digest, info->template_digest))
@@ -258,11 +273,12 @@ sw_digest feed_digest(const train_feed *f)
     return d;
 }
 
-static train_sample *copy_of(const sw_shard_record *r, const sw_value *label)
+/* tags: NULL, or a class for each token. */
+static train_sample *copy_of(const sw_shard_record *r, const sw_value *label, const int32_t *tags)
 {
     size_t ids = r->n * sizeof *r->ids, weights = r->n * sizeof *r->weights, segments = r->n_segments * sizeof *r->segments;
     size_t labels = label->n * sizeof(float);
-    train_sample *s = sw_malloc(sizeof *s + ids + weights + segments + labels);
+    train_sample *s = sw_malloc(sizeof *s + ids + weights + segments + labels + (tags ? ids : 0));
     *s = (train_sample){.n = (int64_t)r->n, .n_segments = (int64_t)r->n_segments, .n_labels = (int64_t)label->n};
     s->ids = (int32_t *)(s + 1);
     s->weights = (float *)((char *)s->ids + ids);
@@ -275,14 +291,19 @@ static train_sample *copy_of(const sw_shard_record *r, const sw_value *label)
     s->labels = (float *)((char *)s->segments + segments);
     if (labels)
         memcpy(s->labels, label->at, labels);
+    if (tags) {
+        s->targets = (int32_t *)((char *)s->labels + labels);
+        memcpy(s->targets, tags, ids);
+    }
     return s;
 }
 
-/* A record of a shard, with its label where that is used. */
+/* A record of a shard, with its label or its tokens' classes where that is used. */
 static train_sample *take(const train_feed *f, const sw_shard *shard, const sw_shard_record *r)
 {
     int label = is_used(&f->o, "label") ? sw_shard_column(shard, "label") : -1;
-    return copy_of(r, label < 0 ? &(sw_value){0} : &r->values[label]);
+    int tags = is_used(&f->o, "tags") ? sw_shard_column(shard, "tags") : -1;
+    return copy_of(r, label < 0 ? &(sw_value){0} : &r->values[label], tags < 0 ? NULL : r->values[tags].at);
 }
 
 /* ---- files: any record at once */
@@ -393,23 +414,24 @@ static int take_of_files(train_feed *f, int64_t want, int64_t each, train_step_d
     return 0;
 }
 
-/* A share of samples as one block: for each its counts, then ids, weights, segment ends and labels. */
+/* A share of samples as one block: for each its counts, then ids, weights, segment ends, labels and classes of tokens. */
 static void pack(sw_buf *b, train_sample *const *samples, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
         const train_sample *s = samples[i];
-        sw_buf_add(b, (const char *)(int64_t[]){s->n, s->n_segments, s->n_labels}, 24);
+        sw_buf_add(b, (const char *)(int64_t[]){s->n, s->n_segments, s->n_labels, s->targets != NULL}, 32);
         sw_buf_add(b, (const char *)s->ids, (size_t)s->n * sizeof *s->ids);
         sw_buf_add(b, (const char *)s->weights, (size_t)s->n * sizeof *s->weights);
         sw_buf_add(b, (const char *)s->segments, (size_t)s->n_segments * sizeof *s->segments);
         sw_buf_add(b, (const char *)s->labels, (size_t)s->n_labels * sizeof *s->labels);
+        sw_buf_add(b, (const char *)s->targets, s->targets ? (size_t)s->n * sizeof *s->targets : 0);
     }
 }
 
 static void unpack(const char *at, const char *end, train_step_data *out)
 {
     while (at < end) {
-        int64_t n[3];
+        int64_t n[4];
         memcpy(n, at, sizeof n);
         at += sizeof n;
         sw_shard_record r = {.n = (size_t)n[0], .n_segments = (size_t)n[1]};
@@ -418,7 +440,9 @@ static void unpack(const char *at, const char *end, train_step_data *out)
         r.segments = (const uint32_t *)(at + r.n * (sizeof *r.ids + sizeof *r.weights));
         sw_value label = {r.segments + r.n_segments, (size_t)n[2]};
         at = (const char *)label.at + label.n * sizeof(float);
-        SW_PUSH(*out, copy_of(&r, &label));
+        const int32_t *tags = n[3] ? (const int32_t *)at : NULL;
+        at += n[3] ? r.n * sizeof *tags : 0;
+        SW_PUSH(*out, copy_of(&r, &label, tags));
     }
 }
 

@@ -14,7 +14,7 @@ typedef struct train_sample {
     int32_t *ids;       /* [n] */
     float *weights;     /* [n] */
     uint32_t *segments; /* [n_segments] ends */
-    int32_t *targets;   /* [n] what is hidden at each place, -1 nothing; NULL where the next tokens are learnt */
+    int32_t *targets;   /* [n] what is hidden at each place, or its class, -1 nothing; NULL where the next tokens are learnt */
     int64_t n_labels;
     float *labels;      /* [n_labels] of the record, where the objective uses them */
 } train_sample;
@@ -35,6 +35,7 @@ typedef struct feed_options {
     const char *vocab_digest; /* of the model's tokenizer (sw_tokenizer_vocab_digest), or NULL: not compared */
     int64_t vocab;           /* ids must be below it */
     const char *objective;   /* for messages */
+    const cJSON *classes;   /* of the model's words: names that a shard's must be where it has some; NULL: it has none */
     const char *const *columns; /* what it uses, as sw_objective has it: a shard that holds other things is refused */
 } feed_options;
 

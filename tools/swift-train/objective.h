@@ -2,6 +2,7 @@
 #ifndef SWIFT_TRAIN_OBJECTIVE_H
 #define SWIFT_TRAIN_OBJECTIVE_H
 
+#include "data/tags.h"
 #include "model/model.h"
 
 /* Part of a batch that is run at once: sequences one after the other, without padding. */
@@ -29,6 +30,7 @@ int sw_problem_of(const char *name, int64_t labels, sw_problem *out) SW_MUST_CHE
 typedef struct sw_objective_options {
     double label_smoothing;
     sw_problem problem;
+    const sw_tags *tags; /* of_words: what the classes are called; may be none */
 } sw_objective_options;
 
 /* Sums, so that parts of a batch add up in any split. */
@@ -37,6 +39,7 @@ typedef struct sw_loss {
     double weight;  /* sum of the weights of the labelled tokens */
     double correct; /* labelled tokens whose most likely token is the target */
     double labelled;
+    double spans, said, right; /* of_words: those of the labels, those of the answers, and of these those that are among the former */
 } sw_loss;
 
 typedef struct sw_objective {
@@ -48,9 +51,10 @@ typedef struct sw_objective {
     int (*run)(sw_ctx *c, sw_model *m, const sw_micro_batch *b, const sw_objective_options *o, double divisor, bool backward,
                bool recompute, sw_loss *sum);
     bool masks;      /* it learns the tokens of a text that are hidden from it, and not the next ones */
+    bool of_words;   /* it learns the classes that tokens have in the column tags, and no tokens */
     bool of_records; /* it learns a label a record and no tokens: sw_loss and the divisor count records */
 } sw_objective;
 
-extern const sw_objective sw_objective_sft, sw_objective_mlm, sw_objective_classify;
+extern const sw_objective sw_objective_sft, sw_objective_mlm, sw_objective_tag, sw_objective_classify;
 
 #endif

@@ -4,6 +4,45 @@
 
 #include "base/memory.h"
 
+#include <stdlib.h>
+#include <string.h>
+
+static void count_spans_of(const sw_tags *t, const int32_t *want, const int32_t *got, size_t n, sw_loss *sum)
+{
+    sw_tag_spans a = {0}, b = {0};
+    sw_tags_spans(t, want, n, &a);
+    sw_tags_spans(t, got, n, &b);
+    sum->spans += (double)a.n;
+    sum->said += (double)b.n;
+    for (size_t i = 0, k = 0; i < a.n && k < b.n;) { /* both are in order */
+        bool same = a.at[i].start == b.at[k].start && a.at[i].end == b.at[k].end && !strcmp(a.at[i].type, b.at[k].type);
+        sum->right += same;
+        if (a.at[i].start <= b.at[k].start)
+            i++;
+        else
+            k++;
+    }
+    free(a.at);
+    free(b.at);
+}
+
+/* The spans that the classes of each sequence's words say. */
+static void count_spans(const sw_micro_batch *b, const sw_tags *t, const int32_t *best, sw_loss *sum)
+{
+    int32_t *want = SW_NEW_ARRAY(int32_t, (size_t)b->n + 1), *got = SW_NEW_ARRAY(int32_t, (size_t)b->n + 1);
+    for (int64_t k = 0, i = 0; t->spans && k < b->n_seqs; k++) {
+        size_t words = 0;
+        for (int64_t end = i + b->lengths[k]; i < end; i++)
+            if (b->targets[i] >= 0) {
+                want[words] = b->targets[i];
+                got[words++] = best[i];
+            }
+        count_spans_of(t, want, got, words, sum);
+    }
+    free(want);
+    free(got);
+}
+
 static int sft(sw_ctx *c, sw_model *m, const sw_micro_batch *b, const sw_objective_options *o, double divisor, bool backward, bool recompute,
                sw_loss *sum)
 {
@@ -30,6 +69,8 @@ static int sft(sw_ctx *c, sw_model *m, const sw_micro_batch *b, const sw_objecti
                      sw_to_host(c, out.logp, logp) || sw_to_host(c, out.best, best) || (e > 0 && sw_to_host(c, out.mean_logp, mean))
                  ? -1
                  : 0;
+    if (!rc && o->tags && !backward)
+        count_spans(b, o->tags, best, sum);
     for (size_t i = 0; !rc && i < n; i++) {
         if (b->targets[i] < 0)
             continue;
@@ -57,3 +98,6 @@ static const char *const columns[] = {NULL};
 const sw_objective sw_objective_sft = {.name = "sft", .columns = columns, .run = sft};
 /* The same, of the words that were hidden. */
 const sw_objective sw_objective_mlm = {.name = "mlm", .columns = columns, .run = sft, .masks = true};
+/* The same, of the classes of words. */
+static const char *const tag_columns[] = {"tags", NULL};
+const sw_objective sw_objective_tag = {.name = "tag", .columns = tag_columns, .run = sft, .of_words = true};

@@ -66,11 +66,11 @@ static sw_tuned *attach_lora(train_run *r)
     cJSON *c = cJSON_CreateObject();
     cJSON_AddStringToObject(c, "peft_type", "LORA");
     const sw_spec *s = &r->model->spec;
-    bool classifier = s->task == SW_TASK_CLASSIFY;
+    bool classifier = s->task == SW_TASK_CLASSIFY || s->task == SW_TASK_TOKENS;
     if (s->task == SW_TASK_MASKED_LM) /* PEFT has no name for it */
         cJSON_AddNullToObject(c, "task_type");
     else
-        cJSON_AddStringToObject(c, "task_type", classifier ? "SEQ_CLS" : s->encoder_layers ? "SEQ_2_SEQ_LM" : "CAUSAL_LM");
+        cJSON_AddStringToObject(c, "task_type", s->task == SW_TASK_TOKENS ? "TOKEN_CLS" : classifier ? "SEQ_CLS" : s->encoder_layers ? "SEQ_2_SEQ_LM" : "CAUSAL_LM");
     cJSON_AddStringToObject(c, "base_model_name_or_path", o->model);
     cJSON_AddNumberToObject(c, "r", (double)o->lora_r);
     cJSON_AddNumberToObject(c, "lora_alpha", o->lora_alpha);
@@ -117,6 +117,15 @@ static sw_digest model_digest(const train_run *r)
     return d;
 }
 
+/* The names of a word's classes, as many as the head has. */
+static int open_tags(train_run *r)
+{
+    if (sw_tags_read(&r->tags, r->model->checkpoint->config))
+        return sw_fail_in("config.json");
+    int64_t labels = r->model->spec.labels;
+    return !r->tags.n || (int64_t)r->tags.n == labels ? 0 : sw_fail("config.json: \"id2label\" names %zu classes, the head has %lld", r->tags.n, (long long)labels);
+}
+
 /* By what the model's head says. */
 static int choose_objective(train_run *r)
 {
@@ -132,9 +141,14 @@ static int choose_objective(train_run *r)
         r->objective = &sw_objective_mlm;
         return r->o->problem ? sw_fail("is %s; --problem is for classifiers", sw_task_name(s->task)) : 0;
     }
+    if (s->task == SW_TASK_TOKENS) {
+        r->objective = &sw_objective_tag;
+        r->objective_options.tags = &r->tags;
+        return r->o->problem ? sw_fail("is %s; --problem is for classifiers of whole texts", sw_task_name(s->task)) : open_tags(r);
+    }
     r->objective = &sw_objective_classify;
     if (s->task != SW_TASK_CLASSIFY)
-        return sw_fail("is %s; language models, masked ones and classifiers of whole texts are trained", sw_task_name(s->task));
+        return sw_fail("is %s; language models, masked ones and classifiers are trained", sw_task_name(s->task));
     if (r->o->label_smoothing > 0)
         return sw_fail("is %s; --label-smoothing is for language models", sw_task_name(s->task));
     if (!name && sw_json_str(r->model->checkpoint->config, "problem_type", NULL, &name))
@@ -228,6 +242,22 @@ static int open_tokenizer(train_run *r)
     return r->tokenizer ? 0 : -1;
 }
 
+static int open_feeds(train_run *r, feed_options *f, int n, char **shards)
+{
+    const train_options *o = r->o;
+    r->feed = feed_open(shards, n, f);
+    if (!r->feed)
+        return -1;
+    for (size_t i = 0; i < o->val.n; i++)
+        if (!strcmp(o->val.at[i], "-"))
+            return sw_fail("--val -: a validation shard is read again and again, so it must be a file");
+    f->shuffle = false;
+    f->again = true;
+    if (o->val.n && !(r->val = feed_open((char **)o->val.at, (int)o->val.n, f)))
+        return sw_fail_in("--val");
+    return 0;
+}
+
 static int open_data(train_run *r, int n, char **shards)
 {
     const train_options *o = r->o;
@@ -238,17 +268,11 @@ static int open_data(train_run *r, int n, char **shards)
     feed_options f = {.comm = r->comm, .shuffle = o->shuffle, .seed = (uint64_t)sw_common_opts.seed, .buffer = o->shuffle_buffer, .vocab = r->model->spec.vocab,
                       .again = counted || o->estimate || (isfinite(o->epochs) && o->epochs > 1), .spool = o->out ? o->out : "/tmp",
                       .vocab_digest = r->tokenizer ? vocab.hex : NULL, .objective = r->objective->name, .columns = r->objective->columns};
-    r->feed = feed_open(shards, n, &f);
-    if (!r->feed)
-        return -1;
-    for (size_t i = 0; i < o->val.n; i++)
-        if (!strcmp(o->val.at[i], "-"))
-            return sw_fail("--val -: a validation shard is read again and again, so it must be a file");
-    f.shuffle = false;
-    f.again = true;
-    if (o->val.n && !(r->val = feed_open((char **)o->val.at, (int)o->val.n, &f)))
-        return sw_fail_in("--val");
-    return 0;
+    cJSON *classes = sw_tags_names(&r->tags);
+    f.classes = classes;
+    int rc = open_feeds(r, &f, n, shards);
+    cJSON_Delete(classes);
+    return rc;
 }
 
 /* Conversations that never end in training never end in use: the end token must be among the labels. Looks at the first
@@ -386,6 +410,7 @@ void train_close(train_run *r)
     (void)rc;
     feed_close(r->feed);
     feed_close(r->val);
+    sw_tags_free(&r->tags);
     sw_tokenizer_free(r->tokenizer);
     parallel_close(&r->parallel);
     if (r->ctx_ready)

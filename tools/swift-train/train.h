@@ -65,6 +65,7 @@ typedef struct train_run {
     const sw_schedule *schedule;
     const sw_objective *objective;
     sw_objective_options objective_options;
+    sw_tags tags; /* of a classifier of words */
     sw_digest values; /* of the model as it was read, where ranks compare it */
     sw_tokenizer *tokenizer;
     int32_t mask_token;
@@ -104,7 +105,9 @@ void train_mask(const train_run *r, train_step_data *d, uint32_t step, int64_t f
 /* trainer.c: until done, stopped or interrupted. Returns an exit status or -1. */
 int train_loop(train_run *r) SW_MUST_CHECK;
 
-/* evaluate.c: over the validation shards. */
+/* evaluate.c: the sums of all ranks, of losses and of tokens seen; what the objective learns, for people; over the validation shards. */
+int train_sum(train_run *r, sw_loss *sum, double *tokens) SW_MUST_CHECK;
+const char *train_labels_name(const sw_objective *o);
 int train_evaluate(train_run *r, sw_loss *sum) SW_MUST_CHECK;
 
 /* snapshot.c: every rank calls; rank 0 reads and writes */

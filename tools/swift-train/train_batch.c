@@ -13,10 +13,10 @@ double train_labelled(const sw_objective *o, train_sample *const *samples, size_
     double count = 0;
     for (size_t k = 0; k < n && o->of_records; k++)
         count += samples[k]->n_labels > 0;
-    for (size_t k = 0; k < n && o->masks; k++)
+    for (size_t k = 0; k < n && (o->masks || o->of_words); k++)
         for (int64_t i = 0; i < samples[k]->n; i++)
             count += samples[k]->targets[i] >= 0;
-    for (size_t k = 0; k < n && !o->of_records && !o->masks; k++)
+    for (size_t k = 0; k < n && !o->of_records && !o->masks && !o->of_words; k++)
         for (int64_t g = 0, i = 0; g < samples[k]->n_segments; g++)
             for (int64_t end = samples[k]->segments[g]; i < end; i++)
                 count += labelled(samples[k], i, end);

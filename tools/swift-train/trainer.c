@@ -64,11 +64,25 @@ static int record_start(train_run *r)
     return record(r, o);
 }
 
+/* Whether labels are classes, and not tokens. */
+static bool classes(const train_run *r) { return r->objective->of_records || r->objective->of_words; }
+
+/* Of spans (names of people and the like): how many of those found are right, how many of those that are there were found, and
+ * the harmonic mean of the two, all types together. */
+static void add_spans(const train_run *r, cJSON *o, const sw_loss *sum)
+{
+    if (!r->objective->of_words || !r->tags.spans)
+        return;
+    cJSON_AddNumberToObject(o, "precision", sum->said > 0 ? sum->right / sum->said : 0);
+    cJSON_AddNumberToObject(o, "recall", sum->spans > 0 ? sum->right / sum->spans : 0);
+    cJSON_AddNumberToObject(o, "f1", sum->said + sum->spans > 0 ? 2 * sum->right / (sum->said + sum->spans) : 0);
+}
+
 /* The share of labels that were the most likely ones. Values have none. */
 static void add_accuracy(const train_run *r, cJSON *o, const sw_loss *sum)
 {
     if (!r->objective->of_records || r->objective_options.problem != SW_PROBLEM_VALUE)
-        cJSON_AddNumberToObject(o, r->objective->of_records ? "accuracy" : "token_accuracy", sum->labelled > 0 ? sum->correct / sum->labelled : 0);
+        cJSON_AddNumberToObject(o, classes(r) ? "accuracy" : "token_accuracy", sum->labelled > 0 ? sum->correct / sum->labelled : 0);
 }
 
 static int record_train(loop *l, double lr)
@@ -177,13 +191,11 @@ static int update(loop *l, double *lr)
                 return sw_fail_in("update %lld", (long long)r->state.step + 1);
         }
     }
-    double sums[] = {sum.loss, sum.weight, sum.correct, sum.labelled, 0};
+    double tokens = 0;
     for (size_t i = 0; i < d->n; i++)
-        sums[4] += (double)d->at[i]->n;
-    if (parallel_sum(&r->parallel, sums, 5))
+        tokens += (double)d->at[i]->n;
+    if (train_sum(r, &sum, &tokens))
         return -1;
-    sum = (sw_loss){sums[0], sums[1], sums[2], sums[3]};
-    double tokens = sums[4];
     if (divisor > 0) {
         if (parallel_wait(&r->parallel))
             return -1;
@@ -198,8 +210,8 @@ static int update(loop *l, double *lr)
             return -1;
     } else {
         norm = 0;
-        sw_warn("update %lld: its %lld records hold no label%s; nothing to learn from them", (long long)r->state.step + 1,
-                (long long)l->taken, r->objective->of_records ? "" : "led tokens");
+        sw_warn("update %lld: its %lld records hold no %s; nothing to learn from them", (long long)r->state.step + 1,
+                (long long)l->taken, train_labels_name(r->objective));
     }
     train_window *w = &r->state.window;
     double seconds = sw_now() - begun;
@@ -290,10 +302,11 @@ static int evaluate(loop *l)
     cJSON *o = new_record(r, "eval");
     cJSON_AddNumberToObject(o, "epoch", epoch_of(r));
     cJSON_AddNumberToObject(o, "loss", loss);
-    if (!r->objective->of_records)
+    if (!classes(r))
         cJSON_AddNumberToObject(o, "perplexity", exp(loss));
     add_accuracy(r, o, &sum);
-    cJSON_AddNumberToObject(o, r->objective->of_records ? "records" : "tokens", sum.labelled);
+    add_spans(r, o, &sum);
+    cJSON_AddNumberToObject(o, r->objective->of_records ? "records" : r->objective->of_words ? "words" : "tokens", sum.labelled);
     cJSON_AddBoolToObject(o, "best", best);
     sw_info("step %lld: evaluation loss %.4f%s", (long long)s->step, loss, best ? " (best)" : "");
     if (r->o->early_stop && s->bad_evals >= r->o->early_stop)

@@ -10,9 +10,9 @@
 
 enum { TURNS = 2000, MOST = 255 }; /* looks before sleep, some 20 us; helpers */
 
-/* Of everybody's own part of the job: chunks that nobody has taken yet, and in the upper half how many helpers may take them. A
- * chunk is taken by lowering this from what it was seen to be; `end` and `job` are read after that, and stay as they are until that
- * chunk, among the others, is done. */
+/* Of everybody's own part of the job: chunks that nobody has taken yet, and in the upper half how many helpers may take
+ * them. A chunk is taken by lowering this from what it was seen to be; `end` and `job` are read after that, and stay as
+ * they are until that chunk, among the others, is done. */
 static struct part {
     _Alignas(64) _Atomic uint64_t left;
     int64_t end; /* after its last chunk */

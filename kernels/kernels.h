@@ -74,7 +74,7 @@ extern const char *const sw_kernel_names[SW_KERNEL_COUNT];
 typedef struct sw_device {
     const char *name;   /* "cpu", "reference", "cuda:0" */
     const sw_kernels *k;
-    /* The same, but linear_fwd may round x to 8 bits, in blocks of 32, where w is quantised: for generating tokens one by one,
+    /* The same, but linear_fwd may round x to 16 bits, in blocks of 32, where w is quantised: for generating tokens one by one,
      * where reading w sets the time. Then a row gives the same however many there are. NULL: nothing to gain. */
     const sw_kernels *rounding;
     sw_stream *stream;

@@ -1,5 +1,5 @@
-/* Values out of quantised blocks, as kernels/blocks.c defines them bit for bit, in vectors. Built without contraction (kernels.mk): a
- * fused multiply-add would round once where the definition rounds twice. */
+/* Values out of quantised blocks, as kernels/blocks.c defines them bit for bit, in vectors. Built without contraction
+ * (kernels.mk): a fused multiply-add would round once where the definition rounds twice. */
 #include "cpu_levels.h"
 #include "cpu_linear.h"
 #include "kernels/blocks.h"

@@ -1,5 +1,6 @@
-/* Whole-number levels out of quantised blocks, 32 at a time, and what scales and shifts them: the layouts are defined by
- * kernels/blocks.c. value = scale * level + min. Files that include this are built without contraction (kernels.mk). */
+/* Whole-number levels out of quantised blocks, 32 at a time, and what scales and shifts them: the layouts are defined
+ * by kernels/blocks.c. value = scale * level + min. Files that include this are built without contraction (kernels.mk).
+ */
 #ifndef SW_KERNELS_CPU_LEVELS_H
 #define SW_KERNELS_CPU_LEVELS_H
 
@@ -27,7 +28,7 @@ static inline sw_bytes sw_bytes_at(const uint8_t *p) { return *(const sw_bytes *
 static inline int sw_block_bytes(sw_dtype t)
 {
     switch (t) {
-#define X(type, name, values, bytes, gguf) \
+#define X(type, name, values, bytes, gguf)                                                                             \
     case type: return bytes;
         SW_DTYPES(X)
 #undef X
@@ -37,7 +38,7 @@ static inline int sw_block_bytes(sw_dtype t)
 static inline int sw_block_values(sw_dtype t)
 {
     switch (t) {
-#define X(type, name, values, bytes, gguf) \
+#define X(type, name, values, bytes, gguf)                                                                             \
     case type: return values;
         SW_DTYPES(X)
 #undef X
@@ -48,9 +49,13 @@ static inline int sw_block_values(sw_dtype t)
 /* Types that are read here. */
 static inline bool sw_has_levels(sw_dtype t)
 {
-    return t == SW_Q4_0 || t == SW_Q4_1 || t == SW_Q5_0 || t == SW_Q5_1 || t == SW_Q8_0 || t == SW_Q4_K || t == SW_Q5_K || t == SW_Q6_K;
+    return t == SW_Q4_0 || t == SW_Q4_1 || t == SW_Q5_0 || t == SW_Q5_1 || t == SW_Q8_0 || t == SW_Q4_K ||
+           t == SW_Q5_K || t == SW_Q6_K;
 }
-static inline bool sw_levels_have_min(sw_dtype t) { return t == SW_Q4_1 || t == SW_Q5_1 || t == SW_Q4_K || t == SW_Q5_K; }
+static inline bool sw_levels_have_min(sw_dtype t)
+{
+    return t == SW_Q4_1 || t == SW_Q5_1 || t == SW_Q4_K || t == SW_Q5_K;
+}
 
 /* Bits i of h, eight bytes alike and then the next eight, as 16 where set: the fifth bits of 16 levels. */
 static inline sw_bytes sw_fifth(const uint8_t *h)
@@ -61,7 +66,8 @@ static inline sw_bytes sw_fifth(const uint8_t *h)
 }
 
 /* Scales of a block's halves of a run (scale[2 * run + half]) and minima of its runs. */
-__attribute__((always_inline)) static inline void sw_block_scales(float scale[16], float min[8], sw_dtype t, const uint8_t *b)
+__attribute__((always_inline)) static inline void sw_block_scales(float scale[16], float min[8], sw_dtype t,
+                                                                  const uint8_t *b)
 {
     if (t == SW_Q6_K) {
         float d = sw_half_at(b + 208);
@@ -104,7 +110,8 @@ __attribute__((always_inline)) static inline void sw_run_levels(sw_levels q[2], 
         return;
     case SW_Q6_K:
         for (int half = 0; half < 2; half++) {
-            sw_bytes v = sw_bytes_at(b + g / 4 * 64 + g % 2 * 32 + half * 16), high = sw_bytes_at(b + 128 + g / 4 * 32 + half * 16);
+            sw_bytes v = sw_bytes_at(b + g / 4 * 64 + g % 2 * 32 + half * 16),
+                     high = sw_bytes_at(b + 128 + g / 4 * 32 + half * 16);
             v = g / 2 % 2 ? (sw_bytes)(v >> 4) : (sw_bytes)(v & 15);
             q[half] = (sw_levels)(v | (high >> (uint8_t)(g % 4 * 2) & 3) << 4) - 32;
         }

@@ -1,18 +1,21 @@
-/* Products of few rows with any weights: each row of w is read once, as it is stored, and used for every row of x. Outputs
- * are made SW_LANES at a time, so that their lanes are added up together. A row's sums are taken in the same order
- * however many rows there are. Generation asks for rows of x to be rounded (cpu_rounded.c), training never does. */
+/* Products of few rows with any weights: each row of w is read once, as it is stored, and used for every row of x.
+ * Outputs are made SW_LANES at a time, so that their lanes are added up together. A row's sums are taken in the same
+ * order however many rows there are. Generation asks for rows of x to be rounded (cpu_rounded.c), training never does.
+ */
 #include "cpu_linear.h"
 #include "kernels/cpu_team.h"
 
 #include "base/memory.h"
 
-enum { ROWS = 4, LINES = 4 }; /* rows of x that share a load of w; vectors summed apart in each */
+enum { ROWS = 4, LINES = 4 };                /* rows of x that share a load of w; vectors summed apart in each */
 enum { LEAST = 16 << 10, MOST = 256 << 10 }; /* bytes of a chunk */
 
 #define AT(p) (*(const sw_vec *)(const void *)(p))
 
-/* lane[r * SW_LANES]: a vector whose lanes add up to x[r] . w, for `rows` rows of x (f32, `line` apart), on top of what it has. */
-__attribute__((always_inline)) static inline void dots(sw_vec *lane, int rows, const float *x, int64_t line, const float *w, int64_t n)
+/* lane[r * SW_LANES]: a vector whose lanes add up to x[r] . w, for `rows` rows of x (f32, `line` apart), on top of what
+ * it has. */
+__attribute__((always_inline)) static inline void dots(sw_vec *lane, int rows, const float *x, int64_t line,
+                                                       const float *w, int64_t n)
 {
     sw_vec sum[ROWS][LINES] = {{{0}}};
     int64_t i = 0;
@@ -67,7 +70,9 @@ static int prepare(operand *o, sw_stream *s, const sw_tensor *x, sw_dtype w, boo
 {
     size_t rounded = rounds ? SW_CPU(rounded_bytes)(x, w) : 0, pairs = rounded ? 0 : SW_CPU(pair_bytes)(x, w);
     o->line = (x->shape[1] + 31) & ~(int64_t)15;
-    o->plain = sw_stream_scratch(s, rounded ? rounded : pairs ? pairs : (size_t)(o->line * x->shape[0]) * sizeof *o->plain);
+    o->plain = sw_stream_scratch(s, rounded ? rounded
+                                    : pairs ? pairs
+                                            : (size_t)(o->line * x->shape[0]) * sizeof *o->plain);
     if (!o->plain)
         return -1;
     o->how = rounded ? ROUNDED : pairs ? PAIRS : PLAIN;
@@ -80,8 +85,10 @@ static int prepare(operand *o, sw_stream *s, const sw_tensor *x, sw_dtype w, boo
     return 0;
 }
 
-/* lane[r * SW_LANES + i]: a vector whose lanes add up to row (row + r) of x times row (first + i) of w, n of these (SW_LANES at most). */
-static void products(sw_vec *lane, const operand *o, int64_t row, int64_t rows, const sw_tensor *w, int64_t first, int64_t n)
+/* lane[r * SW_LANES + i]: a vector whose lanes add up to row (row + r) of x times row (first + i) of w, n of these
+ * (SW_LANES at most). */
+static void products(sw_vec *lane, const operand *o, int64_t row, int64_t rows, const sw_tensor *w, int64_t first,
+                     int64_t n)
 {
     const char *at = sw_at(w, first * w->stride[0]);
     size_t line = sw_dtype_bytes(w->dtype, w->stride[0]);
@@ -149,7 +156,8 @@ static int64_t outs_of(const sw_tensor *w)
 }
 
 /* Only rows that are rounded may be more than SW_FEW_ROWS. */
-static int few(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias, float alpha, float beta, bool rounds)
+static int few(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias, float alpha,
+               float beta, bool rounds)
 {
     call c = {.y = y, .w = w, .bias = bias, .alpha = alpha, .beta = beta, .rows = x->shape[0], .outs = outs_of(w)};
     if (prepare(&c.x, s, x, w->dtype, rounds))
@@ -158,14 +166,14 @@ static int few(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *
     return 0;
 }
 
-int SW_CPU(linear_few)(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias, float alpha,
-                       float beta)
+int SW_CPU(linear_few)(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias,
+                       float alpha, float beta)
 {
     return few(s, y, x, w, bias, alpha, beta, false);
 }
 
-int SW_CPU(linear_rounded)(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias, double alpha,
-                           double beta)
+int SW_CPU(linear_rounded)(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias,
+                           double alpha, double beta)
 {
     if (!x->shape[0] || !w->shape[0] || !x->shape[1] || !SW_CPU(rounded_bytes)(x, w->dtype))
         return SW_CPU(linear_fwd)(s, y, x, w, bias, alpha, beta);

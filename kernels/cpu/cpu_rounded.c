@@ -1,6 +1,8 @@
-/* Dot products of rows rounded to 8 bits with quantised weights, in whole numbers a block at a time: at AVX-512 by vpdpbusd, which
- * multiplies and adds 64 pairs of bytes, with AVX2 by vpmaddubsw. Built without contraction (kernels.mk), so that x is rounded
- * alike at every level. */
+/* Dot products of rows rounded to 16 bits with quantised weights, in whole numbers a block at a time: at AVX-512 by
+ * vpdpbusd, which multiplies and adds 64 pairs of bytes (x is 256 high + low), with AVX2 by vpmaddwd. Built without
+ * contraction (kernels.mk), so that x is rounded alike at every level. 8 bits, as llama.cpp has them, would halve the
+ * products, which are not what takes the time; but they are coarser than bf16, and of SmolLM2-135M's answers they
+ * change most before 50 tokens. */
 #include "cpu_levels.h"
 #include "cpu_linear.h"
 
@@ -8,47 +10,34 @@
 
 typedef uint8_t byte;
 
-enum { PER = SW_LEVEL_RUN };
+enum { PER = SW_LEVEL_RUN, LARGEST = 127 * 256 };
 
-/* q = PER values at x in units of the result, at most 127 in size. NaN and infinity end in the result. */
-static float rounded(int8_t *q, const float *x)
-{
-    uint32_t top = 0; /* bits of |x| are ordered as the values are, NaN highest */
-    for (int i = 0; i < PER; i++) {
-        uint32_t u;
-        memcpy(&u, x + i, 4);
-        u &= 0x7fffffff;
-        top = u > top ? u : top;
-    }
-    float most;
-    memcpy(&most, &top, 4);
-    float up = most >= 0x1p-100f ? 127 / most : 0; /* less is 0 */
-    for (int i = 0; i < PER; i++) {
-        float v = x[i] * up + 0x1.8p23f; /* its last bits: the nearest whole number, even where two are as near */
-        uint32_t u;
-        memcpy(&u, &v, 4);
-        q[i] = (int8_t)(uint8_t)u;
-    }
-    return most < 0x1p-100f ? 0 : most / 127;
-}
+/* Of values of which `most` is the largest: what they are multiplied with to become whole numbers, and what these stand
+ * for. Tiny ones become 0, and NaN and infinity end in the unit. */
+static inline float units(float most) { return most >= 0x1p-100f ? LARGEST / most : 0; }
+static inline float unit(float most) { return most < 0x1p-100f ? 0 : most / LARGEST; }
 
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__)
 
-/* Values of a product of two vectors; bytes of weights asked for before their turn; rows of x that share a load of w. */
+/* Values of a product of two vectors; bytes of weights asked for before their turn; rows of x that share a load of w.
+ */
 enum { GROUP = 128, RUNS = GROUP / PER, AHEAD = 4096, ROWS = 4 };
 
-/* GROUP values of x, in the order in which levels of the weights' type come out of their bytes. `start` is what products begin
- * with: levels are multiplied as unsigned bytes, which for types around 0 are larger by an offset. */
+/* GROUP values of x, in the order in which levels of the weights' type come out of their bytes. `start` is what
+ * products begin with: levels are multiplied as unsigned bytes, which for types around 0 are larger by an offset. */
 typedef struct group {
-    int8_t q[GROUP];
+    int8_t high[GROUP], low[GROUP];
     int32_t start[GROUP / 4];
     float scale[RUNS], sum[RUNS];
 } __attribute__((aligned(64))) group;
 
-/* Bytes of a block hold values i and i + 16: of four blocks, first halves come and then second ones, so that a lane of both
- * vectors belongs to one block. */
+/* Bytes of a block hold values i and i + 16: of four blocks, first halves come and then second ones, so that a lane of
+ * both vectors belongs to one block. */
 static inline bool has_halves(sw_dtype t) { return t == SW_Q4_0 || t == SW_Q4_1 || t == SW_Q5_0 || t == SW_Q5_1; }
-static inline int offset_of(sw_dtype t) { return t == SW_Q4_0 ? 8 : t == SW_Q5_0 ? 16 : t == SW_Q8_0 ? 128 : t == SW_Q6_K ? 32 : 0; }
+static inline int offset_of(sw_dtype t)
+{
+    return t == SW_Q4_0 ? 8 : t == SW_Q5_0 ? 16 : t == SW_Q8_0 ? 128 : t == SW_Q6_K ? 32 : 0;
+}
 
 static int64_t groups_of(const sw_tensor *x) { return (x->shape[1] + GROUP - 1) / GROUP; }
 
@@ -59,24 +48,40 @@ size_t SW_CPU(rounded_bytes)(const sw_tensor *x, sw_dtype w)
 
 static void fill_group(group *to, const float *x, sw_dtype w)
 {
-    static const int order[3][8] = {{0, 1, 2, 3, 4, 5, 6, 7}, {0, 2, 4, 6, 1, 3, 5, 7}, {0, 1, 4, 5, 2, 3, 6, 7}};
-    const int *from = order[has_halves(w) ? 1 : w == SW_Q4_K || w == SW_Q5_K ? 2 : 0];
-    int8_t q[GROUP];
+    static const int order[3][8] = {
+        {0, 1, 2, 3, 4, 5, 6, 7}, {0, 4, 1, 5, 2, 6, 3, 7}, {0, 1, 4, 5, 2, 3, 6, 7}}; /* where sixteens go */
+    const int *place = order[has_halves(w) ? 1 : w == SW_Q4_K || w == SW_Q5_K ? 2 : 0];
+    const __m512i zero = _mm512_setzero_si512(), by = _mm512_set1_epi8((char)offset_of(w));
     for (int i = 0; i < RUNS; i++) {
-        int sum = 0;
-        to->scale[i] = rounded(q + i * PER, x + i * PER);
-        for (int j = 0; j < PER; j++)
-            sum += q[i * PER + j];
-        to->sum[i] = to->scale[i] * (float)sum;
+        __m512 v[2] = {_mm512_loadu_ps(x + i * PER), _mm512_loadu_ps(x + i * PER + 16)};
+        /* bits of |x| are ordered as the values are, NaN highest: it and infinity end in the scale */
+        __m512i sizes = _mm512_max_epu32(_mm512_castps_si512(_mm512_abs_ps(v[0])),
+                                         _mm512_castps_si512(_mm512_abs_ps(v[1]))),
+                sum = zero;
+        uint32_t top = _mm512_reduce_max_epu32(sizes);
+        float most;
+        memcpy(&most, &top, 4);
+        __m512 up = _mm512_set1_ps(units(most));
+        for (int half = 0; half < 2; half++) {
+            __m512i q = _mm512_cvtps_epi32(_mm512_mul_ps(v[half], up)); /* to the nearest, even where two are as near */
+            int at = place[i * 2 + half] * 16;
+            _mm_store_si128((__m128i *)(void *)(to->low + at), _mm512_cvtepi32_epi8(q));
+            _mm_store_si128((__m128i *)(void *)(to->high + at),
+                            _mm512_cvtepi32_epi8(_mm512_srai_epi32(_mm512_add_epi32(q, _mm512_set1_epi32(128)), 8)));
+            sum = _mm512_add_epi32(sum, q);
+        }
+        to->scale[i] = unit(most);
+        to->sum[i] = sw_levels_have_min(w) ? to->scale[i] * (float)_mm512_reduce_add_epi32(sum) : 0;
     }
-    for (int i = 0; i < 8; i++)
-        memcpy(to->q + i * 16, q + from[i] * 16, 16);
-    __m512i by = _mm512_set1_epi8((char)offset_of(w)), zero = _mm512_setzero_si512();
-    __m512i low = _mm512_dpbusd_epi32(zero, by, _mm512_load_si512(to->q)), high = _mm512_dpbusd_epi32(zero, by, _mm512_load_si512(to->q + 64));
-    if (has_halves(w))
-        low = _mm512_add_epi32(low, high), high = zero;
-    _mm512_store_si512(to->start, _mm512_sub_epi32(zero, low));
-    _mm512_store_si512(to->start + 16, _mm512_sub_epi32(zero, high));
+    for (int i = 0; i < 2; i++) {
+        __m512i high = _mm512_dpbusd_epi32(zero, by, _mm512_load_si512(to->high + 64 * i));
+        __m512i all = _mm512_dpbusd_epi32(_mm512_slli_epi32(high, 8), by, _mm512_load_si512(to->low + 64 * i));
+        __m512i *start = (__m512i *)(void *)to->start;
+        if (has_halves(w) && i)
+            _mm512_store_si512(start, _mm512_sub_epi32(_mm512_load_si512(start), all));
+        else
+            _mm512_store_si512(start + i, _mm512_sub_epi32(zero, all));
+    }
 }
 
 sw_rounded_rows SW_CPU(rounded_rows)(void *space, const sw_tensor *x, sw_dtype w)
@@ -121,7 +126,8 @@ __attribute__((always_inline)) static inline __m512i four_xmm(const byte *b, int
     __m256i low = _mm256_inserti128_si256(_mm256_castsi128_si256(xmm_at(b)), n > 1 ? xmm_at(b + step) : none, 1);
     if (n <= 2)
         return _mm512_zextsi256_si512(low);
-    return two_ymm(low, _mm256_inserti128_si256(_mm256_castsi128_si256(xmm_at(b + 2 * step)), n > 3 ? xmm_at(b + 3 * step) : none, 1));
+    return two_ymm(low, _mm256_inserti128_si256(_mm256_castsi128_si256(xmm_at(b + 2 * step)),
+                                                n > 3 ? xmm_at(b + 3 * step) : none, 1));
 }
 __attribute__((always_inline)) static inline __m128i four_shorts(const byte *b, int step, int n)
 {
@@ -148,11 +154,16 @@ __attribute__((always_inline)) static inline void group_levels(__m512i q[2], sw_
         const __m256i none = _mm256_setzero_si256();
         const __m512i top = _mm512_set1_epi8((char)128);
         q[0] = _mm512_xor_si512(two_ymm(ymm_at(b + 2), n > 1 ? ymm_at(b + step + 2) : none), top);
-        q[1] = _mm512_xor_si512(two_ymm(n > 2 ? ymm_at(b + 2 * step + 2) : none, n > 3 ? ymm_at(b + 3 * step + 2) : none), top);
+        q[1] = _mm512_xor_si512(
+            two_ymm(n > 2 ? ymm_at(b + 2 * step + 2) : none, n > 3 ? ymm_at(b + 3 * step + 2) : none), top);
         return;
     }
     __m512i v = has_halves(t) ? four_xmm(b + step - 16, step, n)
-                              : _mm512_loadu_si512(b + (t == SW_Q6_K ? 0 : t == SW_Q5_K ? 48 : 16) + h * 64);
+                              : _mm512_loadu_si512(b +
+                                                   (t == SW_Q6_K   ? 0
+                                                    : t == SW_Q5_K ? 48
+                                                                   : 16) +
+                                                   h * 64);
     q[0] = _mm512_and_si512(v, four);
     q[1] = _mm512_and_si512(_mm512_srli_epi16(v, 4), four);
     if (t == SW_Q5_0 || t == SW_Q5_1) {
@@ -168,7 +179,8 @@ __attribute__((always_inline)) static inline void group_levels(__m512i q[2], sw_
         q[1] = _mm512_mask_add_epi8(q[1], _mm512_test_epi8_mask(high, bit), q[1], _mm512_set1_epi8(16));
     } else if (t == SW_Q6_K) { /* two bits each of runs 4h .. 4h + 3 */
         __m512i high = _mm512_broadcast_i64x4(ymm_at(b + 128 + h * 32)), two = _mm512_set1_epi8(0x30);
-        __m512i first = two_ymm(_mm256_set1_epi16(4), _mm256_set1_epi16(2)), second = two_ymm(_mm256_setzero_si256(), _mm256_set1_epi16(2));
+        __m512i first = two_ymm(_mm256_set1_epi16(4), _mm256_set1_epi16(2)),
+                second = two_ymm(_mm256_setzero_si256(), _mm256_set1_epi16(2));
         q[0] = _mm512_or_si512(q[0], _mm512_and_si512(_mm512_sllv_epi16(high, first), two));
         q[1] = _mm512_or_si512(q[1], _mm512_and_si512(_mm512_srlv_epi16(high, second), two));
     }
@@ -185,7 +197,8 @@ __attribute__((always_inline)) static inline scales block_scales(sw_dtype t, con
     const int step = sw_block_bytes(t);
     scales s = {_mm_setzero_ps(), _mm_setzero_ps(), _mm512_setzero_ps()};
     if (sw_levels_have_min(t)) {
-        __m128i v = _mm_shuffle_epi8(four_ints(b, step, n), _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15));
+        __m128i v = _mm_shuffle_epi8(four_ints(b, step, n),
+                                     _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15));
         __m256 both = _mm256_cvtph_ps(v);
         s.scale = _mm256_castps256_ps128(both);
         s.min = _mm256_extractf128_ps(both, 1);
@@ -210,7 +223,8 @@ __attribute__((always_inline)) static inline void k_scales(scales s[2], sw_dtype
     low[1] = (w[2] & 0x0f0f0f0f) | (w[0] >> 2 & 0x30303030);
     low[2] = w[1] & 0x3f3f3f3f;
     low[3] = (w[2] >> 4 & 0x0f0f0f0f) | (w[1] >> 2 & 0x30303030);
-    __m512 v = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_set_epi32((int)low[3], (int)low[2], (int)low[1], (int)low[0])));
+    __m512 v =
+        _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_set_epi32((int)low[3], (int)low[2], (int)low[1], (int)low[0])));
     __m128 d = _mm_set1_ps(sw_half_at(b)), dmin = _mm_set1_ps(-sw_half_at(b + 2));
     s[0].scale = _mm_mul_ps(_mm512_castps512_ps128(v), d);
     s[1].scale = _mm_mul_ps(_mm512_extractf32x4_ps(v, 1), d);
@@ -228,8 +242,8 @@ typedef struct sums {
 /* Lanes of run i: four of them (both vectors), or eight of one vector and then of the other. */
 #define LANES(a, b, c, d) _mm512_setr_epi32(a, a, a, a, b, b, b, b, c, c, c, c, d, d, d, d)
 
-__attribute__((always_inline)) static inline void add_group(sums *sum, int rows, const group *x, size_t line, sw_dtype t, const byte *b, int n,
-                                                            int h, scales s)
+__attribute__((always_inline)) static inline void add_group(sums *sum, int rows, const group *x, size_t line,
+                                                            sw_dtype t, const byte *b, int n, int h, scales s)
 {
     __m512i q[2];
     group_levels(q, t, b, n, h);
@@ -237,21 +251,30 @@ __attribute__((always_inline)) static inline void add_group(sums *sum, int rows,
         const group *g = (const group *)(const void *)((const char *)x + (size_t)r * line);
         __m128 by = _mm_load_ps(g->scale), ds = _mm_mul_ps(s.scale, by);
         __m512 lanes = _mm512_castps128_ps512(ds);
-        __m512i low = _mm512_load_si512(g->start), v = _mm512_load_si512(g->q + 64);
-        low = _mm512_dpbusd_epi32(low, q[0], _mm512_load_si512(g->q));
+        const __m512i zero = _mm512_setzero_si512();
+        __m512i high = _mm512_dpbusd_epi32(zero, q[0], _mm512_load_si512(g->high));
+        __m512i p = _mm512_dpbusd_epi32(_mm512_load_si512(g->start), q[0], _mm512_load_si512(g->low));
         if (has_halves(t)) {
-            low = _mm512_dpbusd_epi32(low, q[1], v);
-            sum[r].of[0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(low), _mm512_permutexvar_ps(LANES(0, 1, 2, 3), lanes), sum[r].of[0]);
+            high = _mm512_dpbusd_epi32(high, q[1], _mm512_load_si512(g->high + 64));
+            p = _mm512_dpbusd_epi32(p, q[1], _mm512_load_si512(g->low + 64));
+            p = _mm512_add_epi32(p, _mm512_slli_epi32(high, 8));
+            sum[r].of[0] =
+                _mm512_fmadd_ps(_mm512_cvtepi32_ps(p), _mm512_permutexvar_ps(LANES(0, 1, 2, 3), lanes), sum[r].of[0]);
         } else {
-            __m512i high = _mm512_dpbusd_epi32(_mm512_load_si512(g->start + 16), q[1], v);
+            __m512i other = _mm512_dpbusd_epi32(zero, q[1], _mm512_load_si512(g->high + 64));
+            __m512i p1 = _mm512_dpbusd_epi32(_mm512_load_si512(g->start + 16), q[1], _mm512_load_si512(g->low + 64));
+            p = _mm512_add_epi32(p, _mm512_slli_epi32(high, 8));
+            p1 = _mm512_add_epi32(p1, _mm512_slli_epi32(other, 8));
             __m512 first, second;
             if (t == SW_Q6_K) {
                 lanes = _mm512_castps128_ps512(by);
                 first = _mm512_permutexvar_ps(LANES(0, 0, 1, 1), lanes);
                 second = _mm512_permutexvar_ps(LANES(2, 2, 3, 3), lanes);
                 const __m512i half = _mm512_set1_epi32(8 * h);
-                first = _mm512_mul_ps(first, _mm512_permutexvar_ps(_mm512_add_epi32(half, LANES(0, 1, 2, 3)), s.sixteens));
-                second = _mm512_mul_ps(second, _mm512_permutexvar_ps(_mm512_add_epi32(half, LANES(4, 5, 6, 7)), s.sixteens));
+                first =
+                    _mm512_mul_ps(first, _mm512_permutexvar_ps(_mm512_add_epi32(half, LANES(0, 1, 2, 3)), s.sixteens));
+                second =
+                    _mm512_mul_ps(second, _mm512_permutexvar_ps(_mm512_add_epi32(half, LANES(4, 5, 6, 7)), s.sixteens));
             } else if (t == SW_Q8_0) {
                 first = _mm512_permutexvar_ps(LANES(0, 0, 1, 1), lanes);
                 second = _mm512_permutexvar_ps(LANES(2, 2, 3, 3), lanes);
@@ -259,16 +282,16 @@ __attribute__((always_inline)) static inline void add_group(sums *sum, int rows,
                 first = _mm512_permutexvar_ps(LANES(0, 0, 2, 2), lanes);
                 second = _mm512_permutexvar_ps(LANES(1, 1, 3, 3), lanes);
             }
-            sum[r].of[0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(low), first, sum[r].of[0]);
-            sum[r].of[1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(high), second, sum[r].of[1]);
+            sum[r].of[0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(p), first, sum[r].of[0]);
+            sum[r].of[1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(p1), second, sum[r].of[1]);
         }
         if (sw_levels_have_min(t))
             sum[r].min = _mm_fmadd_ps(s.min, _mm_load_ps(g->sum), sum[r].min);
     }
 }
 
-__attribute__((always_inline)) static inline void some_rows(sw_vec *lane, int rows, const char *at, size_t line, const byte *b, sw_dtype t,
-                                                            int64_t in)
+__attribute__((always_inline)) static inline void some_rows(sw_vec *lane, int rows, const char *at, size_t line,
+                                                            const byte *b, sw_dtype t, int64_t in)
 {
     const int bytes = sw_block_bytes(t);
     const group *x = (const group *)(const void *)at;
@@ -299,16 +322,39 @@ __attribute__((always_inline)) static inline void some_rows(sw_vec *lane, int ro
         }
     }
     for (int r = 0; r < rows; r++)
-        lane[r * SW_LANES] = (sw_vec)_mm512_add_ps(_mm512_add_ps(sum[r].of[0], sum[r].of[1]), _mm512_zextps128_ps512(sum[r].min));
+        lane[r * SW_LANES] =
+            (sw_vec)_mm512_add_ps(_mm512_add_ps(sum[r].of[0], sum[r].of[1]), _mm512_zextps128_ps512(sum[r].min));
 }
 
 #else
 
 /* A run of x: value i of it is scale * q[i], and sum all of them. */
 typedef struct run {
-    int8_t q[PER];
+    int16_t q[PER];
     float scale, sum;
 } run;
+
+/* q = PER values at x in units of the result. */
+static float rounded(int16_t *q, const float *x)
+{
+    uint32_t top = 0; /* bits of |x| are ordered as the values are, NaN highest */
+    for (int i = 0; i < PER; i++) {
+        uint32_t u;
+        memcpy(&u, x + i, 4);
+        u &= 0x7fffffff;
+        top = u > top ? u : top;
+    }
+    float most;
+    memcpy(&most, &top, 4);
+    float up = units(most);
+    for (int i = 0; i < PER; i++) {
+        float v = x[i] * up + 0x1.8p23f; /* its last bits: the nearest whole number, even where two are as near */
+        uint32_t u;
+        memcpy(&u, &v, 4);
+        q[i] = (int16_t)(uint16_t)u;
+    }
+    return unit(most);
+}
 
 enum { ROWS = 4 };
 
@@ -334,15 +380,18 @@ sw_rounded_rows SW_CPU(rounded_rows)(void *space, const sw_tensor *x, sw_dtype w
 }
 
 /* sum += products of a run's halves with levels q, scaled by d[0] and d[1]. */
-__attribute__((always_inline)) static inline sw_vec add_products(sw_vec sum, const sw_levels q[2], const int8_t *x, const float d[2], sw_dtype t)
+__attribute__((always_inline)) static inline sw_vec add_products(sw_vec sum, const sw_levels q[2], const int16_t *x,
+                                                                 const float d[2], sw_dtype t)
 {
 #if defined(__AVX2__)
-    __m256i w = _mm256_set_m128i((__m128i)q[1], (__m128i)q[0]), v = _mm256_loadu_si256((const __m256i *)(const void *)x);
-    /* of a pair at most 63 * 127 or 128 * 127 twice: no sum saturates */
-    __m256i pairs = sw_levels_have_min(t) ? _mm256_maddubs_epi16(w, v) : _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(v, w));
-    __m256 p = _mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-    __m256 by = t == SW_Q6_K ? _mm256_set_m128(_mm_set1_ps(d[1]), _mm_set1_ps(d[0])) : _mm256_set1_ps(d[0]);
-    return (sw_vec)_mm256_fmadd_ps(p, by, (__m256)sum);
+    const __m256i *at = (const __m256i *)(const void *)x;
+    __m256i p = _mm256_madd_epi16(_mm256_cvtepi8_epi16((__m128i)q[0]), _mm256_loadu_si256(at));
+    __m256i second = _mm256_madd_epi16(_mm256_cvtepi8_epi16((__m128i)q[1]), _mm256_loadu_si256(at + 1));
+    if (t == SW_Q6_K) /* the halves' scales differ */
+        sum = (sw_vec)_mm256_fmadd_ps(_mm256_cvtepi32_ps(second), _mm256_set1_ps(d[1]), (__m256)sum);
+    else
+        p = _mm256_add_epi32(p, second);
+    return (sw_vec)_mm256_fmadd_ps(_mm256_cvtepi32_ps(p), _mm256_set1_ps(d[0]), (__m256)sum);
 #else
     (void)t;
     for (int half = 0; half < 2; half++) {
@@ -355,8 +404,8 @@ __attribute__((always_inline)) static inline sw_vec add_products(sw_vec sum, con
 #endif
 }
 
-__attribute__((always_inline)) static inline void some_rows(sw_vec *lane, int rows, const char *at, size_t line, const byte *b, sw_dtype t,
-                                                            int64_t in)
+__attribute__((always_inline)) static inline void some_rows(sw_vec *lane, int rows, const char *at, size_t line,
+                                                            const byte *b, sw_dtype t, int64_t in)
 {
     sw_vec sum[ROWS] = {{0}};
     float mins[ROWS] = {0};
@@ -369,7 +418,8 @@ __attribute__((always_inline)) static inline void some_rows(sw_vec *lane, int ro
             sw_run_levels(q, t, b, g);
             for (int r = 0; r < rows; r++) {
                 const run *x = (const run *)(const void *)(at + (size_t)r * line);
-                sum[r] = add_products(sum[r], q, x->q, (float[]){scale[2 * g] * x->scale, scale[2 * g + 1] * x->scale}, t);
+                sum[r] =
+                    add_products(sum[r], q, x->q, (float[]){scale[2 * g] * x->scale, scale[2 * g + 1] * x->scale}, t);
                 if (sw_levels_have_min(t))
                     mins[r] += min[g] * x->sum;
             }
@@ -383,8 +433,8 @@ __attribute__((always_inline)) static inline void some_rows(sw_vec *lane, int ro
 
 #endif
 
-__attribute__((always_inline)) static inline void all_rows(sw_vec *lane, int64_t rows, const sw_rounded_rows *x, const void *w, sw_dtype t,
-                                                           int64_t in)
+__attribute__((always_inline)) static inline void all_rows(sw_vec *lane, int64_t rows, const sw_rounded_rows *x,
+                                                           const void *w, sw_dtype t, int64_t in)
 {
     const char *at = x->at;
     for (; rows >= ROWS; rows -= ROWS, lane += ROWS * SW_LANES, at += ROWS * x->line)
@@ -397,8 +447,8 @@ __attribute__((always_inline)) static inline void all_rows(sw_vec *lane, int64_t
         some_rows(lane, 1, at, x->line, w, t, in);
 }
 
-void SW_CPU(rounded_dots)(sw_vec *lane, int64_t rows, const sw_rounded_rows *x, const void *w, size_t w_line, int64_t count, sw_dtype type,
-                          int64_t in)
+void SW_CPU(rounded_dots)(sw_vec *lane, int64_t rows, const sw_rounded_rows *x, const void *w, size_t w_line,
+                          int64_t count, sw_dtype type, int64_t in)
 {
     switch (type) {
 #define CASE(t)                                                                                                        \
@@ -415,7 +465,6 @@ void SW_CPU(rounded_dots)(sw_vec *lane, int64_t rows, const sw_rounded_rows *x, 
         CASE(SW_Q5_K)
         CASE(SW_Q6_K)
 #undef CASE
-    default:
-        return;
+    default: return;
     }
 }

@@ -52,7 +52,7 @@ for a, b, c in zip(*(map(json.loads, open(n)) for n in ("rounded", "f32", "exact
     a, b, c = ([t["logprob"] for t in r["logprobs"]] for r in (a, b, c))
     assert all(abs(x - y) < 1e-5 for x, y in zip(b, c)), (b, c)
     assert a[0] == b[0] and a[1] != b[1], "the prompt is exact, a token is not"
-    assert abs(a[1] - b[1]) < 0.05, (a, b)
+    assert abs(a[1] - b[1]) < 1e-3, (a, b)
 P
 }
 

@@ -1,4 +1,5 @@
-/* The team of threads (kernels/cpu_team.h): every chunk once, by one thread at a time under one number, whatever the threads. */
+/* The team of threads (kernels/cpu_team.h): every chunk once, by one thread at a time under one number, whatever the
+ * threads. */
 #include "kernels/cpu_team.h"
 
 #include <omp.h>
@@ -17,7 +18,7 @@
 enum { LARGEST = 300, THREADS = 5 };
 
 typedef struct work {
-    int times[LARGEST];        /* of a chunk: plain, as what kernels write */
+    int times[LARGEST];          /* of a chunk: plain, as what kernels write */
     _Atomic int inside[THREADS]; /* calls under a number now */
     _Atomic int wrong;
     int threads;

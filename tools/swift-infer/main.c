@@ -25,7 +25,7 @@ static const sw_opt options[] = {
     SW_STR(0, "template", &set.template_source, "NAME|FILE",
            "chat template: a built-in name or a Jinja file; without it the one saved with the adapter, else the model's own, else its family's"),
     SW_STR(0, "agent-template", &set.agent, "NAME", "how the template writes tools and their calls; without it the template's own way"),
-    SW_CHOICE(0, "dtype", &dtype, dtypes, "type to compute in; auto takes bf16 where the processor has it, and 8 bits to multiply quantised weights with, token by token"),
+    SW_CHOICE(0, "dtype", &dtype, dtypes, "type to compute in; auto takes bf16 where the processor has it, and whole numbers for tokens that meet quantised weights"),
     SW_FLAG(0, "list-models", &list_models, "print the families of models, a line each; swift-models(7) has the same"),
     SW_CHOICE(0, "list-as", &list_as, list_kinds, "with --list-models: lines with tabs (columns on a terminal), JSON Lines, or a manual page"),
     SW_GROUP("Generation"),

@@ -3,9 +3,10 @@
 
 #include <string.h>
 
-enum { BLOCK = 32 };
+enum { BLOCK = 32, LARGEST = 32512 };
 
-/* The rows of x as a device's table `rounding` may take them (kernels.h), and how far each value may be from the true one. */
+/* The rows of x as a device's table `rounding` may take them (kernels.h), and how far each value may be from the true
+ * one. */
 static void round_rows(array *to, array *error, const array *x)
 {
     float *q = to->t[REFERENCE].data, *e = error->t[REFERENCE].data;
@@ -14,7 +15,7 @@ static void round_rows(array *to, array *error, const array *x)
         for (int j = 0; j < BLOCK; j++)
             most = fmaxf(most, fabsf((float)value_at(x, i + j)));
         bool none = most < 0x1p-100f; /* taken for zeros */
-        float unit = none ? 0 : most / 127, up = none ? 0 : 127 / most;
+        float unit = none ? 0 : most / LARGEST, up = none ? 0 : LARGEST / most;
         for (int j = 0; j < BLOCK; j++) {
             volatile float v = (float)value_at(x, i + j) * up; /* rounded twice, as the kernel does */
             q[i + j] = rintf(v) * unit;
@@ -30,19 +31,23 @@ static void sizes_of(array *to, const array *w)
     float *f = to->t[REFERENCE].data;
     for (int64_t r = 0; r < rows; r++, f += in) {
         const char *at = w->t[REFERENCE].data;
-        assert_int_equal(sw_block_decode(f, at + sw_dtype_bytes(w->t[0].dtype, r * w->t[0].stride[0]), w->t[0].dtype, in), 0);
+        assert_int_equal(
+            sw_block_decode(f, at + sw_dtype_bytes(w->t[0].dtype, r * w->t[0].stride[0]), w->t[0].dtype, in), 0);
         for (int64_t i = 0; i < in; i++)
             f[i] = fabsf(f[i]);
     }
 }
 
-static int product(rig *r, const sw_kernels *k, int side, array *y, const sw_tensor *x, const array *w, const array *bias, const double *f)
+static int product(rig *r, const sw_kernels *k, int side, array *y, const sw_tensor *x, const array *w,
+                   const array *bias, const double *f)
 {
-    return k->linear_fwd(r->device[side]->stream, &y->t[side], x, &w->t[side], bias ? &bias->t[side] : NULL, f[0], f[1]);
+    return k->linear_fwd(r->device[side]->stream, &y->t[side], x, &w->t[side], bias ? &bias->t[side] : NULL, f[0],
+                         f[1]);
 }
 
 /* Each row of x alone gives the bits that it gives among others. */
-static void rows_alone(rig *r, const sw_kernels *k, const array *y, const array *x, const array *w, const array *bias, const double *f)
+static void rows_alone(rig *r, const sw_kernels *k, const array *y, const array *x, const array *w, const array *bias,
+                       const double *f)
 {
     array *alone = blank(r, y->t[0].dtype, DENSE, SHAPE(1, y->t[0].shape[1]));
     for (int64_t i = 0; i < x->t[0].shape[0] && f[1] == 0; i++) {
@@ -60,8 +65,8 @@ static void one_product(rig *r, const sw_kernels *k, sw_dtype type, sw_dtype x_t
     const double *f = factors[draw(r, 0, 3)], once[2] = {1, 0};
     layout l = draw(r, 0, 1) ? DENSE : GAPS;
     sw_dtype y_type = draw(r, 0, 1) ? x_type : SW_F32;
-    note(r, "w %s [%d, %d], x %s [%d, ..], y %s, layout %d, alpha %g beta %g", sw_dtypes[type].name, (int)out, (int)in, sw_dtypes[x_type].name,
-         (int)n, sw_dtypes[y_type].name, (int)l, f[0], f[1]);
+    note(r, "w %s [%d, %d], x %s [%d, ..], y %s, layout %d, alpha %g beta %g", sw_dtypes[type].name, (int)out, (int)in,
+         sw_dtypes[x_type].name, (int)n, sw_dtypes[y_type].name, (int)l, f[0], f[1]);
     array *x = normal(r, x_type, l, SHAPE(n, in), 3), *w = normal(r, type, l, SHAPE(out, in), 1);
     array *bias = draw(r, 0, 1) ? normal(r, SW_F32, DENSE, SHAPE(out), 1) : NULL;
     array *y = f[1] != 0 ? normal(r, y_type, l, SHAPE(n, out), 1) : blank(r, y_type, l, SHAPE(n, out));
@@ -87,9 +92,11 @@ static void one_product(rig *r, const sw_kernels *k, sw_dtype type, sw_dtype x_t
     assert_int_equal(product(r, r->device[REFERENCE]->k, REFERENCE, bound, &error->t[REFERENCE], size, NULL, once), 0);
     assert_int_equal(product(r, k, TESTED, got, &x->t[TESTED], w, NULL, once), 0);
     for (int64_t i = 0; i < n * out; i++) {
-        float at[3] = {((float *)exact->t[REFERENCE].data)[i], ((float *)got->t[TESTED].data)[i], ((float *)bound->t[REFERENCE].data)[i]};
+        float at[3] = {((float *)exact->t[REFERENCE].data)[i], ((float *)got->t[TESTED].data)[i],
+                       ((float *)bound->t[REFERENCE].data)[i]};
         if (!(fabsf(at[0] - at[1]) <= at[2] + 1e-4f * fabsf(at[0]) + 1e-3f))
-            fail_msg("%s (%s): %g, exactly %g, may be off by %g", r->device[TESTED]->description, r->note, at[1], at[0], at[2]);
+            fail_msg("%s (%s): %g, exactly %g, may be off by %g", r->device[TESTED]->description, r->note, at[1], at[0],
+                     at[2]);
     }
     array *made[] = {x_rounded, error, exact, got, bound, size};
     for (size_t i = 0; i < SW_COUNT(made); i++)
@@ -115,8 +122,10 @@ static void not_finite(rig *r, const sw_kernels *k, sw_dtype type)
 
 void rounded_products(rig *r)
 {
-    static const int64_t sizes[][3] = {{1, 256, 130}, {2, 512, 7}, {3, 0, 5}, {0, 256, 4}, {5, 768, 33}, {8, 256, 48}, {9, 512, 16}, {17, 256, 65}};
-    static const int64_t rests[][3] = {{1, 32, 5}, {1, 576, 49}, {4, 96, 17}, {3, 192, 40}, {6, 1504, 18}}; /* for blocks of 32 */
+    static const int64_t sizes[][3] = {{1, 256, 130}, {2, 512, 7},  {3, 0, 5},    {0, 256, 4},
+                                       {5, 768, 33},  {8, 256, 48}, {9, 512, 16}, {17, 256, 65}};
+    static const int64_t rests[][3] = {
+        {1, 32, 5}, {1, 576, 49}, {4, 96, 17}, {3, 192, 40}, {6, 1504, 18}}; /* for blocks of 32 */
     const sw_kernels *k = r->device[TESTED]->rounding;
     assert_non_null(k);
     for (int type = 0; type < SW_DTYPE_COUNT; type++) {

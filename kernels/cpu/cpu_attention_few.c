@@ -4,7 +4,9 @@
 #include "cpu_attention.h"
 #include "kernels/cpu_team.h"
 
-enum { SHORTEST = 32, RUNS = 32 }; /* rows of a run at least; runs of a sequence at most */
+/* Rows of a run at least; runs of a sequence at most; rows asked for before their turn; values that are converted
+ * together. */
+enum { SHORTEST = 64, RUNS = 32, AHEAD = 16, BLOCK = 5000 };
 
 #define AT(p) (*(sw_vec *)(void *)(p))
 
@@ -45,14 +47,18 @@ static void load_rows(float *to, int64_t line, const sw_tensor *t, int64_t row, 
     }
 }
 
-/* Asks memory for rows that come next: one head's part of them is a short piece of a long row, a stride that nothing foresees. */
-static void ask_for(const sw_tensor *t, int64_t row, int64_t count, int64_t head)
+/* `count` rows of `heads` heads as f32, SW_LANES * line apart: memory is read in its order. Rows up to `next`, which
+ * are to be read next, are asked for meanwhile. */
+static void load_heads(float *to, int64_t line, const sw_tensor *t, int64_t row, int64_t count, int64_t next,
+                       int64_t head, int64_t heads)
 {
-    size_t bytes = sw_dtype_bytes(t->dtype, t->shape[2]);
-    for (int64_t j = 0; j < count; j++) {
-        const char *at = sw_at(t, (row + j) * t->stride[0] + head * t->stride[1]);
-        for (size_t i = 0; i < bytes; i += 64)
-            __builtin_prefetch(at + i);
+    size_t bytes = sw_dtype_bytes(t->dtype, (heads - 1) * t->stride[1] + t->shape[2]);
+    for (int64_t j = 0; j < count; j++, to += line) {
+        const char *ahead = sw_at(t, (row + j + AHEAD) * t->stride[0] + head * t->stride[1]);
+        for (size_t i = 0; row + j + AHEAD < next && i < bytes; i += 64)
+            __builtin_prefetch(ahead + i);
+        for (int64_t h = 0; h < heads; h++)
+            load_rows(to + h * SW_LANES * line, line, t, row + j, 1, head + h);
     }
 }
 
@@ -69,8 +75,8 @@ static inline void dots(float *score, const float *query, const float *keys, int
     AT(score) = sw_lanes_sums(lane);
 }
 
-/* sum[0 .. line) += weight[j] * values[j] over `count` rows. A weight of 0 belongs to a key that is masked, whose value, NaN
- * too, does not count. */
+/* sum[0 .. line) += weight[j] * values[j] over `count` rows. A weight of 0 belongs to a key that is masked, whose
+ * value, NaN too, does not count. */
 static inline void add_weighted(float *sum, const float *weight, const float *values, int64_t count, int64_t line)
 {
     for (int64_t d = 0; d < line; d += SW_LANES) {
@@ -117,26 +123,32 @@ static void weigh(const sw_attention_call *c, const run *w, int64_t head, int64_
     part[1] = total;
 }
 
+/* Heads whose rows are converted together: neighbours in memory, within what the first-level cache holds. */
+static int64_t across_of(const sw_attention_call *c, int64_t key_heads)
+{
+    return SW_MIN(key_heads, SW_MAX(1, BLOCK / (SW_LANES * SW_MAX(c->padded, c->value_padded))));
+}
+
 /* What the keys of a run give each (head, query): maximum, sum, weighted values, in `line` floats of `part`. */
 static void run_forward(const sw_attention_call *c, const run *w, float *part, int64_t line, float *space)
 {
     const sw_seq *p = &w->seq;
     int64_t key_heads = c->heads / c->group, rows = c->group * p->n, keys = w->last - w->first;
     int64_t score_line = (keys + SW_LANES - 1) / SW_LANES * SW_LANES;
+    int64_t across = across_of(c, key_heads);
     float *queries = space, *block = queries + c->heads * p->n * c->padded;
-    float *score = block + SW_LANES * SW_MAX(c->padded, c->value_padded);
-    for (int64_t h = 0; h < key_heads; h++)
-        ask_for(c->k, p->k0 + w->first, SW_MIN(SW_LANES, keys), h);
+    float *score = block + across * SW_LANES * SW_MAX(c->padded, c->value_padded);
     for (int64_t h = 0; h < c->heads; h++)
         load_rows(queries + h * p->n * c->padded, c->padded, c->q, p->q0, p->n, h);
-    memset(block, 0, (size_t)(SW_LANES * c->padded) * sizeof *block);
+    memset(block, 0, (size_t)(across * SW_LANES * c->padded) * sizeof *block);
     for (int64_t j = 0; j < keys; j += SW_LANES)
         for (int64_t h = 0; h < key_heads; h++) {
-            ask_for(c->k, p->k0 + w->first + j + SW_LANES, SW_MIN(SW_LANES, keys - j - SW_LANES), h);
-            ask_for(c->v, p->k0 + w->first + j, SW_MIN(SW_LANES, keys - j), h);
-            load_rows(block, c->padded, c->k, p->k0 + w->first + j, SW_MIN(SW_LANES, keys - j), h);
+            const float *of = block + h % across * SW_LANES * c->padded;
+            if (h % across == 0)
+                load_heads(block, c->padded, c->k, p->k0 + w->first + j, SW_MIN(SW_LANES, keys - j), p->k0 + p->m, h,
+                           SW_MIN(across, key_heads - h));
             for (int64_t r = 0; r < rows; r++)
-                dots(score + (h * rows + r) * score_line + j, queries + (h * rows + r) * c->padded, block, c->padded);
+                dots(score + (h * rows + r) * score_line + j, queries + (h * rows + r) * c->padded, of, c->padded);
         }
     for (int64_t h = 0; h < c->heads; h++)
         for (int64_t i = 0; i < p->n; i++) {
@@ -147,14 +159,19 @@ static void run_forward(const sw_attention_call *c, const run *w, float *part, i
     for (int64_t j = 0; j < keys; j += SW_LANES)
         for (int64_t h = 0; h < key_heads; h++) {
             int64_t count = SW_MIN(SW_LANES, keys - j);
-            load_rows(block, c->value_padded, c->v, p->k0 + w->first + j, count, h);
+            const float *of = block + h % across * SW_LANES * c->value_padded;
+            if (h % across == 0)
+                load_heads(block, c->value_padded, c->v, p->k0 + w->first + j, count, p->k0 + p->m, h,
+                           SW_MIN(across, key_heads - h));
             for (int64_t r = 0; r < rows; r++)
-                add_weighted(part + (h * rows + r) * line + 16, score + (h * rows + r) * score_line + j, block, count, c->value_padded);
+                add_weighted(part + (h * rows + r) * line + 16, score + (h * rows + r) * score_line + j, of, count,
+                             c->value_padded);
         }
 }
 
 /* Joins the runs of one (head, query), `step` floats apart, in order. */
-static void join_runs(const sw_attention_call *c, int64_t row, int64_t head, const float *part, int64_t runs, int64_t step, float *line)
+static void join_runs(const sw_attention_call *c, int64_t row, int64_t head, const float *part, int64_t runs,
+                      int64_t step, float *line)
 {
     float top = c->a->sinks ? c->a->sinks[head] : -INFINITY, total = 0;
     for (int64_t i = 0; i < runs; i++)
@@ -191,7 +208,8 @@ static void some_runs(void *arg, int64_t i, int who)
 {
     const job *j = arg;
     for (int64_t t = i * j->runs; t < SW_MIN((i + 1) * j->runs, j->tasks); t++)
-        run_forward(j->c, &j->list[t], j->part + j->list[t].part * j->line, j->line, (float *)(void *)(j->space + j->each * (size_t)who));
+        run_forward(j->c, &j->list[t], j->part + j->list[t].part * j->line, j->line,
+                    (float *)(void *)(j->space + j->each * (size_t)who));
 }
 
 int SW_CPU(attention_few)(sw_stream *s, const sw_attention_call *c, const sw_tensor *seqs)
@@ -205,10 +223,13 @@ int SW_CPU(attention_few)(sw_stream *s, const sw_attention_call *c, const sw_ten
         work += (of.last - of.first) * c->k->shape[1] * (c->padded + c->value_padded);
         longest = SW_MAX(longest, of.length);
     }
-    size_t each = (size_t)(SW_FEW_QUERIES * c->heads * (c->padded + longest) + SW_LANES * SW_MAX(c->padded, c->value_padded)) * sizeof(float);
+    size_t each = (size_t)(SW_FEW_QUERIES * c->heads * (c->padded + longest) +
+                           across_of(c, c->k->shape[1]) * SW_LANES * SW_MAX(c->padded, c->value_padded)) *
+                  sizeof(float);
     size_t part_bytes = (size_t)(parts * line) * sizeof(float);
     each = (each + 127) & ~(size_t)63;
-    char *space = sw_stream_scratch(s, each * (size_t)omp_get_max_threads() + part_bytes + (size_t)tasks * sizeof(run) + 64);
+    char *space =
+        sw_stream_scratch(s, each * (size_t)omp_get_max_threads() + part_bytes + (size_t)tasks * sizeof(run) + 64);
     if (!space)
         return -1;
     float *part = (float *)(void *)(space + each * (size_t)omp_get_max_threads());
@@ -230,7 +251,8 @@ int SW_CPU(attention_few)(sw_stream *s, const sw_attention_call *c, const sw_ten
         span of = span_of(c, &p);
         int64_t rows = c->heads * p.n;
         for (int64_t r = 0; r < rows; r++)
-            join_runs(c, p.q0 + r % p.n, r / p.n, part + (parts + r) * line, of.runs, rows * line, (float *)(void *)space);
+            join_runs(c, p.q0 + r % p.n, r / p.n, part + (parts + r) * line, of.runs, rows * line,
+                      (float *)(void *)space);
         parts += of.runs * rows;
     }
     return 0;

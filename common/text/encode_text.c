@@ -144,7 +144,7 @@ static int encode_stretch(sw_encoder *e, const char *s, size_t n, size_t base, b
         e->lens.n = 0;
         if (t->sentencepiece && t->model == SW_WORDLEVEL && i && first && ids->at[first - 1] == t->unk &&
             !t->byte_fallback &&
-            sw_map_get(&t->model_ids, at, p->end - p->start, -1) < 0) { /* one unknown token for words in a row */
+            sw_whole_word(t, at, p->end - p->start) < 0) { /* one unknown token for words in a row */
             if (offsets)
                 offsets->at[offsets->n - 1] = (int32_t)w->text.from[p->end - 1].end;
             continue;

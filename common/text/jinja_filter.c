@@ -51,18 +51,19 @@ typedef struct sorted {
     jv key, value;
 } sorted;
 
-static int merge_sort(jrun *r, sorted *a, sorted *scratch, size_t n, bool reverse, bool by_attribute)
+/* lists: keys are compared as lists of them would be, so that two undefined ones are equal. */
+static int merge_sort(jrun *r, sorted *a, sorted *scratch, size_t n, bool reverse, bool lists)
 {
     if (n < 2)
         return 0;
     size_t half = n / 2, i = 0, j = half, k = 0;
-    if (jinja_charge(r, n) || merge_sort(r, a, scratch, half, reverse, by_attribute) ||
-        merge_sort(r, a + half, scratch, n - half, reverse, by_attribute))
+    if (jinja_charge(r, n) || merge_sort(r, a, scratch, half, reverse, lists) ||
+        merge_sort(r, a + half, scratch, n - half, reverse, lists))
         return -1;
     while (i < half && j < n) { /* stable both ways, as Python's */
         int cmp;
-        if (a[j].key.kind == J_UNDEFINED && a[i].key.kind == J_UNDEFINED && by_attribute)
-            cmp = 0; /* as items of two lists, which is what keys are */
+        if (a[j].key.kind == J_UNDEFINED && a[i].key.kind == J_UNDEFINED && lists)
+            cmp = 0;
         else if (jinja_compare(r, a[j].key, a[i].key, "<", &cmp))
             return -1;
         scratch[k++] = (reverse ? cmp > 0 : cmp < 0) ? a[j++] : a[i++];
@@ -95,7 +96,8 @@ static int sort_key(jrun *r, jv item, jv attribute, jv fallback, bool case_sensi
     return 0;
 }
 
-static int sort_items(jrun *r, jv of, jv attribute, jv fallback, bool case_sensitive, bool reverse, sorted **out, size_t *n)
+static int sort_items(jrun *r, jv of, jv attribute, jv fallback, bool case_sensitive, bool reverse, bool lists, sorted **out,
+                      size_t *n)
 {
     const jv *items;
     if (jinja_iterate(r, of, &items, n))
@@ -109,7 +111,7 @@ static int sort_items(jrun *r, jv of, jv attribute, jv fallback, bool case_sensi
             return -1;
     }
     *out = a;
-    return merge_sort(r, a, a + *n, *n, reverse, attribute.kind > J_NONE);
+    return merge_sort(r, a, a + *n, *n, reverse, lists);
 }
 
 static int values_of(jrun *r, const sorted *a, size_t n, jv *out)
@@ -132,7 +134,7 @@ static int filter_sort(jrun *r, const jargs *a, jv *out)
         return -1;
     if (p[1].kind && !jis_int(p[1]))
         return sw_fail("sort: reverse is a bool, not '%s'", jinja_type_name(p[1]));
-    if (sort_items(r, p[0], p[3], (jv){0}, jinja_truth(p[2]), jinja_truth(p[1]), &s, &n))
+    if (sort_items(r, p[0], p[3], (jv){0}, jinja_truth(p[2]), jinja_truth(p[1]), p[3].kind > J_NONE, &s, &n))
         return -1;
     return values_of(r, s, n, out);
 }
@@ -150,7 +152,7 @@ static int filter_dictsort(jrun *r, const jargs *a, jv *out)
     sorted *s;
     size_t n;
     if (jinja_find_method("items", 5)->dict(r, p[0], &(jargs){0}, &pairs) ||
-        sort_items(r, pairs, jint(by_value), (jv){0}, jinja_truth(p[1]), jinja_truth(p[3]), &s, &n))
+        sort_items(r, pairs, jint(by_value), (jv){0}, jinja_truth(p[1]), jinja_truth(p[3]), false, &s, &n))
         return -1;
     return values_of(r, s, n, out);
 }
@@ -161,7 +163,7 @@ static int filter_groupby(jrun *r, const jargs *a, jv *out)
     sorted *s;
     size_t n, groups = 0;
     if (JINJA_BIND("groupby", a, 2, p, "value", "attribute", "default", "case_sensitive") ||
-        sort_items(r, p[0], p[1], p[2], jinja_truth(p[3]), false, &s, &n))
+        sort_items(r, p[0], p[1], p[2], jinja_truth(p[3]), false, false, &s, &n))
         return -1;
     jv *list = jinja_items(r, n);
     if (!list)

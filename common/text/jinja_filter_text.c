@@ -97,7 +97,7 @@ static int filter_trim(jrun *r, const jargs *a, jv *out)
     jv p[2], s;
     if (JINJA_BIND("trim", a, 1, p, "value", "chars") || jinja_soft_text(r, p[0], &s))
         return -1;
-    if (p[1].kind > J_NONE && p[1].kind != J_STR)
+    if (p[1].kind == J_UNDEFINED || (p[1].kind > J_NONE && p[1].kind != J_STR))
         return sw_fail("trim: the characters are a str or None, not %s", jinja_type_name(p[1]));
     *out = jinja_strip(s, p[1].kind == J_STR ? &p[1] : NULL, 3);
     return 0;

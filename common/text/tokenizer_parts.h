@@ -240,6 +240,8 @@ int sw_unigram_piece(const sw_tokenizer *t, sw_bpe_scratch *s, const char *text,
                      sw_ids *lens) SW_MUST_CHECK;
 int sw_wordpiece_piece(const sw_tokenizer *t, sw_bpe_scratch *s, const char *text, size_t n, sw_ids *ids,
                        sw_ids *lens) SW_MUST_CHECK;
+/* WORDLEVEL: the id of a word, -1: none; control symbols of sentencepiece are no words. */
+int64_t sw_whole_word(const sw_tokenizer *t, const char *text, size_t n);
 bool sw_bpe_cuts_spaces(const sw_tokenizer *t); /* for cut_spaces */
 /* Byte-level BPE of raw bytes, each of which has a token. */
 int sw_bpe_bytes(const sw_tokenizer *t, sw_bpe_scratch *s, const uint8_t *word, size_t n, sw_ids *ids) SW_MUST_CHECK;

@@ -15,10 +15,16 @@ static int one(const sw_tokenizer *t, int64_t id, size_t n, sw_ids *ids, sw_ids 
     return 0;
 }
 
+int64_t sw_whole_word(const sw_tokenizer *t, const char *text, size_t n)
+{
+    int64_t id = sw_map_get(&t->model_ids, text, n, -1);
+    return id >= 0 && t->piece_types && t->special[id] ? -1 : id;
+}
+
 int sw_wordpiece_piece(const sw_tokenizer *t, sw_bpe_scratch *s, const char *text, size_t n, sw_ids *ids, sw_ids *lens)
 {
     if (t->model == SW_WORDLEVEL) {
-        int64_t id = sw_map_get(&t->model_ids, text, n, -1);
+        int64_t id = sw_whole_word(t, text, n);
         for (size_t i = 0; id < 0 && t->byte_fallback && i < n; i++) /* of sentencepiece */
             if (one(t, t->byte_ids[(unsigned char)text[i]], 1, ids, lens))
                 return -1;

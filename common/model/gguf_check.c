@@ -1,5 +1,6 @@
 /* Whether two specs are the same model: what a GGUF file says must be what its makers meant. */
 #include "model/ffn_moe.h"
+#include "model/gemma_layers.h"
 #include "model/gguf_map.h"
 #include "model/mixer_mamba.h"
 #include "model/mixer_mla.h"
@@ -68,16 +69,22 @@ static bool same_latent(const sw_mla *a, const sw_mla *b)
            near(a->q_scale, b->q_scale) && near(a->kv_scale, b->kv_scale);
 }
 
+static bool same_sharing(const sw_kv_sharing *a, const sw_kv_sharing *b)
+{
+    return a->source == b->source && a->value_is_key == b->value_is_key;
+}
+
 static const char *layer(const sw_spec *s, const sw_layer *a, const sw_layer *b)
 {
     if (a->mixer != b->mixer || a->ffn != b->ffn || a->block != b->block || a->cross != b->cross || a->bidirectional != b->bidirectional ||
         a->bare_mixer != b->bare_mixer)
         return "this order of kinds of layers";
     if (a->mixer == &sw_mixer_mla ? !same_latent(a->mixer_options, b->mixer_options)
+        : a->mixer == &sw_mixer_shared_kv ? !same_sharing(a->mixer_options, b->mixer_options)
         : a->mixer == &sw_mixer_mamba ? !same_mamba(a->mixer_options, b->mixer_options)
                                       : a->mixer == &sw_mixer_mamba2 && !same_mamba2(a->mixer_options, b->mixer_options))
         return "these options of its layers";
-    bool attends = a->mixer == &sw_mixer_attention || a->mixer == &sw_mixer_mla;
+    bool attends = a->mixer == &sw_mixer_attention || a->mixer == &sw_mixer_mla || a->mixer == &sw_mixer_shared_kv;
     if (attends && (a->heads != b->heads || a->kv_heads != b->kv_heads || a->head_dim != b->head_dim || a->value_dim != b->value_dim))
         return "these heads";
     if (attends && (a->rope != b->rope || a->no_qk_norm != b->no_qk_norm))
@@ -88,9 +95,11 @@ static const char *layer(const sw_spec *s, const sw_layer *a, const sw_layer *b)
         return "this kind of attention";
     if (attends && a->window != b->window && SW_MAX(a->window, b->window) < s->max_position)
         return "these sliding windows";
-    if (a->ffn == &sw_ffn_moe)
-        return experts(a->ffn_options, b->ffn_options);
-    return a->ffn == &sw_ffn_dense && a->mlp != b->mlp ? "this width of its feed-forward" : NULL;
+    const char *what = a->ffn == &sw_ffn_moe ? experts(a->ffn_options, b->ffn_options) : NULL;
+    if (what)
+        return what;
+    bool dense = a->ffn == &sw_ffn_dense || a->mixer == &sw_mixer_shared_kv; /* Gemma's lie beside experts, or are of a kind of their own */
+    return dense && a->mlp != b->mlp ? "this width of its feed-forward" : NULL;
 }
 
 /* Of models without words. */

@@ -3,6 +3,7 @@
 #include "model/gguf_map.h"
 #include "model/mixer_mamba.h"
 #include "model/mixer_mla.h"
+#include "model/wrapper.h"
 
 #include "base/json.h"
 
@@ -615,14 +616,17 @@ static void put_windows(sw_gguf_writer *w, const sw_gguf_kind *kind, const sw_sp
 
 int sw_gguf_put_config(sw_gguf_writer *w, const sw_gguf_kind *kind, const sw_spec *s, const sw_checkpoint *c)
 {
+    cJSON *text = s->wrapper ? sw_wrapper_text(c->config) : NULL;
+    const cJSON *config = text ? text : c->config;
     sw_gguf_put_str(w, "general.architecture", kind->arch, strlen(kind->arch));
     sw_gguf_put_str(w, "general.type", "model", 5);
-    put_keys(w, kind, usual, false, s, c->config);
-    put_keys(w, kind, kind->keys, true, s, c->config);
+    put_keys(w, kind, usual, false, s, config);
+    put_keys(w, kind, kind->keys, true, s, config);
     if (!key_of(kind, "attention.sliding_window_pattern"))
         put_windows(w, kind, s);
     if (kind->flags & SW_GGUF_ENCODER)
-        sw_gguf_put_encoder(w, kind->arch, s, c->config);
+        sw_gguf_put_encoder(w, kind->arch, s, config);
+    cJSON_Delete(text);
     if (put_rope(w, kind, s))
         return -1;
     return kind->from_config ? kind->from_config(w, kind->arch, s, c) : 0;

@@ -37,6 +37,12 @@ static void add_divisors(sw_entries *out, sw_arena *arena, const sw_spec *s)
     float *d = sw_arena_zalloc(arena, (size_t)n * 2 * sizeof *d);
     if (sw_gguf_rope_divisors(s, d))
         add_numbers(out, arena, "rope_freqs.weight", d, n);
+    if (r->kind == SW_ROPE_PROPORTIONAL) { /* what does not turn has an endless period */
+        int64_t turned = (int64_t)(r->partial * (double)r->dim) / 2;
+        for (int64_t i = 0; i < n; i++)
+            d[i] = i < turned ? 1 : 1e30f;
+        add_numbers(out, arena, "rope_freqs.weight", d, n);
+    }
     if (r->kind != SW_ROPE_LONGROPE)
         return;
     for (int64_t i = 0; i < n; i++) {

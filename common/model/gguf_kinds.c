@@ -420,7 +420,7 @@ const sw_gguf_kind sw_gguf_kinds[] = {
 
 const sw_gguf_kind *sw_gguf_kind_at(size_t i)
 {
-    static const sw_gguf_kind *const tables[] = {sw_gguf_kinds, sw_gguf_kinds_states, sw_gguf_kinds_encoders};
+    static const sw_gguf_kind *const tables[] = {sw_gguf_kinds, sw_gguf_kinds_states, sw_gguf_kinds_encoders, sw_gguf_kinds_gemma};
     for (size_t t = 0; t < SW_COUNT(tables); t++)
         for (const sw_gguf_kind *k = tables[t]; k->arch; k++)
             if (i-- == 0)

@@ -126,7 +126,7 @@ typedef struct sw_gguf_kind {
     int (*tensors)(const sw_gguf *g, const sw_spec *s, sw_entries *out, sw_arena *arena);
 } sw_gguf_kind;
 
-extern const sw_gguf_kind sw_gguf_kinds[], sw_gguf_kinds_states[], sw_gguf_kinds_encoders[]; /* each ends with arch NULL */
+extern const sw_gguf_kind sw_gguf_kinds[], sw_gguf_kinds_states[], sw_gguf_kinds_encoders[], sw_gguf_kinds_gemma[]; /* each ends with arch NULL */
 /* Every kind in turn: i from 0; NULL after the last. */
 const sw_gguf_kind *sw_gguf_kind_at(size_t i);
 /* A whole number of a configuration made of a file's metadata; 0 where there is none, or one beyond any count. */

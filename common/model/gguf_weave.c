@@ -385,6 +385,10 @@ static void stacks(weaver *w, const sw_moe *m)
 {
     int64_t e = m->experts, wide = m->wide, hidden = w->s->hidden;
     static const char *const names[] = {"ffn_gate_exps", "ffn_up_exps"};
+    const sw_gguf_row *r = special(w, "mlp.experts.gate_up");
+    char one[SW_NAME_MAX];
+    gguf_name(w, r ? r->gguf : "", "", one);
+    bool together = r && (w->from_file || sw_checkpoint_find(w->c, one));
     if (m->apart) {
         (void)tie_named(w, "ffn_gate_exps.weight", "mlp.experts.gate", "", &(bond){.gguf_rows = {e, wide}, .file_rows = {e * wide}});
         (void)tie_named(w, "ffn_up_exps.weight", "mlp.experts.up", "", &(bond){.gguf_rows = {e, wide}, .file_rows = {e * wide}});
@@ -393,7 +397,9 @@ static void stacks(weaver *w, const sw_moe *m)
         (void)tie_named(w, "ffn_down_exps.weight", "mlp.experts.down", "", &b);
         return;
     }
-    for (int i = 0; i < 2; i++) {
+    if (together)
+        (void)tie_named(w, r->gguf, "mlp.experts.gate_up", "", &(bond){0});
+    for (int i = 0; i < 2 && !together; i++) {
         sw_slice part = m->interleaved ? (sw_slice){0, 2, i, 1} : (sw_slice){0, 2 * wide, i * wide, wide};
         bond b = {.in_file = part, .n = e * wide, .gguf_rows = {e, wide}, .file_rows = {e, 2 * wide}, .file_turned = m->turned};
         char weight[32], bias[32];

@@ -179,6 +179,18 @@ int sw_out_open(sw_outfile *o, const char *path)
     return 0;
 }
 
+int sw_write_all(int fd, const void *bytes, size_t n)
+{
+    for (const char *at = bytes; n;) {
+        ssize_t put = write(fd, at, n);
+        if (put < 0 && errno != EINTR)
+            return -1;
+        at += put > 0 ? put : 0;
+        n -= put > 0 ? (size_t)put : 0;
+    }
+    return 0;
+}
+
 int sw_out_write(sw_outfile *o, const void *bytes, size_t n)
 {
     if (n && fwrite(bytes, 1, n, o->f) != n)

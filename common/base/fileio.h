@@ -41,6 +41,8 @@ int sw_out_write(sw_outfile *o, const void *bytes, size_t n) SW_MUST_CHECK;
 int sw_out_commit(sw_outfile *o) SW_MUST_CHECK;
 void sw_out_abort(sw_outfile *o);
 /* All three in one. */
+/* All of n bytes to a descriptor, whatever signals come. -1 with errno. */
+int sw_write_all(int fd, const void *bytes, size_t n) SW_MUST_CHECK;
 int sw_write_file(const char *path, const void *bytes, size_t n) SW_MUST_CHECK;
 
 /* A folder built under a temporary name beside its final one. begin creates it and gives the name to write in;

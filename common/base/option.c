@@ -455,6 +455,13 @@ static int parse(const sw_program *p, int argc, char **argv, int *n_operands)
     return 0;
 }
 
+/* What is printed goes out in one piece, whose failure finish() can explain. */
+static void hold_output(void)
+{
+    static char held[1 << 16];
+    setvbuf(stdout, held, _IOFBF, sizeof held);
+}
+
 int sw_options(const sw_program *p, int argc, char **argv, char ***operands, int *n_operands)
 {
     current = p;
@@ -462,6 +469,8 @@ int sw_options(const sw_program *p, int argc, char **argv, char ***operands, int
     if (!command_line)
         remember_command_line(argc, argv);
     for (int i = 1; i < argc && strcmp(argv[i], "--"); i++) {
+        if (sw_starts_with(argv[i], "--help"))
+            hold_output();
         if (!strcmp(argv[i], "--help"))
             return print_help(p), 100;
         if (!strcmp(argv[i], "--help=man"))
@@ -521,14 +530,16 @@ int sw_usage(const char *fmt, ...)
 }
 
 /* The last act of a program: what stdio still holds must reach standard output, or the run has failed. */
-static int finish(int status, bool complained)
+static int finish(int status)
 {
-    if (status < 0) {
+    bool complained = status < 0;
+    if (complained) {
         if (strstr(sw_error(), strerror(EPIPE)))
             return SW_EXIT_FAILED; /* the reader has gone; it needs no message */
         sw_complain("%s", sw_error());
         status = SW_EXIT_FAILED;
     }
+    /* A write that failed earlier, and was told as the error above, may be seen here again. */
     errno = 0;
     if ((fflush(stdout) || ferror(stdout)) && !complained) {
         if (errno != EPIPE)
@@ -557,8 +568,8 @@ int sw_main(const sw_program *p, int argc, char **argv, int (*body)(int n, char 
     char **operands;
     int n, status = sw_options(p, argc, argv, &operands, &n);
     if (status >= 100)
-        return finish(status - 100, false);
-    return finish(body(n, operands), false);
+        return finish(status - 100);
+    return finish(body(n, operands));
 }
 
 int sw_main_sub(const char *name, const char *summary, const sw_subprogram *subs, int argc, char **argv)
@@ -572,6 +583,7 @@ int sw_main_sub(const char *name, const char *summary, const sw_subprogram *subs
         return sw_main(s->program, argc - 1, argv + 1, s->body);
     }
     bool help = !strcmp(word, "--help");
+    hold_output();
     if (!strcmp(word, "--version")) {
         printf("%s %s\n", name, SW_VERSION);
     } else if (!strcmp(word, "--help=completion")) {
@@ -587,5 +599,5 @@ int sw_main_sub(const char *name, const char *summary, const sw_subprogram *subs
         sw_complain("there is no command '%s'; see %s --help", word, name);
         return SW_EXIT_USAGE;
     }
-    return finish(help && argc < 2 ? SW_EXIT_USAGE : SW_EXIT_OK, false);
+    return finish(help && argc < 2 ? SW_EXIT_USAGE : SW_EXIT_OK);
 }

@@ -49,7 +49,7 @@ typedef struct sw_opt {
 #define SW_CHOICE(c, name, dest, choices, help) {SW_OPT_CHOICE, c, name, 1 ? (dest) : (int *)0, 0, help, 0, 0, choices}
 #define SW_OPT_END {SW_OPT_END_KIND, 0, 0, 0, 0, 0, 0, 0, 0}
 
-/* Options every program has. Put SW_COMMON_OPTS last in a table. */
+/* Options every program has. Put SW_COMMON_OPTS last in a table, or SW_COMMON_OPTS_UNSEEDED where nothing is random. */
 typedef struct sw_common {
     bool quiet;
     int64_t threads; /* 0: as many as there are cores */
@@ -57,12 +57,13 @@ typedef struct sw_common {
     const char *config, *device;
 } sw_common;
 extern sw_common sw_common_opts;
-#define SW_COMMON_OPTS                                                                                              \
+#define SW_COMMON_OPTS_UNSEEDED                                                                                     \
     SW_GROUP("Common"),                                                                                             \
     SW_I64('j', "threads", &sw_common_opts.threads, 0, 4096, "N", "use N threads; 0 is one a core"),                \
-    SW_I64(0, "seed", &sw_common_opts.seed, 0, 9007199254740992.0, "N", "seed of everything random"),               \
     SW_STR(0, "config", &sw_common_opts.config, "FILE", "read options from a JSON object; the command line wins"),  \
     SW_FLAG('q', "quiet", &sw_common_opts.quiet, "print errors and warnings only")
+#define SW_COMMON_OPTS                                                                                              \
+    SW_COMMON_OPTS_UNSEEDED, SW_I64(0, "seed", &sw_common_opts.seed, 0, 9007199254740992.0, "N", "seed of everything random")
 /* And of programs that compute. */
 #define SW_DEVICE_OPT                                                                                               \
     SW_STR(0, "device", &sw_common_opts.device, "NAME",                                                             \

@@ -127,13 +127,20 @@ end 0
 E
     grep -q '"role": "system", "content": "be kind"' a.jsonl
     grep -q '"content": "be \\"brief\\""' b.jsonl
-    ! grep -q kind b.jsonl
+    ! grep -q kind b.jsonl || false
 }
 
 @test "a conversation from a pipe answers on standard output" {
     printf 'say 3\n\n/reset\nsay 0\n' | swift-infer -q --chat --model "$W/model" --adapter "$W/lora" --dtype f32 > told
     [ "$(cat told)" = '3 it is
 0 it is' ]
+}
+
+@test "options of records are refused in a conversation" {
+    for bad in "--samples 2" --logprobs --timing "--skip-bad 2" --score; do
+        run swift-infer --chat --model "$W/model" $bad < /dev/null
+        [ "$status" = 2 ]
+    done
 }
 
 @test "a conversation longer than --context is told, and /reset goes on" {

@@ -67,7 +67,8 @@ a<|im_end|>' ]
     echo '[{"question":"q",
             "answer":"a"}]' > 6.json
     printf 'query,response\nq,"a"\n' > 7.csv
-    zstd -q 1.jsonl -o 8.jsonl.zst 2> /dev/null || cp 1.jsonl 8.jsonl.zst
+    # A frame of zstd with one block as it is.
+    python3 -c 'd = open("1.jsonl", "rb").read(); open("8.jsonl.zst", "wb").write(b"\x28\xb5\x2f\xfd\x20" + bytes([len(d)]) + (len(d) << 3 | 1).to_bytes(3, "little") + d)'
     swift-tokenize --model "$M" --out t.shard 1.jsonl 2.jsonl 3.jsonl 4.jsonl 5.jsonl 6.json 7.csv 8.jsonl.zst
     [ "$(records t.shard | grep -c '^record')" = 8 ]
     [ "$(records t.shard | grep '^ ' | sort | uniq -c | awk '$1 % 8 {print}')" = "" ]
@@ -199,7 +200,7 @@ fgh' ]
     swift-tokenize --model "$M" --out t.shard q.jsonl 2> told
     grep -q 'end-of-turn token <|im_end|>' told
     swift-tokenize --model "$M" --out t.shard good.jsonl 2> told
-    ! grep -q 'end-of-turn' told
+    ! grep -q 'end-of-turn' told || false
 }
 
 @test "a cut or changed shard is an error, never a shorter data set" {
@@ -258,6 +259,7 @@ fgh' ]
     run swift-tokenize --nonsense; [ "$status" = 2 ]
     run swift-tokenize good.jsonl; [ "$status" = 2 ]; [[ $output == *"--model"* ]]
     run swift-tokenize --model "$M" --packing good.jsonl; [ "$status" = 2 ]; [[ $output == *"--max-length"* ]]
+    run swift-tokenize --model "$M" --pack-window 9 good.jsonl; [ "$status" = 2 ]; [[ $output == *"need --packing"* ]]
     run swift-tokenize --model "$M" --val-split 0.1 good.jsonl; [ "$status" = 2 ]
     run swift-tokenize --model "$M" --val-split 2 --val-out x good.jsonl; [ "$status" = 2 ]
     run swift-tokenize --model "$M" --format xml good.jsonl; [ "$status" = 2 ]
@@ -267,7 +269,6 @@ fgh' ]
 }
 
 @test "a shard goes to no terminal" {
-    command -v script > /dev/null || skip "script is not installed"
     run script -qec "swift-tokenize --model '$M' good.jsonl" /dev/null
     [ "$status" = 1 ]
     [[ $output == *"terminal"* ]]
@@ -286,7 +287,10 @@ fgh' ]
     [ "$(ls | grep -c shard)" = 0 ]
     run bash -c "swift-tokenize -q --model $M many.jsonl > /dev/full"
     [ "$status" = 1 ]
-    [[ $output == *'No space left'* ]]
+    [[ $output == *'No space left'* && ${#lines[@]} = 1 ]]
+    run bash -c "swift-tokenize --help > /dev/full"
+    [ "$status" = 1 ]
+    [[ $output == *'standard output: No space left'* && ${#lines[@]} = 1 ]]
 }
 
 @test "SIGKILL at any moment leaves no file under the final name" {

@@ -19,7 +19,7 @@ static const sw_opt options[] = {
     SW_CHOICE('f', "format", &format, formats, "how to print the table"),
     SW_FLAG('g', "groups", &by_group, "a column for each group of a task too"),
     SW_STR(0, "plot", &plot, "FILE", "also draw the values with their intervals, by gnuplot; the name ends in .svg or .png"),
-    SW_COMMON_OPTS,
+    SW_COMMON_OPTS_UNSEEDED,
     SW_OPT_END};
 
 static const sw_example examples[] = {

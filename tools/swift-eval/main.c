@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const sw_opt tasks_options[] = {SW_COMMON_OPTS, SW_OPT_END};
+static const sw_opt tasks_options[] = {SW_COMMON_OPTS_UNSEEDED, SW_OPT_END};
 static const sw_example tasks_examples[] = {{"begin a task of one's own", "swift-eval tasks gsm8k > mine.json"}, {0}};
 const sw_program eval_tasks_program = {"swift-eval tasks", "list the built-in tasks, or print their descriptions", "[TASK...]", tasks_options,
                                        tasks_examples};

@@ -93,6 +93,10 @@ static int body(int n, char **files)
         set.chat = !n && isatty(0) && isatty(1);
     if (set.chat && set.score)
         return sw_usage("--chat and --score exclude each other");
+    static const char *const of_files[] = {"samples", "logprobs", "timing", "skip-bad"};
+    for (size_t i = 0; set.chat && i < SW_COUNT(of_files); i++)
+        if (sw_option_given(of_files[i]))
+            return sw_usage("--%s is for records, not for a conversation", of_files[i]);
     if (set.chat && n)
         return sw_usage("--chat reads no file; '%s' is one word too many", files[0]);
     sw_interrupt_install();

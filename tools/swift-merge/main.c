@@ -26,7 +26,7 @@ static const sw_opt options[] = {
     SW_CHOICE(0, "dtype", &dtype, dtypes, "type of the weights written; auto keeps the base's, and takes bf16 for a quantised base"),
     SW_SIZE(0, "max-shard-size", &max_shard, "BYTES",
             "largest file when the base gives no file names (a GGUF base); 0 is one file. A folder's own files are kept"),
-    SW_COMMON_OPTS,
+    SW_COMMON_OPTS_UNSEEDED,
     SW_OPT_END};
 
 static const sw_example examples[] = {

@@ -25,7 +25,7 @@ static const sw_opt options[] = {
             "first that matches counts"),
     SW_STR(0, "report", &o.report, "FILE", "write a JSON line a tensor (bytes, types, error) here instead of a table to "
            "standard error"),
-    SW_COMMON_OPTS,
+    SW_COMMON_OPTS_UNSEEDED,
     SW_OPT_END,
 };
 

@@ -148,8 +148,8 @@ static int check_usage(void)
         o.packing_length = o.max_length;
     if (o.packing && !o.packing_length)
         return sw_usage("--packing needs --packing-length or --max-length, the size of a pack");
-    if (!o.packing && (sw_option_given("packing-length") || o.packing_strategy))
-        return sw_usage("--packing-length and --packing-strategy need --packing");
+    if (!o.packing && (sw_option_given("packing-length") || sw_option_given("pack-window") || o.packing_strategy))
+        return sw_usage("--packing-length, --packing-strategy and --pack-window need --packing");
     if (o.packing && !wrapped && !o.max_length)
         o.max_length = o.packing_length;
     if (o.packing && !wrapped && o.max_length > o.packing_length)

@@ -4,13 +4,13 @@
 #include "base/json.h"
 #include "base/memory.h"
 
-#include <errno.h>
-#include <stdio.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct sw_metrics {
-    FILE *f;
+    int fd; /* written at once and whole: a signal that asks to save must not cut a record */
     char *path;
 };
 
@@ -44,11 +44,11 @@ sw_metrics *sw_metrics_open(const char *path, int64_t step, int64_t eval)
     bool out = !strcmp(path, "-");
     if (!out && step >= 0 && sw_is_file(path) && keep_records(path, step, eval))
         return NULL;
-    FILE *f = out ? stdout : fopen(path, step >= 0 ? "ab" : "wb");
-    if (!f)
+    int fd = out ? STDOUT_FILENO : open(path, O_WRONLY | O_CREAT | O_CLOEXEC | (step >= 0 ? O_APPEND : O_TRUNC), 0666);
+    if (fd < 0)
         return sw_fail_errno("%s", path), NULL;
     sw_metrics *m = SW_NEW(sw_metrics);
-    *m = (sw_metrics){f, sw_strdup(path)};
+    *m = (sw_metrics){fd, sw_strdup(out ? "standard output" : path)};
     return m;
 }
 
@@ -57,7 +57,7 @@ int sw_metrics_write(sw_metrics *m, const cJSON *record)
     sw_buf b = {0};
     sw_json_print(&b, record);
     sw_buf_putc(&b, '\n');
-    int rc = fwrite(b.at, 1, b.n, m->f) != b.n || fflush(m->f) ? sw_fail_errno("%s: write", m->path) : 0;
+    int rc = sw_write_all(m->fd, b.at, b.n) ? sw_fail_errno("%s: write", m->path) : 0;
     sw_buf_free(&b);
     return rc;
 }
@@ -66,9 +66,7 @@ int sw_metrics_close(sw_metrics *m)
 {
     if (!m)
         return 0;
-    int rc = ferror(m->f) ? sw_fail("%s: not all could be written", m->path) : 0;
-    if (m->f != stdout && fclose(m->f) && !rc)
-        rc = sw_fail_errno("%s: write", m->path);
+    int rc = m->fd != STDOUT_FILENO && close(m->fd) ? sw_fail_errno("%s: write", m->path) : 0;
     free(m->path);
     free(m);
     return rc;

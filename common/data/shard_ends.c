@@ -31,7 +31,7 @@ int shard_fetch(sw_shard *s, uint64_t offset, uint64_t n, sw_buf *b)
         if (got < 0 && errno == EINTR && !sw_interrupted())
             continue;
         if (got < 0)
-            return sw_fail_errno("%s: read", s->name);
+            return sw_interrupted() ? sw_fail("%s: interrupted", s->name) : sw_fail_errno("%s: read", s->name);
         if (!got)
             return shard_cut(s);
         b->n += (size_t)got;
@@ -114,7 +114,7 @@ int shard_read_header(sw_shard *s, uint64_t *end)
 {
     sw_buf *b = &s->block;
     if (shard_fetch(s, 0, SHARD_HEADER_BYTES, b)) {
-        if (b->n < 8 || memcmp(b->at, SHARD_MAGIC, 8))
+        if (!sw_interrupted() && (b->n < 8 || memcmp(b->at, SHARD_MAGIC, 8)))
             return s->size || s->at ? sw_fail("%s: is no shard; swift-tokenize makes them", s->name)
                                     : sw_fail("%s: is empty, a shard was expected", s->name);
         return -1;

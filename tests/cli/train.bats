@@ -24,7 +24,7 @@ same() { cmp "$1/adapter_model.safetensors" "$2/adapter_model.safetensors"; }
     swift-tokenize -q --model "$W/model" "$W/train.jsonl" | $T --lr 0.01 --epochs 12 --out out
     first=$(metrics train out | head -1 | field loss) last=$(metrics train out | tail -1 | field loss)
     awk "BEGIN {exit !($last < $first / 2)}"
-    [ -f out/adapter_config.json ] && [ -f out/adapter_model.safetensors ] && [ -f out/chat_template.jinja ]
+    [ -f out/adapter_config.json ] && [ -f out/adapter_model.safetensors ] && [ -f out/chat_template.jinja ] || false
     grep -q '"eos_token_id": 293\|293' out/generation_config.json
     run bash -c "echo '{\"messages\": [{\"role\": \"user\", \"content\": \"say 3\"}], \"max_tokens\": 24}' | swift-infer -q -m $W/model --adapter out --dtype f32"
     [ "$status" = 0 ]
@@ -167,6 +167,16 @@ same() { cmp "$1/adapter_model.safetensors" "$2/adapter_model.safetensors"; }
     [ ! -f out/adapter_config.json ]
 }
 
+@test "the longest batch is checked at the start, not when it comes" {
+    for i in $(seq 60); do echo "{\"query\": \"a\", \"response\": \"$(printf 'b%.0s' $(seq $((i == 60 ? 200 : 3))))\"}"; done |
+        swift-tokenize -q --model "$W/model" --out long.shard
+    run $T --no-shuffle --batch 2 --max-memory 2M --out out long.shard
+    [ "$status" = 1 ]
+    [[ $output == *'a batch of 2 records of the longest length (213 tokens) will take about '*'--recompute'* ]]
+    [ "$(metrics train out | wc -l)" = 1 ]
+    $T --no-shuffle --batch 2 --max-memory 20M --out out long.shard
+}
+
 @test "the estimate trains nothing and names what it would take" {
     run swift-train --model "$W/model" --dtype f32 --estimate --epochs 3 "$W/train.shard"
     [ "$status" = 0 ]
@@ -188,7 +198,10 @@ same() { cmp "$1/adapter_model.safetensors" "$2/adapter_model.safetensors"; }
     run bash -c "ulimit -f 150; $T --tuner full --max-steps 2 --out out $W/train.shard"
     [ "$status" = 1 ]
     [[ $output == *'File too large'* && ${#lines[@]} = 1 ]]
-    [ ! -f out/config.json ] && [ -z "$(ls -A out | grep -E 'tmp|checkpoint|result')" ]
+    run bash -c "$T --max-steps 2 --metrics - --out full $W/train.shard > /dev/full"
+    [ "$status" = 1 ]
+    [[ $output == *'standard output: write: No space left'* && ${#lines[@]} = 1 ]]
+    [ ! -f out/config.json ] && [ -z "$(ls -A out | grep -E 'tmp|checkpoint|result')" ] || false
     # The earlier checkpoints of a run stay good.
     $T --tuner full --max-steps 2 --out out --overwrite "$W/train.shard"
     run bash -c "ulimit -f 150; $T --tuner full --max-steps 4 --resume --out out $W/train.shard"

@@ -39,7 +39,7 @@ E
         echo "model.layers.$i.self_attn.q_proj.lora_A.weight 3 64"; echo "model.layers.$i.self_attn.q_proj.lora_B.weight 64 3"
         echo "model.layers.$i.self_attn.v_proj.lora_A.weight 3 64"; echo "model.layers.$i.self_attn.v_proj.lora_B.weight 32 3"; done)" ]
     trained --target-modules 're:.*layers\.1\..*_proj' > names
-    [ "$(grep -c layers.1 names)" = 14 ] && ! grep layers.0 names
+    [ "$(grep -c layers.1 names)" = 14 ] && ! grep layers.0 names || false
     trained --target-modules q_proj --modules-to-save embed_tokens > names
     grep -q 'embed_tokens.weight 296 64' names
     grep -q '"modules_to_save": *\[' shaped/adapter_config.json
@@ -82,23 +82,88 @@ E
     $T --epochs 3 --out file "$W/train.shard"
     cat "$W/train.shard" | $T --epochs 3 --out pipe
     same file pipe
-    ! ls -A pipe | grep spool
+    ! ls -A pipe | grep spool || false
     # Read once, the number of updates not known before: each record comes once, in an order of the seed.
     once() { cat "$W/train.shard" | $T --schedule constant --warmup 0 --out "$@"; }
     once a; once b; once c --seed 3; once d --shuffle-buffer 4; once e --no-shuffle
     [ "$(metrics train a | wc -l)" = 10 ]
     same a b
     for x in c d e; do
-        ! same a $x
+        ! same a $x || false
         [ "$(metrics train $x | tail -1 | field tokens)" = "$(metrics train a | tail -1 | field tokens)" ]
     done
     $T --schedule constant --warmup 0 --no-shuffle --out f "$W/train.shard"
     same e f
+    # A part of a pass, and one that --max-steps ends, are those of a file; a stream that ends first is told.
+    for passes in "--epochs 0.5 --schedule constant --warmup 0" "--epochs 1 --max-steps 30" "--epochs 2 --max-steps 13"; do
+        cat "$W/train.shard" | $T $passes --overwrite --out pipe
+        $T $passes --overwrite --out file "$W/train.shard"
+        same file pipe
+    done
+    cat "$W/train.shard" | $T --max-steps 30 --overwrite --out pipe 2> told
+    [ "$(metrics train pipe | wc -l)" = 10 ]
+    grep -q 'standard input ended after 10 of 30 updates' told
     # A stop in it goes on at the same record.
     once a --save-steps 3 --keep 0 --overwrite
     rm -r a/checkpoint-6 a/checkpoint-9 a/checkpoint-10
     once a --save-steps 3 --resume
     same a b
+}
+
+@test "a signal ends a run that waits for a pipe, which leaves no file" {
+    for n in 0 1500; do
+        for passes in "--epochs 2" "--max-steps 2" "--estimate"; do
+            rm -rf fifo out told; mkfifo fifo
+            $T $passes --out out - < fifo 2> told &
+            pid=$!
+            exec 7> fifo
+            head -c $n "$W/train.shard" >&7
+            sleep 0.3
+            kill -TERM $pid; status=0; wait $pid || status=$?
+            exec 7>&-
+            [ "$status" = 1 ]
+            grep -q interrupted told
+            ! ls -A out | grep spool || false
+        done
+    done
+    # Not even after a kill.
+    $T --epochs 2 --out out - < fifo &
+    pid=$!
+    exec 7> fifo
+    sleep 0.3
+    kill -KILL $pid; wait $pid || true
+    exec 7>&-
+    ! ls -A out | grep spool || false
+    # What was learnt is kept.
+    for i in $(seq 100); do cat "$W/train.jsonl"; done | swift-tokenize -q --model "$W/model" --out long.shard
+    rm -r out
+    $T --schedule constant --warmup 0 --shuffle-buffer 5 --out out - < fifo 2> told &
+    pid=$!
+    exec 7> fifo
+    head -c $(($(stat -c %s long.shard) - 20)) long.shard >&7
+    for i in $(seq 3000); do [ -s out/metrics.jsonl ] && [ "$(grep -c train out/metrics.jsonl)" -gt 2 ] && break; sleep 0.02; done
+    kill -TERM $pid; status=0; wait $pid || status=$?
+    exec 7>&-
+    [ "$status" = 1 ] && [ "$(ls -d out/checkpoint-* | wc -l)" = 1 ] || false
+    grep -q '; --resume goes on from there' told
+}
+
+@test "options that the tuner or the model cannot use are refused" {
+    $T --max-steps 1 --lora-r 3 --target-modules v_proj --out small "$W/train.shard"
+    for bad in "--tuner full --lora-r 8" "--tuner full --rslora" "--tuner full --modules-to-save lm_head" "--adapter small --lora-r 8" \
+               "--adapter small --target-modules q_proj" "--epochs 0" "--epochs 0 --max-steps 3"; do
+        run $T $bad --out out "$W/train.shard"
+        [ "$status" = 2 ]
+    done
+    run $T --mask-share 0.3 --out out "$W/train.shard"
+    [ "$status" = 1 ] && [[ $output == *'is a language model; --mask-share is for masked language models'* ]] || false
+    [ ! -e out/metrics.jsonl ]
+    # The options that a run saved are options.
+    python3 -c 'import json; o = json.load(open("small/swift-train.json"))["options"]; del o["out"]; json.dump(o, open("same.json", "w"))'
+    $T --config same.json --out again "$W/train.shard"
+    same small again
+    run $T --config same.json --tuner full --out out "$W/train.shard"
+    [ "$status" = 2 ] && [[ $output == *'--lora-r is for --tuner lora'* ]] || false
 }
 
 @test "checkpoints by the clock, and one by a signal" {
@@ -107,7 +172,7 @@ E
     $T --max-steps 100000 --save-steps 1000000 --out out2 "$W/train.shard" 2> told &
     for i in $(seq 3000); do [ -s out2/metrics.jsonl ] && [ "$(grep -c train out2/metrics.jsonl)" -gt 2 ] && break; sleep 0.02; done
     kill -TERM $!; status=0; wait $! || status=$?
-    [ "$status" = 1 ] && [ "$(ls -d out2/checkpoint-* | wc -l)" = 1 ]
+    [ "$status" = 1 ] && [ "$(ls -d out2/checkpoint-* | wc -l)" = 1 ] || false
 }
 
 @test "bf16 follows f32, and every base type trains" {
@@ -127,12 +192,12 @@ E
 @test "f16 weights of a whole model are trained in their f32 masters, and written as --save-dtype says" {
     python3 "$BATS_TEST_DIRNAME/make_model.py" half --bf16
     $T --model half --tuner full --max-steps 2 --out out "$W/train.shard"
-    grep -aq '"BF16"' out/model.safetensors && ! grep -aq '"F32"' out/model.safetensors
+    grep -aq '"BF16"' out/model.safetensors && ! grep -aq '"F32"' out/model.safetensors || false
     $T --model half --tuner full --max-steps 2 --save-dtype f32 --out out32 "$W/train.shard"
-    grep -aq '"F32"' out32/model.safetensors && ! grep -aq '"BF16"' out32/model.safetensors
+    grep -aq '"F32"' out32/model.safetensors && ! grep -aq '"BF16"' out32/model.safetensors || false
     # A rate below what bf16 can show still adds up in the masters.
     $T --model half --tuner full --max-steps 4 --lr 1e-7 --save-dtype f32 --out tiny "$W/train.shard"
-    ! cmp -s <(tail -c 100000 tiny/model.safetensors) <(tail -c 100000 out32/model.safetensors)
+    ! cmp -s <(tail -c 100000 tiny/model.safetensors) <(tail -c 100000 out32/model.safetensors) || false
 }
 
 @test "bases, shards and settings that are cut, missing or of another shape are named" {
@@ -169,7 +234,7 @@ E
         [[ $output == *cut.shard* ]]
     done
     run $T --out out missing.shard
-    [ "$status" = 1 ] && [[ $output == *missing.shard* ]]
+    [ "$status" = 1 ] && [[ $output == *missing.shard* ]] || false
     [ ! -f out/adapter_config.json ]
     # A checkpoint that was damaged is no start.
     $T --max-steps 2 --out whole "$W/train.shard"

@@ -1,13 +1,15 @@
 #include "feed.h"
 
+#include "base/interrupt.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/philox.h"
+#include "data/shard_format.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 typedef struct feed_summary {
@@ -38,34 +40,31 @@ struct train_feed {
 
 static bool is_stdin(const char *path) { return !strcmp(path, "-"); }
 
-/* Standard input as a file without a name. */
+static bool is_regular(int fd)
+{
+    struct stat st;
+    return !fstat(fd, &st) && S_ISREG(st.st_mode) && lseek(fd, 0, SEEK_CUR) == 0;
+}
+
+/* Standard input as a file without a name from its beginning on, so that nothing is left of a run that is killed. */
 static sw_shard *open_spooled(const char *folder)
 {
     const char *base = getenv("TMPDIR") && *getenv("TMPDIR") ? getenv("TMPDIR") : folder;
     char *path = sw_strfmt("%s/swift-spool-XXXXXX", base), *block = sw_malloc(1 << 16);
     int fd = mkstemp(path);
-    int rc = fd < 0 ? sw_fail_errno("%s: a file for the data from the pipe", path) : 0;
+    int rc = fd < 0 || unlink(path) ? sw_fail_errno("%s: a file for the data from the pipe", path) : 0;
     for (ssize_t got = 1; !rc && got;) {
-        got = read(STDIN_FILENO, block, 1 << 16);
-        if (got < 0 && errno != EINTR)
-            rc = sw_fail_errno("standard input");
-        for (ssize_t done = 0; !rc && done < got;) {
-            ssize_t put = write(fd, block + done, (size_t)(got - done));
-            if (put < 0 && errno != EINTR)
-                rc = sw_fail_errno("%s: the data from the pipe cannot be kept (TMPDIR names another place)", path);
-            done += put > 0 ? put : 0;
-        }
+        got = sw_read_unless_stopped(STDIN_FILENO, block, 1 << 16);
+        if (got < 0)
+            rc = sw_interrupted() ? sw_fail("standard input: interrupted") : sw_fail_errno("standard input");
+        else if (sw_write_all(fd, block, (size_t)got))
+            rc = sw_fail_errno("%s: the data from the pipe cannot be kept (TMPDIR names another place)", path);
     }
-    sw_shard *s = rc ? NULL : sw_shard_open(path);
-    if (!rc && !s)
-        sw_fail_in("standard input");
-    if (fd >= 0) {
+    if (rc && fd >= 0)
         close(fd);
-        unlink(path);
-    }
     free(path);
     free(block);
-    return s;
+    return rc ? NULL : shard_open_fd(fd, "standard input", true);
 }
 
 static bool is_used(const feed_options *o, const char *column)
@@ -164,7 +163,7 @@ static train_feed *open_shards(char **paths, int n, const feed_options *o)
     for (int i = 0; i < n && !rc; i++) {
         if (is_stdin(paths[i]) && n > 1)
             rc = sw_fail("standard input cannot be one of several shards");
-        bool spool = is_stdin(paths[i]) && o->again;
+        bool spool = is_stdin(paths[i]) && o->again && !is_regular(STDIN_FILENO);
         if (!rc)
             f->shards[i] = spool ? open_spooled(o->spool) : sw_shard_open(paths[i]);
         if (f->shards[i] && o->again && !sw_shard_seekable(f->shards[i]))

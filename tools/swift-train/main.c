@@ -14,7 +14,7 @@
 enum { AUTO = -1 };
 
 static train_options o = {
-    .mask_share = 0.15, .tuner = "lora", .schedule = "cosine", .optimizer = "adamw", .lora_r = 8, .lora_alpha = 32, .batch = 4, .accumulate = 1,
+    .mask_share = TRAIN_MASK_SHARE, .tuner = "lora", .schedule = "cosine", .optimizer = "adamw", .lora_r = 8, .lora_alpha = 32, .batch = 4, .accumulate = 1,
     .epochs = 1, .lr = AUTO, .warmup = 0.03, .weight_decay = 0.1, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1,
     .keep = 2, .bucket = 16 << 20, .shuffle_buffer = 10000, .log_steps = 1, .shuffle = true,
 };
@@ -41,7 +41,7 @@ static const sw_opt options[] = {
             "module to tune by the end of its name (q_proj), or all-linear, or re:EXPRESSION for whole paths; may be repeated; "
             "without it, all-linear"),
     SW_LIST(0, "modules-to-save", &o.modules_to_save, "NAME", "module to train whole beside the adapter (embed_tokens, lm_head); may be repeated"),
-    SW_STR('a', "adapter", &o.adapter, "DIR", "start from this PEFT folder; its configuration replaces the options above"),
+    SW_STR('a', "adapter", &o.adapter, "DIR", "start from this PEFT folder, under its own configuration instead of the options above"),
     SW_CHOICE(0, "problem", &o.problem, problems, "what the labels of a classifier's records are: one class, several, or values; auto is what the "
               "model's configuration says, else values where it has one score and one class where it has more"),
     SW_F64(0, "mask-share", &o.mask_share, 0, 1, "X", "share of the words of a text that a masked language model is to guess"),
@@ -49,7 +49,7 @@ static const sw_opt options[] = {
     SW_I64('b', "batch", &o.batch, 1, 1000000, "N", "records that a process runs at once"),
     SW_I64(0, "accumulate", &o.accumulate, 1, 1000000, "N", "batches to an update, of all ranks together. The split of the same records does not change the result"),
     SW_F64('e', "epochs", &o.epochs, 0, 1e9, "N", "passes over the data; may be a fraction"),
-    SW_I64(0, "max-steps", &o.max_steps, 0, 1e15, "N", "end after N updates, over as many epochs as that takes unless --epochs is given; 0 is no limit"),
+    SW_I64(0, "max-steps", &o.max_steps, 0, 1e15, "N", "end after N updates, over as many epochs as that takes unless --epochs is given; 0 is no limit. A pipe is then read once: see Order of the data in the manual"),
     SW_FLAG(0, "shuffle", &o.shuffle, "take the records of each epoch in random order, by --seed"),
     SW_I64(0, "shuffle-buffer", &o.shuffle_buffer, 1, 1e9, "N", "records among which a pipe that is read once is shuffled"),
     SW_GROUP("Optimiser"),
@@ -111,7 +111,26 @@ static const sw_program program = {
     .examples = examples,
 };
 
-static int check_usage(void)
+/* An option given that shapes a new adapter, or NULL. The options saved by an earlier run, read by --config, have all of them: there
+ * only those count that are not as they are without being given. */
+static const char *lora_option(const train_options *plain)
+{
+    const struct {
+        const char *name;
+        bool other;
+    } shaping[] = {{"lora-r", o.lora_r != plain->lora_r},
+                   {"lora-alpha", o.lora_alpha != plain->lora_alpha},
+                   {"lora-dropout", o.lora_dropout != plain->lora_dropout},
+                   {"rslora", o.rslora},
+                   {"target-modules", o.target_modules.n},
+                   {"modules-to-save", o.modules_to_save.n}};
+    for (size_t i = 0; i < SW_COUNT(shaping); i++)
+        if (shaping[i].other || (!sw_common_opts.config && sw_option_given(shaping[i].name)))
+            return shaping[i].name;
+    return NULL;
+}
+
+static int check_usage(const train_options *plain)
 {
     if (!o.model)
         return sw_usage("--model is needed");
@@ -123,13 +142,18 @@ static int check_usage(void)
         return sw_usage("--tuner '%s' is not known; known are lora and full", o.tuner);
     if (o.adapter && !strcmp(o.tuner, "full"))
         return sw_usage("--adapter and --tuner full exclude each other; merge the adapter first (swift-merge)");
+    const char *shaped = lora_option(plain);
+    if (shaped && !strcmp(o.tuner, "full"))
+        return sw_usage("--%s is for --tuner lora; --tuner full trains every weight", shaped);
+    if (shaped && o.adapter)
+        return sw_usage("--%s and --adapter exclude each other; the adapter keeps its own configuration", shaped);
     if (o.lr != AUTO && !(o.lr >= 0))
         return sw_usage("--lr %g is negative", o.lr);
     if (o.beta1 >= 1 || o.beta2 >= 1)
         return sw_usage("--beta1 and --beta2 must be below 1");
     if (o.max_steps && !sw_option_given("epochs"))
         o.epochs = INFINITY;
-    if (!o.max_steps && !(o.epochs > 0))
+    if (!(o.epochs > 0))
         return sw_usage("--epochs must be more than 0");
     if ((o.early_stop || o.eval_steps || o.eval_first) && !o.val.n)
         return sw_usage("--early-stop, --eval-steps and --eval-first need --val");
@@ -157,6 +181,7 @@ static void share_cores(const sw_comm *c)
         omp_set_num_threads(here > c->local_ranks ? here / c->local_ranks : 1);
 }
 
+static train_options plain; /* what the options are where none is given */
 static sw_comm *comm;
 static bool entered;
 
@@ -188,7 +213,7 @@ static int body(int n, char **shards)
     entered = true;
     if (!comm || sw_comm_agree(comm, 0))
         return -1;
-    int status = check_usage();
+    int status = check_usage(&plain);
     if (!status && o.estimate && comm->ranks > 1)
         status = sw_usage("--estimate is for one process");
     return status ? status : train(n, shards);
@@ -197,6 +222,7 @@ static int body(int n, char **shards)
 int main(int argc, char **argv)
 {
     sw_threads_wait_briefly(argv);
+    plain = o;
     int rank = sw_comm_launched_rank();
     sw_log_mute(rank > 0); /* what all ranks find wrong is said once */
     comm = sw_comm_open();

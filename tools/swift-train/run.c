@@ -133,13 +133,17 @@ static int choose_objective(train_run *r)
     const sw_spec *s = &r->model->spec;
     const char *name = problems[r->o->problem];
     r->objective_options = (sw_objective_options){.label_smoothing = r->o->label_smoothing};
+    if (r->o->problem && s->task != SW_TASK_CLASSIFY)
+        return sw_fail("is %s; --problem is for classifiers", sw_task_name(s->task));
+    if (r->o->mask_share != TRAIN_MASK_SHARE && s->task != SW_TASK_MASKED_LM)
+        return sw_fail("is %s; --mask-share is for masked language models", sw_task_name(s->task));
     if (s->task == SW_TASK_LM) {
         r->objective = &sw_objective_sft;
-        return r->o->problem ? sw_fail("is %s; --problem is for classifiers", sw_task_name(s->task)) : 0;
+        return 0;
     }
     if (s->task == SW_TASK_MASKED_LM) {
         r->objective = &sw_objective_mlm;
-        return r->o->problem ? sw_fail("is %s; --problem is for classifiers", sw_task_name(s->task)) : 0;
+        return 0;
     }
     if (s->task == SW_TASK_TOKENS) {
         r->objective = &sw_objective_tag;
@@ -264,9 +268,9 @@ static int open_data(train_run *r, int n, char **shards)
     sw_digest vocab = {""};
     if (r->tokenizer)
         vocab = sw_tokenizer_vocab_digest(r->tokenizer);
-    bool counted = !o->max_steps && (strcmp(r->schedule->name, "constant") || (o->warmup > 0 && o->warmup < 1));
+    bool counted = (!o->max_steps || isfinite(o->epochs)) && (strcmp(r->schedule->name, "constant") || (o->warmup > 0 && o->warmup < 1));
     feed_options f = {.comm = r->comm, .shuffle = o->shuffle, .seed = (uint64_t)sw_common_opts.seed, .buffer = o->shuffle_buffer, .vocab = r->model->spec.vocab,
-                      .again = counted || o->estimate || (isfinite(o->epochs) && o->epochs > 1), .spool = o->out ? o->out : "/tmp",
+                      .again = counted || o->estimate || (isfinite(o->epochs) && o->epochs != 1), .spool = o->estimate ? "/tmp" : o->out,
                       .vocab_digest = r->tokenizer ? vocab.hex : NULL, .objective = r->objective->name, .columns = r->objective->columns};
     cJSON *classes = sw_tags_names(&r->tags);
     f.classes = classes;

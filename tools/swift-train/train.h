@@ -12,6 +12,8 @@
 #include "schedule.h"
 #include "text/template.h"
 
+#define TRAIN_MASK_SHARE 0.15 /* --mask-share without the option: BERT's (arXiv:1810.04805, section 3.1) */
+
 typedef struct train_options {
     const sw_program *program; /* whose options these are, to be noted in what is written */
     const char *model, *out, *adapter, *metrics, *plot;

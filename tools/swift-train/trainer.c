@@ -2,6 +2,7 @@
 #include "train.h"
 
 #include "base/fileio.h"
+#include "base/interrupt.h"
 #include "base/log.h"
 #include "base/memory.h"
 
@@ -401,6 +402,10 @@ static int step(loop *l)
 {
     train_run *r = l->r;
     int got = gather(l);
+    if (got < 0 && r->comm->ranks == 1 && sw_interrupted()) { /* while it waited for a pipe */
+        r->stopping = true;
+        return 0;
+    }
     if (got < 0) { /* bad data does not cost what was learnt before it */
         char *why = sw_strdup(sw_error());
         bool agreed = r->comm->agreed;
@@ -414,6 +419,9 @@ static int step(loop *l)
     }
     if (!got) {
         l->reason = "done";
+        if (r->o->max_steps && !sw_option_given("epochs"))
+            sw_warn("standard input ended after %lld of %lld updates; --epochs 2 or more, or a file, goes over it again", (long long)r->state.step,
+                    (long long)r->o->max_steps);
         return 0;
     }
     /* Files say at once that the epoch is over. */

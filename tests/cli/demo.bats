@@ -13,7 +13,7 @@
     demo EPOCHS=1
     for part in 'Training (lora' '> Who are you?' '^before .*after .*quantised' 'Held-out problems, 4' '^after  '; do grep -q "$part" told; done
     for f in lora/plot.svg comparison.svg; do grep -q '</svg>' made/$f; done
-    [ -s made/Q8_0.gguf ] && [ -s made/Q4_K_M.gguf ] && [ -s made/merged/config.json ]
+    [ -s made/Q8_0.gguf ] && [ -s made/Q4_K_M.gguf ] && [ -s made/merged/config.json ] || false
     dates > first
     demo EPOCHS=1
     dates > second
@@ -23,13 +23,13 @@
     demo EPOCHS=2
     dates > third
     changed second third > what
-    grep -q lora/adapter_model.safetensors what && grep -q '^Q8_0.gguf' what && grep -q '^after.json' what
-    ! grep -E '^(train.shard|problems.jsonl|held-out.jsonl|before)' what
+    grep -q lora/adapter_model.safetensors what && grep -q '^Q8_0.gguf' what && grep -q '^after.json' what || false
+    ! grep -E '^(train.shard|problems.jsonl|held-out.jsonl|before)' what || false
     # A name that is new changes the data, not the base's answers.
     sleep 1
     demo EPOCHS=2 NAME=Heron
     dates > fourth
     changed third fourth > what
-    grep -q '^train.shard' what && grep -q lora/adapter_model what
-    ! grep -E '^(problems.jsonl|held-out.jsonl|before)' what
+    grep -q '^train.shard' what && grep -q lora/adapter_model what || false
+    ! grep -E '^(problems.jsonl|held-out.jsonl|before)' what || false
 }

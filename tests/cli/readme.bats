@@ -38,10 +38,10 @@ setup() {
         p=$(basename "$(dirname "$p")")
         [ "$(root/usr/bin/$p --version)" = "$($p --version)" ]
         grep -q -- 'help' root/usr/share/man/man1/$p.1
-        ! grep -q '@OPTIONS@' root/usr/share/man/man1/$p.1
+        ! grep -q '@OPTIONS@' root/usr/share/man/man1/$p.1 || false
         bash -n root/usr/share/bash-completion/completions/$p
     done
-    [ -f root/usr/share/man/man5/swift-shard.5 ] && [ -f root/usr/share/man/man5/swift-metrics.5 ]
+    [ -f root/usr/share/man/man5/swift-shard.5 ] && [ -f root/usr/share/man/man5/swift-metrics.5 ] || false
     # A completion completes: options by their beginning, subcommands.
     complete_word() { # PROGRAM WORD
         bash -c 'source root/usr/share/bash-completion/completions/$1; COMP_WORDS=("$1" "$2"); COMP_CWORD=1; compopt() { :; }; _${1//-/_}; printf "%s\n" "${COMPREPLY[@]}"' - "$@"

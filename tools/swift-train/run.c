@@ -134,7 +134,7 @@ static int choose_objective(train_run *r)
     const char *name = problems[r->o->problem];
     r->objective_options = (sw_objective_options){.label_smoothing = r->o->label_smoothing};
     if (r->o->problem && s->task != SW_TASK_CLASSIFY)
-        return sw_fail("is %s; --problem is for classifiers", sw_task_name(s->task));
+        return sw_fail("is %s; --problem is for classifiers of whole texts", sw_task_name(s->task));
     if (r->o->mask_share != TRAIN_MASK_SHARE && s->task != SW_TASK_MASKED_LM)
         return sw_fail("is %s; --mask-share is for masked language models", sw_task_name(s->task));
     if (s->task == SW_TASK_LM) {
@@ -148,7 +148,7 @@ static int choose_objective(train_run *r)
     if (s->task == SW_TASK_TOKENS) {
         r->objective = &sw_objective_tag;
         r->objective_options.tags = &r->tags;
-        return r->o->problem ? sw_fail("is %s; --problem is for classifiers of whole texts", sw_task_name(s->task)) : open_tags(r);
+        return open_tags(r);
     }
     r->objective = &sw_objective_classify;
     if (s->task != SW_TASK_CLASSIFY)

@@ -60,13 +60,25 @@ static inline float sw_lanes_sum(sw_vec v)
 #define SW_ODDS 1, 3, 5, 7
 #endif
 
-/* Value i of the result: the lanes of v[i] added up. v is overwritten. */
-static inline sw_vec sw_lanes_sums(sw_vec v[SW_LANES])
+/* to[i]: neighbours in v[2 i], then those in v[2 i + 1], added up. */
+__attribute__((always_inline)) static inline void sw_add_neighbours(sw_vec *to, const sw_vec *v, int n)
 {
-    for (int n = SW_LANES; n > 1; n /= 2)
-        for (int i = 0; i < n; i += 2)
-            v[i / 2] = __builtin_shufflevector(v[i], v[i + 1], SW_EVENS) + __builtin_shufflevector(v[i], v[i + 1], SW_ODDS);
-    return v[0];
+#pragma GCC unroll 8
+    for (int i = 0; i < n; i++)
+        to[i] = __builtin_shufflevector(v[2 * i], v[2 * i + 1], SW_EVENS) + __builtin_shufflevector(v[2 * i], v[2 * i + 1], SW_ODDS);
+}
+
+/* Value i of the result: the lanes of v[i] added up. */
+static inline sw_vec sw_lanes_sums(const sw_vec v[SW_LANES])
+{
+    sw_vec sum[SW_LANES / 2];
+    sw_add_neighbours(sum, v, SW_LANES / 2);
+    sw_add_neighbours(sum, sum, SW_LANES / 4);
+    if (SW_LANES > 4)
+        sw_add_neighbours(sum, sum, SW_LANES / 8);
+    if (SW_LANES > 8)
+        sw_add_neighbours(sum, sum, SW_LANES / 16);
+    return sum[0];
 }
 
 /* ---- runs of values */

@@ -133,7 +133,10 @@ static void some_outputs(const call *c, int64_t first)
             sum += c->beta * AT(old);
         }
         memcpy(buf, &sum, sizeof buf);
-        sw_store(at, c->y->dtype, n, buf);
+        if (n == SW_LANES) /* a constant */
+            sw_store(at, c->y->dtype, SW_LANES, buf);
+        else
+            sw_store(at, c->y->dtype, n, buf);
     }
 }
 

@@ -19,9 +19,8 @@ static inline float unit(float most) { return most < 0x1p-100f ? 0 : most / LARG
 
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__)
 
-/* Values of a product of two vectors; bytes of weights asked for before their turn; rows of x that share a load of w.
- */
-enum { GROUP = 128, RUNS = GROUP / PER, AHEAD = 4096, ROWS = 4 };
+/* Values of a product of two vectors; bytes of weights asked for before their turn; rows of x, and of w, at a time. */
+enum { GROUP = 128, RUNS = GROUP / PER, AHEAD = 4096, ROWS = 4, OUTS = 2 };
 
 /* GROUP values of x, in the order in which levels of the weights' type come out of their bytes. `start` is what
  * products begin with: levels are multiplied as unsigned bytes, which for types around 0 are larger by an offset. */
@@ -186,16 +185,19 @@ __attribute__((always_inline)) static inline void group_levels(__m512i q[2], sw_
     }
 }
 
-/* Of a group: what scales its runs and, after them, minima; Q6_K has 16 scales a block, those of its sixteens. */
+/* Lanes of run i: four of them (both vectors), or eight of one vector and then of the other. */
+#define LANES(a, b, c, d) _mm512_setr_epi32(a, a, a, a, b, b, b, b, c, c, c, c, d, d, d, d)
+
+/* Of a group: what scales its runs, and their minima; Q6_K scales sixteens, here lane by lane. */
 typedef struct scales {
     __m128 scale, min;
-    __m512 sixteens;
+    __m512 lanes[2];
 } scales;
 
 __attribute__((always_inline)) static inline scales block_scales(sw_dtype t, const byte *b, int n)
 {
     const int step = sw_block_bytes(t);
-    scales s = {_mm_setzero_ps(), _mm_setzero_ps(), _mm512_setzero_ps()};
+    scales s = {_mm_setzero_ps(), _mm_setzero_ps(), {_mm512_setzero_ps(), _mm512_setzero_ps()}};
     if (sw_levels_have_min(t)) {
         __m128i v = _mm_shuffle_epi8(four_ints(b, step, n),
                                      _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15));
@@ -213,8 +215,12 @@ __attribute__((always_inline)) static inline void k_scales(scales s[2], sw_dtype
 {
     if (t == SW_Q6_K) {
         __m512 v = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(xmm_at(b + 192)));
-        s[0].sixteens = s[1].sixteens = _mm512_mul_ps(v, _mm512_set1_ps(sw_half_at(b + 208)));
-        s[0].scale = s[1].scale = s[0].min = s[1].min = _mm_setzero_ps();
+        v = _mm512_mul_ps(v, _mm512_set1_ps(sw_half_at(b + 208)));
+        for (int h = 0; h < 2; h++) {
+            s[h].lanes[0] = _mm512_permutexvar_ps(_mm512_add_epi32(LANES(0, 1, 2, 3), _mm512_set1_epi32(8 * h)), v);
+            s[h].lanes[1] = _mm512_permutexvar_ps(_mm512_add_epi32(LANES(4, 5, 6, 7), _mm512_set1_epi32(8 * h)), v);
+            s[h].scale = s[h].min = _mm_setzero_ps();
+        }
         return;
     }
     uint32_t w[3], low[4]; /* six bits each: scales of runs 0..3, 4..7, then minima */
@@ -230,100 +236,105 @@ __attribute__((always_inline)) static inline void k_scales(scales s[2], sw_dtype
     s[1].scale = _mm_mul_ps(_mm512_extractf32x4_ps(v, 1), d);
     s[0].min = _mm_mul_ps(_mm512_extractf32x4_ps(v, 2), dmin);
     s[1].min = _mm_mul_ps(_mm512_extractf32x4_ps(v, 3), dmin);
-    s[0].sixteens = s[1].sixteens = _mm512_setzero_ps();
+    s[0].lanes[0] = s[0].lanes[1] = s[1].lanes[0] = s[1].lanes[1] = _mm512_setzero_ps();
 }
 
-/* Of each row of x: vectors that add up to its product so far. */
+/* Of a row of x and one of w: vectors that add up to their product so far. */
 typedef struct sums {
-    __m512 of[2];
+    __m512 of;
     __m128 min;
 } sums;
 
-/* Lanes of run i: four of them (both vectors), or eight of one vector and then of the other. */
-#define LANES(a, b, c, d) _mm512_setr_epi32(a, a, a, a, b, b, b, b, c, c, c, c, d, d, d, d)
-
-__attribute__((always_inline)) static inline void add_group(sums *sum, int rows, const group *x, size_t line,
-                                                            sw_dtype t, const byte *b, int n, int h, scales s)
+/* Adds the products of a group of `rows` rows of x with the same one, of n blocks or half h of one, of `outs` rows of
+ * w. */
+__attribute__((always_inline)) static inline void add_group(sums *sum, int rows, int outs, const group *x, size_t line,
+                                                            sw_dtype t, const byte *b, size_t w_line, int n, int h,
+                                                            const scales *s, int step)
 {
-    __m512i q[2];
-    group_levels(q, t, b, n, h);
+    const __m512i zero = _mm512_setzero_si512();
+    __m512i q[OUTS][2];
+    for (int o = 0; o < outs; o++)
+        group_levels(q[o], t, b + (size_t)o * w_line, n, h);
     for (int r = 0; r < rows; r++) {
         const group *g = (const group *)(const void *)((const char *)x + (size_t)r * line);
-        __m128 by = _mm_load_ps(g->scale), ds = _mm_mul_ps(s.scale, by);
-        __m512 lanes = _mm512_castps128_ps512(ds);
-        const __m512i zero = _mm512_setzero_si512();
-        __m512i high = _mm512_dpbusd_epi32(zero, q[0], _mm512_load_si512(g->high));
-        __m512i p = _mm512_dpbusd_epi32(_mm512_load_si512(g->start), q[0], _mm512_load_si512(g->low));
-        if (has_halves(t)) {
-            high = _mm512_dpbusd_epi32(high, q[1], _mm512_load_si512(g->high + 64));
-            p = _mm512_dpbusd_epi32(p, q[1], _mm512_load_si512(g->low + 64));
-            p = _mm512_add_epi32(p, _mm512_slli_epi32(high, 8));
-            sum[r].of[0] =
-                _mm512_fmadd_ps(_mm512_cvtepi32_ps(p), _mm512_permutexvar_ps(LANES(0, 1, 2, 3), lanes), sum[r].of[0]);
-        } else {
-            __m512i other = _mm512_dpbusd_epi32(zero, q[1], _mm512_load_si512(g->high + 64));
-            __m512i p1 = _mm512_dpbusd_epi32(_mm512_load_si512(g->start + 16), q[1], _mm512_load_si512(g->low + 64));
-            p = _mm512_add_epi32(p, _mm512_slli_epi32(high, 8));
-            p1 = _mm512_add_epi32(p1, _mm512_slli_epi32(other, 8));
-            __m512 first, second;
-            if (t == SW_Q6_K) {
-                lanes = _mm512_castps128_ps512(by);
-                first = _mm512_permutexvar_ps(LANES(0, 0, 1, 1), lanes);
-                second = _mm512_permutexvar_ps(LANES(2, 2, 3, 3), lanes);
-                const __m512i half = _mm512_set1_epi32(8 * h);
-                first =
-                    _mm512_mul_ps(first, _mm512_permutexvar_ps(_mm512_add_epi32(half, LANES(0, 1, 2, 3)), s.sixteens));
-                second =
-                    _mm512_mul_ps(second, _mm512_permutexvar_ps(_mm512_add_epi32(half, LANES(4, 5, 6, 7)), s.sixteens));
-            } else if (t == SW_Q8_0) {
-                first = _mm512_permutexvar_ps(LANES(0, 0, 1, 1), lanes);
-                second = _mm512_permutexvar_ps(LANES(2, 2, 3, 3), lanes);
+        const __m512i high[2] = {_mm512_load_si512(g->high), _mm512_load_si512(g->high + 64)};
+        const __m512i low[2] = {_mm512_load_si512(g->low), _mm512_load_si512(g->low + 64)};
+        const __m128 by = _mm_load_ps(g->scale);
+        for (int o = 0; o < outs; o++, sum++) {
+            const __m512 lanes = _mm512_castps128_ps512(t == SW_Q6_K ? by : _mm_mul_ps(s[o * step].scale, by));
+            __m512i above = _mm512_dpbusd_epi32(zero, q[o][0], high[0]),
+                    p = _mm512_dpbusd_epi32(_mm512_load_si512(g->start), q[o][0], low[0]);
+            if (has_halves(t)) {
+                above = _mm512_dpbusd_epi32(above, q[o][1], high[1]);
+                p = _mm512_dpbusd_epi32(p, q[o][1], low[1]);
+                p = _mm512_add_epi32(p, _mm512_slli_epi32(above, 8));
+                sum->of =
+                    _mm512_fmadd_ps(_mm512_cvtepi32_ps(p), _mm512_permutexvar_ps(LANES(0, 1, 2, 3), lanes), sum->of);
             } else {
-                first = _mm512_permutexvar_ps(LANES(0, 0, 2, 2), lanes);
-                second = _mm512_permutexvar_ps(LANES(1, 1, 3, 3), lanes);
+                __m512i above1 = _mm512_dpbusd_epi32(zero, q[o][1], high[1]);
+                __m512i p1 = _mm512_dpbusd_epi32(_mm512_load_si512(g->start + 16), q[o][1], low[1]);
+                p = _mm512_add_epi32(p, _mm512_slli_epi32(above, 8));
+                p1 = _mm512_add_epi32(p1, _mm512_slli_epi32(above1, 8));
+                const bool natural = t == SW_Q6_K || t == SW_Q8_0;
+                __m512 first = _mm512_permutexvar_ps(natural ? LANES(0, 0, 1, 1) : LANES(0, 0, 2, 2), lanes);
+                __m512 second = _mm512_permutexvar_ps(natural ? LANES(2, 2, 3, 3) : LANES(1, 1, 3, 3), lanes);
+                if (t == SW_Q6_K) {
+                    first = _mm512_mul_ps(first, s[o * step].lanes[0]);
+                    second = _mm512_mul_ps(second, s[o * step].lanes[1]);
+                }
+                sum->of = _mm512_fmadd_ps(_mm512_cvtepi32_ps(p), first, sum->of);
+                sum->of = _mm512_fmadd_ps(_mm512_cvtepi32_ps(p1), second, sum->of);
             }
-            sum[r].of[0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(p), first, sum[r].of[0]);
-            sum[r].of[1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(p1), second, sum[r].of[1]);
+            if (sw_levels_have_min(t))
+                sum->min = _mm_fmadd_ps(s[o * step].min, _mm_load_ps(g->sum), sum->min);
         }
-        if (sw_levels_have_min(t))
-            sum[r].min = _mm_fmadd_ps(s.min, _mm_load_ps(g->sum), sum[r].min);
     }
 }
 
-__attribute__((always_inline)) static inline void some_rows(sw_vec *lane, int rows, const char *at, size_t line,
-                                                            const byte *b, sw_dtype t, int64_t in)
+__attribute__((always_inline)) static inline void add_blocks(sums *sum, int rows, int outs, const group *x, size_t line,
+                                                             sw_dtype t, const byte *b, size_t w_line, int n)
 {
-    const int bytes = sw_block_bytes(t);
+    scales s[OUTS];
+    for (int o = 0; o < outs; o++)
+        s[o] = block_scales(t, b + (size_t)o * w_line, n);
+    add_group(sum, rows, outs, x, line, t, b, w_line, n, 0, s, 1);
+}
+
+/* Products of `rows` rows of x with `outs` rows of w. */
+__attribute__((always_inline)) static inline void some_rows(sw_vec *lane, int rows, int outs, const char *at,
+                                                            size_t line, const byte *b, size_t w_line, sw_dtype t,
+                                                            int64_t in)
+{
+    const int bytes = sw_block_bytes(t), span = sw_block_values(t) == 256 ? 256 : GROUP;
     const group *x = (const group *)(const void *)at;
-    sums sum[ROWS];
-    for (int r = 0; r < rows; r++)
-        sum[r] = (sums){{_mm512_setzero_ps(), _mm512_setzero_ps()}, _mm_setzero_ps()};
-    if (sw_block_values(t) == 256) {
-        for (int64_t i = 0; i < in; i += 256, x += 2, b += bytes) {
-            scales s[2];
-            for (int p = 0; p < bytes; p += 64)
-                __builtin_prefetch(b + p + AHEAD);
-            k_scales(s, t, b);
-            add_group(sum, rows, x, line, t, b, 4, 0, s[0]);
-            add_group(sum, rows, x + 1, line, t, b, 4, 1, s[1]);
-        }
-    } else {
-        int64_t i = 0;
-        for (; i + GROUP <= in; i += GROUP, x++, b += RUNS * bytes) {
-            for (int p = 0; p < RUNS * bytes; p += 64)
-                __builtin_prefetch(b + p + AHEAD);
-            add_group(sum, rows, x, line, t, b, 4, 0, block_scales(t, b, 4));
-        }
-        switch ((in - i) / PER) {
-        case 3: add_group(sum, rows, x, line, t, b, 3, 0, block_scales(t, b, 3)); break;
-        case 2: add_group(sum, rows, x, line, t, b, 2, 0, block_scales(t, b, 2)); break;
-        case 1: add_group(sum, rows, x, line, t, b, 1, 0, block_scales(t, b, 1)); break;
-        default: break;
+    sums sum[ROWS * OUTS];
+    for (int i = 0; i < rows * outs; i++)
+        sum[i] = (sums){_mm512_setzero_ps(), _mm_setzero_ps()};
+    int64_t i = 0;
+    for (; i + span <= in; i += span, x += span / GROUP, b += span / sw_block_values(t) * bytes) {
+        for (int o = 0; o < outs; o++)
+            for (int p = 0; p < span / sw_block_values(t) * bytes; p += 64)
+                __builtin_prefetch(b + (size_t)o * w_line + p + AHEAD);
+        if (span == 256) {
+            scales s[OUTS][2];
+            for (int o = 0; o < outs; o++)
+                k_scales(s[o], t, b + (size_t)o * w_line);
+            add_group(sum, rows, outs, x, line, t, b, w_line, 4, 0, s[0], 2);
+            add_group(sum, rows, outs, x + 1, line, t, b, w_line, 4, 1, s[0] + 1, 2);
+        } else {
+            add_blocks(sum, rows, outs, x, line, t, b, w_line, 4);
         }
     }
+    switch ((in - i) / PER) {
+    case 3: add_blocks(sum, rows, outs, x, line, t, b, w_line, 3); break;
+    case 2: add_blocks(sum, rows, outs, x, line, t, b, w_line, 2); break;
+    case 1: add_blocks(sum, rows, outs, x, line, t, b, w_line, 1); break;
+    default: break;
+    }
     for (int r = 0; r < rows; r++)
-        lane[r * SW_LANES] =
-            (sw_vec)_mm512_add_ps(_mm512_add_ps(sum[r].of[0], sum[r].of[1]), _mm512_zextps128_ps512(sum[r].min));
+        for (int o = 0; o < outs; o++)
+            lane[r * SW_LANES + o] =
+                (sw_vec)_mm512_add_ps(sum[r * outs + o].of, _mm512_zextps128_ps512(sum[r * outs + o].min));
 }
 
 #else
@@ -356,7 +367,7 @@ static float rounded(int16_t *q, const float *x)
     return unit(most);
 }
 
-enum { ROWS = 4 };
+enum { ROWS = 4, OUTS = 1 };
 
 size_t SW_CPU(rounded_bytes)(const sw_tensor *x, sw_dtype w)
 {
@@ -404,9 +415,11 @@ __attribute__((always_inline)) static inline sw_vec add_products(sw_vec sum, con
 #endif
 }
 
-__attribute__((always_inline)) static inline void some_rows(sw_vec *lane, int rows, const char *at, size_t line,
-                                                            const byte *b, sw_dtype t, int64_t in)
+__attribute__((always_inline)) static inline void some_rows(sw_vec *lane, int rows, int outs, const char *at,
+                                                            size_t line, const byte *b, size_t w_line, sw_dtype t,
+                                                            int64_t in)
 {
+    (void)outs, (void)w_line; /* one */
     sw_vec sum[ROWS] = {{0}};
     float mins[ROWS] = {0};
     for (int64_t i = 0; i < in; i += sw_block_values(t), b += sw_block_bytes(t)) {
@@ -433,28 +446,29 @@ __attribute__((always_inline)) static inline void some_rows(sw_vec *lane, int ro
 
 #endif
 
-__attribute__((always_inline)) static inline void all_rows(sw_vec *lane, int64_t rows, const sw_rounded_rows *x,
-                                                           const void *w, sw_dtype t, int64_t in)
+/* Products with `outs` rows of w. */
+__attribute__((always_inline)) static inline void all_rows(sw_vec *lane, int64_t rows, int outs,
+                                                           const sw_rounded_rows *x, const void *w, size_t w_line,
+                                                           sw_dtype t, int64_t in)
 {
     const char *at = x->at;
     for (; rows >= ROWS; rows -= ROWS, lane += ROWS * SW_LANES, at += ROWS * x->line)
-        some_rows(lane, ROWS, at, x->line, w, t, in);
-    if (rows >= 2) {
-        some_rows(lane, 2, at, x->line, w, t, in);
-        rows -= 2, lane += 2 * SW_LANES, at += 2 * x->line;
-    }
-    if (rows)
-        some_rows(lane, 1, at, x->line, w, t, in);
+        some_rows(lane, ROWS, outs, at, x->line, w, w_line, t, in);
+    for (; rows; rows--, lane += SW_LANES, at += x->line)
+        some_rows(lane, 1, outs, at, x->line, w, w_line, t, in);
 }
 
 void SW_CPU(rounded_dots)(sw_vec *lane, int64_t rows, const sw_rounded_rows *x, const void *w, size_t w_line,
                           int64_t count, sw_dtype type, int64_t in)
 {
+    int64_t o = 0;
     switch (type) {
 #define CASE(t)                                                                                                        \
     case t:                                                                                                            \
-        for (int64_t o = 0; o < count; o++)                                                                            \
-            all_rows(lane + o, rows, x, (const byte *)w + (size_t)o * w_line, t, in);                                  \
+        for (; o + OUTS <= count; o += OUTS)                                                                           \
+            all_rows(lane + o, rows, OUTS, x, (const byte *)w + (size_t)o * w_line, w_line, t, in);                    \
+        for (; o < count; o++)                                                                                         \
+            all_rows(lane + o, rows, 1, x, (const byte *)w + (size_t)o * w_line, w_line, t, in);                       \
         return;
         CASE(SW_Q4_0)
         CASE(SW_Q4_1)

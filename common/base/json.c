@@ -137,11 +137,17 @@ cJSON *sw_json_parse(const char *text, size_t n)
         end = len ? cJSON_GetErrorPtr() : s;
     }
     if (!v) {
-        size_t at = end && end >= s && end <= s + len ? (size_t)(end - s) : len;
-        if (at >= len)
-            sw_fail("JSON at byte %zu: the text ends inside a value", at);
+        size_t at = end && end >= s && end <= s + len ? (size_t)(end - s) : len, next = at, some = 0;
+        while (next < len && (s[next] == ' ' || s[next] == '\t' || s[next] == '\n' || s[next] == '\r'))
+            next++;
+        while (some < 12 && at + some < len && (unsigned char)s[at + some] >= ' ')
+            some++;
+        if (next >= len)
+            sw_fail("JSON at byte %zu: the text ends inside a value", len);
+        else if (!some)
+            sw_fail("JSON at byte %zu: unexpected byte 0x%02x", at, (unsigned char)s[at]);
         else
-            sw_fail("JSON at byte %zu: unexpected '%.*s'", at, (int)SW_MIN(len - at, 12), s + at);
+            sw_fail("JSON at byte %zu: unexpected '%.*s'", at, (int)some, s + at);
     }
     if (v && kept.n)
         keep_spellings(v, text, &kept, &(size_t){0}, &(size_t){0});

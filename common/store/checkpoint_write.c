@@ -135,6 +135,16 @@ void sw_checkpoint_writer_abort(sw_checkpoint_writer *w)
     free(w);
 }
 
+/* What is cut or no JSON is not handed on. */
+static int check_companion(const char *path, const sw_buf *b)
+{
+    if (!sw_ends_with(path, ".json"))
+        return 0;
+    cJSON *o = sw_json_parse(b->at ? b->at : "", b->n);
+    cJSON_Delete(o);
+    return o ? 0 : sw_fail_in("%s", path);
+}
+
 int sw_checkpoint_copy_companions(const char *from, const char *to, bool with_config)
 {
     static const char *const names[] = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
@@ -143,7 +153,7 @@ int sw_checkpoint_copy_companions(const char *from, const char *to, bool with_co
     for (size_t i = with_config ? 0 : 1; i < SW_COUNT(names); i++) {
         char *source = sw_path_join(from, names[i]), *target = sw_path_join(to, names[i]);
         sw_buf b = {0};
-        int rc = sw_is_file(source) && (sw_read_file(source, &b) || sw_write_file(target, b.at ? b.at : "", b.n)) ? -1 : 0;
+        int rc = sw_is_file(source) && (sw_read_file(source, &b) || check_companion(source, &b) || sw_write_file(target, b.at ? b.at : "", b.n)) ? -1 : 0;
         sw_buf_free(&b);
         free(source);
         free(target);

@@ -11,7 +11,10 @@
 static int read_beside(const char *dir, const char *name, sw_buf *out)
 {
     char *path = sw_path_join(dir, name);
-    int rc = sw_is_file(path) ? sw_read_file(path, out) : 0;
+    bool there = sw_is_file(path);
+    int rc = there ? sw_read_file(path, out) : 0;
+    if (!rc && there && !out->n && sw_ends_with(name, ".json"))
+        rc = sw_fail("%s: is empty", path);
     free(path);
     return rc;
 }

@@ -161,6 +161,22 @@ P
     done
 }
 
+@test "settings cut at any place are one line that names the file" {
+    echo '{"eos_token_id": [2, 1]}' > generation_config.json
+    sed 's/, /,\n/g' model/tokenizer_config.json > tokenizer_config.json
+    for f in generation_config.json tokenizer_config.json; do
+        cp $f model/$f
+        for n in $(seq 0 3 $(($(stat -c %s $f) - 3))); do
+            head -c $n $f > model/$f
+            run bash -c "echo '{\"prompt\": \"a\", \"max_tokens\": 1}' | swift-infer -q -m model"
+            [ "$status" = 1 ]
+            [[ $output == *$f* && ${#lines[@]} = 1 ]]
+        done
+        cp $f model/$f
+    done
+    echo '{"prompt": "a", "max_tokens": 1}' | swift-infer -q -m model
+}
+
 # Answers of records: the options of a record win over those of the command line.
 texts() { swift-infer -q -m model --dtype f32 "$@" | python3 -c 'import json,sys; [print(json.dumps(json.loads(l)["text"]), json.loads(l)["finish_reason"], json.loads(l)["completion_tokens"]) for l in sys.stdin]'; }
 

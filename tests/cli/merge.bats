@@ -151,6 +151,20 @@ E
     near hung whole 2e-4
 }
 
+@test "a file of settings that is cut is not handed on" {
+    cp -r "$W/model" cut
+    for f in generation_config.json tokenizer_config.json special_tokens_map.json; do
+        for text in '' '{' '{"eos_token_id": 29'; do
+            printf '%s' "$text" > cut/$f
+            fails 1 swift-merge -q -m cut -o merged
+            grep -q "$f" told
+            [ ! -e merged ]
+        done
+        rm cut/$f
+        [ ! -e "$W/model/$f" ] || cp "$W/model/$f" cut/
+    done
+}
+
 @test "an earlier result is replaced, other files are not" {
     swift-merge -q -m "$W/model" -o merged
     swift-merge -q -m "$W/model" -a "$W/lora" -o merged

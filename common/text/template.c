@@ -87,11 +87,42 @@ static cJSON *token_variables(const sw_tokenizer *t)
     return vars;
 }
 
+/* The tokens of the longest thought in the messages' texts; 0: there is none. */
+static size_t longest_thought(const sw_template *m, const cJSON *messages)
+{
+    sw_encoder *e = NULL;
+    sw_ids ids = {0};
+    size_t longest = 0;
+    for (const cJSON *c = messages ? messages->child : NULL; c; c = c->next) {
+        const cJSON *role = sw_json_get(c, "role");
+        sw_buf b = {0};
+        sw_span s = sw_json_text(sw_json_get(c, "content"), &b);
+        const char *from = s.n ? memmem(s.at, s.n, "<think>", 7) : NULL;
+        from = from ? from + 7 : NULL;
+        const char *to = from ? memmem(from, (size_t)(s.at + s.n - from), "</think>", 8) : NULL;
+        bool blank = true;
+        for (const char *at = from; to && at < to && blank; at++)
+            blank = strchr(" \t\r\n\v\f", *at);
+        if (to && !blank && cJSON_IsString(role) && !strcmp(role->valuestring, "assistant")) {
+            e = e ? e : sw_encoder_new(m->tokenizer);
+            ids.n = 0;
+            if (!sw_encode(e, from, (size_t)(to - from), true, &ids, NULL))
+                longest = SW_MAX(longest, ids.n);
+        }
+        sw_buf_free(&b);
+    }
+    free(ids.at);
+    sw_encoder_free(e);
+    return longest;
+}
+
 cJSON *template_variables(const sw_template *m, const cJSON *messages, const cJSON *tools, const cJSON *extra)
 {
     cJSON *vars = sw_template_variables(messages, tools, NULL, m->tokens);
     for (const cJSON *c = extra ? extra->child : NULL; c; c = c->next)
         refer(vars, c->string, c);
+    if (m->budget && !cJSON_GetObjectItemCaseSensitive(vars, "thinking_budget"))
+        cJSON_AddNumberToObject(vars, "thinking_budget", (double)longest_thought(m, messages));
     return vars;
 }
 
@@ -157,6 +188,7 @@ static void apply_marker(sw_template *m, const cJSON *marker)
     SW_PUSH(all, NULL);
     m->stop = all.at;
     m->apart = cJSON_IsObject(marker);
+    m->budget = cJSON_IsTrue(sw_json_get(marker, "budget"));
     m->agent = cJSON_IsString(agent) ? sw_agent_find(agent->valuestring) : sw_agent_guess(m->text);
 }
 

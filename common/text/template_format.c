@@ -15,6 +15,9 @@
 #define KEEPS_THOUGHTS SW_CHAT_KEEPS_THOUGHTS
 #define AFTER_USER SW_CHAT_AFTER_USER
 #define KWARG_THINKING SW_CHAT_KWARG_THINKING
+#define OWN_SYSTEM SW_CHAT_OWN_SYSTEM
+#define OWN_SYSTEM_AS_IS SW_CHAT_OWN_SYSTEM_AS_IS
+#define BUDGET SW_CHAT_BUDGET
 
 #define PIECES(id, ...) static const sw_chat_pieces pieces_##id = {__VA_ARGS__};
 #define FORMAT(...)
@@ -259,6 +262,40 @@ static int put_agent(sw_buf *b, const sw_chat_format *f, const sw_agent *agent, 
     return bad;
 }
 
+/* The checkpoint's own system text as the default. Its braces are those of Python's str.format(). */
+static void put_own_system(sw_buf *b, const sw_tokenizer *t, bool as_is)
+{
+    const char *s = sw_tokenizer_system_prompt(t), *name = sw_tokenizer_model_name(t);
+    static const char *const fields[] = {"{name}", "{today}", "{yesterday}"};
+    if (!s)
+        return;
+    sw_buf_puts(b, "{%- set default_system = ''");
+    sw_buf part = {0};
+    for (; *s; s++) {
+        size_t which = as_is ? SW_COUNT(fields) : 0;
+        while (which < SW_COUNT(fields) && !begins(s, fields[which]))
+            which++;
+        if (which == SW_COUNT(fields)) {
+            s += !as_is && (begins(s, "{{") || begins(s, "}}"));
+            sw_buf_putc(&part, *s);
+            continue;
+        }
+        sw_buf_puts(b, " ~ ");
+        put_literal(b, part.n ? part.at : "", part.n);
+        sw_buf_clear(&part);
+        sw_buf_puts(b, " ~ ");
+        if (!which)
+            put_literal(b, name, strlen(name));
+        else
+            sw_buf_puts(b, which == 1 ? "strftime_now('%Y-%m-%d')" : "yesterday()");
+        s += strlen(fields[which]) - 1;
+    }
+    sw_buf_puts(b, " ~ ");
+    put_literal(b, part.n ? part.at : "", part.n);
+    sw_buf_puts(b, " -%}\n");
+    sw_buf_free(&part);
+}
+
 int sw_chat_format_to_jinja(const sw_chat_format *f, const char *agent_name, const sw_tokenizer *t, sw_buf *out)
 {
     const sw_chat_pieces *p = f->pieces;
@@ -271,6 +308,7 @@ int sw_chat_format_to_jinja(const sw_chat_format *f, const char *agent_name, con
     sw_buf_puts(&b, ", \"agent\": ");
     put_json(&b, agent->name);
     put_stops(&b, f);
+    sw_buf_puts(&b, f->flags & BUDGET ? ", \"budget\": true" : "");
     sw_buf_puts(&b, "} -#}\n");
     put_flag(&b, "takes_system", p->system_prefix || p->system_prompt);
     put_flag(&b, "system_in_prompt", p->system_prompt);
@@ -299,6 +337,8 @@ int sw_chat_format_to_jinja(const sw_chat_format *f, const char *agent_name, con
           put_agent(&b, f, agent, t);
     char *hooks = sw_strfmt("hooks/%s", f->hooks ? f->hooks : "");
     sw_buf_puts(&b, part_text(hooks));
+    if (f->flags & (OWN_SYSTEM | OWN_SYSTEM_AS_IS))
+        put_own_system(&b, t, f->flags & OWN_SYSTEM_AS_IS);
     free(hooks);
     sw_buf_puts(&b, part_text("template_chat"));
     if (!bad)

@@ -11,6 +11,10 @@ enum {                              /* sw_chat_format.flags */
        SW_CHAT_KEEPS_THOUGHTS = 4,  /* ... not */
        SW_CHAT_AFTER_USER = 8,      /* no_thinking only before answers to the user, not to a tool */
        SW_CHAT_KWARG_THINKING = 16, /* the variable that turns thinking off is `thinking`, not `enable_thinking` */
+       SW_CHAT_OWN_SYSTEM = 32,     /* the default system text is the checkpoint's SYSTEM_PROMPT.txt, with {name}, {today}
+                                       and {yesterday} filled in */
+       SW_CHAT_OWN_SYSTEM_AS_IS = 64, /* ... as it stands */
+       SW_CHAT_BUDGET = 128, /* thinking_budget is the tokens of the longest thought, where nothing sets it */
 };
 
 /* Texts with the marks that template_formats.def describes. */

@@ -11,6 +11,7 @@ struct sw_template {
     sw_jinja *jinja;
     cJSON *tokens; /* bos_token, eos_token ... */
     int32_t end_token;
+    bool budget; /* thinking_budget is the tokens of the longest thought where nothing sets it */
     bool apart; /* answers are tokenised apart from what stands around them, as ms-swift does */
     const sw_agent *agent;
     char **stop; /* NULL-terminated */

@@ -58,7 +58,8 @@ void sw_tokenizer_free(sw_tokenizer *t)
     void *const blocks[] = {t->normals.at,  t->cuts.at,     t->decoders.at, t->added.at, t->trims.at,
                             t->single.at,   t->pair.at,     t->pieces,      t->words,    t->special,
                             t->skipped,     t->merges,      t->merge_bits,  t->scores,   t->piece_types,
-                            t->token_bytes, t->prefix_text, t->suffix_text, t->unk_text, t->chat_template};
+                            t->token_bytes, t->prefix_text, t->suffix_text, t->unk_text, t->chat_template,
+                            t->system_prompt, t->model_name};
     for (size_t i = 0; i < SW_COUNT(blocks); i++)
         free(blocks[i]);
     sw_bpe_cuts_free(t->tables.at);
@@ -237,6 +238,8 @@ int32_t sw_tokenizer_pad(const sw_tokenizer *t) { return t->pad; }
 bool sw_tokenizer_adds_bos(const sw_tokenizer *t) { return t->adds_bos; }
 bool sw_tokenizer_adds_eos(const sw_tokenizer *t) { return t->adds_eos; }
 const char *sw_tokenizer_chat_template(const sw_tokenizer *t) { return t->chat_template; }
+const char *sw_tokenizer_system_prompt(const sw_tokenizer *t) { return t->system_prompt; }
+const char *sw_tokenizer_model_name(const sw_tokenizer *t) { return t->model_name ? t->model_name : ""; }
 
 static sw_digest digest(const sw_tokenizer *t, bool all)
 {

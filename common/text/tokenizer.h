@@ -73,6 +73,9 @@ sw_digest sw_tokenizer_digest(const sw_tokenizer *t);
 sw_digest sw_tokenizer_vocab_digest(const sw_tokenizer *t);
 /* The chat template that came with it (tokenizer_config.json, chat_template.jinja, or GGUF), or NULL. */
 const char *sw_tokenizer_chat_template(const sw_tokenizer *t);
+/* The system text that came with it (SYSTEM_PROMPT.txt), or NULL, and what its folder calls the model ("": unknown). */
+const char *sw_tokenizer_system_prompt(const sw_tokenizer *t);
+const char *sw_tokenizer_model_name(const sw_tokenizer *t);
 /* The files that a Hugging Face folder needs, as JSON texts appended to the buffers (a GGUF tokenizer is turned
  * into tokenizer.json here). */
 int sw_tokenizer_to_json(const sw_tokenizer *t, sw_buf *tokenizer_json, sw_buf *tokenizer_config) SW_MUST_CHECK;

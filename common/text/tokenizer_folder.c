@@ -29,7 +29,7 @@ static sw_tokenizer *from_gguf(const char *path)
 }
 
 typedef struct files {
-    sw_buf main, merges, config, template;
+    sw_buf main, merges, config, template, system;
 } files;
 
 /* Bytes that are lines of base64 and a number, and no protocol buffer. */
@@ -105,13 +105,33 @@ static char *main_file(const char *dir)
     return found;
 }
 
+/* The last part of a folder's name; in a cache of the hub, of the repository's: models--org--name/snapshots/commit. */
+static char *model_name(const char *dir)
+{
+    char *full = realpath(dir, NULL), *name = full ? strrchr(full, '/') : NULL, *up = NULL;
+    if (name) {
+        *name++ = 0;
+        up = strrchr(full, '/');
+    }
+    if (up && !strcmp(up, "/snapshots")) {
+        *up = 0;
+        name = strrchr(full, '/') + 1;
+        for (char *s; (s = strstr(name, "--"));)
+            name = s + 2;
+    }
+    char *copy = sw_strdup(name ? name : "");
+    free(full);
+    return copy;
+}
+
 static sw_tokenizer *from_files(const char *path, const char *dir)
 {
     files f = {0};
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
     sw_tokenizer *t = NULL;
     if (!sw_read_file(path, &f.main) && !read_beside(dir, "tokenizer_config.json", &f.config) &&
-        !read_beside(dir, "chat_template.jinja", &f.template) && !read_beside(dir, "merges.txt", &f.merges)) {
+        !read_beside(dir, "chat_template.jinja", &f.template) &&
+        !read_beside(dir, "SYSTEM_PROMPT.txt", &f.system) && !read_beside(dir, "merges.txt", &f.merges)) {
         const char *at = f.main.at ? f.main.at : "";
         if (!strcmp(name, "vocab.txt"))
             t = sw_tokenizer_from_vocab_txt(at, f.main.n, f.config.at, f.config.n);
@@ -123,15 +143,21 @@ static sw_tokenizer *from_files(const char *path, const char *dir)
             t = from_model(&f);
         if (!t) {
             sw_fail_in("%s", path);
-        } else if (f.template.n) {
-            free(t->chat_template);
-            t->chat_template = sw_strndup(f.template.at, f.template.n);
+        } else {
+            if (f.template.n) {
+                free(t->chat_template);
+                t->chat_template = sw_strndup(f.template.at, f.template.n);
+            }
+            if (f.system.n)
+                t->system_prompt = sw_strndup(f.system.at, f.system.n);
+            t->model_name = model_name(dir);
         }
     }
     sw_buf_free(&f.main);
     sw_buf_free(&f.merges);
     sw_buf_free(&f.config);
     sw_buf_free(&f.template);
+    sw_buf_free(&f.system);
     return t;
 }
 

@@ -386,7 +386,7 @@ struct sw_tokenizer {
 
     int32_t bos, eos, pad;
     bool adds_bos, adds_eos;
-    char *chat_template;
+    char *chat_template, *system_prompt, *model_name;
 };
 
 sw_tokenizer *sw_tokenizer_new(void);

@@ -370,3 +370,16 @@ P
     [ "$status" = 1 ]
     [[ $output == *"ignore_empty_think"* ]]
 }
+
+@test "the checkpoint's own system text is the default of templates that take it" {
+    mkdir Small-3.2
+    cp "$M"/tokenizer*.json Small-3.2
+    printf 'I am {name}, {{today}} is {today}.' > Small-3.2/SYSTEM_PROMPT.txt
+    echo '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}' > one.jsonl
+    text() { swift-tokenize --quiet --model Small-3.2 --template "$1" one.jsonl | swift-tokenize --inspect --model Small-3.2 |
+        awk '/^    / {$1 = $2 = $3 = ""; sub(/^ */, ""); gsub(/^"|"$/, ""); printf "%s", $0}'; }
+    [[ $(text mistral_2506) == *"[SYSTEM_PROMPT]I am Small-3.2, {today} is $(date +%Y-%m-%d).[/SYSTEM_PROMPT][INST]q[/INST]a"* ]]
+    [[ $(text mistral_2512_thinking) == *"[SYSTEM_PROMPT]I am {name}, {{today}} is {today}.[/SYSTEM_PROMPT]"* ]]
+    rm Small-3.2/SYSTEM_PROMPT.txt
+    [[ $(text mistral_2506) == *"<s>[INST]q[/INST]a"* ]]
+}

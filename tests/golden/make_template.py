@@ -88,6 +88,16 @@ def kimi_k3_channels(s):
 
 XHIGH = ("Reasoning effort is set to xhigh. Please think carefully through the task, validate key assumptions, consider plausible "
          "alternatives, and prioritize correctness, consistency, and clarity in the final answer.")
+M3 = ("Your model version is MiniMax-M3, developed by MiniMax. Knowledge cutoff: January 2026. Founded in early 2022, MiniMax is a global AI "
+      "foundation model company committed to advancing the frontiers of AI towards AGI.\n\n<thinking_instructions>\nYou have a thinking "
+      "capability that allows you to reason step by step before responding. When thinking is enabled, wrap your reasoning in "
+      "<mm:think></mm:think> tags before your response. When thinking is disabled, begin your response directly after the </mm:think> prefix. "
+      "When thinking is adaptive, decide on your own whether to think for the current turn.\nCurrent thinking mode: disabled. Do not output any "
+      "thinking process.\n</thinking_instructions>[e~[\n]~b]developer\n")
+SEED = ("You are an intelligent assistant that can answer questions in one step without the need for reasoning and thinking, that is, your "
+        "thinking budget is 0. Next, please skip the thinking process and directly start answering the user's questions.\n")
+SEED_ANSWER = ("<seed:think><seed:cot_budget_reflect>The current thinking budget is 0, so I will directly start answering the question."
+               "</seed:cot_budget_reflect>\n</seed:think>")
 # What ms-swift's template classes do beside their rows ("code_hooks"): to every text, to the system text, to an answer.
 TEXT = {**{n: lambda s, role: s.strip("\n") if role == "assistant" else s for n in ("gemma3_text", "gemma3_vision", "gemma3n")},
         **{n: lambda s, role: rewrapped(s) if role == "assistant" else s.strip() for n in ("qwen3_5", "qwen3_8", "ovis_ocr2", "qwen3_5_emb")}}
@@ -100,7 +110,9 @@ SYSTEM = {
     "kimi_k25": lambda s, on: s if not s or "<|im_middle|>" in s else "system<|im_middle|>" + s,
     "kimi_k3": lambda s, on: s if not s or "<|sep|>" in s else 'role="system"<|sep|>' + s,
 }
-ANSWER = {"ernie_thinking": ernie_response, "kimi_k3": kimi_k3_channels}
+SYSTEM["minimax_m3_vl"] = lambda s, on: M3 + s
+SYSTEM["seed_oss"] = lambda s, on: (s + "<seed:eos><seed:bos>system\n" if s else "") + SEED
+ANSWER = {"seed_oss": lambda s: SEED_ANSWER + s, "ernie_thinking": ernie_response, "kimi_k3": kimi_k3_channels}
 NEWLINE = ("glm4", "chatglm4", "codegeex4", "glm4_5", "glm4_z1_rumination")  # no line end where the model begins, nor before a call
 TODAY = ("gpt_oss", "internvl3_5_gpt", "muse_glimmer")  # these write the date
 
@@ -137,7 +149,10 @@ def render(row, messages, generate, tools_system=None, calls=None, results=None)
         messages, last_user = messages[last_user:], 0
     opening, closing = think_marks(row)
     no_thinking, round_ = row.get("non_thinking_prefix") or "", 0
-    tail = ((row.get("thinking_prefix") or "") if row.get("is_thinking") else no_thinking) if generate else ""
+    thinks = row.get("is_thinking") and name != "minimax_m3_vl"  # which does not think unless told to
+    tail = ((row.get("thinking_prefix") or "") if thinks else no_thinking) if generate else ""
+    if generate and name == "seed_oss":
+        tail += "<seed:think><seed:cot_budget_reflect>"
     if name in NEWLINE and tail.endswith("<think></think>\n"):
         tail = tail[:-1]
     for i, (role, content) in enumerate(messages):
@@ -151,9 +166,10 @@ def render(row, messages, generate, tools_system=None, calls=None, results=None)
             out += "".join(results)
         else:
             answer = calls if role == "call" else ANSWER[name](content) if name in ANSWER else content
-            if role == "call" and name == "kimi_k3":
-                answer = kimi_k3_channels("") + calls
-            if no_thinking and not (row.get("non_thinking_prefix_only_after_user") and after == "result"):
+            if role == "call" and name in ("kimi_k3", "seed_oss"):
+                answer = ANSWER[name]("") + calls
+            unmarked = name == "youtu_llm" and any(m[0] in ("assistant", "call") for m in messages[i + 1:])  # the last answer only
+            if no_thinking and not unmarked and not (row.get("non_thinking_prefix_only_after_user") and after == "result"):
                 if not answer.startswith(opening) and not answer.startswith(no_thinking):
                     answer = no_thinking + answer
             if row.get("is_thinking") and not row.get("preserve_thinking") and name != "kimi_k3" and i < last_user and closing in answer:

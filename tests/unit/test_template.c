@@ -5,7 +5,9 @@
 #include <cmocka.h>
 
 #include "base/json.h"
+#include "base/memory.h"
 #include "text/template.h"
+#include "text/template_format.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -267,9 +269,59 @@ static void hooks(void **state)
     rendering_has("deepseek_v4", talk, "{\"reasoning_effort\":\"max\"}", "left unchecked.\n\nBe.");
     rendering_has("hy_v3", talk, "{\"reasoning_effort\":\"low\"}", "Be.<｜reasoning_mode:opensource｜>reasoning_effort:low<｜hy_User:opensource｜>");
     rendering_has("hunyuan", "[" U("q") "," A("<think>\nh\n</think>\n<answer>\nyes\n</answer>") "," U("r") "," A("a") "]", "{}", "<｜hy_Assistant｜>yes<｜hy_place");
+    /* a token a byte: the longer of the thoughts has 601, of which the budget is the next step */
+    sw_buf long_talk = {0};
+    sw_buf_puts(&long_talk, "[" S("Be.") "," U("q") "," A("<think>h</think>a") "," U("r") ",{\"role\":\"assistant\",\"content\":\"<think>");
+    for (int i = 0; i < 601; i++)
+        sw_buf_putc(&long_talk, 'x');
+    sw_buf_puts(&long_talk, "</think>b\"}]");
+    rendering_has("seed_oss", long_talk.at, "{}", "Be.<seed:eos><seed:bos>system\nYou are an intelligent assistant with reflective ability");
+    rendering_has("seed_oss", long_talk.at, "{}", "thinking budget, which is 1024. That");
+    rendering_has("seed_oss", long_talk.at, "{}", "every 256 tokens");
+    rendering_has("seed_oss", long_talk.at, "{}", "assistant\n<seed:think>h</seed:think>a<seed:eos>");
+    rendering_has("seed_oss", talk, "{\"thinking_budget\":20000}", "which is 20000. That");
+    rendering_has("seed_oss", talk, "{\"thinking_budget\":100}", "assistant\n<seed:think></seed:think>a<seed:eos>");
+    rendering_has("seed_oss", talk, "{\"thinking_budget\":-1}", "system\nBe.<seed:eos><seed:bos>user\nq<seed:eos><seed:bos>assistant\na<seed:eos>");
+    sw_buf_free(&long_talk);
+    rendering_has("minimax_m3_vl", "[" U("q") "," A("<mm:think>h</mm:think>a") "]", "{\"thinking_mode\":\"adaptive\"}", "mode: adaptive. You are");
+    rendering_has("minimax_m3_vl", talk, "{}", "process.\n</thinking_instructions>[e~[\n]~b]developer\nBe.[e~[\n]~b]user\nq[e~[\n]~b]ai\n</mm:think>a[e~[");
+    rendering_has("youtu_llm", "[" U("q") "," A("<think>h</think>a") "," U("r") ",{\"role\":\"assistant\",\"content\":\"<think>i</think>b\"},"
+                  "{\"role\":\"tool\",\"content\":\"t\"}," A("<think>j</think>c") "," U("s") "," A("d") "]", "{}",
+                  "<|Assistant|>a<|end_of_text|><|User|>r<|Assistant|><think>i</think>b<|end_of_text|><|User|>");
+    rendering_has("youtu_llm", "[" U("q") "," A("<think>h</think>a") "," U("r") ",{\"role\":\"assistant\",\"content\":\"<think>i</think>b\"},"
+                  "{\"role\":\"tool\",\"content\":\"t\"}," A("<think>j</think>c") "," U("s") "," A("d") "]", "{}",
+                  "<think>j</think>c<|end_of_text|><|User|>s<|Assistant|><think>\n\n</think>\n\nd");
     sw_template *m = load("gpt_oss", false);
     expect(m, talk, SW_TRAIN_ASSISTANT, "[<|channel|>final<|message|>a<|return|>]");
     sw_template_free(m);
+}
+
+/* The day before, over ends of months and years. */
+static void yesterday(void **state)
+{
+    (void)state;
+    static const struct {
+        double now;
+        const char *due;
+    } days[] = {{1709294400, "2024-02-29"}, {1677672000, "2023-02-28"}, {1735732800, "2024-12-31"}, {1782907200, "2026-06-30"},
+                {1785000000, "2026-07-24"}, {4107585600, "2100-02-28"}};
+    const sw_template_part *part = sw_template_parts;
+    while (strcmp(part->name, "hooks/mistral"))
+        part++;
+    char *source = sw_strfmt("%s{{ yesterday() }}", part->text);
+    sw_jinja *j = sw_jinja_compile(source, strlen(source));
+    cJSON *none = cJSON_CreateObject();
+    assert_non_null(j);
+    for (size_t i = 0; i < sizeof days / sizeof *days; i++) {
+        sw_buf out = {0};
+        assert_int_equal(sw_jinja_render(j, none, days[i].now, &out, NULL, NULL), 0);
+        sw_buf_putc(&out, 0);
+        assert_string_equal(out.at, days[i].due);
+        sw_buf_free(&out);
+    }
+    cJSON_Delete(none);
+    sw_jinja_free(j);
+    free(source);
 }
 
 /* Without a template of its own, a checkpoint gets the first of its family's that its vocabulary knows. */
@@ -347,7 +399,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(end_tokens), cmocka_unit_test(labels), cmocka_unit_test(scaled), cmocka_unit_test(blocks),
-        cmocka_unit_test(thinking), cmocka_unit_test(refusals), cmocka_unit_test(prompt), cmocka_unit_test(hooks),
+        cmocka_unit_test(thinking), cmocka_unit_test(refusals), cmocka_unit_test(prompt), cmocka_unit_test(hooks), cmocka_unit_test(yesterday),
         cmocka_unit_test(families), cmocka_unit_test(saved), cmocka_unit_test(loss_scales),
     };
     return cmocka_run_group_tests(tests, make_tokenizer, free_tokenizer);

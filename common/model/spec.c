@@ -30,17 +30,21 @@ int sw_spec_read_rope(sw_spec *s, const cJSON *config)
     return sw_rope_read(&s->rope[0], full, config, &s->arena) || sw_rope_read(&s->rope[1], sliding, config, &s->arena) ? -1 : 0;
 }
 
-void sw_spec_alibi(sw_spec *s, double max_bias, double scale)
+double sw_alibi_slope(int64_t heads, int64_t i, double max_bias)
 {
     int64_t power = 1;
-    while (power * 2 <= s->heads)
+    while (power * 2 <= heads)
         power *= 2;
+    double place = i < power ? (double)(i + 1) / (double)power : (double)(2 * (i - power) + 1) / (double)(2 * power);
+    return pow(2, -max_bias * place);
+}
+
+void sw_spec_alibi(sw_spec *s, double max_bias, double scale)
+{
     s->positions = SW_POSITIONS_ALIBI;
     s->alibi = sw_arena_zalloc(&s->arena, (size_t)s->heads * sizeof *s->alibi);
-    for (int64_t i = 0; i < s->heads; i++) {
-        double place = i < power ? (double)(i + 1) / (double)power : (double)(2 * (i - power) + 1) / (double)(2 * power);
-        s->alibi[i] = (float)(scale * pow(2, -max_bias * place));
-    }
+    for (int64_t i = 0; i < s->heads; i++)
+        s->alibi[i] = (float)(scale * sw_alibi_slope(s->heads, i, max_bias));
 }
 
 /* layer_types says per layer whether it slides. Other names belong to families that read them in their own `layers`. */

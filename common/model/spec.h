@@ -169,8 +169,10 @@ static inline bool sw_task_has_words(sw_task t) { return t == SW_TASK_LM || t ==
 /* Reads rope_parameters / rope_scaling / rope_theta of config.json in either spelling into s->rope; by layer type where
  * rope_parameters has full_attention and sliding_attention. head_dim and max_position of s must be set. */
 int sw_spec_read_rope(sw_spec *s, const cJSON *config) SW_MUST_CHECK;
-/* Slopes of ALiBi (Press et al. 2021, arXiv 2108.12409): 2^(-max_bias i / heads), times scale; for a number of heads that
- * is no power of two, those of the next smaller one and every second of the next larger. */
+/* Slope of head i (from 0) of ALiBi (Press et al. 2021, arXiv 2108.12409): 2^(-max_bias (i + 1) / heads); for a number of heads
+ * that is no power of two, those of the next smaller one and every second of the next larger. */
+double sw_alibi_slope(int64_t heads, int64_t i, double max_bias);
+/* Makes s->alibi of them, times scale. */
 void sw_spec_alibi(sw_spec *s, double max_bias, double scale);
 /* Makes s->layer from the fields above; layer_types of config (NULL: none) says which layers slide. */
 int sw_spec_fill_layers(sw_spec *s, const cJSON *config) SW_MUST_CHECK;

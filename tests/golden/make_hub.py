@@ -197,6 +197,60 @@ class Ling2(Renamed):
         g.save_file(tensors, path, metadata={"format": "pt"})
 
 
+# ---- Ling 2.5: lightning attention that turns, among latent attention
+class TurnedLightning(torch.nn.Module):
+    """A sum over earlier tokens, each weighted by its product with the query and a power of its head's decay."""
+
+    def __init__(self, hidden, heads, d, groups, layer, layers, eps):
+        super().__init__()
+        inner = heads * d
+        self.query_key_value = torch.nn.Linear(hidden, 3 * inner, bias=True)
+        self.query_layernorm, self.key_layernorm = torch.nn.RMSNorm(d, eps=eps), torch.nn.RMSNorm(d, eps=eps)
+        self.g_norm = torch.nn.RMSNorm(inner, eps=eps)
+        self.g_proj, self.dense = torch.nn.Linear(hidden, inner, bias=False), torch.nn.Linear(inner, hidden, bias=True)
+        self.heads, self.d, self.groups, self.layer, self.eps = heads, d, groups, layer, eps
+        self.part = 1 - (layer - 1) / (layers - 1) + 1e-5
+
+    def forward(self, hidden_states, position_embeddings=None, past_key_values=None, **unused):
+        b, t, _ = hidden_states.shape
+        q, k, v = (u.unflatten(-1, (self.heads, self.d)).transpose(1, 2) for u in self.query_key_value(hidden_states).chunk(3, -1))
+        cos, sin = (u.unsqueeze(1) for u in position_embeddings)
+        q, k = turn(self.query_layernorm(q), cos, sin), turn(self.key_layernorm(k), cos, sin)
+        if past_key_values is not None:
+            k, v = past_key_values.update(k, v, self.layer)
+        i, j = torch.arange(k.shape[2])[-t:].view(-1, 1), torch.arange(k.shape[2]).view(1, -1)
+        slope = torch.tensor([g.alibi_slopes(self.heads)], dtype=q.dtype).view(-1, 1, 1) * self.part
+        weight = torch.where(i >= j, torch.exp(-slope * (i - j)), 0)
+        y = ((q @ k.transpose(2, 3)) * self.d ** -0.5 * weight @ v).transpose(1, 2).reshape(b, t, self.groups, -1)
+        y = (y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + self.eps)).flatten(-2) * self.g_norm.weight
+        return self.dense(y * torch.sigmoid(self.g_proj(hidden_states))), None
+
+
+def use_ling25(model, d):
+    layers = model.model.layers
+    for i in (0, 1):
+        layers[i].self_attn = TurnedLightning(d.hidden, d.heads, 8, 2, i, len(layers), d.eps)
+    use_moe(lambda d: Moe(SigmoidGate(d.hidden, 6, 3, 3, 2, 2.5), [Expert(d.hidden, 4) for _ in range(6)], Expert(d.hidden, 4)), 1)(model, d)
+
+
+def ling25_table(cfg):
+    rows = [same("model.word_embeddings.weight", "model.embed_tokens.weight"), same("model.norm.weight"), same("lm_head.weight")]
+    for i in range(cfg.num_hidden_layers):
+        a = f"model.layers.{i}."
+        rows += [same(a + n + ".weight") for n in ("input_layernorm", "post_attention_layernorm")]
+        if i in (0, 1):
+            names = ("query_key_value.weight", "query_key_value.bias", "query_layernorm.weight", "key_layernorm.weight", "g_norm.weight",
+                     "g_proj.weight", "dense.weight", "dense.bias")
+            rows += [same(f"{a}attention.{n}", f"{a}self_attn.{n}") for n in names]
+        else:
+            latents = ("q_a_proj.weight", "q_a_proj.bias", "q_a_layernorm.weight", "q_b_proj.weight", "kv_a_proj_with_mqa.weight",
+                       "kv_a_proj_with_mqa.bias", "kv_a_layernorm.weight", "kv_b_proj.weight")
+            rows += [same(f"{a}attention.{n}", f"{a}self_attn.{n}") for n in latents]
+            rows += [same(f"{a}attention.dense.{n}", f"{a}self_attn.o_proj.{n}") for n in ("weight", "bias")]
+    rows += [same(f"model.layers.0.mlp.{n}.weight") for n in PLAIN]
+    return rows + moe_rows(cfg, "mlp.", 1, 6, PLAIN)
+
+
 def grok_table(cfg):
     plus = lambda hub, native: (hub, [native], lambda t: 1 + t[0], lambda t: [t - 1])  # noqa: E731
     rows = [same("model.embed_tokens.weight"), plus("model.norm.scale", "model.norm.weight"),
@@ -525,6 +579,19 @@ def define():
              routed_scaling_factor=2.5, score_function="sigmoid", moe_router_enable_expert_bias=True, norm_head=False, use_bias=False, use_qkv_bias=False,
              use_qk_norm=True, partial_rotary_factor=0.5, first_k_dense_replace=1, num_nextn_predict_layers=0, rope_theta=d.theta, rope_scaling=None),
              "Glm4MoeForCausalLM of transformers, renamed and packed, with a mixture written from the published code", prepare=use_ling2))
+    case("hub_bailing_moe_v2_5", "DeepseekV3", "lightning attention with turned and normed heads and a norm in groups, latent attention as the last layer of a group "
+         "and in what is no whole group", "Ling-2.5-1T, Ring-2.5-1T", lambda d: dict(
+             num_hidden_layers=4, kv_lora_rank=8, q_lora_rank=6, qk_rope_head_dim=4, qk_nope_head_dim=6, v_head_dim=8, num_key_value_heads=d.heads,
+             attention_bias=True, n_routed_experts=4, n_group=1, topk_group=1, n_shared_experts=1, first_k_dense_replace=1, intermediate_size=12,
+             vocab_size=48), pad_side="right",
+         renamed=Ling2(ling25_table, lambda c, d: hub_common(
+             c, d, "BailingMoeV2_5ForCausalLM", "bailing_hybrid", **{**llama_like(c), "intermediate_size": 12}, num_key_value_heads=c.num_key_value_heads,
+             head_dim=8, moe_intermediate_size=4, num_experts=6, num_experts_per_tok=3, num_shared_experts=1, n_group=3, topk_group=2,
+             routed_scaling_factor=2.5, score_function="sigmoid", moe_router_enable_expert_bias=True, use_bias=True, use_qkv_bias=True,
+             use_qk_norm=True, partial_rotary_factor=0.5, first_k_dense_replace=1, num_nextn_predict_layers=0, rope_theta=d.theta, rope_scaling=None,
+             layer_group_size=3, group_norm_size=2, linear_silu=False, kv_lora_rank=8, q_lora_rank=6, qk_rope_head_dim=4, qk_nope_head_dim=6, v_head_dim=8,
+             rope_interleave=True), "DeepseekV3ForCausalLM of transformers, renamed, with lightning attention and a mixture written from the published code",
+             prepare=use_ling25))
     case("hub_grok", "Gemma2", "four norms with a plain scale, softcap of the scores, multipliers, GELU experts whose weights are not renormalised", "Grok-1",
          lambda d: dict(attn_logit_softcapping=30.0, final_logit_softcapping=None, query_pre_attn_scalar=d.head_dim, tie_word_embeddings=False,
                         sliding_window=64, layer_types=["full_attention"] * d.layers, rope_parameters=fixed_theta()),

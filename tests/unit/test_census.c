@@ -22,7 +22,7 @@
 enum { PERIOD, TYPE, ID, ARCHITECTURE, QUANTISATION, FIELDS };
 
 /* Of today's release, not there yet. */
-static const char *const missing[] = {"DeepseekV4ForCausalLM", "BailingMoeV2_5ForCausalLM"};
+static const char *const missing[] = {"DeepseekV4ForCausalLM"};
 
 static bool is_missing(const char *architecture)
 {
@@ -47,6 +47,7 @@ static const struct {
              {"GlmMoeDsa", LATENT},
              {"Longcat", LATENT ",\"ffn_hidden_size\":48,\"expert_ffn_hidden_size\":8"},
              {"NemotronH", ",\"hybrid_override_pattern\":\"*-\""},
+             {"BailingMoeV2_5", LATENT},
              {"MiniMaxText01", ",\"postnorm\":true"},
              {"MiniMaxM1", ",\"postnorm\":true"}};
 
@@ -155,7 +156,7 @@ static void census(void **state)
                   paper, now, packed, left);
     assert_int_equal(bad, 0);
     assert_int_equal(paper, 339);
-    assert_true(now >= 102);
+    assert_true(now >= 103);
 }
 
 /* Names are of one family each, and each resolves to it by itself: architectures and model types. */

@@ -599,6 +599,17 @@ static int put_rope(sw_gguf_writer *w, const sw_gguf_kind *kind, const sw_spec *
     return 0;
 }
 
+double sw_gguf_period(const sw_spec *s, bool first)
+{
+    for (int64_t n = 1; n <= s->layers + 1; n++) {
+        int64_t i = 0;
+        while (i < s->layers && (s->layer[i].window == 0) == (first ? i % n == 0 : (i + 1) % n == 0))
+            i++;
+        if (i == s->layers)
+            return (double)n;
+    }
+    return NAN;
+}
 static void put_windows(sw_gguf_writer *w, const sw_gguf_kind *kind, const sw_spec *s)
 {
     char key[128];

@@ -211,6 +211,9 @@ static int glm_moe_config(const sw_gguf *g, const char *arch, cJSON *config)
     (void)arch;
     set_bool(config, "use_qk_norm", has(g, ".attn_q_norm.weight"));
     set_missing(config, "norm_topk_prob", cJSON_CreateTrue());
+    set_missing(config, "first_k_dense_replace", cJSON_CreateNumber(0));
+    if (!sw_gguf_whole(config, "intermediate_size")) /* no layer is dense */
+        cJSON_DeleteItemFromObjectCaseSensitive(config, "intermediate_size");
     return 0;
 }
 
@@ -420,7 +423,7 @@ const sw_gguf_kind sw_gguf_kinds[] = {
 
 const sw_gguf_kind *sw_gguf_kind_at(size_t i)
 {
-    static const sw_gguf_kind *const tables[] = {sw_gguf_kinds, sw_gguf_kinds_states, sw_gguf_kinds_encoders, sw_gguf_kinds_gemma};
+    static const sw_gguf_kind *const tables[] = {sw_gguf_kinds, sw_gguf_kinds_states, sw_gguf_kinds_encoders, sw_gguf_kinds_gemma, sw_gguf_kinds_hub};
     for (size_t t = 0; t < SW_COUNT(tables); t++)
         for (const sw_gguf_kind *k = tables[t]; k->arch; k++)
             if (i-- == 0)

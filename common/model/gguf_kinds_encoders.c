@@ -50,20 +50,8 @@ static int bert_keys(sw_gguf_writer *w, const char *arch, const sw_spec *s, cons
 GET(both_sides, s->window ? 2 * (double)(s->window - 1) : NAN)
 GET(local_theta, s->rope[1].theta)
 
-/* The period of layers whose place in it is `at` and that alone see everything; NAN: there is none. */
-static double period(const sw_spec *s, bool first)
-{
-    for (int64_t n = 1; n <= s->layers + 1; n++) {
-        int64_t i = 0;
-        while (i < s->layers && (s->layer[i].window == 0) == (first ? i % n == 0 : (i + 1) % n == 0))
-            i++;
-        if (i == s->layers)
-            return (double)n;
-    }
-    return NAN;
-}
-GET(every_from_first, period(s, true))
-GET(every_last, period(s, false))
+GET(every_from_first, sw_gguf_period(s, true))
+GET(every_last, sw_gguf_period(s, false))
 
 static int modern_config(const sw_gguf *g, const char *arch, cJSON *config)
 {

@@ -126,7 +126,7 @@ typedef struct sw_gguf_kind {
     int (*tensors)(const sw_gguf *g, const sw_spec *s, sw_entries *out, sw_arena *arena);
 } sw_gguf_kind;
 
-extern const sw_gguf_kind sw_gguf_kinds[], sw_gguf_kinds_states[], sw_gguf_kinds_encoders[], sw_gguf_kinds_gemma[]; /* each ends with arch NULL */
+extern const sw_gguf_kind sw_gguf_kinds[], sw_gguf_kinds_states[], sw_gguf_kinds_encoders[], sw_gguf_kinds_gemma[], sw_gguf_kinds_hub[]; /* each ends with arch NULL */
 /* Every kind in turn: i from 0; NULL after the last. */
 const sw_gguf_kind *sw_gguf_kind_at(size_t i);
 /* A whole number of a configuration made of a file's metadata; 0 where there is none, or one beyond any count. */
@@ -151,6 +151,8 @@ cJSON *sw_gguf_config(const sw_gguf *g, const sw_gguf_kind *kind);
 /* For to_config: sets a field, of a member where the name has a point. */
 void sw_gguf_set(cJSON *config, const char *name, cJSON *value);
 struct sw_moe;
+/* How often a layer sees everything, the first or (else) the last of so many, as files say it with one number; NaN: not so. */
+double sw_gguf_period(const sw_spec *s, bool first);
 const struct sw_moe *sw_gguf_moe(const sw_spec *s); /* the first layer's that has one, or NULL */
 /* Of encoders (gguf_classes.c): the family's class of config.json that has the head which the file has; names of classes, or how
  * many there are; the metadata of pooling and classes; and how a file says that sequences are pooled, if it does. */

@@ -3,12 +3,18 @@
 #include <inttypes.h>
 #include <string.h>
 
+#define SW_ANY static inline
+#define SW_TABLE static const
+#define SW_HALF half_at
+
 static float half_at(const uint8_t *p)
 {
     uint16_t h;
     memcpy(&h, p, 2);
     return sw_f16_to_f32(h);
 }
+
+#include "kernels/codebooks.h"
 
 /* ---- blocks of 32: [scale][minimum: types _1][fifth bits, 4 bytes: types 5][levels] */
 
@@ -160,15 +166,19 @@ int sw_block_decode(float *dst, const void *src, sw_dtype t, int64_t n)
     if (n < 0 || n % sw_dtypes[t].block)
         return sw_fail("%" PRId64 " values are no whole blocks of %s (%d values)", n, sw_dtypes[t].name,
                        sw_dtypes[t].block);
+    const uint8_t *block = src;
     if (t == SW_F32 && n) {
         memcpy(dst, src, (size_t)n * 4);
-    } else if (!decoders[t]) {
+    } else if (!sw_is_quantised(t)) {
         for (int64_t i = 0; i < n; i++)
             dst[i] = (float)sw_scalar_get(src, t, i);
-    } else {
-        const uint8_t *block = src;
+    } else if (decoders[t]) {
         for (int64_t i = 0; i < n; i += sw_dtypes[t].block, block += sw_dtypes[t].bytes)
             decoders[t](dst + i, block);
+    } else {
+        for (int64_t i = 0; i < n; i += 8)
+            sw_codebook_eight(dst + i, block + sw_dtype_bytes(t, i / sw_dtypes[t].block * sw_dtypes[t].block), (int)t,
+                              (int)(i % sw_dtypes[t].block));
     }
     return 0;
 }

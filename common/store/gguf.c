@@ -16,17 +16,6 @@ static const char *const type_words[SW_GGUF_TYPES] = {"a number", "a number", "a
                                               "a number", "a number", "a bool",   "a string", "an array",
                                               "a number", "a number", "a number"};
 
-/* For messages: types that exist elsewhere and not here. */
-static const char *foreign_type(uint32_t t)
-{
-    static const char *const names[] = {
-        [9] = "Q8_1",     [15] = "Q8_K",  [16] = "IQ2_XXS", [17] = "IQ2_XS", [18] = "IQ3_XXS", [19] = "IQ1_S", [20] = "IQ4_NL",
-        [21] = "IQ3_S",   [22] = "IQ2_S", [23] = "IQ4_XS",  [29] = "IQ1_M",  [34] = "TQ1_0",   [35] = "TQ2_0",
-        [40] = "NVFP4",
-    };
-    return t < SW_COUNT(names) && names[t] ? names[t] : "?";
-}
-
 struct sw_gguf {
     char *path;
     sw_mapping map;
@@ -146,41 +135,6 @@ static int take_value(sw_gguf *g, cursor *c)
     return 0;
 }
 
-/* MXFP4 (type 39): blocks of 32 values, an exponent and 16 bytes whose low halves are the first 16 values. Shown as the bf16
- * that it stands for. */
-enum { MXFP4 = 39, MXFP4_BLOCK = 32, MXFP4_BYTES = 17 };
-
-typedef struct mxfp4 {
-    sw_made base;
-    const uint8_t *at;
-    int64_t width;
-} mxfp4;
-
-static int mxfp4_rows(const sw_made *base, int64_t first, int64_t n, void *out)
-{
-    static const float values[16] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6, -0.0f, -0.5f, -1, -1.5f, -2, -3, -4, -6};
-    const mxfp4 *m = (const mxfp4 *)base;
-    const uint8_t *from = m->at + first * (m->width / MXFP4_BLOCK) * MXFP4_BYTES;
-    uint16_t *to = out;
-    for (int64_t b = 0; b < n * (m->width / MXFP4_BLOCK); b++, from += MXFP4_BYTES, to += MXFP4_BLOCK)
-        for (int i = 0; i < MXFP4_BLOCK; i++)
-            to[i] = sw_f32_to_bf16(ldexpf(values[from[1 + i % 16] >> (i / 16 * 4) & 15], from[0] - 127));
-    return 0;
-}
-
-static int take_mxfp4(sw_gguf *g, sw_entry *e, int ndim, const int64_t *shape, size_t *bytes)
-{
-    if (ndim < 2 || shape[ndim - 1] % MXFP4_BLOCK)
-        return sw_fail("rows of MXFP4 are whole blocks of %d values", MXFP4_BLOCK);
-    if (sw_shape_bytes(SW_BF16, ndim, shape, bytes))
-        return -1;
-    *bytes = *bytes / 2 / MXFP4_BLOCK * MXFP4_BYTES;
-    mxfp4 *m = sw_arena_zalloc(&g->text, sizeof *m);
-    *m = (mxfp4){.base = {mxfp4_rows}, .width = shape[ndim - 1]};
-    e->made = &m->base;
-    return 0;
-}
-
 typedef struct extent {
     uint64_t start, end;
     size_t tensor;
@@ -209,11 +163,9 @@ static int take_tensor(sw_gguf *g, cursor *c, extent *where)
     if (take_u32(c, &type) || take_u64(c, &offset))
         return sw_fail_in("tensor '%s'", e.name);
     sw_dtype dtype = sw_dtype_by_gguf(type > INT32_MAX ? -1 : (int)type);
-    if (type == MXFP4)
-        dtype = SW_BF16;
     if (dtype == SW_DTYPE_COUNT)
-        return sw_fail("tensor '%s': the type %s (%u) is not known", e.name, foreign_type(type), type);
-    if (type == MXFP4 ? take_mxfp4(g, &e, (int)ndim, shape, &bytes) : sw_shape_bytes(dtype, (int)ndim, shape, &bytes))
+        return sw_fail("tensor '%s': the type %u is not known", e.name, type);
+    if (sw_shape_bytes(dtype, (int)ndim, shape, &bytes))
         return sw_fail_in("tensor '%s'", e.name);
     if (sw_map_gets(&g->names, e.name, -1) >= 0)
         return sw_fail("tensor '%s' is listed twice", e.name);
@@ -248,10 +200,6 @@ static int place(sw_gguf *g, extent *at, size_t n, const uint8_t *data, size_t d
                            e->name, at[i].end, data_n);
         if (i && at[i].start < at[i - 1].end)
             return sw_fail("tensor '%s' overlaps '%s'", e->name, g->tensors.at[at[i - 1].tensor].name);
-        if (e->made) {
-            ((mxfp4 *)(uintptr_t)e->made)->at = data + at[i].start;
-            continue;
-        }
         e->t.data = (void *)(uintptr_t)(data + at[i].start);
         sw_entry_align(e, &g->copies);
     }

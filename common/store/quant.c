@@ -1,6 +1,7 @@
 #include "store/quant.h"
 
 #include "kernels/blocks.h"
+#include "store/quant_codes.h"
 #include "store/quant_k.h"
 
 #include <inttypes.h>
@@ -113,26 +114,25 @@ static void plain_levels(sw_dtype dtype, const float *x, float *d, float *m, int
     }
 }
 
-/* With importance there is no such rule: the scale of least weighted error is searched. */
+/* With importance there is no such rule: the scale of least weighted error is searched. IQ4_NL has none at all. */
 static int searched_levels(sw_dtype dtype, const float *src, int64_t at, const float *importance, float *d, float *m, int q[B])
 {
-    static const struct { int lo, hi; } range[] = {[SW_Q4_0] = {-8, 7}, [SW_Q4_1] = {0, 15}, [SW_Q5_0] = {-16, 15},
-                                                   [SW_Q5_1] = {0, 31}, [SW_Q8_0] = {-127, 127}};
-    int lo = range[dtype].lo;
-    if (sw_search_32(src, at, importance, lo, range[dtype].hi, lo == 0, d, m, q))
+    int zero = dtype == SW_Q4_0 ? 8 : dtype == SW_Q5_0 ? 16 : 0;
+    if (sw_search_32(dtype, src, at, importance, d, m, q))
         return -1;
     *m = -*m;
-    for (int i = 0; i < B && dtype != SW_Q8_0; i++)
-        q[i] -= lo;
+    for (int i = 0; i < B; i++)
+        q[i] += zero;
     return 0;
 }
 
-static int quantise_blocks(uint8_t *dst, sw_dtype dtype, const float *src, int64_t n, const float *importance)
+static int quantise_blocks(void *out, sw_dtype dtype, const float *src, int64_t n, const float *importance)
 {
+    uint8_t *dst = out;
     for (int64_t at = 0; at < n; at += B, dst += sw_dtypes[dtype].bytes) {
         float d, m;
         int q[B];
-        if (!importance)
+        if (!importance && dtype != SW_IQ4_NL)
             plain_levels(dtype, src + at, &d, &m, q);
         else if (searched_levels(dtype, src, at, importance, &d, &m, q))
             return -1;
@@ -142,6 +142,7 @@ static int quantise_blocks(uint8_t *dst, sw_dtype dtype, const float *src, int64
             for (int i = 0; i < B; i++)
                 dst[2 + i] = (uint8_t)q[i];
             break;
+        case SW_IQ4_NL:
         case SW_Q4_0: pack_nibbles(dst + 2, q); break;
         case SW_Q5_0: pack_fives(dst + 2, dst + 6, q); break;
         case SW_Q4_1: put_half(dst + 2, m), pack_nibbles(dst + 4, q); break;
@@ -168,29 +169,47 @@ static int whole_blocks(sw_dtype dtype, int64_t n)
 
 int sw_dequantise(float *dst, const void *src, sw_dtype dtype, int64_t n) { return sw_block_decode(dst, src, dtype, n); }
 
+typedef int writer(void *dst, sw_dtype dtype, const float *src, int64_t n, const float *importance);
+
+static int write_f32(void *dst, sw_dtype dtype, const float *src, int64_t n, const float *importance)
+{
+    (void)dtype, (void)importance;
+    memcpy(dst, src, (size_t)n * 4);
+    return 0;
+}
+
+static int write_halves(void *dst, sw_dtype dtype, const float *src, int64_t n, const float *importance)
+{
+    (void)importance;
+    for (int64_t i = 0; i < n; i++)
+        ((uint16_t *)dst)[i] = dtype == SW_F16 ? sw_f32_to_f16(src[i]) : sw_f32_to_bf16(src[i]);
+    return 0;
+}
+
+static writer *writer_of(sw_dtype dtype)
+{
+    switch (dtype) {
+    case SW_F32: return write_f32;
+    case SW_F16: case SW_BF16: return write_halves;
+    case SW_Q4_0: case SW_Q4_1: case SW_Q5_0: case SW_Q5_1: case SW_Q8_0: case SW_IQ4_NL: return quantise_blocks;
+    case SW_Q2_K: case SW_Q3_K: case SW_Q4_K: case SW_Q5_K: case SW_Q6_K: case SW_IQ4_XS: return sw_quantise_k;
+    case SW_MXFP4: case SW_TQ1_0: case SW_TQ2_0: return sw_quantise_codes;
+    default: return NULL;
+    }
+}
+
+bool sw_is_written(sw_dtype dtype) { return writer_of(dtype) != NULL; }
+
 int sw_quantise(void *dst, sw_dtype dtype, const float *src, int64_t n, const float *importance)
 {
+    writer *w = writer_of(dtype);
     if (whole_blocks(dtype, n))
         return -1;
+    if (!w)
+        return sw_fail("values are not written as %s", sw_dtypes[dtype].name);
     if (sw_is_quantised(dtype))
         for (int64_t i = 0; i < n; i++)
             if (!(fabsf(src[i]) < BEYOND))
                 return sw_fail("value %" PRId64 " is %g: no %s can hold it", i, (double)src[i], sw_dtypes[dtype].name);
-    if (n == 0)
-        return 0;
-    switch (dtype) {
-    case SW_F32: memcpy(dst, src, (size_t)n * 4); return 0;
-    case SW_F16:
-        for (int64_t i = 0; i < n; i++)
-            ((uint16_t *)dst)[i] = sw_f32_to_f16(src[i]);
-        return 0;
-    case SW_BF16:
-        for (int64_t i = 0; i < n; i++)
-            ((uint16_t *)dst)[i] = sw_f32_to_bf16(src[i]);
-        return 0;
-    case SW_Q4_0: case SW_Q4_1: case SW_Q5_0: case SW_Q5_1: case SW_Q8_0: return quantise_blocks(dst, dtype, src, n, importance);
-    case SW_Q2_K: case SW_Q3_K: case SW_Q4_K: case SW_Q5_K: case SW_Q6_K:
-        return sw_quantise_k(dst, dtype, src, n, importance);
-    default: return sw_fail("values are not written as %s", sw_dtypes[dtype].name);
-    }
+    return n ? w(dst, dtype, src, n, importance) : 0;
 }

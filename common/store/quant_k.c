@@ -4,6 +4,9 @@
 #include <math.h>
 #include <string.h>
 
+#define SW_TABLE static const
+#include "kernels/codebook_tables.h"
+
 enum { N = 256, MAX_GROUPS = 16, MAX_GROUP = 32 };
 
 /* A value is d * scale[g] * q - dmin * min[g]. What the types differ in: */
@@ -13,16 +16,23 @@ typedef struct form {
     int scale_lo, scale_hi; /* negative scale_lo: signed scales and no minimum */
     int min_hi;
     bool any_min; /* a minimum of either sign (blocks of 32) */
+    const int8_t *table; /* the 16 values that q may have; NULL: every whole number between lo and hi */
 } form;
 
 static form form_of(sw_dtype t)
 {
     switch (t) {
-    case SW_Q2_K: return (form){16, 0, 3, 0, 15, 15, false};
-    case SW_Q3_K: return (form){16, -4, 3, -32, 31, 0, false};
-    case SW_Q4_K: return (form){32, 0, 15, 0, 63, 63, false};
-    case SW_Q5_K: return (form){32, 0, 31, 0, 63, 63, false};
-    default: return (form){16, -32, 31, -128, 127, 0, false};
+    case SW_Q4_0: return (form){.group = 32, .lo = -8, .hi = 7};
+    case SW_Q5_0: return (form){.group = 32, .lo = -16, .hi = 15};
+    case SW_Q8_0: return (form){.group = 32, .lo = -127, .hi = 127};
+    case SW_Q4_1: return (form){.group = 32, .hi = 15, .min_hi = 1, .any_min = true};
+    case SW_Q5_1: return (form){.group = 32, .hi = 31, .min_hi = 1, .any_min = true};
+    case SW_Q2_K: return (form){16, 0, 3, 0, 15, 15, false, NULL};
+    case SW_Q3_K: return (form){16, -4, 3, -32, 31, 0, false, NULL};
+    case SW_Q4_K: return (form){32, 0, 15, 0, 63, 63, false, NULL};
+    case SW_Q5_K: return (form){32, 0, 31, 0, 63, 63, false, NULL};
+    case SW_Q6_K: return (form){16, -32, 31, -128, 127, 0, false, NULL};
+    default: return (form){32, -127, 113, -32, 31, 0, false, sw_levels_iq4}; /* SW_IQ4_NL, SW_IQ4_XS */
     }
 }
 
@@ -78,6 +88,28 @@ static void pack_nibbles(uint8_t *p, const int q[N])
         p[i / 64 * 32 + i % 32] |= (uint8_t)((q[i] & 15) << 4 * (i % 64 / 32));
 }
 
+static int number_in(const int8_t *table, int q)
+{
+    int n = 0;
+    while (table[n] < q)
+        n++;
+    return n;
+}
+
+/* IQ4_XS: d, the upper pairs of bits of 6-bit scales, offset by 32, their nibbles, and in 16 bytes for each 32 values their numbers:
+ * value l in a low nibble, l + 16 in the high one. */
+static void pack_iq4_xs(uint8_t *p, const block *b)
+{
+    put_half(p, b->d);
+    for (int g = 0; g < 8; g++) {
+        int s = b->scale[g] + 32;
+        p[2 + g / 4] |= (uint8_t)(s >> 4 << 2 * (g % 4));
+        p[4 + g / 2] |= (uint8_t)((s & 15) << 4 * (g % 2));
+        for (int i = 0; i < 32; i++)
+            p[8 + g * 16 + i % 16] |= (uint8_t)(number_in(sw_levels_iq4, b->q[g * 32 + i]) << i / 16 * 4);
+    }
+}
+
 /* A single bit of value i, in Q3_K and Q5_K, is bit i / 32 of byte i % 32. */
 static void pack(uint8_t *p, sw_dtype t, const block *b)
 {
@@ -109,6 +141,7 @@ static void pack(uint8_t *p, sw_dtype t, const block *b)
         for (int i = 0; t == SW_Q5_K && i < N; i++)
             p[16 + i % 32] |= (uint8_t)(b->q[i] >> 4 << i / 32);
         break;
+    case SW_IQ4_XS: pack_iq4_xs(p, b); break;
     default: /* Q6_K: low nibbles 128 (byte l of each 64 holds l and l + 64), high pairs 64, scales 16, d */
         for (int i = 0; i < N; i++) {
             int v = b->q[i] + 32;
@@ -128,11 +161,28 @@ static void pack(uint8_t *p, sw_dtype t, const block *b)
  * block's d and dmin round these to small integers, each of which then tries its neighbours; d and dmin are fitted
  * again to all the levels found. A step is kept only where it lowers the error. */
 
-/* q = (x + min) / scale to the nearest level */
-static void levels(const float *x, int n, float inverse_scale, float min, int lo, int hi, int *q)
+/* q = x / scale to the nearest of a table's values */
+static void levels_of(const int8_t *table, const float *x, int n, float inverse_scale, int *q)
 {
-    float flo = (float)lo, fhi = (float)hi;
-    for (int i = 0; i < n; i++) {
+    int number[MAX_GROUP] = {0};
+    for (int k = 0; k < 15; k++) {
+        float between = 0.5f * (float)(table[k] + table[k + 1]);
+        for (int i = 0; i < n; i++)
+            number[i] += x[i] * inverse_scale > between;
+    }
+    for (int i = 0; i < n; i++)
+        q[i] = table[number[i]];
+}
+
+/* q = (x + min) / scale to the nearest level */
+static void levels(const form *f, const float *x, float inverse_scale, float min, int *q)
+{
+    float flo = (float)f->lo, fhi = (float)f->hi;
+    if (f->table) {
+        levels_of(f->table, x, f->group, inverse_scale, q);
+        return;
+    }
+    for (int i = 0; i < f->group; i++) {
         float v = (x[i] + min) * inverse_scale;
         v = v > flo ? v : flo; /* NaN, of a scale out of range, too */
         v = v < fhi ? v : fhi;
@@ -186,7 +236,7 @@ static void try_levels(const form *f, const float *x, const float *w, float inve
 {
     int q[MAX_GROUP];
     float scale, m;
-    levels(x, f->group, inverse_scale, min, f->lo, f->hi, q);
+    levels(f, x, inverse_scale, min, q);
     if (!fit(f, x, w, q, &scale, &m))
         return;
     float e = error_of(x, w, f->group, q, scale, m);
@@ -223,11 +273,12 @@ static void search_group(const form *f, const float *x, const float *w, float *s
         if (extreme == 0)
             return;
         *scale = extreme / (float)f->lo;
+        float step = f->table ? 1.5f : 0.1f;
         for (int k = -9; k <= 9; k++) { /* the extreme on the lowest level, then on the highest */
-            float at = (float)f->lo + 0.1f * (float)k;
+            float at = (float)f->lo + step * (float)k;
             try_levels(f, x, w, at / extreme, 0, scale, min, &best);
-            if (f->hi < 8)
-                try_levels(f, x, w, -at / extreme, 0, scale, min, &best);
+            if (f->hi < 8 || f->table)
+                try_levels(f, x, w, (f->table ? (float)f->hi - step * (float)k : -at) / extreme, 0, scale, min, &best);
         }
     }
     for (int again = 0; again < 2; again++)
@@ -255,7 +306,7 @@ static float settle(const form *f, const float *x, const float *w, block *b, boo
                 if (s < f->scale_lo || s > f->scale_hi || m < 0 || m > f->min_hi)
                     continue;
                 float scale = b->d * (float)s, min = b->dmin * (float)m;
-                levels(xg, f->group, inverse(scale), min, f->lo, f->hi, q);
+                levels(f, xg, inverse(scale), min, q);
                 float e = error_of(xg, wg, f->group, q, scale, min);
                 if (e < best) {
                     best = e;
@@ -321,9 +372,7 @@ static void quantise_block(const form *f, const float *x, const float *w, block 
     }
 }
 
-/* Weights of n columns with a mean of 1: their common scale plays no part, and a group without weight still gets
- * sensible levels. */
-static int weights(float *w, const float *importance, int n, int64_t at)
+int sw_quant_weights(float *w, const float *importance, int n, int64_t at)
 {
     double sum = 0;
     for (int i = 0; i < n; i++) {
@@ -338,17 +387,18 @@ static int weights(float *w, const float *importance, int n, int64_t at)
     return 0;
 }
 
-int sw_search_32(const float *src, int64_t at, const float *importance, int lo, int hi, bool with_min, float *scale, float *min,
-                 int q[32])
+int sw_search_32(sw_dtype dtype, const float *src, int64_t at, const float *importance, float *scale, float *min, int q[32])
 {
-    form f = {32, lo, hi, lo, 0, with_min, with_min};
+    form f = form_of(dtype);
     float w[32];
-    if (weights(w, importance, 32, at))
+    if (sw_quant_weights(w, importance, 32, at))
         return -1;
     search_group(&f, src + at, w, scale, min);
     *scale = to_half(*scale);
     *min = to_half(*min);
-    levels(src + at, 32, inverse(*scale), *min, lo, hi, q);
+    levels(&f, src + at, inverse(*scale), *min, q);
+    for (int i = 0; f.table && i < 32; i++)
+        q[i] = number_in(f.table, q[i]);
     return 0;
 }
 
@@ -358,7 +408,7 @@ int sw_quantise_k(void *dst, sw_dtype dtype, const float *src, int64_t n, const 
     uint8_t *p = dst;
     for (int64_t at = 0; at < n; at += N, p += sw_dtypes[dtype].bytes) {
         float w[N];
-        if (weights(w, importance, N, at))
+        if (sw_quant_weights(w, importance, N, at))
             return -1;
         block b = {0};
         quantise_block(&f, src + at, w, &b);

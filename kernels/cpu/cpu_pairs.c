@@ -24,9 +24,12 @@ static inline layout layout_of(sw_dtype t)
     case SW_Q5_0: return (layout){32, 22, false};
     case SW_Q5_1: return (layout){32, 24, false};
     case SW_Q8_0: return (layout){32, 34, false};
+    case SW_IQ4_NL: return (layout){32, 18, false};
+    case SW_MXFP4: return (layout){32, 17, false};
     case SW_Q4_K: return (layout){256, 144, true};
     case SW_Q5_K: return (layout){256, 176, true};
     case SW_Q6_K: return (layout){256, 210, true};
+    case SW_IQ4_XS: return (layout){256, 136, true};
     default: return (layout){0};
     }
 }
@@ -41,7 +44,10 @@ size_t SW_CPU(pair_bytes)(const sw_tensor *x, sw_dtype w)
 }
 
 /* Blocks whose bytes hold values i and i + 16: two of them are taken at a time. */
-static inline bool has_halves(sw_dtype t) { return t == SW_Q4_0 || t == SW_Q4_1 || t == SW_Q5_0 || t == SW_Q5_1; }
+static inline bool has_halves(sw_dtype t)
+{
+    return t == SW_Q4_0 || t == SW_Q4_1 || t == SW_Q5_0 || t == SW_Q5_1 || t == SW_IQ4_NL || t == SW_MXFP4;
+}
 
 sw_pair_rows SW_CPU(pair_rows)(void *space, const sw_tensor *x, sw_dtype w)
 {
@@ -74,6 +80,11 @@ static inline float half_of(const byte *p)
     memcpy(&h, p, 2);
     return _cvtsh_ss(h);
 }
+#define SW_ANY static inline
+#define SW_TABLE static const
+#define SW_HALF half_of
+#include "kernels/codebooks.h"
+
 static inline __m512 half_at(const byte *p) { return _mm512_set1_ps(half_of(p)); }
 static inline __m512bh pairs_at(const uint16_t *x) { return (__m512bh)_mm512_loadu_si512(x); }
 
@@ -90,10 +101,14 @@ static const uint16_t whole[64] = {
 };
 static inline __m512i table_at(int first) { return _mm512_loadu_si512(whole + 32 + first); }
 /* Where four bits mean a level: twice the same, whatever the fifth. */
-static inline __m512i short_table_at(int first)
+static inline __m512i short_table(const uint16_t *sixteen)
 {
-    return _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(const void *)(whole + 32 + first)));
+    return _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(const void *)sixteen));
 }
+static inline __m512i short_table_at(int first) { return short_table(whole + 32 + first); }
+/* bf16 of the levels of IQ4 and of twice the 4-bit floats. */
+static const uint16_t iq4[16] = {0xc2fe, 0xc2d0, 0xc2a6, 0xc282, 0xc244, 0xc20c, 0xc1b0, 0xc120, 0x3f80, 0x4150, 0x41c8, 0x4218, 0x4254, 0x428a, 0x42b2, 0x42e2};
+static const uint16_t e2m1[16] = {0x0000, 0x3f80, 0x4000, 0x4040, 0x4080, 0x40c0, 0x4100, 0x4140, 0x0000, 0xbf80, 0xc000, 0xc040, 0xc080, 0xc0c0, 0xc100, 0xc140};
 
 /* 16 bytes: their low halves as words, and then their high halves (with more bits above, which are not used). */
 static inline __m512i halves(const byte *p)
@@ -138,6 +153,9 @@ __attribute__((always_inline)) static inline void set_tables(levels *v, sw_dtype
     case SW_Q4_1:
     case SW_Q4_K: v->table = short_table_at(0); return;
     case SW_Q5_0: v->table = table_at(-16); return;
+    case SW_IQ4_NL:
+    case SW_IQ4_XS: v->table = short_table(iq4); return;
+    case SW_MXFP4: v->table = short_table(e2m1); return;
     case SW_Q6_K: v->table = table_at(-32), v->more = table_at(0); return;
     default: v->table = table_at(0);
     }
@@ -149,6 +167,18 @@ __attribute__((always_inline)) static inline void read_scales(levels *v, sw_dtyp
     if (t == SW_Q6_K) {
         __m512 scale = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(b + 192))));
         _mm512_storeu_ps(v->scale, _mm512_mul_ps(scale, half_at(b + 208)));
+        return;
+    }
+    if (t == SW_IQ4_XS) {
+        uint32_t low;
+        memcpy(&low, b + 4, sizeof low);
+        const __m256i turn = _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0);
+        __m256i nibble = _mm256_srlv_epi32(_mm256_set1_epi32((int)low), _mm256_slli_epi32(turn, 2)),
+                pair = _mm256_srlv_epi32(_mm256_set1_epi32(b[2] | b[3] << 8), _mm256_slli_epi32(turn, 1));
+        __m256i six = _mm256_or_si256(_mm256_and_si256(nibble, _mm256_set1_epi32(15)),
+                                      _mm256_slli_epi32(_mm256_and_si256(pair, _mm256_set1_epi32(3)), 4));
+        _mm256_storeu_ps(v->scale, _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(six, _mm256_set1_epi32(32))),
+                                                 _mm512_castps512_ps256(half_at(b))));
         return;
     }
     uint32_t w[3], low[4];
@@ -168,11 +198,16 @@ __attribute__((always_inline)) static inline void read_scales(levels *v, sw_dtyp
 __attribute__((always_inline)) static inline __m512bh run_of(const levels *v, sw_dtype t, const byte *b, int g, __m512 *d, float *min)
 {
     *min = 0;
+    if (t == SW_MXFP4) {
+        *d = _mm512_set1_ps(sw_code_e8m0(b[0]));
+        return (__m512bh)_mm512_permutexvar_epi16(halves(b + 1), v->table);
+    }
     if (!layout_of(t).k) {
         *d = half_at(b);
         if (has_min(t))
             *min = half_of(b + 2);
         switch (t) {
+        case SW_IQ4_NL:
         case SW_Q4_0: return (__m512bh)_mm512_permutexvar_epi16(halves(b + 2), v->table);
         case SW_Q4_1: return (__m512bh)_mm512_permutexvar_epi16(halves(b + 4), v->table);
         case SW_Q5_0: return (__m512bh)_mm512_permutexvar_epi16(with_fifth(halves(b + 6), mask_at(b + 2)), v->table);
@@ -187,6 +222,10 @@ __attribute__((always_inline)) static inline __m512bh run_of(const levels *v, sw
                                         _mm512_slli_epi16(_mm512_and_si512(high, _mm512_set1_epi16(3)), 4));
         *d = _mm512_mask_blend_ps(0xff00, _mm512_set1_ps(v->scale[2 * g]), _mm512_set1_ps(v->scale[2 * g + 1]));
         return (__m512bh)_mm512_permutex2var_epi16(v->table, level, v->more);
+    }
+    if (t == SW_IQ4_XS) {
+        *d = _mm512_set1_ps(v->scale[g]);
+        return (__m512bh)_mm512_permutexvar_epi16(halves(b + 8 + g * 16), v->table);
     }
     __m512i level = words(bytes_at(b + (t == SW_Q5_K ? 48 : 16) + g / 2 * 32), g % 2 * 4);
     if (t == SW_Q5_K)
@@ -212,6 +251,10 @@ __attribute__((always_inline)) static inline void two_blocks(__m512bh q[2], cons
     }
     q[0] = (__m512bh)_mm512_permutexvar_epi16(first, v->table);
     q[1] = (__m512bh)_mm512_permutexvar_epi16(second, v->table);
+    if (t == SW_MXFP4) {
+        *d = _mm512_mask_blend_ps(0xff00, _mm512_set1_ps(sw_code_e8m0(b[0])), _mm512_set1_ps(sw_code_e8m0(other[0])));
+        return;
+    }
     __m128i scales = _mm_insert_epi16(_mm_loadu_si16(b), *(const short_at *)(const void *)other, 1);
     *d = _mm512_permutexvar_ps(_mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0), _mm512_castps128_ps512(_mm_cvtph_ps(scales)));
     if (has_min(t)) {
@@ -353,6 +396,9 @@ void SW_CPU(pair_dots)(sw_vec *lane, int64_t rows, const sw_pair_rows *x, const 
         CASE(SW_Q4_K)
         CASE(SW_Q5_K)
         CASE(SW_Q6_K)
+        CASE(SW_IQ4_NL)
+        CASE(SW_MXFP4)
+        CASE(SW_IQ4_XS)
 #undef CASE
     default:
         return;

@@ -21,7 +21,16 @@ __device__ static inline float f8_value(unsigned b, int exponent_bits)
     return b & 0x80 ? -v : v;
 }
 
-__device__ static inline int block_values(int type) { return type < SW_Q4_0 ? 1 : type < SW_Q2_K ? 32 : 256; }
+__device__ static inline int block_values(int type)
+{
+    switch (type) {
+#define X(e, n, b, s, g) \
+    case e: return b;
+        SW_DTYPES(X)
+#undef X
+    default: return 1;
+    }
+}
 __device__ static inline int block_size(int type)
 {
     switch (type) {
@@ -33,9 +42,15 @@ __device__ static inline int block_size(int type)
     }
 }
 
-/* Blocks have even sizes and lie in the device's own memory, so that they begin at even addresses; 16 bits is what can
- * be read at once. */
+/* Blocks of these types have even sizes and lie in the device's own memory, so that they begin at even addresses; 16 bits is
+ * what can be read at once. */
 __device__ static inline float block_half(const uint8_t *p) { return __half2float(__ushort_as_half(*(const uint16_t *)p)); }
+
+#define SW_ANY __device__ static inline
+#define SW_TABLE __device__ static const
+#define SW_HALF block_half
+#include "kernels/codebooks.h"
+
 /* Eight bytes, the first lowest. */
 __device__ static inline uint64_t block_eight(const uint8_t *p)
 {
@@ -121,13 +136,14 @@ __device__ static inline void decode8(float (&v)[8], const uint8_t *b, int type,
         shifted = true;
         break;
     }
-    default: /* SW_Q6_K */
+    case SW_Q6_K:
         bytes = block_eight(b + half * 64 + run % 2 * 32 + at);
         other = block_eight(b + 128 + half * 32 + at);
         for (int i = 0; i < 8; i++)
             level[i] = ((byte_of(bytes, i) >> run / 2 * 4 & 15) | (byte_of(other, i) >> run * 2 & 3) << 4) - 32;
         scale = __fmul_rn(block_half(b + 208), (float)((const int8_t *)b)[192 + first / 16]);
         break;
+    default: sw_codebook_eight(v, b, type, first); return;
     }
     for (int i = 0; i < 8; i++) {
         float x = __fmul_rn(scale, (float)level[i]);

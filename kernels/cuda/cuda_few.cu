@@ -62,6 +62,22 @@ template <int ROWS> int launch(sw_stream *s, const few_call &p)
         TYPE_CASE(SW_Q4_K);
         TYPE_CASE(SW_Q5_K);
         TYPE_CASE(SW_Q6_K);
+        TYPE_CASE(SW_IQ1_S);
+        TYPE_CASE(SW_IQ1_M);
+        TYPE_CASE(SW_IQ2_XXS);
+        TYPE_CASE(SW_IQ2_XS);
+        TYPE_CASE(SW_IQ2_S);
+        TYPE_CASE(SW_IQ3_XXS);
+        TYPE_CASE(SW_IQ3_S);
+        TYPE_CASE(SW_IQ4_NL);
+        TYPE_CASE(SW_IQ4_XS);
+        TYPE_CASE(SW_MXFP4);
+        TYPE_CASE(SW_NVFP4);
+        TYPE_CASE(SW_TQ1_0);
+        TYPE_CASE(SW_TQ2_0);
+        TYPE_CASE(SW_Q1_0);
+        TYPE_CASE(SW_Q2_0);
+        TYPE_CASE(SW_Q8_K);
     default: return cuda_fail("%s: weights of type %s cannot be multiplied", s->name, sw_dtypes[p.w.type].name);
     }
     return cuda_launched(s, "linear");

@@ -83,7 +83,7 @@ left_alone() { [ "$(ls | tr '\n' ' ')" = "$1" ] || { ls; return 1; }; }
     fails 2 swift-quant -m M -o m.gguf extra
     fails 2 swift-quant -m M -o m.gguf -k output.weight
     fails 2 swift-quant -m M -o m.gguf -k output.weight=i32
-    grep -q 'q4_k' told
+    grep -q 'iq4_nl' told
     left_alone 'M told '
 }
 

@@ -18,7 +18,7 @@ static const sw_opt options[] = {
     SW_GROUP("Output"),
     SW_STR('o', "out", &o.out, "FILE", "GGUF file to write; - is standard output"),
     SW_CHOICE('t', "type", &o.type, quant_recipe_names,
-              "what the matrices become. The _m types are mixtures that give more bits to the tensors that suffer most; "
+              "what the matrices become. The types _s, _m and _l are mixtures that give more bits to the tensors that suffer most; "
               "vectors and norms stay f32, and rows that are no whole blocks get the next type that fits"),
     SW_LIST('k', "keep", &o.keep, "PATTERN=TYPE",
             "give tensors whose GGUF name matches PATTERN (* and ? as in the shell) this TYPE instead; may be repeated, the "

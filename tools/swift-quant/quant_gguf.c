@@ -188,12 +188,22 @@ static void print_table(const quant_job *j)
             sw_human_bytes((double)before, a), sw_human_bytes((double)after, b), square > 0 ? sqrt(error / square) : 0);
 }
 
+/* What the model is like, from its tensors. */
+static void learn(quant_model *m, const quant_tensor *t)
+{
+    m->has_output |= !strcmp(t->name, "output.weight");
+    if (sw_ends_with(t->name, ".attn_q.weight"))
+        m->query_rows = t->from.t.shape[0];
+    if (sw_ends_with(t->name, ".attn_k.weight"))
+        m->key_rows = t->from.t.shape[0];
+}
+
 int quant_write(quant_job *j, sw_gguf_writer *w)
 {
     double total = 0, done = 0;
     int rc = 0;
     for (size_t i = 0; i < j->tensors.n; i++)
-        j->model.has_output |= !strcmp(j->tensors.at[i].name, "output.weight");
+        learn(&j->model, &j->tensors.at[i]);
     sw_gguf_put_u32(w, "general.file_type", j->recipe->file_type);
     sw_gguf_put_u32(w, "general.quantization_version", 2);
     sw_gguf_put_str(w, "swift.version", SW_VERSION, strlen(SW_VERSION));

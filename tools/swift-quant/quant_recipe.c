@@ -8,24 +8,38 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* X(name, most, best, mixture, file type) */
-#define RECIPES(X)                                                                                                  \
-    X("q8_0", SW_Q8_0, SW_Q8_0, false, 7)                                                                           \
-    X("q4_0", SW_Q4_0, SW_Q4_0, false, 2)                                                                           \
-    X("q4_1", SW_Q4_1, SW_Q4_1, false, 3)                                                                           \
-    X("q5_0", SW_Q5_0, SW_Q5_0, false, 8)                                                                           \
-    X("q5_1", SW_Q5_1, SW_Q5_1, false, 9)                                                                           \
-    X("q4_k_m", SW_Q4_K, SW_Q6_K, true, 15)                                                                         \
-    X("q5_k_m", SW_Q5_K, SW_Q6_K, true, 17)                                                                         \
-    X("q6_k", SW_Q6_K, SW_Q6_K, false, 18)                                                                          \
-    X("f16", SW_F16, SW_F16, false, 1)                                                                              \
-    X("bf16", SW_BF16, SW_BF16, false, 32)                                                                          \
-    X("f32", SW_F32, SW_F32, false, 0)
+/* The mixtures that llama.cpp writes under these names (src/llama-quant.cpp). Every logit passes through the head. */
+#define HEAD {QUANT_HEAD, QUANT_ALWAYS, SW_Q6_K}
+const quant_recipe quant_recipes[] = {
+    {"q8_0", SW_Q8_0, 7, {{0}}},
+    {"q4_0", SW_Q4_0, 2, {HEAD}},
+    {"q4_1", SW_Q4_1, 3, {HEAD}},
+    {"q5_0", SW_Q5_0, 8, {HEAD}},
+    {"q5_1", SW_Q5_1, 9, {HEAD}},
+    {"q2_k", SW_Q2_K, 10, {HEAD, {QUANT_VALUE, QUANT_GROUPED, SW_Q4_K}, {QUANT_VALUE, QUANT_ALWAYS, SW_Q3_K},
+                           {QUANT_DOWN, QUANT_ALWAYS, SW_Q3_K}, {QUANT_OUT, QUANT_ALWAYS, SW_Q3_K}}},
+    {"q3_k_s", SW_Q3_K, 11, {HEAD}},
+    {"q3_k_m", SW_Q3_K, 12, {HEAD, {QUANT_VALUE, QUANT_FIRST_2, SW_Q5_K}, {QUANT_VALUE, QUANT_ALWAYS, SW_Q4_K},
+                             {QUANT_DOWN, QUANT_FIRST_16TH, SW_Q5_K}, {QUANT_DOWN, QUANT_ALWAYS, SW_Q4_K}, {QUANT_OUT, QUANT_ALWAYS, SW_Q4_K}}},
+    {"q3_k_l", SW_Q3_K, 13, {HEAD, {QUANT_VALUE, QUANT_ALWAYS, SW_Q5_K}, {QUANT_DOWN, QUANT_ALWAYS, SW_Q5_K}, {QUANT_OUT, QUANT_ALWAYS, SW_Q5_K}}},
+    {"q4_k_s", SW_Q4_K, 14, {HEAD, {QUANT_VALUE, QUANT_FIRST_4, SW_Q5_K}, {QUANT_DOWN, QUANT_FIRST_8TH, SW_Q5_K}}},
+    {"q4_k_m", SW_Q4_K, 15, {HEAD, {QUANT_VALUE, QUANT_SPREAD, SW_Q6_K}, {QUANT_DOWN, QUANT_SPREAD, SW_Q6_K}}},
+    {"q5_k_s", SW_Q5_K, 16, {HEAD}},
+    {"q5_k_m", SW_Q5_K, 17, {HEAD, {QUANT_VALUE, QUANT_SPREAD, SW_Q6_K}, {QUANT_DOWN, QUANT_SPREAD, SW_Q6_K}}},
+    {"q6_k", SW_Q6_K, 18, {{0}}},
+    {"iq4_nl", SW_IQ4_NL, 25, {HEAD, {QUANT_VALUE, QUANT_GROUPED, SW_Q5_K}, {QUANT_DOWN, QUANT_FIRST_8TH, SW_Q5_K}}},
+    {"iq4_xs", SW_IQ4_XS, 30, {HEAD, {QUANT_VALUE, QUANT_GROUPED, SW_Q5_K}, {QUANT_DOWN, QUANT_FIRST_8TH, SW_Q5_K}}},
+    {"tq1_0", SW_TQ1_0, 36, {HEAD, {QUANT_EMBEDDING, QUANT_ALWAYS, SW_Q4_K}}},
+    {"tq2_0", SW_TQ2_0, 37, {HEAD, {QUANT_EMBEDDING, QUANT_ALWAYS, SW_Q4_K}}},
+    {"mxfp4_moe", SW_MXFP4, 38, {{QUANT_NO_EXPERTS, QUANT_ALWAYS, SW_Q8_0}}},
+    {"f16", SW_F16, 1, {{0}}},
+    {"bf16", SW_BF16, 32, {{0}}},
+    {"f32", SW_F32, 0, {{0}}},
+};
 
-#define ROW(n, most, best, mixture, type) {n, most, best, mixture, type},
-const quant_recipe quant_recipes[] = {RECIPES(ROW)};
-#define NAME(n, most, best, mixture, type) n,
-const char *const quant_recipe_names[] = {RECIPES(NAME) NULL};
+const char *const quant_recipe_names[] = {"q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q2_k", "q3_k_s", "q3_k_m", "q3_k_l", "q4_k_s", "q4_k_m",
+                                          "q5_k_s", "q5_k_m", "q6_k", "iq4_nl", "iq4_xs", "tq1_0", "tq2_0", "mxfp4_moe", "f16", "bf16", "f32", NULL};
+_Static_assert(SW_COUNT(quant_recipe_names) == SW_COUNT(quant_recipes) + 1, "a name for each recipe");
 
 /* The type that takes a row whose length is no multiple of the block: blocks of 32 in place of K blocks, then halves. */
 static sw_dtype fitting(sw_dtype t, int64_t row)
@@ -33,7 +47,8 @@ static sw_dtype fitting(sw_dtype t, int64_t row)
     if (row % sw_dtypes[t].block == 0)
         return t;
     switch (t) {
-    case SW_Q2_K: case SW_Q3_K: return fitting(SW_Q4_0, row);
+    case SW_IQ4_XS: return fitting(SW_IQ4_NL, row);
+    case SW_Q2_K: case SW_Q3_K: case SW_TQ1_0: case SW_TQ2_0: return fitting(SW_Q4_0, row);
     case SW_Q4_K: return fitting(SW_Q5_0, row);
     case SW_Q5_K: return fitting(SW_Q5_1, row);
     case SW_Q6_K: return fitting(SW_Q8_0, row);
@@ -41,10 +56,31 @@ static sw_dtype fitting(sw_dtype t, int64_t row)
     }
 }
 
-/* The layers where a mixture spends more bits: the first and the last eighth, and every third between. */
-static bool more_bits(int64_t layer, int64_t layers)
+static bool holds(quant_when when, const quant_model *m, int64_t layer)
 {
-    return layer < layers / 8 || layer >= 7 * layers / 8 || (layer - layers / 8) % 3 == 2;
+    int64_t n = m->layers;
+    switch (when) {
+    case QUANT_FIRST_2: return layer < 2;
+    case QUANT_FIRST_4: return layer < 4;
+    case QUANT_FIRST_16TH: return layer < n / 16;
+    case QUANT_FIRST_8TH: return layer < n / 8;
+    case QUANT_SPREAD: return layer < n / 8 || layer >= 7 * n / 8 || (layer - n / 8) % 3 == 2;
+    case QUANT_GROUPED: return m->key_rows && m->query_rows / m->key_rows >= 4;
+    default: return true;
+    }
+}
+
+static bool is_part(quant_part part, const quant_model *m, const char *name, const sw_tensor *t)
+{
+    bool embedding = !strcmp(name, "token_embd.weight");
+    switch (part) {
+    case QUANT_HEAD: return !strcmp(name, "output.weight") || (embedding && !m->has_output);
+    case QUANT_EMBEDDING: return embedding;
+    case QUANT_VALUE: return strstr(name, ".attn_v.") || strstr(name, ".attn_qkv.") || strstr(name, ".attn_kv_b.");
+    case QUANT_OUT: return strstr(name, ".attn_output.");
+    case QUANT_DOWN: return strstr(name, ".ffn_down");
+    default: return t->ndim < 3;
+    }
 }
 
 /* Vectors, norms, rotary factors and expert routers are small and sensitive. */
@@ -57,14 +93,19 @@ static bool stays_f32(const char *name, const sw_tensor *t)
 static sw_dtype by_recipe(const quant_recipe *r, const quant_model *m, const char *name, const sw_tensor *t)
 {
     int64_t row = t->shape[t->ndim - 1], layer = 0;
-    bool head = !strcmp(name, "output.weight") || (!m->has_output && !strcmp(name, "token_embd.weight"));
-    if (!sw_is_quantised(r->most))
-        return r->most;
-    if (head && r->most != SW_Q8_0) /* every logit passes through it */
-        return fitting(SW_Q6_K, row);
-    bool delicate = sscanf(name, "blk.%" SCNd64, &layer) == 1 &&
-                    (strstr(name, ".attn_v.") || strstr(name, ".attn_qkv.") || strstr(name, ".ffn_down"));
-    return fitting(r->mixture && delicate && more_bits(layer, m->layers) ? r->best : r->most, row);
+    if (sscanf(name, "blk.%" SCNd64, &layer) != 1)
+        layer = 0;
+    for (size_t i = 0; i < SW_COUNT(r->other) && r->other[i].part; i++)
+        if (is_part(r->other[i].part, m, name, t) && holds(r->other[i].when, m, layer))
+            return fitting(r->other[i].type, row);
+    return sw_is_quantised(r->most) ? fitting(r->most, row) : r->most;
+}
+
+static void put_types(sw_buf *b)
+{
+    for (int t = 0; t < SW_DTYPE_COUNT; t++)
+        if (sw_is_written((sw_dtype)t))
+            sw_buf_printf(b, "%s%s", b->n ? ", " : "", sw_dtypes[t].name);
 }
 
 static int split_keep(const char *text, sw_buf *pattern, sw_dtype *type)
@@ -73,9 +114,13 @@ static int split_keep(const char *text, sw_buf *pattern, sw_dtype *type)
     if (!equals || equals == text)
         return sw_fail("--keep %s: PATTERN=TYPE is needed, such as 'output.weight=q8_0'", text);
     *type = sw_dtype_by_name(equals + 1);
-    if (*type == SW_DTYPE_COUNT || !(sw_is_quantised(*type) || sw_is_float(*type)))
-        return sw_fail("--keep %s: '%s' is no type to quantise to; there are f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, "
-                       "q2_k, q3_k, q4_k, q5_k, q6_k", text, equals + 1);
+    if (!sw_is_written(*type)) {
+        sw_buf types = {0};
+        put_types(&types);
+        int rc = sw_fail("--keep %s: '%s' is no type to quantise to; there are %s", text, equals + 1, types.at);
+        sw_buf_free(&types);
+        return rc;
+    }
     sw_buf_clear(pattern);
     sw_buf_add(pattern, text, (size_t)(equals - text));
     return 0;

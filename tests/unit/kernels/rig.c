@@ -72,29 +72,48 @@ array *blank(rig *r, sw_dtype t, layout l, int ndim, const int64_t *shape)
     return a;
 }
 
-/* Random levels under scales that give values around 1. Numbers: bytes from the block's start to its scale and minimum.
- */
+/* Random levels under scales that give values around 1. Numbers: bytes from the block's start to its scale and minimum. The scale
+ * is half precision but of NVFP4 and MXFP4 (8 bits), IQ1_M (in the upper nibbles of four words) and Q8_K (f32). */
 static void fill_blocks(rig *r, array *a, double scale)
 {
     static const struct {
         sw_dtype type;
         int scale_at, minimum_at;
         double scale, minimum;
-    } kinds[] = {{SW_Q4_0, 0, -1, 1. / 8, 0},         {SW_Q4_1, 0, 2, 1. / 8, -1},
-                 {SW_Q5_0, 0, -1, 1. / 16, 0},        {SW_Q5_1, 0, 2, 1. / 16, -1},
-                 {SW_Q8_0, 0, -1, 1. / 128, 0},       {SW_Q2_K, 80, 82, 1. / 24, 1. / 12},
-                 {SW_Q3_K, 108, -1, 1. / 64, 0},      {SW_Q4_K, 0, 2, 1. / 512, 1. / 48},
-                 {SW_Q5_K, 0, 2, 1. / 1024, 1. / 48}, {SW_Q6_K, 208, -1, 1. / 2048, 0}};
-    int kind = 0;
-    while (kinds[kind].type != a->t[0].dtype)
+    } kinds[] = {{SW_Q4_0, 0, -1, 1. / 8, 0},         {SW_Q4_1, 0, 2, 1. / 8, -1},         {SW_Q5_0, 0, -1, 1. / 16, 0},
+                 {SW_Q5_1, 0, 2, 1. / 16, -1},        {SW_Q8_0, 0, -1, 1. / 128, 0},       {SW_Q2_K, 80, 82, 1. / 24, 1. / 12},
+                 {SW_Q3_K, 108, -1, 1. / 64, 0},      {SW_Q4_K, 0, 2, 1. / 512, 1. / 48},  {SW_Q5_K, 0, 2, 1. / 1024, 1. / 48},
+                 {SW_Q6_K, 208, -1, 1. / 2048, 0},    {SW_IQ4_NL, 0, -1, 1. / 64, 0},      {SW_IQ4_XS, 0, -1, 1. / 1024, 0},
+                 {SW_IQ2_XXS, 0, -1, 1. / 32, 0},     {SW_IQ2_XS, 0, -1, 1. / 32, 0},      {SW_IQ2_S, 0, -1, 1. / 32, 0},
+                 {SW_IQ3_XXS, 0, -1, 1. / 96, 0},     {SW_IQ3_S, 0, -1, 1. / 96, 0},       {SW_IQ1_S, 0, -1, 1. / 6, 0},
+                 {SW_TQ1_0, 52, -1, 1, 0},            {SW_TQ2_0, 64, -1, 1, 0},            {SW_Q1_0, 0, -1, 1, 0},
+                 {SW_Q2_0, 0, -1, 1, 0},              {SW_IQ1_M, -1, -1, 1. / 6, 0},       {SW_MXFP4, -1, -1, 1. / 4, 0},
+                 {SW_NVFP4, -1, -1, 1. / 4, 0},       {SW_Q8_K, -1, -1, 1. / 128, 0}};
+    size_t kind = 0;
+    sw_dtype t = a->t[0].dtype;
+    while (kind < SW_COUNT(kinds) && kinds[kind].type != t)
         kind++;
-    int block = sw_dtypes[a->t[0].dtype].block, bytes = sw_dtypes[a->t[0].dtype].bytes;
+    if (kind == SW_COUNT(kinds))
+        fail_msg("%s has no row in kinds[]", sw_dtypes[t].name);
+    int block = sw_dtypes[t].block, bytes = sw_dtypes[t].bytes;
     for (int64_t i = 0, n = sw_numel(&a->t[0]); i < n; i += block) {
-        unsigned char *b = a->before + lead_of(a) + sw_dtype_bytes(a->t[0].dtype, place(&a->t[0], i));
+        unsigned char *b = a->before + lead_of(a) + sw_dtype_bytes(t, place(&a->t[0], i));
         for (int j = 0; j < bytes; j++)
             b[j] = (unsigned char)draw(r, 0, 255);
-        uint16_t h = sw_f32_to_f16((float)(kinds[kind].scale * scale * (1 + 0.01 * (double)draw(r, 0, 50))));
-        memcpy(b + kinds[kind].scale_at, &h, 2);
+        float d = (float)(kinds[kind].scale * scale * (1 + 0.01 * (double)draw(r, 0, 50)));
+        uint16_t h = sw_f32_to_f16(d);
+        if (t == SW_IQ1_M)
+            for (int j = 0; j < 4; j++)
+                b[49 + 2 * j] = (unsigned char)((b[49 + 2 * j] & 15) | (h >> 4 * j & 15) << 4);
+        else if (t == SW_MXFP4)
+            b[0] = (unsigned char)(125 + draw(r, -2, 1));
+        else if (t == SW_NVFP4)
+            for (int j = 0; j < 4; j++)
+                b[j] = (unsigned char)(40 + draw(r, -8, 8));
+        else if (t == SW_Q8_K)
+            memcpy(b, &d, sizeof d);
+        else
+            memcpy(b + kinds[kind].scale_at, &h, 2);
         h = sw_f32_to_f16((float)(kinds[kind].minimum * scale));
         if (kinds[kind].minimum_at >= 0)
             memcpy(b + kinds[kind].minimum_at, &h, 2);

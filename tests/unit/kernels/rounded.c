@@ -128,15 +128,15 @@ void rounded_products(rig *r)
         {1, 32, 5}, {1, 576, 49}, {4, 96, 17}, {3, 192, 40}, {6, 1504, 18}}; /* for blocks of 32 */
     const sw_kernels *k = r->device[TESTED]->rounding;
     assert_non_null(k);
-    for (int type = 0; type < SW_DTYPE_COUNT; type++) {
-        if (!sw_is_quantised((sw_dtype)type) || type == SW_Q2_K || type == SW_Q3_K) /* those are multiplied exactly */
-            continue;
+    static const sw_dtype types[] = {SW_Q4_0, SW_Q4_1, SW_Q5_0, SW_Q5_1, SW_Q8_0, SW_Q4_K, SW_Q5_K, SW_Q6_K}; /* others: exactly */
+    for (size_t t = 0; t < SW_COUNT(types); t++) {
+        const sw_dtype type = types[t];
         FOR_FLOATS(x) {
             for (size_t i = 0; i < SW_COUNT(sizes); i++)
-                one_product(r, k, (sw_dtype)type, *x, sizes[i][0], sizes[i][1], sizes[i][2]);
+                one_product(r, k, type, *x, sizes[i][0], sizes[i][1], sizes[i][2]);
             for (size_t i = 0; sw_dtypes[type].block == BLOCK && i < SW_COUNT(rests); i++)
-                one_product(r, k, (sw_dtype)type, *x, rests[i][0], rests[i][1], rests[i][2]);
+                one_product(r, k, type, *x, rests[i][0], rests[i][1], rests[i][2]);
         }
-        not_finite(r, k, (sw_dtype)type);
+        not_finite(r, k, type);
     }
 }

@@ -1,7 +1,8 @@
 /* Attention backward by tensor cores, for bf16 and f16 heads of up to 256 values: the algorithm of cuda_attention_bwd.cu.
  * In the kernel of dk and dv a warp has 16 keys as the rows of its results, so that probabilities and their gradients
  * come out as the left side of the next product; in that of dq 16 rows. Both are rounded to 16 bits for it, all sums are
- * f32. 14 T^2 D operations a head, half when causal: 2048 tokens, 32 heads of 128 take 120 GFLOP, 0.12 ms at the limit. */
+ * f32. 14 T^2 D operations a head, half when causal: 2048 tokens, 32 heads of 128 take 120 GFLOP, 0.12 ms at the limit.
+ * The next rows come while these are worked on, where two of them leave room for two blocks on an SM, which registers allow. */
 #include "cuda_mma.cuh"
 
 namespace {
@@ -10,8 +11,8 @@ enum { WARPS = 4, OWN = 16 * WARPS, OTHER = 32 }; /* OWN: keys (rows) of a block
 enum { VALUES = 1, KEYS = 2 };                    /* which sums; heads of 256 have registers for one of them */
 
 template <int WIDTH> struct shape {
-    static const int stride = WIDTH + 8;
-    static const size_t bytes = (size_t)2 * (OWN + OTHER) * stride * sizeof(uint16_t) + OTHER * (2 * sizeof(float) + 2 * sizeof(int));
+    static const int stride = WIDTH + 8, stages = WIDTH > 128 ? 1 : 2;
+    static const size_t bytes = (size_t)2 * (OWN + stages * OTHER) * stride * sizeof(uint16_t) + stages * OTHER * (2 * sizeof(float) + 2 * sizeof(int));
 };
 
 /* A warp's 16 x WIDTH sums to rows skip .. of the tensor. */
@@ -42,11 +43,11 @@ __device__ void store_sums(const float (&c)[N][4], const head_rows &to, int64_t 
 template <bool BF16, int WIDTH, int PARTS> __global__ void __launch_bounds__(WARPS * 32) gradient_keys_mma(gradient_call c)
 {
     SW_DYNAMIC_SHARED(uint16_t, shared);
-    const int STRIDE = shape<WIDTH>::stride;
+    const int STRIDE = shape<WIDTH>::stride, STAGES = shape<WIDTH>::stages;
     const attention_call &p = c.p;
-    uint16_t *ks = shared, *vs = ks + OWN * STRIDE, *qs = vs + OWN * STRIDE, *gs = qs + OTHER * STRIDE;
-    float *lse = (float *)(gs + OTHER * STRIDE), *delta = lse + OTHER;
-    int *query = (int *)(delta + OTHER), *head = query + OTHER;
+    uint16_t *ks = shared, *vs = ks + OWN * STRIDE, *all_qs = vs + OWN * STRIDE, *all_gs = all_qs + STAGES * OTHER * STRIDE;
+    float *all_lse = (float *)(all_gs + STAGES * OTHER * STRIDE), *all_delta = all_lse + STAGES * OTHER;
+    int *all_query = (int *)(all_delta + STAGES * OTHER), *all_head = all_query + STAGES * OTHER;
     int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, key_head = (int)blockIdx.y;
     attention_seq s;
     if (!find_tile(p, blockIdx.x, OWN, true, &s))
@@ -56,19 +57,34 @@ template <bool BF16, int WIDTH, int PARTS> __global__ void __launch_bounds__(WAR
     load_halves<WIDTH>(ks, STRIDE, p.k, s.k0, s.m, OWN, p.width, key_head, 1, base);
     load_halves<WIDTH>(vs, STRIDE, p.v, s.k0, s.m, OWN, p.value_width, key_head, 1, base);
     float dk[PARTS & KEYS ? WIDTH / 8 : 2][4] = {{0}}, dv[PARTS & VALUES ? WIDTH / 8 : 2][4] = {{0}};
-    for (int64_t first = from * p.group / OTHER * OTHER; first < to * p.group; first += OTHER) {
-        __syncthreads();
-        load_halves<WIDTH>(qs, STRIDE, p.q, s.q0, have, OTHER, p.width, (int64_t)key_head * p.group, p.group, first);
-        load_halves<WIDTH>(gs, STRIDE, c.dout, s.q0, have, OTHER, p.value_width, (int64_t)key_head * p.group, p.group, first);
+    auto load = [&](int64_t first, int stage) {
+        load_halves<WIDTH>(all_qs + stage * OTHER * STRIDE, STRIDE, p.q, s.q0, have, OTHER, p.width, (int64_t)key_head * p.group, p.group, first);
+        load_halves<WIDTH>(all_gs + stage * OTHER * STRIDE, STRIDE, c.dout, s.q0, have, OTHER, p.value_width, (int64_t)key_head * p.group, p.group,
+                           first);
         if (threadIdx.x < OTHER) {
-            int r = (int)threadIdx.x;
-            int64_t row = first + r, at = (s.q0 + row / p.group) * p.heads + (int64_t)key_head * p.group + row % p.group;
-            lse[r] = row < have ? c.lse[at] : 0;
-            delta[r] = row < have ? c.delta[at] : 0;
-            query[r] = (int)(row / p.group);
-            head[r] = key_head * p.group + (int)(row % p.group);
+            int r = stage * OTHER + (int)threadIdx.x;
+            int64_t row = first + threadIdx.x, at = (s.q0 + row / p.group) * p.heads + (int64_t)key_head * p.group + row % p.group;
+            all_lse[r] = row < have ? c.lse[at] : 0;
+            all_delta[r] = row < have ? c.delta[at] : 0;
+            all_query[r] = (int)(row / p.group);
+            all_head[r] = key_head * p.group + (int)(row % p.group);
         }
+    };
+    int64_t first = from * p.group / OTHER * OTHER;
+    if (STAGES == 2)
+        load(first, 0);
+    for (int stage = 0; first < to * p.group; first += OTHER, stage = STAGES - 1 - stage) {
+        if (STAGES == 1) {
+            __syncthreads();
+            load(first, 0);
+        }
+        wait_copies();
         __syncthreads();
+        if (STAGES == 2 && first + OTHER < to * p.group)
+            load(first + OTHER, 1 - stage);
+        const uint16_t *qs = all_qs + stage * OTHER * STRIDE, *gs = all_gs + stage * OTHER * STRIDE;
+        const float *lse = all_lse + stage * OTHER, *delta = all_delta + stage * OTHER;
+        const int *query = all_query + stage * OTHER, *head = all_head + stage * OTHER;
         float prob[OTHER / 8][4] = {{0}}, score[OTHER / 8][4] = {{0}};
         mma_rows<BF16, OTHER / 8, WIDTH>(prob, ks + warp * 16 * STRIDE, qs, STRIDE);
         if (PARTS & KEYS)
@@ -90,6 +106,7 @@ template <bool BF16, int WIDTH, int PARTS> __global__ void __launch_bounds__(WAR
         if (PARTS & KEYS)
             mma_result<BF16>(dk, score, qs, STRIDE);
     }
+    wait_copies(); /* of keys that nobody sees */
     if (PARTS & KEYS)
         store_sums<BF16>(dk, c.dk, s.k0, s.m, p.width, key_head, 1, base + warp * 16);
     if (PARTS & VALUES)
@@ -100,9 +117,9 @@ template <bool BF16, int WIDTH, int PARTS> __global__ void __launch_bounds__(WAR
 template <bool BF16, int WIDTH> __global__ void __launch_bounds__(WARPS * 32) gradient_rows_mma(gradient_call c)
 {
     SW_DYNAMIC_SHARED(uint16_t, shared);
-    const int STRIDE = shape<WIDTH>::stride;
+    const int STRIDE = shape<WIDTH>::stride, STAGES = shape<WIDTH>::stages;
     const attention_call &p = c.p;
-    uint16_t *qs = shared, *gs = qs + OWN * STRIDE, *ks = gs + OWN * STRIDE, *vs = ks + OTHER * STRIDE;
+    uint16_t *qs = shared, *gs = qs + OWN * STRIDE, *all_ks = gs + OWN * STRIDE, *all_vs = all_ks + STAGES * OTHER * STRIDE;
     int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, key_head = (int)blockIdx.y;
     attention_seq s;
     if (!find_tile(p, blockIdx.x, OWN, false, &s))
@@ -122,11 +139,23 @@ template <bool BF16, int WIDTH> __global__ void __launch_bounds__(WARPS * 32) gr
         lse[i] = row[i] < have ? c.lse[at] : 0;
         delta[i] = row[i] < have ? c.delta[at] : 0;
     }
-    for (int64_t base = from / OTHER * OTHER; base < to; base += OTHER) {
+    auto load = [&](int64_t base, int stage) {
+        load_halves<WIDTH>(all_ks + stage * OTHER * STRIDE, STRIDE, p.k, s.k0, s.m, OTHER, p.width, key_head, 1, base);
+        load_halves<WIDTH>(all_vs + stage * OTHER * STRIDE, STRIDE, p.v, s.k0, s.m, OTHER, p.value_width, key_head, 1, base);
+    };
+    int64_t base = from / OTHER * OTHER;
+    if (STAGES == 2)
+        load(base, 0);
+    for (int stage = 0; base < to; base += OTHER, stage = STAGES - 1 - stage) {
+        if (STAGES == 1) {
+            __syncthreads();
+            load(base, 0);
+        }
+        wait_copies();
         __syncthreads();
-        load_halves<WIDTH>(ks, STRIDE, p.k, s.k0, s.m, OTHER, p.width, key_head, 1, base);
-        load_halves<WIDTH>(vs, STRIDE, p.v, s.k0, s.m, OTHER, p.value_width, key_head, 1, base);
-        __syncthreads();
+        if (STAGES == 2 && base + OTHER < to)
+            load(base + OTHER, 1 - stage);
+        const uint16_t *ks = all_ks + stage * OTHER * STRIDE, *vs = all_vs + stage * OTHER * STRIDE;
         float score[OTHER / 8][4] = {{0}}, dp[OTHER / 8][4] = {{0}};
         mma_rows<BF16, OTHER / 8, WIDTH>(score, qs + warp * 16 * STRIDE, ks, STRIDE);
         mma_rows<BF16, OTHER / 8, WIDTH>(dp, gs + warp * 16 * STRIDE, vs, STRIDE);
@@ -142,6 +171,7 @@ template <bool BF16, int WIDTH> __global__ void __launch_bounds__(WARPS * 32) gr
             }
         mma_result<BF16>(dq, score, ks, STRIDE);
     }
+    wait_copies(); /* of rows that see no key */
     store_sums<BF16>(dq, c.dq, s.q0, have, p.width, (int64_t)key_head * p.group, p.group, first + warp * 16);
 }
 

@@ -1,8 +1,9 @@
 /* Attention forward by tensor cores, for bf16 and f16 heads of up to 256 values: the algorithm of cuda_attention.cu with
  * tiles of 64 rows (16 a warp) and 64 or 32 keys; probabilities are rounded to 16 bits before they meet the values, sums
  * and the softmax are f32. 4 T^2 D operations a head, half when causal: 2048 tokens, 32 heads of 128 take 34 GFLOP, 0.04 ms
- * at the limit of 989 TFLOP/s; mma.sync reaches about 60 % of it on an H100 by published measurements, loads that are not
- * asynchronous cost some of that. */
+ * at the limit of 989 TFLOP/s; mma.sync reaches about 60 % of it on an H100 by published measurements. A tile of keys and
+ * values of 128, 35 KB, comes in about 1000 cycles, its products take 820 of an SM: values come while scores are multiplied,
+ * the next keys while probabilities are, in the memory that one tile takes. */
 #include "cuda_mma.cuh"
 
 namespace {
@@ -38,13 +39,17 @@ template <bool BF16, int WIDTH> __global__ void __launch_bounds__(WARPS * 32) at
         top[i] = p.sinks ? p.sinks[head[i]] : -INFINITY;
         sum[i] = p.sinks && lane % 4 == 0 ? 1 : 0;
     }
+    load_halves<WIDTH>(ks, STRIDE, p.k, s.k0, s.m, KEYS, p.width, key_head, 1, from / KEYS * KEYS);
     for (int64_t base = from / KEYS * KEYS; base < to; base += KEYS) {
-        __syncthreads();
-        load_halves<WIDTH>(ks, STRIDE, p.k, s.k0, s.m, KEYS, p.width, key_head, 1, base);
+        wait_copies();
+        __syncthreads(); /* keys are there, nobody needs the last values */
         load_halves<WIDTH>(vs, STRIDE, p.v, s.k0, s.m, KEYS, p.value_width, key_head, 1, base);
-        __syncthreads();
         float score[KEYS / 8][4] = {{0}}, most[2] = {-INFINITY, -INFINITY};
         mma_rows<BF16, KEYS / 8, WIDTH>(score, qs + warp * 16 * STRIDE, ks, STRIDE);
+        wait_copies();
+        __syncthreads(); /* values are there, nobody needs the keys */
+        if (base + KEYS < to)
+            load_halves<WIDTH>(ks, STRIDE, p.k, s.k0, s.m, KEYS, p.width, key_head, 1, base + KEYS);
         bool whole = base + KEYS <= s.m && sees_all(p, first_place, last_place, base, KEYS);
 #pragma unroll
         for (int n = 0; n < KEYS / 8; n++)
@@ -80,6 +85,7 @@ template <bool BF16, int WIDTH> __global__ void __launch_bounds__(WARPS * 32) at
                 acc[n][i] *= shrink[i / 2];
         mma_result<BF16, KEYS / 8, WIDTH / 8>(acc, score, vs, STRIDE);
     }
+    wait_copies(); /* of a tile that sees no key */
 #pragma unroll
     for (int i = 0; i < 2; i++) {
         sum[i] += __shfl_xor_sync(FULL_WARP, sum[i], 1);

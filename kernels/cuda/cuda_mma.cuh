@@ -82,7 +82,27 @@ template <bool BF16, int K, int N> __device__ static inline void mma_result(floa
     }
 }
 
-/* As load_tile, 16-bit values as they are: rows of WIDTH values, zeros behind the tensor's width and rows. */
+/* 16 bytes into shared memory while the thread goes on (cp.async): there once it has waited. */
+__device__ static inline void copy_async(void *to, const void *from)
+{
+#ifdef SW_EMULATOR
+    sw_emu_copy_async(to, from);
+#elif __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" : : "r"((unsigned)__cvta_generic_to_shared(to)), "l"(from) : "memory");
+#endif
+}
+/* For the thread's own copies; those of others are there behind the next barrier. */
+__device__ static inline void wait_copies(void)
+{
+#ifdef SW_EMULATOR
+    sw_emu_wait_copies();
+#elif __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.wait_all;" : : : "memory");
+#endif
+}
+
+/* As load_tile, 16-bit values as they are: rows of WIDTH values, zeros behind the tensor's width and rows. They are there
+ * after wait_copies and a barrier. */
 template <int WIDTH> __device__ static inline void load_halves(uint16_t *to, int stride, const head_rows &t, int64_t first, int64_t have, int rows, int width,
                                                                int64_t head, int group, int64_t skip)
 {
@@ -93,14 +113,14 @@ template <int WIDTH> __device__ static inline void load_halves(uint16_t *to, int
         if (item < have && c < width) {
             const uint16_t *p = (const uint16_t *)t.data + t.at(first + item / group, head + item % group) + c;
             if (c + 8 <= width && ((uintptr_t)p & 15) == 0) {
-                v = *(const uint4 *)p;
-            } else {
-                unsigned w[8];
-#pragma unroll
-                for (int k = 0; k < 8; k++)
-                    w[k] = c + k < width ? p[k] : 0;
-                v = uint4{w[0] | w[1] << 16, w[2] | w[3] << 16, w[4] | w[5] << 16, w[6] | w[7] << 16};
+                copy_async(to + r * stride + c, p);
+                continue;
             }
+            unsigned w[8];
+#pragma unroll
+            for (int k = 0; k < 8; k++)
+                w[k] = c + k < width ? p[k] : 0;
+            v = uint4{w[0] | w[1] << 16, w[2] | w[3] << 16, w[4] | w[5] << 16, w[6] | w[7] << 16};
         }
         *(uint4 *)(to + r * stride + c) = v;
     }

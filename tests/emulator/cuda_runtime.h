@@ -92,6 +92,11 @@ template <class T> static inline T sw_emu_shuffle_(const char *file, int line, u
 void sw_emu_mma(float *d, const unsigned *a, const unsigned *b, bool bf16);
 void sw_emu_ldmatrix(unsigned *r, const void *row, bool turned);
 
+/* Copies of 16 bytes into shared memory that are under way until their thread has waited for its own (PTX's cp.async): they
+ * arrive when it does, and NaN is there meanwhile. */
+void sw_emu_copy_async(void *to, const void *from);
+void sw_emu_wait_copies(void);
+
 /* ---- arithmetic */
 static inline int __popc(unsigned x) { return __builtin_popcount(x); }
 static inline int __ffs(int x) { return __builtin_ffs(x); }

@@ -24,6 +24,7 @@ struct lane {
     const char *file;
     sw_emu_meeting meeting;
     uint64_t value, result;
+    std::vector<std::pair<void *, const void *>> copies; /* under way */
 };
 
 struct worker {
@@ -90,6 +91,8 @@ static void ended(worker *w, int t)
     unsigned bit = 1u << t % 32;
     w->done[t / 32] |= bit;
     w->ended++;
+    if (!w->lanes[t].copies.empty())
+        misuse("ended while copies of its own are under way", t, -1, nullptr, 0);
     if (w->waiting)
         misuse("ended while others wait at a barrier", t, -1, w->barrier_file, w->barrier_line);
     for (unsigned m = w->exchanging[t / 32]; m; m &= m - 1) {
@@ -285,6 +288,20 @@ void sw_emu_meet(void *own, sw_emu_meeting meeting, const char *file, int line)
 unsigned sw_emu_vote(unsigned mask, bool yes, const char *file, int line)
 {
     return (unsigned)sw_emu_exchange(mask, yes, VOTE, file, line);
+}
+
+void sw_emu_copy_async(void *to, const void *from)
+{
+    memset(to, 0xff, 16);
+    self->lanes[self->now].copies.push_back({to, from});
+}
+
+void sw_emu_wait_copies(void)
+{
+    auto &copies = self->lanes[self->now].copies;
+    for (auto &c : copies)
+        memcpy(c.first, c.second, 16);
+    copies.clear();
 }
 
 void *sw_emu_dynamic_shared(void) { return self->dynamic; }

@@ -26,6 +26,23 @@ template <bool BARRIER> static __global__ void reverse_warp(float *out, const fl
     out[i] = shared[first + 31 - (i - first)];
 }
 
+/* As reverse, by copies that the first quarter of the threads makes, and waits for in time, late, or not. */
+enum { IN_TIME, LATE, NOT };
+template <int WAITS> static __global__ void reverse_copied(float *out, const float *in, int n)
+{
+    SW_DYNAMIC_SHARED(float, shared);
+    int i = (int)threadIdx.x;
+    if (i < n / 4)
+        sw_emu_copy_async(shared + 4 * i, in + 4 * i);
+    if (WAITS == IN_TIME)
+        sw_emu_wait_copies();
+    __syncthreads();
+    out[i] = shared[n - 1 - i];
+    __syncthreads();
+    if (WAITS == LATE)
+        sw_emu_wait_copies();
+}
+
 static __global__ void divergent_barrier(float *out, const float *in, int n)
 {
     if ((int)threadIdx.x < n / 2)
@@ -63,7 +80,8 @@ static __global__ void past_end(float *out, const float *in, int n) { out[thread
 int sw_faulty_run(sw_faulty which, float *out, const float *in, int n)
 {
     static void (*const kernels[])(float *, const float *, int) = {
-        reverse<true>, reverse<false>, reverse_warp<true>, reverse_warp<false>, divergent_barrier, two_barriers, absent_lane, past_shared, past_end};
+        reverse<true>, reverse<false>, reverse_warp<true>, reverse_warp<false>, reverse_copied<IN_TIME>,
+        reverse_copied<LATE>, reverse_copied<NOT>, divergent_barrier, two_barriers, absent_lane, past_shared, past_end};
     float *device[2];
     size_t bytes = (size_t)n * sizeof(float);
     if (cudaMalloc((void **)&device[0], bytes) || cudaMalloc((void **)&device[1], bytes))

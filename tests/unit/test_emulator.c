@@ -43,6 +43,7 @@ static void barriers_work(void **state)
     for (int i = 0; i < 20; i++) {
         assert_int_equal(wrong(SW_FAULTY_BARRIER_THERE, N), 0);
         assert_int_equal(wrong(SW_FAULTY_WARP_BARRIER_THERE, 32), 0);
+        assert_int_equal(wrong(SW_FAULTY_COPIES_AWAITED, N), 0);
     }
 }
 
@@ -59,6 +60,13 @@ static void missing_warp_barrier_shows(void **state)
     (void)state;
     for (int i = 0; i < 20; i++)
         assert_true(wrong(SW_FAULTY_WARP_BARRIER_MISSING, 32) >= N / 2);
+}
+
+/* What is copied is not there before its thread has waited for it. */
+static void late_wait_shows(void **state)
+{
+    (void)state;
+    assert_int_equal(wrong(SW_FAULTY_COPIES_LATE, N), N);
 }
 
 /* What the program says when it dies of it; fails when it does not die. */
@@ -96,6 +104,7 @@ static void misuse_ends_the_program(void **state)
     assert_dies(SW_FAULTY_DIVERGENT, "barrier");
     assert_dies(SW_FAULTY_TWO_BARRIERS, "another barrier");
     assert_dies(SW_FAULTY_ABSENT_LANE, "lane");
+    assert_dies(SW_FAULTY_COPIES_LEFT, "copies of its own");
 #ifdef __SANITIZE_ADDRESS__
     assert_dies(SW_FAULTY_PAST_SHARED, "heap-buffer-overflow");
     assert_dies(SW_FAULTY_PAST_END, "heap-buffer-overflow");
@@ -282,6 +291,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(barriers_work),         cmocka_unit_test(missing_barrier_shows),   cmocka_unit_test(missing_warp_barrier_shows),
+        cmocka_unit_test(late_wait_shows),
         cmocka_unit_test(misuse_ends_the_program), cmocka_unit_test(impossible_launch_fails), cmocka_unit_test(orders_do_not_show),
         cmocka_unit_test(copies_are_whole),      cmocka_unit_test(devices_are_named),
         cmocka_unit_test(reserved_memory_comes_and_goes), cmocka_unit_test(memory_runs_out), cmocka_unit_test(unusable_devices_say_why),

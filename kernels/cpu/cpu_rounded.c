@@ -19,8 +19,9 @@ static inline float unit(float most) { return most < 0x1p-100f ? 0 : most / LARG
 
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__)
 
-/* Values of a product of two vectors; bytes of weights asked for before their turn; rows of x, and of w, at a time. */
-enum { GROUP = 128, RUNS = GROUP / PER, AHEAD = 4096, ROWS = 4, OUTS = 2 };
+/* Values of a product of two vectors; bytes of weights asked for before their turn; rows of x, and of w, at a time (one
+ * of each where reading w sets the time: two streams are slower). */
+enum { GROUP = 128, RUNS = GROUP / PER, AHEAD = 8192, ROWS = 4, OUTS = 2 };
 
 /* GROUP values of x, in the order in which levels of the weights' type come out of their bytes. `start` is what
  * products begin with: levels are multiplied as unsigned bytes, which for types around 0 are larger by an offset. */
@@ -465,7 +466,7 @@ void SW_CPU(rounded_dots)(sw_vec *lane, int64_t rows, const sw_rounded_rows *x, 
     switch (type) {
 #define CASE(t)                                                                                                        \
     case t:                                                                                                            \
-        for (; o + OUTS <= count; o += OUTS)                                                                           \
+        for (; rows >= ROWS && o + OUTS <= count; o += OUTS)                                                           \
             all_rows(lane + o, rows, OUTS, x, (const byte *)w + (size_t)o * w_line, w_line, t, in);                    \
         for (; o < count; o++)                                                                                         \
             all_rows(lane + o, rows, 1, x, (const byte *)w + (size_t)o * w_line, w_line, t, in);                       \

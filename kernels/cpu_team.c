@@ -17,14 +17,13 @@ static struct part {
     _Alignas(64) _Atomic uint64_t left;
     int64_t end; /* after its last chunk */
 } parts[MOST + 1];
-/* The number of the job, times MOST + 1, plus how many helpers may come. */
-static _Alignas(64) _Atomic uint64_t posted;
-static _Alignas(64) _Atomic int64_t done;
-static struct {
+static _Alignas(64) struct {
+    _Atomic uint64_t posted; /* the number of the job, times MOST + 1, plus how many helpers may come */
     int64_t n;
     void (*fn)(void *arg, int64_t i, int who);
     void *arg;
 } job;
+static _Alignas(64) _Atomic int64_t done;
 
 static pthread_mutex_t busy = PTHREAD_MUTEX_INITIALIZER; /* held by the caller whose job it is */
 static int helpers;                                      /* under busy, and so is */
@@ -44,24 +43,27 @@ static void pause_briefly(void)
 #endif
 }
 
-/* Does chunks while there are any: its own in their order, so that memory is read in its order, then the others'. */
+/* Does chunks while there are any: its own in their order, so that memory is read in its order, then the others'. Those
+ * done are counted at the end, so that threads seldom write to the same place. */
 static void work(int who, int count)
 {
+    int64_t n = 0, did = 0;
     for (int k = 0; k <= count; k++) {
         struct part *p = &parts[(who + k) % (count + 1)];
         uint64_t left = atomic_load(&p->left);
         while ((uint32_t)left && who <= (int)(left >> 32)) {
             if (!atomic_compare_exchange_weak(&p->left, &left, left - 1))
                 continue;
-            int64_t n = job.n;
+            n = job.n;
+            did++;
             job.fn(job.arg, p->end - (uint32_t)left, who);
-            if (atomic_fetch_add(&done, 1) + 1 == n && atomic_load(&caller_sleeps)) {
-                pthread_mutex_lock(&sleep_lock);
-                pthread_cond_signal(&all_done);
-                pthread_mutex_unlock(&sleep_lock);
-            }
             left = atomic_load(&p->left);
         }
+    }
+    if (did && atomic_fetch_add(&done, did) + did == n && atomic_load(&caller_sleeps)) {
+        pthread_mutex_lock(&sleep_lock);
+        pthread_cond_signal(&all_done);
+        pthread_mutex_unlock(&sleep_lock);
     }
 }
 
@@ -72,12 +74,12 @@ static void *help(void *arg)
     int who = (int)(intptr_t)arg;
     uint64_t seen = 0, now = 0;
     for (;;) {
-        for (int i = 0; i < TURNS && (now = atomic_load(&posted)) == seen; i++)
+        for (int i = 0; i < TURNS && (now = atomic_load(&job.posted)) == seen; i++)
             pause_briefly();
         if (now == seen || who > count_of(now)) {
             pthread_mutex_lock(&sleep_lock);
             atomic_fetch_add(&sleepers, 1);
-            while ((now = atomic_load(&posted)) == seen || who > count_of(now))
+            while ((now = atomic_load(&job.posted)) == seen || who > count_of(now))
                 pthread_cond_wait(&more, &sleep_lock);
             atomic_fetch_sub(&sleepers, 1);
             pthread_mutex_unlock(&sleep_lock);
@@ -134,7 +136,7 @@ void sw_cpu_team(int64_t n, void (*fn)(void *arg, int64_t i, int who), void *arg
         atomic_store(&parts[w].left, (uint64_t)count << 32 | (uint64_t)(end - first));
     }
     number++;
-    atomic_store(&posted, number * (MOST + 1) + (uint64_t)count);
+    atomic_store(&job.posted, number * (MOST + 1) + (uint64_t)count);
     if (atomic_load(&sleepers)) {
         pthread_mutex_lock(&sleep_lock);
         pthread_cond_broadcast(&more);

@@ -138,7 +138,7 @@ demo: deps
 	@$(MAKE) --no-print-directory -C examples/demo $(if $(MODEL),MODEL='$(or $(realpath $(MODEL)),$(MODEL))')
 
 # The model is the demo's, unless MODEL names another. PARTS names some parts only; PARTS=families (with PEERS=1) runs a random
-# model of each kind of family beside transformers.
+# model of each kind of family beside transformers, PARTS=texts compares greedy texts with llama.cpp's.
 bench: all $(O)/bench/machine $(O)/bench/tokenize $(O)/bench/model
 	@[ -n "$(MODEL)" ] || { mkdir -p build/demo && $(MAKE) --no-print-directory -C build/demo -f $(CURDIR)/examples/demo/Makefile \
 	    SmolLM2-135M-Instruct.Q4_1.gguf; }

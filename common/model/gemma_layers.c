@@ -151,6 +151,19 @@ int sw_share_kv(sw_spec *s, int64_t shared, bool value_is_key)
     return 0;
 }
 
+bool sw_kv_is_unused(const sw_spec *s, const char *name)
+{
+    static const char *const unused[] = {"self_attn.k_proj.", "self_attn.v_proj.", "self_attn.k_norm."};
+    char prefix[SW_NAME_MAX];
+    for (int64_t i = 0; i < s->layers; i++)
+        for (size_t k = 0; k < SW_COUNT(unused) && s->layer[i].mixer == &sw_mixer_shared_kv && sharing_of(&s->layer[i])->source >= 0; k++) {
+            sw_file_name(s, i, unused[k], prefix);
+            if (sw_starts_with(name, prefix))
+                return true;
+        }
+    return false;
+}
+
 /* ---- inputs of each layer */
 
 void sw_declare_layer_inputs(sw_builder *b, sw_layer_inputs *in, int64_t vocab, int64_t width)

@@ -21,6 +21,8 @@ extern const sw_mixer_ops sw_mixer_shared_kv;
 /* Fills mixer, mixer_options and rope of every layer; the last `shared` ones use the last earlier layer of their kind
  * (sliding or full). value_is_key: of full layers. */
 int sw_share_kv(sw_spec *s, int64_t shared, bool value_is_key) SW_MUST_CHECK;
+/* Whether a tensor of the file makes keys or values of a layer that uses another's: published files have them. */
+bool sw_kv_is_unused(const sw_spec *s, const char *name);
 /* The running block's attention over x [N, hidden], normed. whole: the block's input with what it carries. kv: the keys and
  * values that must travel on from here, or NULLs. */
 sw_var *sw_attend_shared(sw_ctx *c, const sw_pass *p, sw_var *x, sw_var *whole, sw_var *kv[2]) SW_MUST_CHECK;

@@ -98,9 +98,12 @@ GET(window, (double)s->window)
         SW_GGUF_MODULE("attn_k_norm", "self_attn.k_norm"), SW_GGUF_MODULE("post_attention_norm", "attn_post_norm"),     \
         SW_GGUF_MODULE("post_ffw_norm", "mlp_post_norm")
 #define LAYER_INPUTS                                                                                                    \
-    SW_GGUF_MODULE("per_layer_token_embd", "model.embed_tokens_per_layer"), SW_GGUF_MODULE("per_layer_model_proj", "model.per_layer_model_projection"), \
+    SW_GGUF_MODULE("per_layer_model_proj", "model.per_layer_model_projection"), \
         SW_GGUF_MODULE("per_layer_proj_norm", "model.per_layer_projection_norm"), SW_GGUF_MODULE("inp_gate", "per_layer_input_gate"), \
         SW_GGUF_MODULE("proj", "per_layer_projection"), SW_GGUF_MODULE("post_norm", "post_per_layer_input_norm")
+
+/* Tokens beyond the table's have the input of the first. */
+static void input_table(sw_gguf_weaver *w, const sw_spec *s) { sw_gguf_tie_table(w, "per_layer_token_embd.weight", "model.embed_tokens_per_layer.weight", s->vocab); }
 
 /* ---- Gemma 4 */
 
@@ -109,14 +112,11 @@ static int gemma4_keys(sw_gguf_writer *w, const char *arch, const sw_spec *s, co
     const sw_layer *full = first(s, false), *slides = first(s, true);
     char key[128];
     cJSON *text = s->wrapper ? sw_wrapper_text(c->config) : NULL;
-    int64_t rows, width;
-    int rc = sw_json_i64(text ? text : c->config, "vocab_size_per_layer_input", 1, 1 << 28, s->vocab, &rows) ||
-             sw_json_i64(text ? text : c->config, "hidden_size_per_layer_input", 0, 1 << 20, 256, &width);
+    int64_t width;
+    int rc = sw_json_i64(text ? text : c->config, "hidden_size_per_layer_input", 0, 1 << 20, 256, &width);
     cJSON_Delete(text);
     if (rc)
         return -1;
-    if (width && rows != s->vocab)
-        return sw_fail("GGUF's %s has no place for inputs of layers of %lld tokens beside a vocabulary of %lld", arch, (long long)rows, (long long)s->vocab);
     put_number(w, arch, "embedding_length_per_layer_input", width);
     int32_t *kv = SW_NEW_ARRAY(int32_t, (size_t)s->layers), *wide = SW_NEW_ARRAY(int32_t, (size_t)s->layers);
     for (int64_t i = 0; i < s->layers; i++) {
@@ -201,7 +201,105 @@ static void gemma4_layer(sw_gguf_weaver *w, const sw_spec *s, const sw_layer *l)
         sw_gguf_tie_rows(w, rows);
 }
 
+/* ---- Gemma 3n. Most of its sizes are written nowhere: readers have those of the published models. */
+
+enum { STREAMS = 4, RANK = 64, INPUT = 256, CUT_LAYERS = 10, OWN_KEYS = 20 };
+
+static double all_wide(const sw_spec *s) { return (double)s->layer[0].mlp; }
+static double every_last(const sw_spec *s) { return sw_gguf_period(s, false); }
+static double local_theta(const sw_spec *s) { return s->rope[1].theta; }
+
+/* The share of gates that layer i cuts. */
+static double cut(const cJSON *config, int64_t i)
+{
+    const cJSON *v = sw_json_get(config, "activation_sparsity_pattern");
+    v = cJSON_IsArray(v) ? cJSON_GetArrayItem(v, (int)i) : v;
+    return cJSON_IsNumber(v) ? v->valuedouble : i < CUT_LAYERS ? 0.95 : 0;
+}
+
+static int gemma3n_keys(sw_gguf_writer *w, const char *arch, const sw_spec *s, const sw_checkpoint *c)
+{
+    static const struct {
+        const char *name;
+        int64_t usual;
+    } sizes[] = {{"altup_num_inputs", STREAMS}, {"altup_active_idx", 0}, {"laurel_rank", RANK}, {"hidden_size_per_layer_input", INPUT}};
+    cJSON *text = s->wrapper ? sw_wrapper_text(c->config) : NULL;
+    const cJSON *config = text ? text : c->config;
+    char name[SW_NAME_MAX];
+    int64_t n;
+    bool scaled;
+    int rc = sw_json_bool(config, "altup_correct_scale", true, &scaled);
+    for (size_t k = 0; k < SW_COUNT(sizes) && !rc; k++) {
+        rc = sw_json_i64(config, sizes[k].name, 0, 1 << 24, sizes[k].usual, &n);
+        if (!rc && n != sizes[k].usual)
+            rc = sw_fail("GGUF's %s has no place for \"%s\": it is %lld there, not %lld", arch, sizes[k].name, (long long)sizes[k].usual, (long long)n);
+    }
+    for (int64_t i = 0; i < s->layers && !rc; i++) {
+        if (!scaled || fabs(cut(config, i) - (i < CUT_LAYERS ? 0.95 : 0)) > 1e-6 || s->layer[i].mlp != s->layer[0].mlp)
+            rc = sw_fail("GGUF's %s has no place for layer %lld: the first %d cut 95 %% of their gates there, the others none, and all are as wide", arch,
+                         (long long)i, CUT_LAYERS);
+        bool borrows = ((const sw_kv_sharing *)s->layer[i].mixer_options)->source >= 0;
+        if (!rc && borrows && !sw_file_find(c, sw_file_name(s, i, "self_attn.k_proj.weight", name)))
+            rc = sw_fail("%s is missing: no layer uses it, but programs that run GGUF files want it", name);
+    }
+    cJSON_Delete(text);
+    put_number(w, arch, "altup.num_inputs", STREAMS);
+    put_number(w, arch, "altup.active_idx", 0);
+    put_number(w, arch, "embedding_length_per_layer_input", INPUT);
+    return rc;
+}
+
+static int gemma3n_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    char key[128];
+    int64_t n = SW_MIN(sw_gguf_whole(config, "num_hidden_layers"), 4096);
+    snprintf(key, sizeof key, "%s.attention.sliding_window_pattern", arch);
+    const sw_gguf_value *v = sw_gguf_find(g, key);
+    double every = v && v->type != SW_GGUF_ARRAY ? item(g, arch, "attention.sliding_window_pattern", 0) : 5;
+    cJSON *types = cJSON_CreateArray(), *cuts = cJSON_CreateArray();
+    for (int64_t i = 0; i < n; i++) {
+        bool slides = every >= 1 && (i + 1) % (int64_t)SW_MIN(every, 4096) != 0;
+        cJSON_AddItemToArray(types, cJSON_CreateString(slides ? "sliding_attention" : "full_attention"));
+        cJSON_AddItemToArray(cuts, cJSON_CreateNumber(i < CUT_LAYERS ? 0.95 : 0));
+    }
+    sw_gguf_set(config, "layer_types", types);
+    sw_gguf_set(config, "activation_sparsity_pattern", cuts);
+    set_number(config, "altup_num_inputs", STREAMS);
+    set_number(config, "altup_active_idx", 0);
+    set_number(config, "laurel_rank", RANK);
+    set_number(config, "hidden_size_per_layer_input", INPUT);
+    set_number(config, "num_kv_shared_layers", (double)SW_MAX(n - OWN_KEYS, 0));
+    set_number(config, "final_logit_softcapping", 30);
+    const sw_entry *inputs = sw_gguf_tensor(g, "per_layer_token_embd.weight");
+    if (inputs && inputs->t.ndim == 2)
+        set_number(config, "vocab_size_per_layer_input", (double)inputs->t.shape[0]);
+    return 0;
+}
+
+static void gemma3n_around(sw_gguf_weaver *w, const sw_spec *s)
+{
+    static const char *const stacks[][2] = {{"altup_proj.weight", "model.altup_projections"}, {"altup_unembd_proj.weight", "model.altup_unembed_projections"}};
+    char ours[64];
+    int64_t h = s->hidden;
+    input_table(w, s);
+    for (size_t k = 0; k < SW_COUNT(stacks); k++)
+        for (int64_t i = 0; i + 1 < STREAMS; i++) {
+            snprintf(ours, sizeof ours, "%s.%lld.weight", stacks[k][1], (long long)i);
+            sw_gguf_tie(w, stacks[k][0], ours, &(sw_gguf_part){.in_gguf = {i * h, h, 0, h}, .n = h, .gguf_rows = h, .gguf_stack = STREAMS - 1, .file_rows = h});
+        }
+}
+
 const sw_gguf_kind sw_gguf_kinds_gemma[] = {
+    {.arch = "gemma3n", .family = "gemma3n_text", .flags = SW_GGUF_WINDOWS,
+     .more = ROWS(ATTENTION, LAYER_INPUTS, SW_GGUF_MODULE("altup_router", "altup.modality_router"), SW_GGUF_MODULE("altup_router_norm", "altup.router_norm"),
+                  SW_GGUF_MODULE("altup_predict_coef", "altup.prediction_coefs"), SW_GGUF_MODULE("altup_correct_coef", "altup.correction_coefs"),
+                  SW_GGUF_TENSOR("altup_correct_scale.weight", "altup.correct_output_scale", SW_GGUF_AS_IS, SW_GGUF_SAME),
+                  SW_GGUF_MODULE("laurel_l", "laurel.linear_left"), SW_GGUF_MODULE("laurel_r", "laurel.linear_right"),
+                  SW_GGUF_MODULE("laurel_post_norm", "laurel.post_laurel_norm")),
+     .keys = KEYS(COUNT("feed_forward_length", "intermediate_size", all_wide), COUNT("attention.sliding_window_pattern", NULL, every_last),
+                  COUNT("attention.shared_kv_layers", NULL, shared), SPEC("rope.freq_base_swa", "rope_local_base_freq", local_theta),
+                  SPEC("final_logit_softcapping", NULL, soft_logits)),
+     .words = WORDS("mlp_bias", ""), .around = gemma3n_around, .to_config = gemma3n_config, .from_config = gemma3n_keys},
     {.arch = "gemma4", .family = "gemma4_text", .flags = SW_GGUF_WINDOWS | SW_GGUF_NO_TURN | SW_GGUF_ALL_SPARSE,
      .names = ROWS(SW_GGUF_TENSOR("ffn_gate_up_exps.weight", "mlp.experts.gate_up", SW_GGUF_AS_IS, SW_GGUF_SAME)),
      .more = ROWS(ATTENTION, LAYER_INPUTS, SW_GGUF_TENSOR("layer_output_scale.weight", "layer_scalar", SW_GGUF_AS_IS, SW_GGUF_SAME)),
@@ -211,5 +309,5 @@ const sw_gguf_kind sw_gguf_kinds_gemma[] = {
                   COUNT("attention.head_count_kv", NULL, NULL), COUNT("feed_forward_length", NULL, NULL),
                   SPEC("final_logit_softcapping", "final_logit_softcapping", soft_logits)),
      .words = WORDS("num_experts_per_tok", "top_k_experts", "norm_topk_prob", "", "mlp_bias", "", "n_shared_experts", "", "rope_theta", ""),
-     .layer = gemma4_layer, .to_config = gemma4_config, .from_config = gemma4_keys},
+     .layer = gemma4_layer, .around = input_table, .to_config = gemma4_config, .from_config = gemma4_keys},
     {0}};

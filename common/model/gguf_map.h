@@ -97,6 +97,7 @@ typedef struct sw_gguf_weaver sw_gguf_weaver;
 typedef struct sw_gguf_part {
     sw_slice in_gguf, in_file; /* count 0: all */
     int64_t n, gguf_rows, file_rows; /* 0: all, and as the other's */
+    int64_t gguf_stack;              /* > 0: GGUF's has so many matrices of gguf_rows */
     double scale;
     int64_t groups;                  /* > 0: a vector that GGUF holds as a matrix with so many rows */
 } sw_gguf_part;
@@ -104,6 +105,8 @@ typedef struct sw_gguf_part {
 const cJSON *sw_gguf_weaver_config(const sw_gguf_weaver *w);
 void sw_gguf_tie_rows(sw_gguf_weaver *w, const sw_gguf_row *table);
 void sw_gguf_tie(sw_gguf_weaver *w, const char *gguf, const char *ours, const sw_gguf_part *p);
+/* A table that has `rows` in GGUF; where the hub's has fewer, the first takes the place of those that it lacks. */
+void sw_gguf_tie_table(sw_gguf_weaver *w, const char *gguf, const char *ours, int64_t rows);
 
 typedef struct sw_gguf_kind {
     const char *arch;         /* general.architecture */
@@ -121,6 +124,7 @@ typedef struct sw_gguf_kind {
     int (*from_config)(sw_gguf_writer *w, const char *arch, const sw_spec *s, const sw_checkpoint *c);
     /* What lies in a way of its own, with sw_gguf_tie; l NULL: outside of layers. */
     void (*layer)(sw_gguf_weaver *w, const sw_spec *s, const sw_layer *l);
+    void (*around)(sw_gguf_weaver *w, const sw_spec *s); /* outside of layers, besides */
     /* Tensors of the hub that GGUF holds as metadata: what their names have in it, and what makes them of a file. */
     const char *values;
     int (*tensors)(const sw_gguf *g, const sw_spec *s, sw_entries *out, sw_arena *arena);

@@ -162,8 +162,24 @@ static bool tie_named(weaver *w, const char *gguf, const char *ours, const char 
 
 void sw_gguf_tie(sw_gguf_weaver *w, const char *gguf, const char *ours, const sw_gguf_part *p)
 {
-    (void)tie_named(w, gguf, ours, "", &(bond){.in_gguf = p->in_gguf, .in_file = p->in_file, .n = p->n, .gguf_rows = {p->gguf_rows}, .file_rows = {p->file_rows},
+    (void)tie_named(w, gguf, ours, "", &(bond){.in_gguf = p->in_gguf, .in_file = p->in_file, .n = p->n, .gguf_rows = {p->gguf_stack ? p->gguf_stack : p->gguf_rows, p->gguf_stack ? p->gguf_rows : 0},
+                                                .file_rows = {p->file_rows},
                                                 .scale = p->scale, .shape = p->groups ? SW_GGUF_COLUMN : SW_GGUF_AS_IS, .groups = p->groups});
+}
+
+void sw_gguf_tie_table(sw_gguf_weaver *w, const char *gguf, const char *ours, int64_t rows)
+{
+    char name[SW_NAME_MAX];
+    const sw_entry *e = w->from_file ? sw_file_find(w->c, sw_file_name(w->s, w->layer, ours, name)) : NULL;
+    int64_t have = e && e->t.ndim == 2 ? e->t.shape[0] : rows;
+    if (have > rows) {
+        w->rc = sw_fail("%s: has %lld rows, more than the %lld of the vocabulary", e->name, (long long)have, (long long)rows);
+        return;
+    }
+    sw_slice all = {0, have, 0, have};
+    sw_gguf_tie(w, gguf, ours, have < rows ? &(sw_gguf_part){.in_gguf = all, .in_file = all, .n = have, .gguf_rows = rows} : &(sw_gguf_part){0});
+    for (int64_t i = have; i < rows; i++)
+        sw_gguf_tie(w, gguf, ours, &(sw_gguf_part){.in_gguf = {i, 1, 0, 1}, .in_file = {0, 1, 0, 1}, .n = 1, .gguf_rows = rows});
 }
 
 const cJSON *sw_gguf_weaver_config(const sw_gguf_weaver *w) { return w->c->config; }
@@ -527,6 +543,8 @@ int sw_gguf_weave(const sw_spec *s, const sw_gguf_kind *kind, const sw_checkpoin
     if (s->embed_norm)
         norm(&w, "token_embd_norm", "model.embed_norm", s->norm.offset == 1);
     rows(&w, kind->more);
+    if (kind->around)
+        kind->around(&w, s);
     for (w.layer = 0; w.layer < s->layers && !w.rc; w.layer++)
         layer(&w, &s->layer[w.layer]);
     w.layer = -1;

@@ -2,6 +2,7 @@
 #include "model/wrapper.h"
 
 #include "base/json.h"
+#include "model/gemma_layers.h"
 #include "model/gguf_import.h"
 
 #include <stdlib.h>
@@ -25,6 +26,8 @@ bool sw_model_ignores(const sw_spec *s, const char *name)
             return true;
     }
     if (s->wrapper && !sw_wrapper_has(s->wrapper, name)) /* towers */
+        return true;
+    if (sw_kv_is_unused(s, name))
         return true;
     char head[SW_NAME_MAX];
     return s->tied && !strcmp(name, sw_file_name(s, -1, "lm_head.weight", head));

@@ -59,12 +59,14 @@ static std::multimap<size_t, char *> idle;
 static std::map<char *, size_t> used;
 static std::mutex lock;
 static int open_count;
+static bool is_open; /* the protection */
 static size_t total;
 
 static std::map<char *, size_t> shown;
 
 static void protect(int how)
 {
+    is_open = how != PROT_NONE;
     bool failed = top > base && mprotect(base, (size_t)(top - base), how);
     for (auto &s : shown)
         failed |= mprotect(s.first, s.second, how);
@@ -84,7 +86,7 @@ void sw_emu_show(void *p, size_t n, bool there)
         shown.erase((char *)p);
     if (there && !failed)
         memset(p, 0xff, n);
-    if (failed || ((!there || !open_count) && mprotect(p, n, PROT_NONE))) {
+    if (failed || ((!there || !is_open) && mprotect(p, n, PROT_NONE))) {
         perror("emulator: device memory");
         abort();
     }
@@ -114,7 +116,7 @@ void *sw_emu_alloc(size_t n)
     } else if (bytes <= (size_t)(base + reserve - top)) {
         p = top;
         top += bytes;
-        if (open_count)
+        if (is_open)
             protect(PROT_READ | PROT_WRITE);
     } else {
         return nullptr;
@@ -146,14 +148,17 @@ size_t sw_emu_used(void)
 void sw_emu_open_memory(void)
 {
     std::lock_guard<std::mutex> hold(lock);
-    if (open_count++ == 0)
+    if (open_count++ == 0 && !is_open)
         protect(PROT_READ | PROT_WRITE);
 }
 
 void sw_emu_close_memory(void)
 {
     std::lock_guard<std::mutex> hold(lock);
-    if (--open_count == 0)
+    enum { ALWAYS = 500, ONE_OF = 16 };
+    static uint32_t closings;
+    bool close = closings++ < ALWAYS || (closings * 2654435761u >> 16) % ONE_OF == 0; /* in no step with what a program repeats */
+    if (--open_count == 0 && close)
         protect(PROT_NONE);
 }
 #endif

@@ -11,6 +11,7 @@
 
 struct sw_metrics {
     int fd; /* written at once and whole: a signal that asks to save must not cut a record */
+    bool failed;
     char *path;
 };
 
@@ -48,7 +49,7 @@ sw_metrics *sw_metrics_open(const char *path, int64_t step, int64_t eval)
     if (fd < 0)
         return sw_fail_errno("%s", path), NULL;
     sw_metrics *m = SW_NEW(sw_metrics);
-    *m = (sw_metrics){fd, sw_strdup(out ? "standard output" : path)};
+    *m = (sw_metrics){fd, false, sw_strdup(out ? "standard output" : path)};
     return m;
 }
 
@@ -59,6 +60,7 @@ int sw_metrics_write(sw_metrics *m, const cJSON *record)
     sw_buf_putc(&b, '\n');
     int rc = sw_write_all(m->fd, b.at, b.n) ? sw_fail_errno("%s: write", m->path) : 0;
     sw_buf_free(&b);
+    m->failed |= rc != 0;
     return rc;
 }
 
@@ -66,7 +68,9 @@ int sw_metrics_close(sw_metrics *m)
 {
     if (!m)
         return 0;
-    int rc = m->fd != STDOUT_FILENO && close(m->fd) ? sw_fail_errno("%s: write", m->path) : 0;
+    int rc = m->failed ? sw_fail("%s: not all could be written", m->path) : 0;
+    if (m->fd != STDOUT_FILENO && close(m->fd) && !rc)
+        rc = sw_fail_errno("%s: write", m->path);
     free(m->path);
     free(m);
     return rc;

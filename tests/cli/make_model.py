@@ -1,12 +1,12 @@
 """Writes a tiny Llama with random weights and the tiny tokenizer into a folder: make_model.py FOLDER [--vocab N] [--bf16]
-[--scale X] [--t5]. --t5: an encoder and a decoder instead, whose tokenizer ends each text. Standard library only."""
+[--scale X] [--wide] [--t5]. --wide: rows of whole blocks of 256. --t5: an encoder and a decoder instead, whose tokenizer ends each text. Standard library only."""
 import json, os, random, shutil, struct, sys
 
 out, arguments = sys.argv[1], sys.argv[2:]
 vocab = int(arguments[arguments.index("--vocab") + 1]) if "--vocab" in arguments else 296
 scale = float(arguments[arguments.index("--scale") + 1]) if "--scale" in arguments else 1.0
 bf16, t5 = "--bf16" in arguments, "--t5" in arguments
-hidden, layers, heads, kv, mlp = 64, 2, 4, 2, 96
+hidden, layers, heads, kv, mlp = (256, 2, 4, 2, 512) if "--wide" in arguments else (64, 2, 4, 2, 96)
 rng = random.Random(1)
 here = os.path.dirname(os.path.abspath(__file__))
 os.makedirs(out, exist_ok=True)

@@ -272,6 +272,11 @@ fgh' ]
     run script -qec "swift-tokenize --model '$M' good.jsonl" /dev/null
     [ "$status" = 1 ]
     [[ $output == *"terminal"* ]]
+    # Its records do, the labels in colour.
+    swift-tokenize -q --model "$M" --out t.shard good.jsonl
+    run script -qec "swift-tokenize --inspect --model '$M' --limit 1 t.shard" /dev/null
+    [ "$status" = 0 ]
+    [[ $output == *$'1      \e[32m"<|im_end|>"\e[0m'* && $output == *$'0      "hello"'* ]]
 }
 
 @test "--help and --version" {

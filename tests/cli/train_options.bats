@@ -189,6 +189,19 @@ E
     done
 }
 
+@test "a base of any quantised type trains as its decoded values do" {
+    python3 "$BATS_TEST_DIRNAME/make_model.py" wide --wide
+    for t in q8_0 q4_0 q4_1 q5_0 q5_1 q4_k_m q5_k_m q6_k; do
+        swift-quant -q --model wide --type $t --out $t.gguf
+        swift-merge -q --model $t.gguf --dtype f32 --out decoded
+        for m in $t.gguf decoded; do $T --model $m --warmup 0 --lr 0.01 --max-steps 3 --overwrite --out of.$m "$W/train.shard"; done
+        paste <(metrics train of.$t.gguf | field loss) <(metrics train of.decoded | field loss) |
+            awk '($1 - $2) ^ 2 > 1e-10 * $1 * $1 {print; bad = 1} END {exit bad || NR != 3}'
+        metrics train of.decoded | field loss | tail -1 >> last
+    done
+    [ "$(sort -u last | wc -l)" = 8 ] # all of them another model
+}
+
 @test "f16 weights of a whole model are trained in their f32 masters, and written as --save-dtype says" {
     python3 "$BATS_TEST_DIRNAME/make_model.py" half --bf16
     $T --model half --tuner full --max-steps 2 --out out "$W/train.shard"

@@ -153,7 +153,9 @@ int sw_checkpoint_copy_companions(const char *from, const char *to, bool with_co
     for (size_t i = with_config ? 0 : 1; i < SW_COUNT(names); i++) {
         char *source = sw_path_join(from, names[i]), *target = sw_path_join(to, names[i]);
         sw_buf b = {0};
-        int rc = sw_is_file(source) && (sw_read_file(source, &b) || check_companion(source, &b) || sw_write_file(target, b.at ? b.at : "", b.n)) ? -1 : 0;
+        int rc = 0;
+        if (sw_is_file(source))
+            rc = sw_read_file(source, &b) || check_companion(source, &b) || sw_write_file(target, b.at ? b.at : "", b.n) ? -1 : 0;
         sw_buf_free(&b);
         free(source);
         free(target);

@@ -156,6 +156,8 @@ static void prepare_spaces(sw_tokenizer *t)
 
 void sw_quick_prepare(sw_tokenizer *t)
 {
+    if (t->model == SW_UNIGRAM)
+        t->cut_spaces = sw_unigram_cuts_spaces(t);
     if (t->model != SW_BPE)
         return;
     t->cut_spaces = !t->ignore_merges && sw_bpe_cuts_spaces(t);

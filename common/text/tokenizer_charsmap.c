@@ -30,8 +30,16 @@ int sw_charsmap_read(sw_charsmap *m, const void *blob, size_t n)
         uint32_t u = m->unit[0];
         size_t at = ((u >> 10) << ((u & 1u << 9) >> 6)) ^ (size_t)c;
         m->plain[c] = at >= m->n_unit || (m->unit[at] & (1u << 31 | 0xff)) != (uint32_t)c;
+        m->apart[c] = true;
+        if (m->plain[c])
+            continue;
+        u = m->unit[at];
+        at ^= (u >> 10) << ((u & 1u << 9) >> 6);
+        m->apart[c] = !(u >> 8 & 1);
+        for (uint32_t next = 1; next < 128; next++)
+            m->apart[c] &= (at ^ next) >= m->n_unit || (m->unit[at ^ next] & (1u << 31 | 0xff)) != next;
     }
-    m->plain[0] = true;
+    m->plain[0] = m->apart[0] = true;
     return 0;
 }
 
@@ -45,7 +53,8 @@ void sw_charsmap_free(sw_charsmap *m)
 size_t sw_charsmap_find(const sw_charsmap *m, const char *s, size_t n, bool longest, sw_span *to)
 {
     size_t best = 0, value = 0;
-    if (!m->n_unit)
+    unsigned char head = (unsigned char)s[0];
+    if (!m->n_unit || (head < 0x80 && m->apart[head] && (n == 1 || (unsigned char)s[1] < 0x80)))
         return 0;
     uint32_t u = m->unit[0];
     size_t at = (size_t)(u >> 10) << ((u & 1u << 9) >> 6);

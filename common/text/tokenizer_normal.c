@@ -215,7 +215,7 @@ static void charsmap(const sw_charsmap *m, sw_work *w, sw_edit *e)
 static void sentencepiece(const sw_tokenizer *t, const sw_normal *s, sw_edit *e)
 {
     const char *in = e->in->at;
-    bool squeezed = s->squeeze, any = false;
+    bool squeezed = s->squeeze;
     uint32_t mark = s->escape ? 0x2581 : ' ';
     size_t i = e->start, last_end = 0, first = e->out->n;
     sw_span to;
@@ -249,7 +249,18 @@ static void sentencepiece(const sw_tokenizer *t, const sw_normal *s, sw_edit *e)
     } while (0)
     if (s->prefix && !s->suffix)
         EMIT(mark, e->in->from[i].start, e->in->from[i].start);
+    const sw_charsmap *m = &s->charsmap;
     while (i < e->end) {
+        unsigned char c0 = (unsigned char)in[i];
+        if (c0 > ' ' && c0 < 0x80 && !t->frozen.n &&
+            (!m->n_unit || (m->apart[c0] && (i + 1 == e->end || (unsigned char)in[i + 1] < 0x80)))) { /* as it is */
+            sw_work_reserve(out, out->n + 1);
+            out->at[out->n] = (char)c0;
+            out->from[out->n++] = e->in->from[i];
+            squeezed = false;
+            last_end = e->in->from[i++].end;
+            continue;
+        }
         NEXT();
         uint32_t a = e->in->from[i].start, b = e->in->from[i + used - 1].end;
         while (squeezed && to.n && to.at[0] == ' ') {
@@ -264,14 +275,12 @@ static void sentencepiece(const sw_tokenizer *t, const sw_normal *s, sw_edit *e)
         }
         if (to.n) {
             squeezed = to.at[to.n - 1] == ' ';
-            any = true;
         }
         if (!s->squeeze)
             squeezed = false;
         last_end = b;
         i += used;
     }
-    (void)any;
     while (s->squeeze && out->n > first) {
         size_t width = s->escape ? 3 : 1;
         if (out->n - first < width || memcmp(out->at + out->n - width, s->escape ? "\xe2\x96\x81" : " ", width))

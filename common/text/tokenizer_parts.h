@@ -138,6 +138,7 @@ typedef struct sw_charsmap {
     char *text; /* NUL-terminated strings */
     size_t n_text;
     bool plain[128]; /* ASCII that no rule begins with */
+    bool apart[128]; /* ... or none but before what is not ASCII */
 } sw_charsmap;
 int sw_charsmap_read(sw_charsmap *m, const void *blob, size_t n) SW_MUST_CHECK;
 void sw_charsmap_free(sw_charsmap *m);
@@ -220,10 +221,11 @@ typedef struct sw_bpe_scratch {
     } * heap;
     size_t heap_cap;
     struct sw_best {
-        double score;
+        double score, second; /* second: of what was the next best */
         int32_t from, id;
     } * best; /* UNIGRAM */
     size_t best_cap;
+    struct sw_unigram_word * words; /* of the one tokenizer that the scratch serves (tokenizer_unigram.c) */
     uint64_t *dead; /* a bit a position (bpe_cut.c) */
     size_t dead_cap;
     uint64_t *pairs; /* of the one tokenizer that the scratch serves (bpe_cut.c) */
@@ -243,6 +245,7 @@ int sw_wordpiece_piece(const sw_tokenizer *t, sw_bpe_scratch *s, const char *tex
 /* WORDLEVEL: the id of a word, -1: none; control symbols of sentencepiece are no words. */
 int64_t sw_whole_word(const sw_tokenizer *t, const char *text, size_t n);
 bool sw_bpe_cuts_spaces(const sw_tokenizer *t); /* for cut_spaces */
+bool sw_unigram_cuts_spaces(const sw_tokenizer *t);
 /* Byte-level BPE of raw bytes, each of which has a token. */
 int sw_bpe_bytes(const sw_tokenizer *t, sw_bpe_scratch *s, const uint8_t *word, size_t n, sw_ids *ids) SW_MUST_CHECK;
 
@@ -381,7 +384,7 @@ struct sw_tokenizer {
         bool tried;
         struct sw_bpe_cuts *at; /* NULL: words are merged */
     } tables;
-    bool cut_spaces;      /* BPE: no merge joins ▁ to what is before it, unless that is one, too */
+    bool cut_spaces;      /* no merge of BPE, no piece of UNIGRAM joins ▁ to what is before it, unless that is one, too */
     uint8_t *token_bytes; /* [size] bytes of text of a byte-level token; 0: more than fit, or no such */
 
     int32_t bos, eos, pad;

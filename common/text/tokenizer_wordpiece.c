@@ -81,6 +81,7 @@ void sw_scratch_free(sw_bpe_scratch *s)
     free(s->node);
     free(s->heap);
     free(s->best);
+    free(s->words);
     free(s->dead);
     free(s->pairs);
     sw_buf_free(&s->spelling);

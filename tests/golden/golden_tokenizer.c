@@ -272,6 +272,10 @@ static void spm_line(const sw_tokenizer *t, sw_encoder *e, const cJSON *line, ta
     sw_span text = sw_json_text(sw_json_get(line, "text"), &b);
     const char *s = text.at ? text.at : "";
     count(n, !sw_encode(e, s, text.n, false, &ids, NULL) && same_ids(sw_json_get(line, "ids"), &ids), "ids", line);
+    sw_ids again = {0}, offsets = {0}; /* with offsets, no word is remembered */
+    count(n, !sw_encode(e, s, text.n, false, &again, &offsets) && same_ids(sw_json_get(line, "ids"), &again), "ids with offsets", line);
+    free(again.at);
+    free(offsets.at);
     const cJSON *want = sw_json_get(line, "ids_with_special");
     if (sw_tokenizer_bos(t) >= 0)
         SW_PUSH(special, sw_tokenizer_bos(t));

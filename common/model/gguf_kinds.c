@@ -381,7 +381,7 @@ const sw_gguf_kind sw_gguf_kinds[] = {
     {.arch = "deepseek2", .family = "deepseek_v3", .sign = ".exp_probs_b.bias", .flags = SW_GGUF_PAIRS | SW_GGUF_SPLIT_KV, .words = WORDS(ROUTED),
      .to_config = deepseek_config},
     {.arch = "deepseek2", .family = "glm4_moe_lite", .architecture = "Glm4MoeLiteForCausalLM", .flags = SW_GGUF_PAIRS | SW_GGUF_SPLIT_KV, .sign = "glm4_moe_lite"},
-    {.arch = "deepseek2", .family = "deepseek_v2", .flags = SW_GGUF_PAIRS | SW_GGUF_SPLIT_KV, .words = WORDS(ROUTED), .to_config = deepseek_config},
+    {.arch = "deepseek2", .family = "deepseek_v2", .sign = ".ffn_gate_inp.weight", .flags = SW_GGUF_PAIRS | SW_GGUF_SPLIT_KV, .words = WORDS(ROUTED), .to_config = deepseek_config},
     {.arch = "minicpm3", .family = "minicpm3", .flags = 0,
      .keys = KEYS(COUNT("attention.head_count_kv", "num_key_value_heads", kv_heads), COUNT("attention.key_length", "head_dim", key_dim),
                   DROP("attention.value_length"), DROP("attention.key_length_mla"), COUNT("attention.value_length_mla", "v_head_dim", value_dim)),

@@ -43,6 +43,9 @@ static bool has_in_layer(const sw_gguf *g, int64_t layer, const char *name)
 static double four(const sw_spec *s) { return s ? 4 : 4; }
 GET(local_theta, s->rope[1].theta > 0 ? s->rope[1].theta : NAN)
 GET(soft_attention, s->attention_softcap)
+GET(all_layers, (double)s->layers)
+GET(wide, (double)s->mlp)
+GET(none, 0 * (double)s->layers)
 GET(score_scale, s->layer[0].attention_scale)
 GET(value_dim, (double)s->layer[0].value_dim)
 GET(value_scale, s->layer[0].value_scale > 0 ? s->layer[0].value_scale : 1)
@@ -124,6 +127,8 @@ const sw_gguf_kind sw_gguf_kinds_hub[] = {
     {.arch = "mellum", .family = "mellum", .flags = SW_GGUF_WINDOWS | SW_GGUF_ALL_SPARSE, .to_config = mellum_config},
     {.arch = "glm4moe", .family = "solar_open", .names = ROWS(SW_GGUF_MODULE("post_attention_norm", "mlp_norm")),
      .words = WORDS("num_experts", "n_routed_experts", "shared_expert_intermediate_size", "")},
+    {.arch = "deepseek2", .family = "youtu", .flags = SW_GGUF_PAIRS | SW_GGUF_SPLIT_KV, /* without experts */
+     .keys = KEYS(COUNT("leading_dense_block_count", NULL, all_layers), COUNT("expert_feed_forward_length", NULL, wide), COUNT("expert_shared_count", NULL, none))},
     {.arch = "afmoe", .family = "afmoe", .flags = SW_GGUF_WINDOWS, .more = ROWS(SW_GGUF_MODULE("attn_gate", "self_attn.gate_proj")),
      .keys = KEYS(COUNT("attention.sliding_window_pattern", NULL, four)),
      .words = WORDS("first_k_dense_replace", "num_dense_layers", SHARED("num_shared_experts"), "routed_scaling_factor", "route_scale",

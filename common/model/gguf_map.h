@@ -1,5 +1,5 @@
 /* How GGUF and the hub lay out the same model. A family that both have is described once, as a row of sw_gguf_kinds
- * (gguf_kinds.c): general.architecture, which metadata keys are which fields of config.json, and where tensors' names or
+ * (gguf_kinds*.c): general.architecture, which metadata keys are which fields of config.json, and where tensors' names or
  * layouts are not the usual ones. Files are written and read from that one description.
  *
  * A tensor of one side is the same rows as a part of a tensor of the other (sw_gguf_link): under another name, regrouped for

@@ -66,7 +66,8 @@ static bool same_mamba2(const sw_mamba2_options *a, const sw_mamba2_options *b)
 static bool same_latent(const sw_mla *a, const sw_mla *b)
 {
     return a->q_rank == b->q_rank && a->kv_rank == b->kv_rank && a->nope == b->nope && a->rope == b->rope && a->bias == b->bias &&
-           near(a->q_scale, b->q_scale) && near(a->kv_scale, b->kv_scale);
+           near(a->q_scale, b->q_scale) && near(a->kv_scale, b->kv_scale) && a->gated == b->gated && a->indexer.topk == b->indexer.topk &&
+           a->indexer.heads == b->indexer.heads && a->indexer.width == b->indexer.width && a->indexer.follows == b->indexer.follows;
 }
 
 static bool same_sharing(const sw_kv_sharing *a, const sw_kv_sharing *b)

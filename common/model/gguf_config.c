@@ -23,7 +23,16 @@ const sw_moe *sw_gguf_moe(const sw_spec *s)
     return NULL;
 }
 
-static const sw_mla *mla_of(const sw_spec *s) { return s->layer[0].mixer == &sw_mixer_mla ? s->layer[0].mixer_options : NULL; }
+/* The first layer with latent attention, or NULL. */
+static const sw_layer *latent_layer(const sw_spec *s)
+{
+    for (int64_t i = 0; i < s->layers; i++)
+        if (s->layer[i].mixer == &sw_mixer_mla)
+            return &s->layer[i];
+    return NULL;
+}
+
+static const sw_mla *mla_of(const sw_spec *s) { return latent_layer(s) ? latent_layer(s)->mixer_options : NULL; }
 
 /* Whether it remembers a row a token. */
 static bool attends(const sw_spec *s, const sw_layer *l)
@@ -65,7 +74,7 @@ static double leading_dense(const sw_spec *s)
 GET(layers, (double)s->layers)
 GET(places, (double)s->max_position)
 GET(hidden, (double)s->hidden)
-GET(mlp, (double)s->mlp)
+GET(mlp, s->mlp ? (double)s->mlp : NAN)
 GET(heads, any_attends(s) ? (double)s->heads : 0)
 GET(kv_heads, any_attends(s) ? mla_of(s) ? 1 : (double)s->kv_heads : 0)
 GET(key_length, mla_of(s) ? (double)(mla_of(s)->kv_rank + mla_of(s)->rope) : any_attends(s) ? (double)s->layer[0].head_dim : NAN)
@@ -95,7 +104,7 @@ MOE(dense_first, leading_dense(s) > 0 ? leading_dense(s) : NAN)
 MLA(q_rank, m->q_rank ? m->q_rank : NAN)
 MLA(kv_rank, m->kv_rank)
 MLA(key_length_mla, m->nope + m->rope)
-MLA(value_length_mla, s->layer[0].value_dim)
+MLA(value_length_mla, latent_layer(s)->value_dim)
 
 /* What most families have. Fields of config.json are those that readers of most families know. */
 static const sw_gguf_key usual[] = {
@@ -529,7 +538,7 @@ static bool put_by_layer(sw_gguf_writer *w, const sw_gguf_kind *kind, const char
     for (int64_t i = 0; i < s->layers; i++) {
         const sw_layer *l = &s->layer[i];
         if (kv)
-            list[i] = attends(s, l) ? (int32_t)l->kv_heads : 0;
+            list[i] = l->mixer == &sw_mixer_mla ? 1 : attends(s, l) ? (int32_t)l->kv_heads : 0;
         else
             list[i] = l->ffn == &sw_ffn_moe ? (int32_t)((const sw_moe *)l->ffn_options)->wide : l->ffn ? (int32_t)l->mlp : 0;
     }

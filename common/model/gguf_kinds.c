@@ -342,6 +342,7 @@ const sw_gguf_kind sw_gguf_kinds[] = {
     /* Phi, and decoders with LayerNorms */
     {.arch = "phi2", .family = "phi", .to_config = phi2_config},
     {.arch = "phi3", .family = "phi3", .flags = SW_GGUF_QKV | SW_GGUF_GATE_UP},
+    /* llama.cpp weighs the chosen experts by one softmax, the model each by its own among those near it (SparseMixer): logits differ. */
     {.arch = "phimoe", .family = "phimoe", .flags = SW_GGUF_BIASES | SW_GGUF_ALL_SPARSE,
      .keys = KEYS(SPEC("attention.layer_norm_rms_epsilon", "rms_norm_eps", norm_eps), DROP("attention.layer_norm_epsilon")),
      .words = WORDS(LOCAL, "moe_intermediate_size", "", "norm_topk_prob", ""), .to_config = phimoe_config},
@@ -381,6 +382,7 @@ const sw_gguf_kind sw_gguf_kinds[] = {
     {.arch = "deepseek2", .family = "deepseek_v3", .sign = ".exp_probs_b.bias", .flags = SW_GGUF_PAIRS | SW_GGUF_SPLIT_KV, .words = WORDS(ROUTED),
      .to_config = deepseek_config},
     {.arch = "deepseek2", .family = "glm4_moe_lite", .architecture = "Glm4MoeLiteForCausalLM", .flags = SW_GGUF_PAIRS | SW_GGUF_SPLIT_KV, .sign = "glm4_moe_lite"},
+    /* llama.cpp rates a group of experts by its two best, as version 3 does, the model's second version by the best: logits differ. */
     {.arch = "deepseek2", .family = "deepseek_v2", .sign = ".ffn_gate_inp.weight", .flags = SW_GGUF_PAIRS | SW_GGUF_SPLIT_KV, .words = WORDS(ROUTED), .to_config = deepseek_config},
     {.arch = "minicpm3", .family = "minicpm3", .flags = 0,
      .keys = KEYS(COUNT("attention.head_count_kv", "num_key_value_heads", kv_heads), COUNT("attention.key_length", "head_dim", key_dim),
@@ -399,6 +401,7 @@ const sw_gguf_kind sw_gguf_kinds[] = {
     {.arch = "hunyuan-moe", .family = "hunyuan_v1_moe", .flags = SW_GGUF_ALL_SPARSE,
      .words = WORDS("num_experts_per_tok", "moe_topk", "shared_expert_intermediate_size", "", "moe_intermediate_size", "", "n_shared_experts", "num_shared_expert"),
      .to_config = hunyuan_config},
+    /* llama.cpp rounds the ends of yarn's slope to whole pairs, the model ("truncate": false) does not: logits differ where it scales. */
     {.arch = "gpt-oss", .family = "gpt_oss", .flags = SW_GGUF_WINDOWS | SW_GGUF_ALL_SPARSE, .names = ROWS(SW_GGUF_MODULE("post_attention_norm", "mlp_norm")),
      .words = WORDS(LOCAL, "moe_intermediate_size", "", "norm_topk_prob", ""), .to_config = gpt_oss_config},
     {.arch = "dbrx", .family = "dbrx", .flags = SW_GGUF_QKV | SW_GGUF_ALL_SPARSE, .names = ROWS(SW_GGUF_MODULE("attn_output_norm", "mlp_norm")),
@@ -423,7 +426,8 @@ const sw_gguf_kind sw_gguf_kinds[] = {
 
 const sw_gguf_kind *sw_gguf_kind_at(size_t i)
 {
-    static const sw_gguf_kind *const tables[] = {sw_gguf_kinds, sw_gguf_kinds_states, sw_gguf_kinds_encoders, sw_gguf_kinds_gemma, sw_gguf_kinds_hub};
+    static const sw_gguf_kind *const tables[] = {sw_gguf_kinds, sw_gguf_kinds_states, sw_gguf_kinds_latent, sw_gguf_kinds_encoders,
+                                                 sw_gguf_kinds_gemma, sw_gguf_kinds_hub};
     for (size_t t = 0; t < SW_COUNT(tables); t++)
         for (const sw_gguf_kind *k = tables[t]; k->arch; k++)
             if (i-- == 0)

@@ -264,6 +264,61 @@ static void qwen_next_layer(sw_gguf_weaver *w, const sw_spec *s, const sw_layer 
     sw_gguf_tie(w, "attn_gate.weight", "linear_attn.in_proj_qkvz.weight", &z);
 }
 
+/* ---- Qwen 3.5: where keys are shared, GGUF takes one value head of each key head in turn, the hub those of a key head together */
+
+static int qwen35_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    int64_t further = size_of(g, arch, "nextn_predict_layers"), n = sw_gguf_whole(config, "num_hidden_layers");
+    if (further >= n)
+        return sw_fail("%s.nextn_predict_layers: %lld of %lld layers", arch, (long long)further, (long long)n);
+    set_number(config, "num_hidden_layers", (double)(n - further));
+    return qwen_next_config(g, arch, config);
+}
+
+static int qwen35_keys(sw_gguf_writer *w, const char *arch, const sw_spec *s, const sw_checkpoint *c)
+{
+    char key[128];
+    int32_t sections[4] = {11, 11, 10, 0}; /* which places of pictures turn which pairs: readers want them of texts, too */
+    const cJSON *given = sw_json_get(sw_json_get(c->config, "rope_parameters"), "mrope_section");
+    for (int i = 0; i < 4 && given; i++) {
+        const cJSON *v = cJSON_GetArrayItem(given, i);
+        sections[i] = cJSON_IsNumber(v) && v->valuedouble >= 0 && v->valuedouble < 4096 ? (int32_t)v->valuedouble : 0;
+    }
+    snprintf(key, sizeof key, "%s.rope.dimension_sections", arch);
+    sw_gguf_put_array(w, key, SW_GGUF_I32, 4, sections);
+    return qwen_next_keys(w, arch, s, c);
+}
+
+/* Rows of heads in turn behind `before` rows that are the same. */
+static void in_turn(sw_gguf_weaver *w, const char *gguf, const char *ours, const delta_sizes *d, int64_t before, int64_t width, bool taps, sw_gguf_fn fn)
+{
+    int64_t groups = d->key_heads, per = d->value_heads / groups, all = before + d->value_heads * width;
+    sw_slice same = {0, before, 0, before};
+    if (before)
+        sw_gguf_tie(w, gguf, ours, &(sw_gguf_part){.in_gguf = same, .in_file = same, .n = before, .gguf_rows = all, .file_rows = all, .taps = taps, .fn = fn});
+    for (int64_t i = 0; i < per; i++)
+        sw_gguf_tie(w, gguf, ours, &(sw_gguf_part){.in_file = {before, per * width, i * width, width}, .n = groups * width, .gguf_rows = all,
+                                                   .in_gguf = {before + i * groups * width, groups * width, 0, groups * width},
+                                                   .file_rows = all, .taps = taps, .fn = fn});
+}
+
+static void qwen35_layer(sw_gguf_weaver *w, const sw_spec *s, const sw_layer *l)
+{
+    delta_sizes d;
+    if (!delta_of(s, l, &d))
+        return;
+    int64_t keys = 2 * d.key_heads * d.key;
+    in_turn(w, "attn_qkv.weight", "linear_attn.in_proj_qkv.weight", &d, keys, d.value, false, SW_GGUF_SAME);
+    in_turn(w, "ssm_conv1d.weight", "linear_attn.conv1d.weight", &d, keys, d.value, true, SW_GGUF_SAME);
+    in_turn(w, "attn_gate.weight", "linear_attn.in_proj_z.weight", &d, 0, d.value, false, SW_GGUF_SAME);
+    in_turn(w, "ssm_beta.weight", "linear_attn.in_proj_b.weight", &d, 0, 1, false, SW_GGUF_SAME);
+    in_turn(w, "ssm_alpha.weight", "linear_attn.in_proj_a.weight", &d, 0, 1, false, SW_GGUF_SAME);
+    in_turn(w, "ssm_a", "linear_attn.A_log", &d, 0, 1, false, SW_GGUF_MINUS_EXP);
+    in_turn(w, "ssm_dt.bias", "linear_attn.dt_bias", &d, 0, 1, false, SW_GGUF_SAME);
+    sw_gguf_tie(w, "ssm_norm.weight", "linear_attn.norm.weight", &(sw_gguf_part){0});
+    sw_gguf_tie(w, "ssm_out.weight", "linear_attn.out_proj.weight", &(sw_gguf_part){.columns = {d.value_heads, d.key_heads}});
+}
+
 /* ---- Apertus: what its activation learns is metadata, a number a layer */
 
 static const char *const xielu[] = {"alpha_n", "alpha_p", "beta", "eps"};
@@ -445,6 +500,10 @@ static int llama4_config(const sw_gguf *g, const char *arch, cJSON *config)
     KEYS(COUNT("ssm.inner_size", NULL, inner2), COUNT("ssm.conv_kernel", "conv_kernel", taps2), COUNT("ssm.state_size", "ssm_state_size", state2), \
          COUNT("ssm.time_step_rank", "mamba_num_heads", heads2), COUNT("ssm.group_count", "n_groups", groups2),         \
          SPEC("attention.layer_norm_epsilon", NULL, eps))
+#define DELTA_KEYS                                                                                                     \
+    KEYS(COUNT("ssm.inner_size", NULL, delta_inner), COUNT("ssm.conv_kernel", "linear_conv_kernel_dim", delta_taps),   \
+         COUNT("ssm.state_size", "linear_key_head_dim", delta_key), COUNT("ssm.time_step_rank", "linear_num_value_heads", delta_heads), \
+         COUNT("ssm.group_count", "linear_num_key_heads", delta_key_heads))
 #define NEMOTRON_WORDS "rms_norm_eps", "layer_norm_epsilon", "num_experts", "n_routed_experts", "hidden_act", "", "attention_bias", ""
 
 const sw_gguf_kind sw_gguf_kinds_states[] = {
@@ -487,11 +546,13 @@ const sw_gguf_kind sw_gguf_kinds_states[] = {
                   SW_GGUF_TENSOR("ssm_conv1d.weight", "linear_attn.conv1d.weight", SW_GGUF_TAPS, SW_GGUF_SAME),
                   SW_GGUF_TENSOR("ssm_a", "linear_attn.A_log", SW_GGUF_AS_IS, SW_GGUF_MINUS_EXP),
                   SW_GGUF_TENSOR("ssm_dt.bias", "linear_attn.dt_bias", SW_GGUF_AS_IS, SW_GGUF_SAME)),
-     .layer = qwen_next_layer,
-     .keys = KEYS(COUNT("ssm.inner_size", NULL, delta_inner), COUNT("ssm.conv_kernel", "linear_conv_kernel_dim", delta_taps),
-                  COUNT("ssm.state_size", "linear_key_head_dim", delta_key), COUNT("ssm.time_step_rank", "linear_num_value_heads", delta_heads),
-                  COUNT("ssm.group_count", "linear_num_key_heads", delta_key_heads)),
-     .words = WORDS("n_shared_experts", "", "mlp_bias", ""), .to_config = qwen_next_config, .from_config = qwen_next_keys},
+     .layer = qwen_next_layer, .keys = DELTA_KEYS, .words = WORDS("n_shared_experts", "", "mlp_bias", ""), .to_config = qwen_next_config,
+     .from_config = qwen_next_keys},
+    {.arch = "qwen35", .family = "qwen3_5_text", .flags = SW_GGUF_NORMS_FROM_ONE, .names = ROWS(SW_GGUF_MODULE("post_attention_norm", "mlp_norm")),
+     .layer = qwen35_layer, .keys = DELTA_KEYS, .words = WORDS("mlp_bias", "", "norm_topk_prob", ""), .to_config = qwen35_config, .from_config = qwen35_keys},
+    {.arch = "qwen35moe", .family = "qwen3_5_moe_text", .flags = SW_GGUF_NORMS_FROM_ONE | SW_GGUF_ALL_SPARSE,
+     .names = ROWS(SW_GGUF_MODULE("post_attention_norm", "mlp_norm")), .layer = qwen35_layer, .keys = DELTA_KEYS,
+     .words = WORDS("n_shared_experts", "", "mlp_bias", ""), .to_config = qwen35_config, .from_config = qwen35_keys},
     {.arch = "apertus", .family = "apertus", .flags = SW_GGUF_BIASES, .values = ".mlp.act_fn.", .to_config = apertus_config,
      .from_config = apertus_keys, .tensors = apertus_tensors},
     {.arch = "mistral3", .family = "ministral3", .flags = SW_GGUF_PAIRS | SW_GGUF_BIASES,

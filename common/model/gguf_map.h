@@ -22,6 +22,11 @@ typedef enum sw_gguf_fn {
     SW_GGUF_MINUS_EXP, /* GGUF's is -exp of the hub's: Mamba's A_log */
 } sw_gguf_fn;
 
+/* A row is so many heads side by side: the hub has those of a group together, GGUF one of each group in turn. heads 0: as they are. */
+typedef struct sw_gguf_columns {
+    int64_t heads, groups;
+} sw_gguf_columns;
+
 typedef struct sw_gguf_link {
     const char *gguf, *file;      /* names in full */
     sw_slice in_gguf, in_file;
@@ -29,6 +34,7 @@ typedef struct sw_gguf_link {
     int64_t heads;                /* > 0: in GGUF the two halves of each head alternate, so that a rotary pair is neighbours */
     sw_gguf_fn fn;
     double scale;                 /* GGUF's is the hub's times this; 0: 1 */
+    sw_gguf_columns columns;
     bool gguf_turned, file_turned; /* that side holds [.., width, rows of a part] */
     int gguf_ndim, file_ndim;
     int64_t gguf_shape[SW_MAX_DIMS], file_shape[SW_MAX_DIMS];
@@ -67,6 +73,7 @@ typedef enum sw_gguf_shape {
     SW_GGUF_VECTOR,  /* [1, n] is [n] */
     SW_GGUF_TAPS,    /* [n, 1, k] is [n, k] */
     SW_GGUF_SCALAR,  /* [] is [1] */
+    SW_GGUF_MIDDLE,  /* [1, 1, n, 1] is [n, 1] */
 } sw_gguf_shape;
 
 /* A tensor by GGUF's name and ours (block.h), without ".weight" and ".bias" unless `whole`. */
@@ -100,6 +107,9 @@ typedef struct sw_gguf_part {
     int64_t gguf_stack;              /* > 0: GGUF's has so many matrices of gguf_rows */
     double scale;
     int64_t groups;                  /* > 0: a vector that GGUF holds as a matrix with so many rows */
+    bool taps, gguf_taps;            /* the hub's, GGUF's are [n, 1, k] */
+    sw_gguf_fn fn;
+    sw_gguf_columns columns;
 } sw_gguf_part;
 /* The configuration of the model: a file's multipliers are in it as far as they are not in the weights. */
 const cJSON *sw_gguf_weaver_config(const sw_gguf_weaver *w);
@@ -130,7 +140,9 @@ typedef struct sw_gguf_kind {
     int (*tensors)(const sw_gguf *g, const sw_spec *s, sw_entries *out, sw_arena *arena);
 } sw_gguf_kind;
 
-extern const sw_gguf_kind sw_gguf_kinds[], sw_gguf_kinds_states[], sw_gguf_kinds_encoders[], sw_gguf_kinds_gemma[], sw_gguf_kinds_hub[]; /* each ends with arch NULL */
+/* Each ends with arch NULL. */
+extern const sw_gguf_kind sw_gguf_kinds[], sw_gguf_kinds_states[], sw_gguf_kinds_latent[], sw_gguf_kinds_encoders[],
+    sw_gguf_kinds_gemma[], sw_gguf_kinds_hub[];
 /* Every kind in turn: i from 0; NULL after the last. */
 const sw_gguf_kind *sw_gguf_kind_at(size_t i);
 /* A whole number of a configuration made of a file's metadata; 0 where there is none, or one beyond any count. */

@@ -15,6 +15,7 @@ typedef struct piece {
     sw_slice to, from;
     int64_t n, heads;
     double scale; /* of its values; 0: 1 */
+    sw_gguf_columns columns;
     bool from_turned;
     int64_t part; /* where that is turned: rows of a part */
 } piece;
@@ -89,6 +90,21 @@ static int read_row(const sw_entry *e, int64_t row, int64_t width, void *out)
     return rc;
 }
 
+/* The heads of a row of `bytes` in the other order. */
+static void order_columns(const sw_gguf_columns *c, bool to_gguf, char *row, size_t bytes)
+{
+    size_t head = bytes / (size_t)c->heads;
+    int64_t per = c->heads / c->groups;
+    char *copy = sw_malloc(bytes);
+    memcpy(copy, row, bytes);
+    for (int64_t g = 0; g < c->groups; g++)
+        for (int64_t i = 0; i < per; i++) {
+            size_t together = (size_t)(g * per + i) * head, in_turn = (size_t)(i * c->groups + g) * head;
+            memcpy(row + (to_gguf ? in_turn : together), copy + (to_gguf ? together : in_turn), head);
+        }
+    free(copy);
+}
+
 static float value_of(sw_gguf_fn fn, bool to_gguf, float v)
 {
     switch (fn) {
@@ -110,6 +126,8 @@ static int logical(const plan *p, int64_t r, float *out, void *raw)
             return -1;
         for (int64_t k = 0; k < p->width && x->scale != 0; k++)
             out[k] *= (float)x->scale;
+        if (x->columns.heads)
+            order_columns(&x->columns, p->to_gguf, (char *)out, (size_t)p->width * sizeof *out);
         return 0;
     }
     int64_t column = at % x->part, first = at / x->part * p->width; /* a column of [width, part] */
@@ -196,6 +214,8 @@ static int made_rows(const sw_made *base, int64_t first, int64_t n, void *out)
             return sw_fail("%s: the file has nothing for row %lld", p->name, (long long)(first + r));
         if (read_row(x->e, at, p->width, (char *)out + row * (size_t)r))
             return -1;
+        if (x->columns.heads)
+            order_columns(&x->columns, p->to_gguf, (char *)out + row * (size_t)r, row);
     }
     if (p->raw)
         return 0;
@@ -234,7 +254,7 @@ static sw_dtype joint_type(const plan *p, bool values)
 static int64_t lie_together(const plan *p, int64_t all)
 {
     const piece *x = p->pieces;
-    if (p->n != 1 || !p->raw || x->heads || x->e->made || x->n != all || x->to.first || x->to.begin)
+    if (p->n != 1 || !p->raw || x->heads || x->columns.heads || x->e->made || x->n != all || x->to.first || x->to.begin)
         return -1;
     bool out = x->to.count == x->to.group || x->to.count >= x->n, in = x->from.count == x->from.group || x->from.count >= x->n;
     return out && in ? x->from.first + x->from.begin : -1;
@@ -261,11 +281,12 @@ static int make(const sw_gguf_link *const *links, int64_t n, const sw_checkpoint
         bool turned = to_gguf ? k->file_turned : k->gguf_turned;
         const int64_t *from = to_gguf ? k->file_shape : k->gguf_shape;
         p->pieces[i] = (piece){e, to_gguf ? k->in_gguf : k->in_file, to_gguf ? k->in_file : k->in_gguf, k->n, k->heads,
-                               k->scale == 0 || k->scale == 1 ? 0 : to_gguf ? k->scale : 1 / k->scale, turned,
+                               k->scale == 0 || k->scale == 1 ? 0 : to_gguf ? k->scale : 1 / k->scale, k->columns, turned,
                                turned ? from[(to_gguf ? k->file_ndim : k->gguf_ndim) - 1] : 0};
         if (k->width != p->width || k->fn != p->fn)
             return sw_fail("%s: its parts do not fit together", p->name);
-        values |= turned || p->pieces[i].scale != 0;
+        values |= turned || p->pieces[i].scale != 0 ||
+                  (k->columns.heads && k->width / k->columns.heads % sw_dtypes[e->t.dtype].block); /* heads that are no whole blocks */
         have += k->n;
     }
     if (have != all)

@@ -26,6 +26,7 @@ typedef struct bond {
     int64_t heads, width;          /* width 0: the last dimension's */
     sw_gguf_fn fn;
     double scale;
+    sw_gguf_columns columns;
     sw_gguf_shape shape;
     bool gguf_turned, file_turned;
     int64_t groups;                /* COLUMN's, where it is rows of groups */
@@ -76,6 +77,11 @@ static int reshape(const bond *b, bool to_gguf, const sw_tensor *t, int64_t shap
         shape[1] = to_gguf ? t->shape[2] : 1;
         shape[2] = t->shape[n - 1];
         return to_gguf ? 2 : 3;
+    case SW_GGUF_MIDDLE:
+        n = to_gguf ? 2 : 4;
+        shape[0] = shape[1] = shape[3] = 1;
+        shape[to_gguf ? 0 : 2] = sw_numel(t);
+        return n;
     case SW_GGUF_SCALAR:
         shape[0] = 1;
         return to_gguf ? 1 : 0;
@@ -92,7 +98,7 @@ static bool tie(weaver *w, const char *gguf, const char *file, const bond *b)
     bool to_gguf = w->from_file, turned_here = to_gguf ? b->file_turned : b->gguf_turned, vector = e->t.ndim < 2;
     int64_t values = sw_numel(&e->t);
     sw_gguf_link l = {.gguf = keep(w, gguf), .file = keep(w, e->name), .in_gguf = b->in_gguf, .in_file = b->in_file, .n = b->n,
-                      .heads = b->heads, .fn = b->fn, .scale = b->scale, .gguf_turned = b->gguf_turned, .file_turned = b->file_turned};
+                      .heads = b->heads, .fn = b->fn, .scale = b->scale, .columns = b->columns, .gguf_turned = b->gguf_turned, .file_turned = b->file_turned};
     if (!to_gguf)
         l.file = keep(w, file);
     else
@@ -132,6 +138,11 @@ static bool tie(weaver *w, const char *gguf, const char *file, const bond *b)
         w->rc = sw_fail("%s: its size does not fit the configuration", e->name);
         return true;
     }
+    if (l.columns.heads && (l.columns.groups < 1 || l.columns.heads % l.columns.groups || l.width % l.columns.heads)) {
+        w->rc = sw_fail("%s: rows of %lld values are no %lld heads in %lld groups", e->name, (long long)l.width, (long long)l.columns.heads,
+                        (long long)l.columns.groups);
+        return true;
+    }
     if (l.heads && l.n % (2 * l.heads)) {
         w->rc = sw_fail("%s: %lld rows are no pairs in %lld heads", e->name, (long long)l.n, (long long)l.heads);
         return true;
@@ -162,8 +173,9 @@ static bool tie_named(weaver *w, const char *gguf, const char *ours, const char 
 
 void sw_gguf_tie(sw_gguf_weaver *w, const char *gguf, const char *ours, const sw_gguf_part *p)
 {
-    (void)tie_named(w, gguf, ours, "", &(bond){.in_gguf = p->in_gguf, .in_file = p->in_file, .n = p->n, .gguf_rows = {p->gguf_stack ? p->gguf_stack : p->gguf_rows, p->gguf_stack ? p->gguf_rows : 0},
-                                                .file_rows = {p->file_rows},
+    (void)tie_named(w, gguf, ours, "", &(bond){.in_gguf = p->in_gguf, .in_file = p->in_file, .n = p->n,
+                                                .gguf_rows = {p->gguf_stack ? p->gguf_stack : p->gguf_rows, p->gguf_stack ? p->gguf_rows : p->gguf_taps},
+                                                .file_rows = {p->file_rows, p->taps}, .fn = p->fn, .columns = p->columns,
                                                 .scale = p->scale, .shape = p->groups ? SW_GGUF_COLUMN : SW_GGUF_AS_IS, .groups = p->groups});
 }
 

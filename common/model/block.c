@@ -17,6 +17,8 @@ sw_var *sw_feed(sw_ctx *c, const sw_pass *p, sw_var *x) { return p->block->spec-
 /* One residual branch: its norms, and which of the two it is. */
 typedef struct branch {
     sw_norm before, after, around;
+    sw_drop_place drop;
+    uint32_t site; /* tells the two that drop in the same place */
 } branch;
 
 typedef struct standard {
@@ -39,6 +41,8 @@ static void declare(sw_builder *b, void *self)
                {&s->cross, "cross_norm", "cross_post_norm", l->cross != NULL, false},
                {&s->ffn, "mlp_norm", "mlp_post_norm", l->ffn != NULL, spec->parallel == SW_PARALLEL_SHARED}};
     for (int i = 0; i < 3; i++) {
+        all[i].at->site = (uint32_t)i;
+        all[i].at->drop = i < 2 ? SW_DROP_MIXER : SW_DROP_FFN;
         if (!all[i].there)
             continue;
         if (before && !all[i].bare)
@@ -56,6 +60,7 @@ static sw_var *run(sw_ctx *c, const branch *r, sw_var *(*f)(sw_ctx *, const sw_p
 {
     sw_var *h = sw_norm_forward(c, &r->before, x);
     h = h ? f(c, p, h) : NULL;
+    h = h ? sw_drop(c, p->spec, r->drop, r->site ^ p->block->site, h) : NULL;
     h = h ? sw_norm_forward(c, &r->after, h) : NULL;
     return h && p->spec->residual_scale > 0 ? sw_scale(c, h, p->spec->residual_scale) : h;
 }
@@ -79,6 +84,7 @@ static sw_var *parallel(sw_ctx *c, const standard *s, const sw_pass *p, sw_var *
         alone.before = (sw_norm){0};
     sw_var *a = h ? run(c, &alone, sw_mix, p, h) : NULL, *f = a ? run(c, &s->ffn, sw_feed, p, h) : NULL;
     a = f ? sw_add(c, a, f) : NULL;
+    a = a ? sw_drop(c, p->spec, SW_DROP_BOTH, p->block->site, a) : NULL;
     return a ? sw_scope_return(c, scope, sw_add(c, a, x)) : NULL;
 }
 

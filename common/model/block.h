@@ -130,6 +130,7 @@ typedef struct sw_block {
     const sw_layer *spec;
     int64_t index;
     const char *name; /* "model.layers.3" */
+    uint32_t site;    /* of its random numbers */
     void *self, *mixer, *cross, *ffn;
 } sw_block;
 
@@ -155,7 +156,7 @@ typedef struct sw_dense_parts {
     sw_linear gate, up, down; /* gate: both where they are packed */
 } sw_dense_parts;
 void sw_dense_declare(sw_builder *b, sw_dense_parts *d, const char *place);
-sw_var *sw_dense_forward(sw_ctx *c, sw_dense_parts *d, const sw_spec *s, sw_var *x) SW_MUST_CHECK;
+sw_var *sw_dense_forward(sw_ctx *c, sw_dense_parts *d, const sw_pass *p, sw_var *x) SW_MUST_CHECK;
 
 /* ---- parts of attention that other mixers share (mixer_attention.c) */
 

@@ -446,6 +446,7 @@ static void declare_block(sw_builder *b, int64_t i)
     b->layer = i;
     sw_file_name(&m->spec, i, "", path);
     *block = (sw_block){.spec = &m->spec.layer[i], .index = i, .name = sw_arena_strndup(&m->arena, path, strlen(path) - 1)};
+    block->site = sw_rng_site(block->name);
     block->self = sw_builder_alloc(b, block->spec->block->size);
     block->spec->block->declare(b, block->self);
     b->layer = -1;

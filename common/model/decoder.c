@@ -215,6 +215,7 @@ static sw_var *enter(sw_ctx *c, sw_pass *p)
         x = at ? sw_add(c, x, at) : NULL;
     }
     x = x ? sw_norm_forward(c, p->encoder ? &m->encoder_embed_norm : &m->embed_norm, x) : NULL;
+    x = x ? sw_drop(c, s, SW_DROP_EMBEDDING, p->encoder, x) : NULL;
     const sw_body_ops *body = s->family->body;
     return x && body && body->enter ? body->enter(c, m->body, p, x) : x;
 }
@@ -237,10 +238,12 @@ static sw_var *leave(sw_ctx *c, sw_pass *p, sw_var *x)
     if (body && body->leave)
         x = body->leave(c, m->body, p, x);
     x = x ? sw_norm_forward(c, &m->norm, x) : NULL;
+    x = x ? sw_drop(c, p->spec, SW_DROP_FINAL, 0, x) : NULL;
     if (x && m->project_out.w)
         x = sw_linear_forward(c, &m->project_out, x);
     sw_task task = p->spec->task;
-    return x && (task == SW_TASK_MASKED_LM || task == SW_TASK_TOKENS) ? head_hidden(c, m, x) : x;
+    x = x && (task == SW_TASK_MASKED_LM || task == SW_TASK_TOKENS) ? head_hidden(c, m, x) : x;
+    return x && task == SW_TASK_TOKENS ? sw_drop(c, p->spec, SW_DROP_HEAD, 0, x) : x;
 }
 
 /* Leaves the scope with what later blocks need, and x. */
@@ -371,6 +374,7 @@ static int encode(sw_ctx *c, sw_pass *p, const sw_batch *b, bool recompute, sw_s
     x = run_blocks(c, &e, x, 0, p->spec->encoder_layers, recompute, scope);
     c->where = m->encoder_norm.w ? m->encoder_norm.w->name : c->where;
     x = x ? sw_norm_forward(c, &m->encoder_norm, x) : NULL;
+    x = x ? sw_drop(c, p->spec, SW_DROP_FINAL, 1, x) : NULL;
     p->memory = sw_pass_keep(c, p, x);
     for (size_t i = 0; recompute && i < e.kept.n; i++) /* its blocks may be run again */
         SW_PUSH(p->kept, e.kept.at[i]);
@@ -450,6 +454,8 @@ sw_var *sw_model_pool(sw_ctx *c, sw_model *m, const sw_batch *b, sw_var *hidden)
 
 sw_var *sw_model_score(sw_ctx *c, sw_model *m, sw_var *x)
 {
-    x = head_hidden(c, m, x);
+    x = sw_drop(c, &m->spec, SW_DROP_POOLED, 0, x);
+    x = x ? head_hidden(c, m, x) : NULL;
+    x = x ? sw_drop(c, &m->spec, SW_DROP_HEAD, 0, x) : NULL;
     return x ? sw_linear_forward(c, &m->head, x) : NULL;
 }

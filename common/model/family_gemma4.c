@@ -51,7 +51,7 @@ static sw_var *feed(sw_ctx *c, block4 *k, const sw_pass *p, sw_var *x)
     sw_var *h = sw_norm_forward(c, &k->mlp_before, x);
     if (!h || !k->dense.down.w)
         return h ? sw_feed(c, p, h) : NULL;
-    h = sw_dense_forward(c, &k->dense, p->spec, h);
+    h = sw_dense_forward(c, &k->dense, p, h);
     h = h ? sw_norm_forward(c, &k->dense_after, h) : NULL;
     sw_var *y = h ? sw_feed(c, p, x) : NULL;
     y = y ? sw_norm_forward(c, &k->moe_after, y) : NULL;

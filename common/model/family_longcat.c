@@ -75,7 +75,7 @@ static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
         h = x ? sw_norm_forward(c, &k->norm[i][1], x) : NULL;
         if (!h || (i == 0 && !(far = sw_feed(c, p, h))))
             return NULL;
-        h = sw_dense_forward(c, &k->mlp[i], p->spec, h);
+        h = sw_dense_forward(c, &k->mlp[i], p, h);
         if (!h || !(x = sw_add(c, h, x)))
             return NULL;
     }

@@ -25,8 +25,9 @@ void sw_dense_declare(sw_builder *b, sw_dense_parts *d, const char *place)
     sw_ask_linear(b, &d->down, named(name, place, "down_proj"), s->hidden, wide, s->down_bias ? SW_ASK_BIAS : 0);
 }
 
-sw_var *sw_dense_forward(sw_ctx *c, sw_dense_parts *d, const sw_spec *s, sw_var *x)
+sw_var *sw_dense_forward(sw_ctx *c, sw_dense_parts *d, const sw_pass *p, sw_var *x)
 {
+    const sw_spec *s = p->spec;
     sw_var *gate = s->plain_mlp ? NULL : sw_linear_forward(c, &d->gate, x), *up, *h;
     if (s->packed_mlp && gate) {
         int64_t wide = d->down.in;
@@ -38,10 +39,11 @@ sw_var *sw_dense_forward(sw_ctx *c, sw_dense_parts *d, const sw_spec *s, sw_var 
     if (!up)
         return NULL;
     h = s->plain_mlp ? sw_activation(c, up, s->act) : sw_glu(c, gate, up, s->act);
+    h = h ? sw_drop(c, s, SW_DROP_INNER, p->block->site, h) : NULL;
     return h ? sw_linear_forward(c, &d->down, h) : NULL;
 }
 
 static void declare(sw_builder *b, void *self) { sw_dense_declare(b, self, "mlp."); }
-static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x) { return sw_dense_forward(c, self, p->spec, x); }
+static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x) { return sw_dense_forward(c, self, p, x); }
 
 const sw_ffn_ops sw_ffn_dense = {"dense", sizeof(sw_dense_parts), declare, forward};

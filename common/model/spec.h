@@ -6,6 +6,7 @@
 #ifndef SW_MODEL_SPEC_H
 #define SW_MODEL_SPEC_H
 
+#include "base/strbuf.h"
 #include "model/rope.h"
 
 struct sw_family;
@@ -63,6 +64,19 @@ typedef enum sw_positions {
     SW_POSITIONS_ALIBI,
     SW_POSITIONS_NONE,
 } sw_positions;
+
+/* Where values are dropped in training (Srivastava et al. 2014). */
+typedef enum sw_drop_place {
+    SW_DROP_EMBEDDING, /* what goes into the first block, of encoder and decoder */
+    SW_DROP_MIXER,     /* what a mixer gives, before it is added */
+    SW_DROP_FFN,       /* what a feed-forward gives, before it is added */
+    SW_DROP_BOTH,      /* the sum of the two, where they stand side by side */
+    SW_DROP_INNER,     /* inside of a feed-forward, behind its activation */
+    SW_DROP_FINAL,     /* behind the last norm */
+    SW_DROP_POOLED,    /* before the first layer of a head of two */
+    SW_DROP_HEAD,      /* before the last layer of a classifier */
+    SW_DROPS,
+} sw_drop_place;
 
 /* One layer. Filled from the fields of sw_spec of the same name; then a family's `layers` may change it. */
 typedef struct sw_layer {
@@ -154,6 +168,8 @@ typedef struct sw_spec {
     /* the head: with head_hidden it is Linear, head_act, with head_norm a norm, Linear */
     bool head_hidden, head_hidden_bias, head_norm;
     sw_act head_act;
+    double dropout[SW_DROPS];  /* probabilities */
+    unsigned drops;            /* bits of the places that the family has */
     sw_pooling pooling;        /* SW_TASK_CLASSIFY and SW_TASK_EMBED */
     int32_t bos, eos[8], pad;  /* -1: none; eos ends with -1 */
     int32_t decoder_start;     /* what a decoder behind an encoder begins with */
@@ -176,6 +192,14 @@ double sw_alibi_slope(int64_t heads, int64_t i, double max_bias);
 void sw_spec_alibi(sw_spec *s, double max_bias, double scale);
 /* Makes s->layer from the fields above; layer_types of config (NULL: none) says which layers slide. */
 int sw_spec_fill_layers(sw_spec *s, const cJSON *config) SW_MUST_CHECK;
+/* Reads the dropout that config asks for into s->dropout, by the names that s->family knows. */
+int sw_spec_read_dropout(sw_spec *s, const cJSON *config) SW_MUST_CHECK;
+/* The same probability in all of the family's places; false: it has none. */
+bool sw_spec_set_dropout(sw_spec *s, double p);
+/* Appends what config asks to drop that is not dropped here: attention's probabilities, whole layers. */
+void sw_spec_unused_dropout(const sw_spec *s, const cJSON *config, sw_buf *out);
+/* Drops values of x where s has it in this place; site: of the block, or of the whole model. */
+struct sw_var *sw_drop(struct sw_ctx *c, const sw_spec *s, sw_drop_place place, uint32_t site, struct sw_var *x);
 /* Checks what every model needs (positive sizes, heads a multiple of kv_heads, ...); errors name the field. */
 int sw_spec_check(const sw_spec *s) SW_MUST_CHECK;
 

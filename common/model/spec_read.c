@@ -272,7 +272,7 @@ int sw_spec_from_config(sw_spec *s, const cJSON *config, const char *where)
     s->task = task_for(f, architecture);
     s->head_bias |= s->task == SW_TASK_TOKENS;
     if (read_common(s, config) || (f->read && f->read(s, config)) || sw_spec_fill_layers(s, config) ||
-        (f->layers && f->layers(s, config)) || sw_spec_check(s)) {
+        (f->layers && f->layers(s, config)) || sw_spec_check(s) || sw_spec_read_dropout(s, config)) {
         sw_spec_free(s);
         return sw_fail_in("%s", where);
     }

@@ -14,7 +14,7 @@
 enum { AUTO = -1 };
 
 static train_options o = {
-    .mask_share = TRAIN_MASK_SHARE, .tuner = "lora", .schedule = "cosine", .optimizer = "adamw", .lora_r = 8, .lora_alpha = 32, .batch = 4, .accumulate = 1,
+    .dropout = AUTO, .mask_share = TRAIN_MASK_SHARE, .tuner = "lora", .schedule = "cosine", .optimizer = "adamw", .lora_r = 8, .lora_alpha = 32, .batch = 4, .accumulate = 1,
     .epochs = 1, .lr = AUTO, .warmup = 0.03, .weight_decay = 0.1, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1,
     .keep = 2, .bucket = 16 << 20, .shuffle_buffer = 10000, .log_steps = 1, .shuffle = true,
 };
@@ -35,6 +35,8 @@ static const sw_opt options[] = {
     SW_STR('t', "tuner", &o.tuner, "NAME", "what is trained: lora, or full (every weight)"),
     SW_I64(0, "lora-r", &o.lora_r, 1, 65536, "N", "rank of the LoRA matrices"),
     SW_F64(0, "lora-alpha", &o.lora_alpha, 1e-6, 1e6, "X", "LoRA's scale: its effect is multiplied by alpha / r"),
+    SW_F64(0, "dropout", &o.dropout, AUTO, 0.999, "P", "dropout of the model itself, in all places where its family has some; -1 is what its configuration "
+           "says"),
     SW_F64(0, "lora-dropout", &o.lora_dropout, 0, 0.999, "P", "dropout of LoRA's input"),
     SW_FLAG(0, "rslora", &o.rslora, "scale by alpha / sqrt(r) instead"),
     SW_LIST(0, "target-modules", &o.target_modules, "NAME",
@@ -147,6 +149,8 @@ static int check_usage(const train_options *plain)
         return sw_usage("--%s is for --tuner lora; --tuner full trains every weight", shaped);
     if (shaped && o.adapter)
         return sw_usage("--%s and --adapter exclude each other; the adapter keeps its own configuration", shaped);
+    if (o.dropout != AUTO && !(o.dropout >= 0))
+        return sw_usage("--dropout %g is negative", o.dropout);
     if (o.lr != AUTO && !(o.lr >= 0))
         return sw_usage("--lr %g is negative", o.lr);
     if (o.beta1 >= 1 || o.beta2 >= 1)

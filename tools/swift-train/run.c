@@ -160,6 +160,21 @@ static int choose_objective(train_run *r)
     return sw_problem_of(name, s->labels, &r->objective_options.problem);
 }
 
+/* What the configuration asks for, or --dropout. What of it is not done is told. */
+static int choose_dropout(train_run *r)
+{
+    sw_spec *s = &r->model->spec;
+    sw_buf unused = {0};
+    if (r->o->dropout >= 0)
+        return sw_spec_set_dropout(s, r->o->dropout) || !r->o->dropout ? 0 : sw_fail("the models of its family (%s) drop nothing; leave --dropout out", s->family->name);
+    sw_spec_unused_dropout(s, r->model->checkpoint->config, &unused);
+    if (unused.n)
+        sw_warn("%s: its config.json asks for %s, which is not applied here: neither the probabilities of attention are dropped nor whole layers "
+                "(--dropout 0 drops nothing)", r->o->model, unused.at);
+    sw_buf_free(&unused);
+    return 0;
+}
+
 static int open_model(train_run *r)
 {
     const train_options *o = r->o;
@@ -180,7 +195,7 @@ static int open_model(train_run *r)
     r->model = sw_model_load(o->model, r->device, &(sw_load_options){.dtype = full ? SW_DTYPE_COUNT : r->compute, .dequantise = o->dequantise});
     if (!r->model)
         return -1;
-    if (choose_objective(r))
+    if (choose_objective(r) || choose_dropout(r))
         return sw_fail_in("%s", o->model);
     r->modules = sw_model_modules(r->model);
     sw_params list = r->model->params;

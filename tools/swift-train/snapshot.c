@@ -97,6 +97,11 @@ cJSON *snapshot_settings(const train_run *r)
     cJSON_AddNumberToObject(o, "seed", (double)sw_common_opts.seed);
     cJSON_AddNumberToObject(o, "records of an update", (double)(r->o->batch * r->o->accumulate));
     cJSON_AddBoolToObject(o, "shuffle", r->o->shuffle);
+    cJSON *dropout = cJSON_CreateDoubleArray(s->dropout, SW_DROPS);
+    if (s->drops)
+        cJSON_AddItemToObject(o, "dropout", dropout);
+    else
+        cJSON_Delete(dropout);
     free(model);
     sw_buf_free(&tuner);
     return o;

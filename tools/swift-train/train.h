@@ -21,7 +21,7 @@ typedef struct train_options {
     sw_strings val, target_modules, modules_to_save;
     int dtype, save_dtype, share, problem;
     int64_t bucket, lora_r, batch, accumulate, max_steps, eval_steps, early_stop, save_steps, keep, shuffle_buffer, log_steps, max_memory;
-    double mask_share, lora_alpha, lora_dropout, epochs, lr, warmup, weight_decay, beta1, beta2, eps, clip, label_smoothing, save_minutes;
+    double dropout, mask_share, lora_alpha, lora_dropout, epochs, lr, warmup, weight_decay, beta1, beta2, eps, clip, label_smoothing, save_minutes;
     bool rslora, decay_all, recompute, dequantise, resume, overwrite, estimate, shuffle, eval_first;
 } train_options;
 

@@ -113,9 +113,9 @@ static const sw_body_ops body = {sizeof(sw_layer_inputs), declare_body, enter, l
 static int read(sw_spec *s, const cJSON *config)
 {
     s->embedding_scale = sqrt((double)s->hidden);
-    return sw_read_biases(s, config) || sw_read_window(s, config) || sw_json_f64(config, "final_logit_softcapping", 0, &s->logit_softcap)
-               ? -1
-               : 0;
+    if (sw_read_biases(s, config) || sw_read_window(s, config) || sw_json_f64(config, "final_logit_softcapping", 0, &s->logit_softcap))
+        return -1;
+    return s->window > 0 ? 0 : sw_fail("\"sliding_window\": a positive number is needed; layers that slide turn otherwise than the others");
 }
 
 /* per_layer_config: {"5": {"head_dim": 512}}; before it, global_head_dim and num_global_key_value_heads of full layers. */

@@ -48,7 +48,7 @@ int sw_rope_read(sw_rope_spec *r, const cJSON *o, const cJSON *config, sw_arena 
 {
     const char *type;
     if (o && !cJSON_IsObject(o))
-        return sw_fail("\"rope_scaling\": an object is needed, not %s", sw_json_kind(o));
+        return sw_fail("\"rope_parameters\" or \"rope_scaling\": an object is needed, not %s", sw_json_kind(o));
     if (!(r->theta > 0))
         r->theta = 10000;
     if (sw_json_str(o, "type", NULL, &type) || sw_json_str(o, "rope_type", type, &type) ||
@@ -70,8 +70,10 @@ int sw_rope_read(sw_rope_spec *r, const cJSON *o, const cJSON *config, sw_arena 
         return sw_fail("\"rope_type\": '%s' is not known; known are default, linear, dynamic, yarn, llama3, longrope, proportional, ntkmixed", type);
     if (type)
         r->kind = rope_kinds[i].kind;
-    if (!(r->theta > 0) || !(r->factor > 0) || !(r->partial >= 0 && r->partial <= 1) || !(r->original_length >= 0) || !(r->alpha >= 0))
-        return sw_fail("rope: theta %g, factor %g, partial_rotary_factor %g: theta and factor must be positive, the last in (0, 1]",
+    if (!(r->original_length >= 0))
+        return sw_fail("\"original_max_position_embeddings\": %g is negative", r->original_length);
+    if (!(r->theta > 0) || !(r->factor > 0) || !(r->partial >= 0 && r->partial <= 1) || !(r->alpha >= 0))
+        return sw_fail("rope: \"rope_theta\" %g, \"factor\" %g, \"partial_rotary_factor\" %g: theta and factor must be positive, the last in (0, 1]",
                        r->theta, r->factor, r->partial);
     if (r->kind == SW_ROPE_LLAMA3 && !(r->high_freq_factor > r->low_freq_factor && r->low_freq_factor > 0))
         return sw_fail("rope: high_freq_factor %g must be above low_freq_factor %g", r->high_freq_factor, r->low_freq_factor);

@@ -69,7 +69,7 @@ static int read_tokens(sw_spec *s, const cJSON *config)
     size_t n = 0;
     const cJSON *v = cJSON_IsArray(eos) ? eos->child : eos;
     for (; v && n + 1 < SW_COUNT(s->eos); v = cJSON_IsArray(eos) ? v->next : NULL) {
-        if (!cJSON_IsNumber(v) || v->valuedouble < 0 || v->valuedouble > INT_MAX)
+        if (!cJSON_IsNumber(v) || v->valuedouble < 0 || v->valuedouble > INT_MAX || v->valuedouble != (double)(int32_t)v->valuedouble)
             return sw_fail("\"eos_token_id\": a token id or a list of them is needed");
         s->eos[n++] = (int32_t)v->valuedouble;
     }
@@ -77,7 +77,7 @@ static int read_tokens(sw_spec *s, const cJSON *config)
     return 0;
 }
 
-/* Sizes under the names that configurations use for them, and the largest value worth reading. */
+/* Sizes under the names that configurations use for them, and their bounds. */
 static int read_sizes(sw_spec *s, const cJSON *config)
 {
     static const char *const vocab[] = {"vocab_size", "padded_vocab_size", NULL}, *const hidden[] = {"hidden_size", "n_embd", "d_model", NULL},
@@ -89,12 +89,14 @@ static int read_sizes(sw_spec *s, const cJSON *config)
     const int64_t many = (int64_t)1 << 40;
     struct {
         const char *const *names;
-        int64_t *to, missing;
-    } all[] = {{vocab, &s->vocab, s->vocab}, {hidden, &s->hidden, 0}, {layers, &s->layers, 0}, {heads, &s->heads, s->heads},
-               {mlp, &s->mlp, 0}, {places, &s->max_position, s->max_position ? s->max_position : 2048}};
+        int64_t *to, missing, most;
+    } all[] = {{vocab, &s->vocab, s->vocab, 1 << 28}, {hidden, &s->hidden, 0, 1 << 20}, {layers, &s->layers, 0, 4096},
+               {heads, &s->heads, s->heads, 1 << 16}, {mlp, &s->mlp, 0, 1 << 24},
+               {places, &s->max_position, s->max_position ? s->max_position : 2048, many}};
     for (size_t i = 0; i < SW_COUNT(all); i++) {
         const char *key = spelling(config, all[i].names);
-        if (!cJSON_IsArray(sw_json_get(config, key)) && sw_json_i64(config, key, 1, many, all[i].missing, all[i].to))
+        bool list = all[i].names == mlp && cJSON_IsArray(sw_json_get(config, key)); /* one a layer, which the family reads */
+        if (!list && sw_json_i64(config, key, 1, all[i].most, all[i].missing, all[i].to))
             return -1;
     }
     /* Where queries and keys are made of two parts, what turns is the part that rope_head_dim says. */
@@ -118,6 +120,8 @@ static int read_common(sw_spec *s, const cJSON *config)
     if (read_sizes(s, config) || sw_json_f64(config, spelling(config, eps), usual_eps, &s->norm.eps) ||
         sw_json_bool(config, "tie_word_embeddings", s->tied, &s->tied) || sw_json_str(config, act_key, NULL, &act))
         return -1;
+    if (!(s->norm.eps >= 0 && s->norm.eps < 1))
+        return sw_fail("\"%s\": %g is not between 0 and 1", spelling(config, eps), s->norm.eps);
     size_t i = 0;
     while (act && i < SW_COUNT(acts) && strcmp(acts[i].name, act))
         i++;
@@ -258,6 +262,8 @@ int sw_spec_from_config(sw_spec *s, const cJSON *config, const char *where)
     const char *architecture = cJSON_IsArray(list) && cJSON_IsString(list->child) ? list->child->valuestring : NULL, *type;
     if (sw_json_str(config, "model_type", NULL, &type))
         return sw_fail_in("%s", where);
+    if (list && !architecture && (!cJSON_IsArray(list) || list->child))
+        return sw_fail("%s: \"architectures\": a list of names is needed, not %s", where, cJSON_IsArray(list) ? sw_json_kind(list->child) : sw_json_kind(list));
     if (sw_wrapper_for(architecture))
         return read_wrapped(s, sw_wrapper_for(architecture), config, where);
     const sw_family *f = family_for(architecture, type);

@@ -22,6 +22,8 @@ static sw_tensor front(const sw_tensor *t, int64_t count)
 /* y = x, turned from dimension `from` of each head on; the same memory, or not. */
 static int turn(sw_ctx *c, const sw_tensor *y, const sw_tensor *x, int64_t from, const sw_tensor *cos, const sw_tensor *sin, int mode, int inverse)
 {
+    if (from < 0 || from > x->shape[2] || 2 * cos->shape[1] > x->shape[2] - from)
+        return sw_fail("rotation of %lld values from %lld on: a head has %lld", (long long)(2 * cos->shape[1]), (long long)from, (long long)x->shape[2]);
     sw_tensor to = tail(y, from), of = tail(x, from), to_front = front(y, from), of_front = front(x, from);
     if (from && y->data != x->data && sw_k(c)->copy(sw_s(c), &to_front, &of_front))
         return -1;

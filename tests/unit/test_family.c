@@ -57,6 +57,15 @@ static void refusals(void **state)
     refuses(HAS("LlamaForCausalLM", HEADS ",\"head_dim\":7"), WORDS("head_dim", "7"));
     refuses(HAS("LlamaForCausalLM", HEADS ",\"rope_scaling\":{\"type\":\"ntk\",\"factor\":2}"), WORDS("rope_type", "ntk", "yarn"));
     refuses(HAS("LlamaForCausalLM", HEADS ",\"rms_norm_eps\":-1"), WORDS("rms_norm_eps"));
+    refuses(HAS("BloomForCausalLM", "\"n_layer\":2,\"n_head\":2147483647"), WORDS("n_head", "2147483647", "65536"));
+    refuses(HAS("BloomForCausalLM", "\"n_layer\":2,\"n_head\":4,\"layer_norm_epsilon\":-1"), WORDS("layer_norm_epsilon"));
+    refuses(HAS("LlamaForCausalLM", HEADS ",\"max_position_embeddings\":[1]"), WORDS("max_position_embeddings", "array"));
+    refuses(HAS("LlamaForCausalLM", HEADS ",\"eos_token_id\":0.5"), WORDS("eos_token_id"));
+    refuses(HAS("LlamaForCausalLM", HEADS ",\"rope_parameters\":3"), WORDS("rope_parameters", "a number"));
+    refuses(HAS("LlamaForCausalLM", HEADS ",\"rope_theta\":-1"), WORDS("rope_theta", "-1"));
+    refuses(HAS("Gemma4ForCausalLM", HEADS ",\"sliding_window\":0"), WORDS("sliding_window"));
+    refuses("{\"architectures\":{\"a\":1},\"model_type\":\"llama\"}", WORDS("architectures", "an object"));
+    refuses("{\"architectures\":[3],\"model_type\":\"llama\"}", WORDS("architectures", "a number"));
     refuses(HAS("LlamaForCausalLM", HEADS ",\"hidden_act\":\"selu\""), WORDS("hidden_act", "selu"));
     refuses(HAS("DbrxForCausalLM", HEADS ",\"ffn_config\":{\"moe_normalize_expert_weights\":-1}"), WORDS("moe_normalize", "-1"));
     refuses(HAS("DbrxForCausalLM", HEADS ",\"ffn_config\":{\"ffn_act_fn\":{\"name\":\"selu\"}}"), WORDS("name", "selu"));

@@ -96,6 +96,9 @@ sw_head sw_model_head(sw_model *m);
 /* What stands for each sequence of the batch, from its hidden states: [n, hidden] -> [n_seqs, hidden]. Every sequence must
  * have a token. */
 sw_var *sw_model_pool(sw_ctx *c, sw_model *m, const sw_batch *b, sw_var *hidden) SW_MUST_CHECK;
+/* Fails where what sentence-transformers' folders do behind the pooling (modules.json) is not computed here; else notes whether
+ * vectors are made of length one. Done by sw_model_load for embedding models; for language models that serve as one, too. */
+int sw_model_check_modules(const char *folder, sw_spec *s) SW_MUST_CHECK;
 /* The score head of a classifier (SW_TASK_CLASSIFY) over pooled sequences: [n_seqs, hidden] -> [n_seqs, labels]. */
 sw_var *sw_model_score(sw_ctx *c, sw_model *m, sw_var *x) SW_MUST_CHECK;
 

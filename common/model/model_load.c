@@ -78,9 +78,7 @@ static double weights(const sw_builder *b)
     return sum;
 }
 
-/* What comes after the pooling in sentence-transformers' folders: only that vectors are made of length one is known, which is
- * left to whoever compares them. */
-static int check_modules(const char *folder)
+int sw_model_check_modules(const char *folder, sw_spec *s)
 {
     char *path = sw_path_join(folder, "modules.json");
     int rc = 0;
@@ -88,11 +86,12 @@ static int check_modules(const char *folder)
         cJSON *list = sw_json_load(path);
         rc = list ? 0 : -1;
         for (const cJSON *v = list ? list->child : NULL; v && !rc; v = v->next) {
-            const char *type = "", *folder = "";
-            rc = sw_json_str(v, "type", "", &type) || sw_json_str(v, "path", "", &folder) ? -1 : 0;
+            const char *type = "", *place = "";
+            rc = sw_json_str(v, "type", "", &type) || sw_json_str(v, "path", "", &place) ? -1 : 0;
+            s->unit_vectors |= sw_ends_with(type, ".Normalize");
             if (!rc && !sw_ends_with(type, ".Transformer") && !sw_ends_with(type, ".Pooling") && !sw_ends_with(type, ".Normalize"))
                 rc = sw_fail("%s: %s (%s) changes the vectors after pooling and is not computed here; Transformer, Pooling and Normalize are",
-                             path, *folder ? folder : "a module", type);
+                             path, *place ? place : "a module", type);
         }
         cJSON_Delete(list);
     }
@@ -102,7 +101,7 @@ static int check_modules(const char *folder)
 
 int sw_model_modules_around(const char *folder, sw_spec *s)
 {
-    return s->task == SW_TASK_EMBED && (read_pooling(folder, s) || check_modules(folder)) ? -1 : 0;
+    return s->task == SW_TASK_EMBED && (read_pooling(folder, s) || sw_model_check_modules(folder, s)) ? -1 : 0;
 }
 
 static int load(sw_builder *b)
@@ -111,7 +110,8 @@ static int load(sw_builder *b)
     sw_device *d = m->device; /* NULL where tensors are only looked for */
     bool asked = d && d->memory;
     size_t left = 0, total;
-    if (sw_model_modules_around(m->checkpoint->path, &m->spec) || (asked && d->memory(d, &left, &total)))
+    if (sw_model_modules_around(m->checkpoint->path, &m->spec) || (m->spec.task == SW_TASK_LM && read_pooling(m->checkpoint->path, &m->spec)) ||
+        (asked && d->memory(d, &left, &total)))
         return -1;
     if (sw_builder_run(b)) {
         char need[32], have[32];

@@ -171,6 +171,7 @@ typedef struct sw_spec {
     double dropout[SW_DROPS];  /* probabilities */
     unsigned drops;            /* bits of the places that the family has */
     sw_pooling pooling;        /* SW_TASK_CLASSIFY and SW_TASK_EMBED */
+    bool unit_vectors;         /* embeddings are made of length one (sentence-transformers' Normalize) */
     int32_t bos, eos[8], pad;  /* -1: none; eos ends with -1 */
     int32_t decoder_start;     /* what a decoder behind an encoder begins with */
     sw_layer *layer;           /* [layers] */

@@ -24,6 +24,8 @@ t["added_tokens"].append({"id": 95, "content": "<hidden>", "special": True})
 json.dump(t, open("bert_mlm/tokenizer.json", "w"))
 E
     printf '{"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "mask_token": "<hidden>"}' > bert_mlm/tokenizer_config.json
+    cp -r qwen2_cls qwen2_lm
+    cp "$BATS_TEST_DIRNAME/../golden/llm/qwen2/"{config.json,model.safetensors} qwen2_lm/
     for i in $(seq 60); do echo "{\"text\": \"abcdefgh$((i % 10))ABCDEFGH$((i % 10))\"}"; done > words.jsonl
     swift-tokenize -q --model bert_mlm --out words.shard words.jsonl
     # The class is the letter; several classes are several letters; the values say which.
@@ -131,6 +133,35 @@ E
     paste <(records train one | field loss) <(records train two | field loss) <(records train one | field grad_norm) <(records train two | field grad_norm) > both
     [ "$(wc -l < both)" = 3 ]
     awk 'function far(a, b) {return (a - b) ^ 2 > 1e-10 * a * a} far($1, $2) || far($3, $4) {print; bad = 1} END {exit bad}' both
+}
+
+@test "embeddings are printed, pooled and normalised as sentence-transformers' files say" {
+    cp -r "$W/bert_mlm" body
+    sed -i 's/BertForMaskedLM/BertModel/' body/config.json
+    embed() { swift-infer -q --dtype f32 "$@"; }
+    head -9 "$W/words.jsonl" > texts
+    embed -b 1 -m body texts > mean
+    embed -b 4 -m body texts > batched
+    mkdir body/1_Pooling
+    echo '{"pooling_mode_cls_token": true}' > body/1_Pooling/config.json
+    embed -m body texts > first
+    echo '[{"type": "sentence_transformers.models.Transformer", "path": ""}, {"type": "sentence_transformers.models.Normalize", "path": "2_Normalize"}]' > body/modules.json
+    embed -m body texts > unit
+    embed -m "$W/qwen2_lm" --embed texts > decoder
+    python3 - <<'E'
+import json
+rows = {n: [json.loads(line) for line in open(n)] for n in ("mean", "batched", "first", "unit", "decoder")}
+for m, b, f, u, d in zip(*rows.values()):
+    m, b, f, u = (r["embedding"] for r in (m, b, f, u))
+    assert len(m) == 32 and max(abs(x - y) for x, y in zip(m, b)) < 1e-5 and max(abs(x - y) for x, y in zip(m, f)) > 0.01
+    size = sum(x * x for x in f) ** 0.5
+    assert abs(sum(x * x for x in u) - 1) < 1e-5 and max(abs(x / size - y) for x, y in zip(f, u)) < 1e-5
+    assert len(d["embedding"]) == 32 and d["text"]
+E
+    echo '[{"type": "sentence_transformers.models.Dense", "path": "2_Dense"}]' > body/modules.json
+    fails 1 "2_Dense (sentence_transformers.models.Dense) changes the vectors" swift-infer -q -m body texts
+    fails 1 "is a classifier or reward model, it makes no embeddings" swift-infer -q --embed -m "$W/roberta_cls" texts
+    fails 1 "makes embeddings of whole texts" swift-infer -q --embed -m "$W/qwen2_lm" <<< '{"prompt": "a", "continuations": ["b"]}'
 }
 
 @test "what cannot be learnt is refused" {

@@ -145,7 +145,7 @@ static int prepare(infer_session *s, record *r)
     r->started = sw_now();
     if (!cJSON_IsObject(r->in))
         return sw_fail("an object is needed, not %s", sw_json_kind(r->in));
-    if (s->model->spec.task == SW_TASK_CLASSIFY)
+    if (s->model->spec.task == SW_TASK_CLASSIFY || s->embeds)
         return infer_read_text(s, r->in, &r->text);
     if (s->model->spec.task == SW_TASK_TOKENS)
         return infer_read_words(s, r->in, &r->words);
@@ -348,10 +348,10 @@ static int write_scores(infer_session *s, record *r)
     return print(o);
 }
 
-/* Each text's scores, --batch of them at a time. */
+/* Each text's scores, or its embedding, --batch of them at a time. */
 static int write_classes(infer_session *s, const window *w)
 {
-    size_t most = (size_t)s->settings->batch, labels = (size_t)s->model->spec.labels;
+    size_t most = (size_t)s->settings->batch, labels = (size_t)(s->embeds ? s->model->spec.hidden : s->model->spec.labels);
     const sw_ids **texts = SW_NEW_ARRAY(const sw_ids *, most);
     float *scores = SW_NEW_ARRAY(float, most * labels);
     int rc = 0;
@@ -359,10 +359,13 @@ static int write_classes(infer_session *s, const window *w)
         size_t n = SW_MIN(most, w->n - i);
         for (size_t k = 0; k < n; k++)
             texts[k] = &w->at[i + k].text;
-        rc = infer_classify(s, texts, n, scores);
+        rc = s->embeds ? infer_embed(s, texts, n, scores) : infer_classify(s, texts, n, scores);
         for (size_t k = 0; k < n && !rc; k++) {
             cJSON *o = copy_unknown(w->at[i + k].in);
-            infer_add_scores(s, scores + k * labels, o);
+            if (s->embeds)
+                infer_add_embedding(s, scores + k * labels, o);
+            else
+                infer_add_scores(s, scores + k * labels, o);
             rc = print(o);
         }
     }
@@ -413,8 +416,8 @@ static int run_window(infer_session *s, window *w)
         for (size_t k = 0; k < w->at[i].n_jobs; k++)
             SW_PUSH(all, &w->at[i].jobs[k].sequence);
     sw_task task = s->model->spec.task;
-    bool classifier = task != SW_TASK_LM;
-    int rc = task == SW_TASK_CLASSIFY ? write_classes(s, w) : task == SW_TASK_TOKENS ? write_tags(s, w) : all.n ? sw_generate(&s->generator, all.at, all.n, sw_interrupted) : 0;
+    bool classifier = task != SW_TASK_LM || s->embeds;
+    int rc = task == SW_TASK_CLASSIFY || s->embeds ? write_classes(s, w) : task == SW_TASK_TOKENS ? write_tags(s, w) : all.n ? sw_generate(&s->generator, all.at, all.n, sw_interrupted) : 0;
     free(all.at);
     for (size_t i = 0; i < w->n && !rc && !classifier; i++) {
         bool cut_short = false;

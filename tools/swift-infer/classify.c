@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "base/memory.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,7 +15,7 @@ int infer_read_text(infer_session *s, const cJSON *in, sw_ids *ids)
     text = text ? text : sw_json_get(in, "prompt");
     int rc;
     if (sw_json_get(in, "continuations"))
-        return sw_fail("\"continuations\": the model is a classifier, which scores whole texts");
+        return sw_fail("\"continuations\": the model %s", s->embeds ? "makes embeddings of whole texts" : "is a classifier, which scores whole texts");
     if (messages) {
         if (!cJSON_IsArray(messages) || !messages->child)
             return sw_fail("\"messages\": a list of {role, content} is needed");
@@ -37,7 +38,7 @@ int infer_read_text(infer_session *s, const cJSON *in, sw_ids *ids)
         int32_t eos = sw_tokenizer_eos(s->tokenizer);
         rc = sw_encode(s->encoder, p.at, p.n, true, ids, NULL);
         sw_buf_free(&tmp);
-        if (!rc && eos >= 0 && ids->n && ids->at[ids->n - 1] != eos)
+        if (!rc && !s->embeds && eos >= 0 && ids->n && ids->at[ids->n - 1] != eos) /* embeddings are of what the tokenizer makes */
             SW_PUSH(*ids, eos);
     }
     if (!rc && !ids->n)
@@ -71,6 +72,29 @@ int infer_classify(infer_session *s, const sw_ids *const *texts, size_t n, float
     int rc = !y || sw_to_host(c, y, scores) ? -1 : 0;
     sw_ctx_reset(c);
     return rc;
+}
+
+int infer_embed(infer_session *s, const sw_ids *const *texts, size_t n, float *vectors)
+{
+    sw_ctx *c = &s->generator.ctx;
+    sw_batch b = infer_batch_of(c, texts, n);
+    sw_var *h = sw_model_forward(c, s->model, &b, false), *x = h ? sw_model_pool(c, s->model, &b, h) : NULL;
+    x = x ? sw_cast(c, x, SW_F32) : NULL;
+    int rc = !x || sw_to_host(c, x, vectors) ? -1 : 0;
+    sw_ctx_reset(c);
+    return rc;
+}
+
+void infer_add_embedding(const infer_session *s, float *vector, cJSON *o)
+{
+    int64_t n = s->model->spec.hidden;
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += (double)vector[i] * vector[i];
+    double scale = s->model->spec.unit_vectors && sum > 0 ? 1 / sqrt(sum) : 1;
+    cJSON *list = cJSON_AddArrayToObject(o, "embedding");
+    for (int64_t i = 0; i < n; i++)
+        cJSON_AddItemToArray(list, cJSON_CreateNumber((double)(float)(vector[i] * scale)));
 }
 
 cJSON *infer_class_name(const infer_session *s, int64_t i)

@@ -16,7 +16,7 @@ typedef struct infer_settings {
     sw_sampling sampling;
     int64_t max_tokens, batch, samples, context;
     sw_dtype compute; /* SW_DTYPE_COUNT: what suits the device */
-    bool score, chat, logprobs, timing, skip_special;
+    bool score, embed, chat, logprobs, timing, skip_special;
     int64_t skip_bad;
 } infer_settings;
 
@@ -33,6 +33,7 @@ typedef struct infer_session {
     sw_generator generator;
     sw_tags tags;          /* of a classifier of words: its classes' names, where it has some */
     bool ready;
+    bool embeds;           /* records become vectors */
     struct { int32_t *at; size_t n, cap; } stop; /* token ids that end an answer */
     struct { const char **at; size_t n, cap; } stop_texts; /* of the template, where they are no tokens */
 } infer_session;
@@ -62,6 +63,9 @@ const char *infer_finish_name(const sw_sequence *q);
 int infer_read_text(infer_session *s, const cJSON *in, sw_ids *ids) SW_MUST_CHECK;
 int infer_classify(infer_session *s, const sw_ids *const *texts, size_t n, float *scores) SW_MUST_CHECK;
 void infer_add_scores(const infer_session *s, const float *scores, cJSON *o);
+/* What stands for each of n texts, [n, hidden]; and the answer. */
+int infer_embed(infer_session *s, const sw_ids *const *texts, size_t n, float *vectors) SW_MUST_CHECK;
+void infer_add_embedding(const infer_session *s, float *vector, cJSON *o);
 /* The texts one after the other, in the context. The name that config.json gives a class, or its number. */
 sw_batch infer_batch_of(sw_ctx *c, const sw_ids *const *texts, size_t n);
 cJSON *infer_class_name(const infer_session *s, int64_t i);

@@ -45,6 +45,7 @@ static const sw_opt options[] = {
     SW_FLAG('c', "chat", &set.chat, "talk on the terminal; on when input and output are one and no file is named"),
     SW_STR(0, "system", &set.system, "TEXT", "system prompt of conversations that bring none"),
     SW_FLAG(0, "score", &set.score, "generate nothing: each record must bring continuations, which are scored (records that do always are)"),
+    SW_FLAG(0, "embed", &set.embed, "print the embedding of each text; on for models without a head"),
     SW_FLAG(0, "logprobs", &set.logprobs, "log-probability of each token of the answer, or of the continuation"),
     SW_FLAG(0, "timing", &set.timing, "seconds to the first and to the last token of each answer (the output is then not reproducible)"),
     SW_FLAG(0, "skip-special", &set.skip_special, "leave special tokens out of the text"),
@@ -91,8 +92,8 @@ static int body(int n, char **files)
     set.sampling.seed = (uint64_t)sw_common_opts.seed;
     if (!sw_option_given("chat"))
         set.chat = !n && isatty(0) && isatty(1);
-    if (set.chat && set.score)
-        return sw_usage("--chat and --score exclude each other");
+    if (set.chat + set.score + set.embed > 1)
+        return sw_usage("--chat, --score and --embed exclude each other");
     static const char *const of_files[] = {"samples", "logprobs", "timing", "skip-bad"};
     for (size_t i = 0; set.chat && i < SW_COUNT(of_files); i++)
         if (sw_option_given(of_files[i]))

@@ -119,7 +119,15 @@ int infer_open(infer_session *s, const infer_settings *o)
     s->model = s->device ? sw_model_load(o->model, s->device, &load) : NULL;
     if (!s->model)
         return -1;
-    bool classifier = s->model->spec.task == SW_TASK_CLASSIFY || s->model->spec.task == SW_TASK_TOKENS;
+    sw_task task = s->model->spec.task;
+    s->embeds = task == SW_TASK_EMBED || o->embed;
+    if (o->embed && (task != SW_TASK_EMBED && task != SW_TASK_LM))
+        return sw_fail("%s: is %s, it makes no embeddings (--embed)", o->model, sw_task_name(task));
+    if (s->embeds && s->model->spec.encoder_layers)
+        return sw_fail("%s: has an encoder and a decoder; embeddings are made by one of either", o->model);
+    if (o->embed && sw_model_check_modules(s->model->checkpoint->path, &s->model->spec))
+        return -1;
+    bool classifier = task == SW_TASK_CLASSIFY || task == SW_TASK_TOKENS || s->embeds;
     if (s->model->spec.task != SW_TASK_LM && !(classifier && !o->score && !o->chat))
         return sw_fail("%s: is %s, it cannot generate text", o->model, sw_task_name(s->model->spec.task));
     s->modules = sw_model_modules(s->model);

@@ -8,9 +8,12 @@
 
 enum { MOST = 1 << 24 };
 
-static int inner_size(const sw_spec *s, const cJSON *config, int64_t *inner)
+/* Mamba 1 and Falcon-Mamba: what intermediate_size says comes first (Falcon-Mamba-7B says another number by expand). */
+static int inner_size(const sw_spec *s, const cJSON *config, bool told, int64_t *inner)
 {
     double expand;
+    if (told && (*inner = s->mlp) > 0)
+        return 0;
     if (sw_json_f64(config, "expand", 2, &expand))
         return -1;
     *inner = (int64_t)(expand * (double)s->hidden);
@@ -32,7 +35,7 @@ static int mamba(sw_spec *s, const cJSON *config, bool norms)
     const cJSON *rank = sw_json_get(config, "time_step_rank");
     o->act = s->act;
     o->rank = (s->hidden + 15) / 16; /* "auto" */
-    if (inner_size(s, config, &o->inner) || sw_json_i64(config, "state_size", 1, MOST, 16, &o->state) ||
+    if (inner_size(s, config, true, &o->inner) || sw_json_i64(config, "state_size", 1, MOST, 16, &o->state) ||
         sw_json_i64(config, "conv_kernel", 1, MOST, 4, &o->taps) || sw_json_bool(config, "use_bias", false, &o->bias) ||
         sw_json_bool(config, "use_conv_bias", true, &o->conv_bias) ||
         (!cJSON_IsString(rank) && sw_json_i64(config, "time_step_rank", 1, MOST, o->rank, &o->rank)))
@@ -53,7 +56,7 @@ static int mamba2_layers(sw_spec *s, const cJSON *config)
     int64_t inner;
     o->act = s->act;
     o->eps = s->norm.eps;
-    if (inner_size(s, config, &inner) || sw_json_i64(config, "num_heads", 1, MOST, 128, &o->heads) ||
+    if (inner_size(s, config, false, &inner) || sw_json_i64(config, "num_heads", 1, MOST, 128, &o->heads) ||
         sw_json_i64(config, "head_dim", 1, MOST, 64, &o->head_dim) || sw_json_i64(config, "n_groups", 1, MOST, 8, &o->groups) ||
         sw_json_i64(config, "state_size", 1, MOST, 128, &o->state) || sw_json_i64(config, "conv_kernel", 1, MOST, 4, &o->taps) ||
         sw_json_bool(config, "use_bias", false, &o->in_bias) || sw_json_bool(config, "use_conv_bias", true, &o->conv_bias) ||

@@ -162,6 +162,7 @@ static int layers(sw_spec *s, const cJSON *config)
             return -1;
         s->layer[i].block = &block_minimax;
         s->layer[i].mixer_options = softmax ? full : o;
+        s->layer[i].window = softmax ? s->window : 0;
         if (!softmax)
             s->layer[i].mixer = &mixer_lightning;
     }

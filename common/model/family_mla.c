@@ -32,6 +32,7 @@ static int deepseek_v2(sw_spec *s, const cJSON *config)
         if (!changed) {
             sw_moe m = *(const sw_moe *)s->layer[i].ffn_options;
             m.router.normalise = false;
+            m.shared_bias = s->mlp_bias;
             m.router.groups = greedy ? 1 : m.router.groups;
             changed = sw_moe_keep(s, &m);
         }

@@ -63,6 +63,14 @@ static int read_window_and_biases(sw_spec *s, const cJSON *config)
     return sw_read_biases(s, config) || sw_read_window(s, config) ? -1 : 0;
 }
 
+static int read_solar(sw_spec *s, const cJSON *config)
+{
+    if (sw_read_biases(s, config))
+        return -1;
+    s->o_bias = false;
+    return 0;
+}
+
 static int read_dots(sw_spec *s, const cJSON *config)
 {
     return read_window_and_biases(s, config) || sw_json_i64(config, "max_window_layers", 0, 1 << 20, 62, &s->window_from) ? -1 : 0;
@@ -89,11 +97,9 @@ static int read_ernie(sw_spec *s, const cJSON *config)
 }
 
 /* Biases of the shared expert, too, but not of the others. */
-static int ernie_layers(sw_spec *s, const cJSON *config)
+static int bias_shared(sw_spec *s)
 {
     const sw_moe *with = NULL;
-    if (corrected_softmax(s, config))
-        return -1;
     for (int64_t i = 0; i < s->layers && s->mlp_bias; i++) {
         if (s->layer[i].ffn != &sw_ffn_moe)
             continue;
@@ -106,6 +112,9 @@ static int ernie_layers(sw_spec *s, const cJSON *config)
     }
     return 0;
 }
+
+static int ernie_layers(sw_spec *s, const cJSON *config) { return corrected_softmax(s, config) ? -1 : bias_shared(s); }
+static int hy_layers(sw_spec *s, const cJSON *config) { return hy_v3(s, config) ? -1 : bias_shared(s); }
 
 static int read_glm4_moe(sw_spec *s, const cJSON *config)
 {
@@ -226,7 +235,7 @@ const sw_family sw_family_moe[] = {
      .architectures = SW_NAMES("SolarOpenForCausalLM"),
      .model_types = SW_NAMES("solar_open"),
      .spec = {.norm = {.eps = 1e-5}},
-     .read = sw_read_biases,
+     .read = read_solar,
      .layers = sigmoid,
      .names = gate_names},
     {.name = "glm4_moe",
@@ -268,7 +277,7 @@ const sw_family sw_family_moe[] = {
      .model_types = SW_NAMES("hy_v3"),
      .spec = {.qk_norm = SW_QK_HEAD},
      .read = sw_read_biases,
-     .layers = hy_v3,
+     .layers = hy_layers,
      .names = hy_names},
     {.name = "gpt_oss",
      .architectures = SW_NAMES("GptOssForCausalLM"),

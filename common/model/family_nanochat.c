@@ -6,13 +6,10 @@
 
 static int read_nanochat(sw_spec *s, const cJSON *config)
 {
-    sw_rope_spec *r = &s->rope[0];
     if (sw_read_biases(s, config) || sw_json_f64(config, "final_logit_softcapping",
                                                  cJSON_HasObjectItem(config, "final_logit_softcapping") ? 0 : 15, &s->logit_softcap))
         return -1;
-    if (r->kind != SW_ROPE_DEFAULT)
-        return sw_fail("\"rope_parameters\": the plain rotation over a whole head is needed, as published models have it");
-    r->backward = true;
+    s->rope[0].backward = true;
     s->mlp_bias = s->down_bias = false;
     return 0;
 }

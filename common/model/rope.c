@@ -72,6 +72,8 @@ int sw_rope_read(sw_rope_spec *r, const cJSON *o, const cJSON *config, sw_arena 
         r->kind = rope_kinds[i].kind;
     if (!(r->original_length >= 0))
         return sw_fail("\"original_max_position_embeddings\": %g is negative", r->original_length);
+    if (r->kind == SW_ROPE_LONGROPE && r->original_length > 0 && !sw_json_get(o, "factor"))
+        r->factor = r->max_position / r->original_length;
     if (!(r->theta > 0) || !(r->factor > 0) || !(r->partial >= 0 && r->partial <= 1) || !(r->alpha >= 0))
         return sw_fail("rope: \"rope_theta\" %g, \"factor\" %g, \"partial_rotary_factor\" %g: theta and factor must be positive, the last in (0, 1]",
                        r->theta, r->factor, r->partial);
@@ -146,17 +148,16 @@ static void longrope(const sw_rope_spec *r, int64_t dim, int64_t length, float *
     const double *factor = (double)length > original ? r->long_factor : r->short_factor;
     for (int64_t i = 0; i < (dim + 1) / 2; i++)
         f[i] = (float)(1 / (factor[i] * pow(r->theta, 2.0 * (double)i / (double)dim)));
-    double ratio = r->original_length > 0 ? r->max_position / original : r->factor;
     double by_length = (double)length > original ? r->long_mscale : r->short_mscale;
     if (by_length > 0)
         *scale = by_length;
     else if (r->attention_factor > 0)
         *scale = r->attention_factor;
     else
-        *scale = ratio <= 1 ? 1 : sqrt(1 + log(ratio) / log(original));
+        *scale = r->factor <= 1 ? 1 : sqrt(1 + log(r->factor) / log(original));
 }
 
-void sw_rope_frequencies(const sw_rope_spec *r, int64_t length, float *f, double *scale)
+static void frequencies(const sw_rope_spec *r, int64_t length, float *f, double *scale)
 {
     int64_t dim = width_of(r);
     double theta = r->theta, divide = 1;
@@ -192,5 +193,12 @@ void sw_rope_frequencies(const sw_rope_spec *r, int64_t length, float *f, double
     case SW_ROPE_DEFAULT: break;
     }
     for (int64_t i = 0; i < (dim + 1) / 2; i++)
-        f[i] = (float)((r->backward ? -1 : 1) / pow(theta, 2.0 * (double)i / (double)dim) / divide);
+        f[i] = (float)(1 / pow(theta, 2.0 * (double)i / (double)dim) / divide);
+}
+
+void sw_rope_frequencies(const sw_rope_spec *r, int64_t length, float *f, double *scale)
+{
+    frequencies(r, length, f, scale);
+    for (int64_t i = 0; r->backward && i < sw_rope_pairs(r); i++)
+        f[i] = -f[i];
 }

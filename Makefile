@@ -66,10 +66,10 @@ EXTRA_common/store/quant := -ffp-contract=off
 EXTRA_kernels/blocks := -ffp-contract=off
 
 # Jinja that the library carries: each file a string under its name below common/text.
-PARTS := $(sort $(wildcard common/text/*.jinja common/text/agents/*.jinja common/text/hooks/*.jinja))
-$(O)/template_parts.c: $(PARTS)
+TEMPLATE_PARTS := $(sort $(wildcard common/text/*.jinja common/text/agents/*.jinja common/text/hooks/*.jinja))
+$(O)/template_parts.c: $(TEMPLATE_PARTS)
 	@mkdir -p $(@D)
-	$(Q){ echo '#include "text/template_format.h"'; echo 'const sw_template_part sw_template_parts[] = {'; for f in $(PARTS:common/text/%.jinja=%); do \
+	$(Q){ echo '#include "text/template_format.h"'; echo 'const sw_template_part sw_template_parts[] = {'; for f in $(TEMPLATE_PARTS:common/text/%.jinja=%); do \
 	    echo "{\"$$f\","; sed -e 's/[\\"]/\\&/g' -e 's/.*/"&\\n"/' common/text/$$f.jinja; echo '},'; done; echo '{0, 0}};'; } > $@
 $(O)/obj/template_parts.o: $(O)/template_parts.c
 	@mkdir -p $(@D)

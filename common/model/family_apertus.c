@@ -119,5 +119,5 @@ static const sw_rename names[] = {{"attn_norm", "attention_layernorm"}, {"mlp_no
 
 const sw_family sw_family_apertus[] = {
     {.name = "apertus", .architectures = SW_NAMES("ApertusForCausalLM"), .model_types = SW_NAMES("apertus"),
-     .spec = {.qk_norm = SW_QK_HEAD, .norm = {.eps = 1e-5}}, .read = sw_read_biases, .layers = layers, .names = names},
+     .spec = {.qk_norm = SW_QK_HEAD, .norm = {.eps = 1e-5}, .rope = {{.theta = 1.2e7}}}, .read = sw_read_biases, .layers = layers, .names = names},
     {0}};

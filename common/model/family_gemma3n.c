@@ -303,6 +303,6 @@ static const sw_rename names[] = {{"mlp_norm", "pre_feedforward_layernorm"}, {0}
 
 const sw_family sw_family_gemma3n[] = {
     {.name = "gemma3n_text", .architectures = SW_NAMES("Gemma3nForCausalLM"), .model_types = SW_NAMES("gemma3n_text"),
-     .spec = {.tied = true, .act = SW_ACT_GELU_TANH, .window = 512, .full_every = 5, .rope = {{.theta = 1e6}}},
+     .spec = {.tied = true, .act = SW_ACT_GELU_TANH, .kv_heads = 2, .head_dim = 256, .window = 512, .full_every = 5, .rope = {{.theta = 1e6}}},
      .read = read, .layers = layers, .names = names, .body = &body},
     {0}};

@@ -54,7 +54,7 @@ const sw_family sw_family_layernorm[] = {
      .model_types = SW_NAMES("stablelm", "stablelm_epoch"), .spec = {LAYERNORM, .rope = {{.partial = 0.25}}}, .read = read_stablelm,
      .names = stablelm_names},
     {.name = "starcoder2", .architectures = SW_NAMES("Starcoder2ForCausalLM"), .model_types = SW_NAMES("starcoder2"),
-     .spec = {LAYERNORM, .plain_mlp = true, .act = SW_ACT_GELU_TANH, .tied = true}, .read = read_starcoder2, .names = starcoder2_names},
+     .spec = {LAYERNORM, .kv_heads = 2, .plain_mlp = true, .act = SW_ACT_GELU_TANH, .tied = true}, .read = read_starcoder2, .names = starcoder2_names},
     {.name = "nemotron", .architectures = SW_NAMES("NemotronForCausalLM"), .model_types = SW_NAMES("nemotron"),
      .spec = {.norm = {.kind = SW_NORM_LAYER, .bias = true, .offset = 1}, .plain_mlp = true, .act = SW_ACT_RELU2, .rope = {{.partial = 0.5}}},
      .read = sw_read_biases},

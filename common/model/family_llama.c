@@ -32,6 +32,14 @@ static int read_ernie(sw_spec *s, const cJSON *config)
 
 static int read_cwm(sw_spec *s, const cJSON *config) { return sw_read_biases(s, config) || sw_read_window(s, config) ? -1 : 0; }
 
+/* Where layers are not named by kind, every fourth sees everything, the first among them. */
+static int cwm_layers(sw_spec *s, const cJSON *config)
+{
+    for (int64_t i = 0; i < s->layers && !sw_json_get(config, "layer_types"); i++)
+        s->layer[i].window = i % 4 ? s->window : 0;
+    return 0;
+}
+
 static int read_internlm3(sw_spec *s, const cJSON *config)
 {
     bool qkv, rest;
@@ -68,7 +76,7 @@ const sw_family sw_family_llama[] = {
     {.name = "ministral", .architectures = SW_NAMES("MinistralForCausalLM", "MinistralForSequenceClassification"),
      .model_types = SW_NAMES("ministral"), .spec = {.window = 4096}, .read = sw_read_window},
     {.name = "ministral3", .architectures = SW_NAMES("Ministral3ForCausalLM"), .model_types = SW_NAMES("ministral3"),
-     .spec = {.norm = {.eps = 1e-5}}, .read = read_ministral3},
+     .spec = {.kv_heads = 8, .head_dim = 128, .norm = {.eps = 1e-5}, .rope = {{.theta = 1e6}}}, .read = read_ministral3},
     {.name = "qwen2", .architectures = SW_NAMES("Qwen2ForCausalLM", "Qwen2ForSequenceClassification"), .model_types = SW_NAMES("qwen2"),
      .spec = {.q_bias = true, .k_bias = true, .v_bias = true}, .read = sw_read_qwen_window},
     /* Reward models of Qwen 2.5 score with two layers. */
@@ -92,11 +100,12 @@ const sw_family sw_family_llama[] = {
     {.name = "seed_oss", .architectures = SW_NAMES("SeedOssForCausalLM"), .model_types = SW_NAMES("seed_oss"), .spec = {.q_bias = true},
      .read = read_seed},
     {.name = "cwm", .architectures = SW_NAMES("CwmForCausalLM"), .model_types = SW_NAMES("cwm"),
-     .spec = {.norm = {.eps = 1e-5}, .window = 8192, .rope = {{.theta = 1e6}}}, .read = read_cwm},
+     .spec = {.kv_heads = 8, .head_dim = 128, .norm = {.eps = 1e-5}, .window = 8192, .rope = {{.theta = 1e6}}}, .read = read_cwm,
+     .layers = cwm_layers},
     {.name = "arcee", .architectures = SW_NAMES("ArceeForCausalLM"), .model_types = SW_NAMES("arcee"),
      .spec = {.plain_mlp = true, .act = SW_ACT_RELU2, .norm = {.eps = 1e-5}}, .read = sw_read_biases},
     {.name = "helium", .architectures = SW_NAMES("HeliumForCausalLM"), .model_types = SW_NAMES("helium"),
-     .spec = {.rope = {{.mode = SW_ROPE_INTERLEAVED}}}, .read = read_helium},
+     .spec = {.kv_heads = 20, .head_dim = 128, .norm = {.eps = 1e-8}, .rope = {{.mode = SW_ROPE_INTERLEAVED, .theta = 1e5}}}, .read = read_helium},
     {.name = "ernie4_5", .architectures = SW_NAMES("Ernie4_5ForCausalLM", "Ernie4_5_ForCausalLM"), .model_types = SW_NAMES("ernie4_5"),
      .spec = {.tied = true, .norm = {.eps = 1e-5}, .rope = {{.mode = SW_ROPE_INTERLEAVED}}}, .read = read_ernie},
     {.name = "hunyuan_v1_dense", .architectures = SW_NAMES("HunYuanDenseV1ForCausalLM"), .model_types = SW_NAMES("hunyuan_v1_dense"),

@@ -178,7 +178,7 @@ const sw_family sw_family_moe[] = {
     {.name = "mixtral",
      .architectures = SW_NAMES("MixtralForCausalLM"),
      .model_types = SW_NAMES("mixtral"),
-     .spec = {.norm = {.eps = 1e-5}},
+     .spec = {.kv_heads = 8, .norm = {.eps = 1e-5}, .rope = {{.theta = 1e6}}},
      .read = sw_read_window,
      .layers = mixtral,
      .names = mixtral_names},

@@ -155,13 +155,13 @@ static int moe_layers(sw_spec *s, const cJSON *config) { return experts(s, confi
 
 static const sw_rename names[] = {{"mlp.router", "mlp.gate"}, {"mlp.shared.", "mlp.shared_expert."},
                                   {"mlp.shared_gate", "mlp.shared_expert_gate"}, {0}};
-#define GATED .qk_norm = SW_QK_HEAD, .norm = {.offset = 1}, .rope = {{.partial = 0.25}}
+#define GATED .head_dim = 256, .qk_norm = SW_QK_HEAD, .norm = {.offset = 1}, .rope = {{.partial = 0.25}}
 
 const sw_family sw_family_qwen_next[] = {
-    {.name = "qwen3_next", .architectures = SW_NAMES("Qwen3NextForCausalLM"), .model_types = SW_NAMES("qwen3_next"), .spec = {GATED},
+    {.name = "qwen3_next", .architectures = SW_NAMES("Qwen3NextForCausalLM"), .model_types = SW_NAMES("qwen3_next"), .spec = {GATED, .kv_heads = 2},
      .read = read, .layers = next_layers, .names = names},
-    {.name = "qwen3_5_text", .architectures = SW_NAMES("Qwen3_5ForCausalLM"), .model_types = SW_NAMES("qwen3_5_text"), .spec = {GATED},
+    {.name = "qwen3_5_text", .architectures = SW_NAMES("Qwen3_5ForCausalLM"), .model_types = SW_NAMES("qwen3_5_text"), .spec = {GATED, .kv_heads = 4},
      .read = read, .layers = dense_layers, .names = names},
     {.name = "qwen3_5_moe_text", .architectures = SW_NAMES("Qwen3_5MoeForCausalLM"), .model_types = SW_NAMES("qwen3_5_moe_text"),
-     .spec = {GATED}, .read = read, .layers = moe_layers, .names = names},
+     .spec = {GATED, .kv_heads = 2}, .read = read, .layers = moe_layers, .names = names},
     {0}};

@@ -272,7 +272,7 @@ const sw_family sw_family_sparse[] = {
     {.name = "phimoe",
      .architectures = SW_NAMES("PhimoeForCausalLM", "PhiMoEForCausalLM"),
      .model_types = SW_NAMES("phimoe"),
-     .spec = {.norm = {.kind = SW_NORM_LAYER, .bias = true, .eps = 1e-5}},
+     .spec = {.kv_heads = 8, .norm = {.kind = SW_NORM_LAYER, .bias = true, .eps = 1e-5}, .rope = {{.theta = 1e6}}},
      .read = read_phimoe,
      .layers = phimoe_layers,
      .names = phimoe_names},

@@ -77,6 +77,12 @@ static int read_tokens(sw_spec *s, const cJSON *config)
     return 0;
 }
 
+/* What a size is that a file does not have: as the family's published class says, unless the file says null. */
+static int64_t absent(const cJSON *config, const char *key, int64_t usual, int64_t derived)
+{
+    return usual && !cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(config, key)) ? usual : derived;
+}
+
 /* Sizes under the names that configurations use for them, and their bounds. */
 static int read_sizes(sw_spec *s, const cJSON *config)
 {
@@ -103,9 +109,10 @@ static int read_sizes(sw_spec *s, const cJSON *config)
     static const char *const head_dim[] = {"qk_rope_head_dim", "head_dim", "kv_channels", NULL};
     if (sw_json_i64(config, "num_nextn_predict_layers", 0, 4096, 0, &s->further_layers))
         return -1;
-    return sw_json_i64(config, "num_key_value_heads", 1, many, s->kv_heads ? s->kv_heads : s->heads, &s->kv_heads) ||
-                   sw_json_i64(config, spelling(config, head_dim), 1, many, s->head_dim ? s->head_dim : s->heads ? s->hidden / s->heads : 0,
-                               &s->head_dim)
+    const char *width = spelling(config, head_dim);
+    int64_t shared = s->kv_heads && s->heads % s->kv_heads == 0 ? s->kv_heads : 0;
+    return sw_json_i64(config, "num_key_value_heads", 1, many, absent(config, "num_key_value_heads", shared, s->heads), &s->kv_heads) ||
+                   sw_json_i64(config, width, 1, many, absent(config, width, s->head_dim, s->heads ? s->hidden / s->heads : 0), &s->head_dim)
                ? -1
                : 0;
 }

@@ -1,7 +1,7 @@
 /* The families that GGUF knows, one description each (gguf_map.h). Names of metadata and tensors, and what is regrouped, as
  * llama.cpp's converter writes and its loader reads them. */
 #include "model/ffn_moe.h"
-#include "model/gguf_map.h"
+#include "model/gguf_rows.h"
 
 #include "base/json.h"
 
@@ -12,15 +12,7 @@
 
 /* ---- fields that a spec has and config.json spells in many ways */
 
-#define GET(name, value)                                                                                               \
-    static double name(const sw_spec *s) { return (value); }
-#define FIELD(gguf_, config_, kind_, missing_) {gguf_, config_, kind_, NULL, missing_, true}
-#define FRACTION(gguf_, config_, missing_) FIELD(gguf_, config_, SW_GGUF_FRACTION, missing_)
-#define SPEC(gguf_, config_, get_) {.gguf = gguf_, .config = config_, .kind = SW_GGUF_FRACTION, .get = get_}
-#define COUNT(gguf_, config_, get_) {.gguf = gguf_, .config = config_, .get = get_}
 #define DROP(gguf_) {.gguf = gguf_, .get = nothing}
-#define KEYS(...) (const sw_gguf_key[]){__VA_ARGS__, {0}}
-#define ROWS(...) (const sw_gguf_row[]){__VA_ARGS__, {0}}
 
 GET(nothing, s ? NAN : NAN)
 GET(soft_attention, s->attention_softcap > 0 ? s->attention_softcap : NAN)
@@ -42,17 +34,6 @@ static double number(const cJSON *config, const char *name, double missing)
 {
     const cJSON *v = sw_json_get(config, name);
     return cJSON_IsNumber(v) ? v->valuedouble : missing;
-}
-
-static void set_number(cJSON *config, const char *name, double v) { sw_gguf_set(config, name, cJSON_CreateNumber(v)); }
-static void set_text(cJSON *config, const char *name, const char *v) { sw_gguf_set(config, name, cJSON_CreateString(v)); }
-static void set_bool(cJSON *config, const char *name, bool v) { sw_gguf_set(config, name, cJSON_CreateBool(v)); }
-static void set_missing(cJSON *config, const char *name, cJSON *v)
-{
-    if (sw_json_get(config, name))
-        cJSON_Delete(v);
-    else
-        sw_gguf_set(config, name, v);
 }
 
 /* ---- what no key says */
@@ -124,14 +105,6 @@ static int mpt_config(const sw_gguf *g, const char *arch, cJSON *config)
 }
 
 /* Whether some layer has this tensor. */
-static bool has(const sw_gguf *g, const char *end)
-{
-    for (size_t i = 0; i < sw_gguf_tensor_count(g); i++)
-        if (sw_ends_with(sw_gguf_tensor_at(g, i)->name, end))
-            return true;
-    return false;
-}
-
 static int falcon_config(const sw_gguf *g, const char *arch, cJSON *config)
 {
     (void)arch;
@@ -273,7 +246,6 @@ static int ernie_moe_config(const sw_gguf *g, const char *arch, cJSON *config)
     return 0;
 }
 
-#define WORDS(...) (const char *const[]){__VA_ARGS__, NULL, NULL}
 #define ROUTED "num_experts", "n_routed_experts", "shared_expert_intermediate_size", ""
 #define LOCAL "num_experts", "num_local_experts"
 #define GPT_WORDS                                                                                                      \

@@ -1,5 +1,5 @@
 /* GGUF's descriptions of encoders, and of decoders behind one (gguf_map.h). */
-#include "model/gguf_map.h"
+#include "model/gguf_rows.h"
 
 #include "base/json.h"
 
@@ -7,18 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define KEYS(...) (const sw_gguf_key[]){__VA_ARGS__, {0}}
-#define ROWS(...) (const sw_gguf_row[]){__VA_ARGS__, {0}}
-#define WORDS(...) (const char *const[]){__VA_ARGS__, NULL, NULL}
-#define COUNT(gguf_, config_, get_) {.gguf = gguf_, .config = config_, .get = get_}
-#define SPEC(gguf_, config_, get_) {.gguf = gguf_, .config = config_, .kind = SW_GGUF_FRACTION, .get = get_}
-#define GET(name, value)                                                                                               \
-    static double name(const sw_spec *s) { return (value); }
-
-static void set_number(cJSON *config, const char *name, double v) { sw_gguf_set(config, name, cJSON_CreateNumber(v)); }
-static void set_text(cJSON *config, const char *name, const char *v) { sw_gguf_set(config, name, cJSON_CreateString(v)); }
-static void set_bool(cJSON *config, const char *name, bool v) { sw_gguf_set(config, name, cJSON_CreateBool(v)); }
 
 /* ---- BERT. What RoBERTa's files hold differs in the names of tensors, and in rows of the table of positions that nobody reads:
  * they come back as BERT's. */

@@ -1,7 +1,7 @@
 /* GGUF's descriptions of Gemma 3n and 4 (gguf_map.h): heads, widths and shared keys by layer, inputs of each layer. */
 #include "model/ffn_moe.h"
 #include "model/gemma_layers.h"
-#include "model/gguf_map.h"
+#include "model/gguf_rows.h"
 #include "model/wrapper.h"
 
 #include "base/json.h"
@@ -10,18 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define KEYS(...) (const sw_gguf_key[]){__VA_ARGS__, {0}}
-#define ROWS(...) (const sw_gguf_row[]){__VA_ARGS__, {0}}
-#define WORDS(...) (const char *const[]){__VA_ARGS__, NULL, NULL}
-#define COUNT(gguf_, config_, get_) {.gguf = gguf_, .config = config_, .get = get_}
-#define SPEC(gguf_, config_, get_) {.gguf = gguf_, .config = config_, .kind = SW_GGUF_FRACTION, .get = get_}
-#define GET(name, value)                                                                                               \
-    static double name(const sw_spec *s) { return (value); }
-
-static void set_number(cJSON *config, const char *name, double v) { sw_gguf_set(config, name, cJSON_CreateNumber(v)); }
-static void set_text(cJSON *config, const char *name, const char *v) { sw_gguf_set(config, name, cJSON_CreateString(v)); }
-static void set_bool(cJSON *config, const char *name, bool v) { sw_gguf_set(config, name, cJSON_CreateBool(v)); }
 
 static const sw_entry *of_layer(const sw_gguf *g, int64_t layer, const char *name)
 {

@@ -1,44 +1,12 @@
 /* GGUF's descriptions of further mixtures, and of families whose code lay beside their weights (gguf_map.h). */
 #include "model/ffn_moe.h"
-#include "model/gguf_map.h"
+#include "model/gguf_rows.h"
 
 #include "base/json.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-
-#define KEYS(...) (const sw_gguf_key[]){__VA_ARGS__, {0}}
-#define ROWS(...) (const sw_gguf_row[]){__VA_ARGS__, {0}}
-#define WORDS(...) (const char *const[]){__VA_ARGS__, NULL, NULL}
-#define COUNT(gguf_, config_, get_) {.gguf = gguf_, .config = config_, .get = get_}
-#define SPEC(gguf_, config_, get_) {.gguf = gguf_, .config = config_, .kind = SW_GGUF_FRACTION, .get = get_}
-#define FRACTION(gguf_, config_, missing_) {gguf_, config_, SW_GGUF_FRACTION, NULL, missing_, true}
-#define GET(name, value)                                                                                               \
-    static double name(const sw_spec *s) { return (value); }
-
-static void set_number(cJSON *config, const char *name, double v) { sw_gguf_set(config, name, cJSON_CreateNumber(v)); }
-static void set_bool(cJSON *config, const char *name, bool v) { sw_gguf_set(config, name, cJSON_CreateBool(v)); }
-static void set_missing(cJSON *config, const char *name, double v)
-{
-    if (!sw_json_get(config, name))
-        set_number(config, name, v);
-}
-
-static bool has(const sw_gguf *g, const char *end)
-{
-    for (size_t i = 0; i < sw_gguf_tensor_count(g); i++)
-        if (sw_ends_with(sw_gguf_tensor_at(g, i)->name, end))
-            return true;
-    return false;
-}
-
-static bool has_in_layer(const sw_gguf *g, int64_t layer, const char *name)
-{
-    char full[96];
-    snprintf(full, sizeof full, "blk.%lld.%s", (long long)layer, name);
-    return sw_gguf_tensor(g, full) != NULL;
-}
 
 static double four(const sw_spec *s) { return s ? 4 : 4; }
 GET(local_theta, s->rope[1].theta > 0 ? s->rope[1].theta : NAN)
@@ -58,7 +26,7 @@ static int afmoe_config(const sw_gguf *g, const char *arch, cJSON *config)
     cJSON_DeleteItemFromObjectCaseSensitive(config, "attention_bias");
     set_bool(config, "mup_enabled", true); /* readers always scale the embedding */
     set_number(config, "global_attn_every_n_layers", 4); /* and know by themselves which layers do not turn */
-    set_missing(config, "num_dense_layers", 0);
+    set_missing(config, "num_dense_layers", cJSON_CreateNumber(0));
     return 0;
 }
 
@@ -86,7 +54,7 @@ static int ling_config(const sw_gguf *g, const char *arch, cJSON *config)
 {
     (void)arch;
     set_bool(config, "use_qkv_bias", has(g, ".attn_q.bias") || has(g, ".attn_qkv.bias"));
-    set_missing(config, "first_k_dense_replace", 0);
+    set_missing(config, "first_k_dense_replace", cJSON_CreateNumber(0));
     return 0;
 }
 

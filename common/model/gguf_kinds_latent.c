@@ -1,6 +1,6 @@
 /* GGUF's descriptions of families with latent attention among layers that keep a state, or with an indexer (gguf_map.h). */
 #include "model/ffn_moe.h"
-#include "model/gguf_map.h"
+#include "model/gguf_rows.h"
 #include "model/mixer_mla.h"
 
 #include "base/json.h"
@@ -9,11 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define KEYS(...) (const sw_gguf_key[]){__VA_ARGS__, {0}}
-#define ROWS(...) (const sw_gguf_row[]){__VA_ARGS__, {0}}
-#define WORDS(...) (const char *const[]){__VA_ARGS__, NULL, NULL}
-#define COUNT(gguf_, config_, get_) {.gguf = gguf_, .config = config_, .get = get_}
-
 static const sw_mla *latent_of(const sw_spec *s)
 {
     for (int64_t i = 0; i < s->layers; i++)
@@ -21,8 +16,6 @@ static const sw_mla *latent_of(const sw_spec *s)
             return s->layer[i].mixer_options;
     return NULL;
 }
-
-static void set_number(cJSON *config, const char *name, double v) { sw_gguf_set(config, name, cJSON_CreateNumber(v)); }
 
 static int whole(const sw_gguf *g, const char *arch, const char *key, int64_t most, int64_t missing, int64_t *out)
 {

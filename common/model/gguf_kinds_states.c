@@ -1,6 +1,6 @@
 /* GGUF's descriptions of families whose layers keep a state, and of those with values in their metadata (gguf_map.h). */
 #include "model/ffn_moe.h"
-#include "model/gguf_map.h"
+#include "model/gguf_rows.h"
 #include "model/mixer_mamba.h"
 
 #include "base/json.h"
@@ -10,12 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define KEYS(...) (const sw_gguf_key[]){__VA_ARGS__, {0}}
-#define ROWS(...) (const sw_gguf_row[]){__VA_ARGS__, {0}}
-#define WORDS(...) (const char *const[]){__VA_ARGS__, NULL, NULL}
-#define COUNT(gguf_, config_, get_) {.gguf = gguf_, .config = config_, .get = get_}
-#define SPEC(gguf_, config_, get_) {.gguf = gguf_, .config = config_, .kind = SW_GGUF_FRACTION, .get = get_}
-#define YES(gguf_, config_, get_) {.gguf = gguf_, .config = config_, .kind = SW_GGUF_YES_NO, .get = get_}
 #define SCALE(gguf_, config_) {gguf_, config_, SW_GGUF_FRACTION, NULL, 1, true}
 
 /* ---- sizes of states */
@@ -87,24 +81,6 @@ DELTA(delta_heads, d.value_heads)
 DELTA(delta_inner, d.value_heads *d.value)
 
 /* ---- what no key says */
-
-static void set_number(cJSON *config, const char *name, double v) { sw_gguf_set(config, name, cJSON_CreateNumber(v)); }
-static void set_bool(cJSON *config, const char *name, bool v) { sw_gguf_set(config, name, cJSON_CreateBool(v)); }
-
-static bool has(const sw_gguf *g, const char *end)
-{
-    for (size_t i = 0; i < sw_gguf_tensor_count(g); i++)
-        if (sw_ends_with(sw_gguf_tensor_at(g, i)->name, end))
-            return true;
-    return false;
-}
-
-static bool has_in_layer(const sw_gguf *g, int64_t layer, const char *name)
-{
-    char full[96];
-    snprintf(full, sizeof full, "blk.%lld.%s", (long long)layer, name);
-    return sw_gguf_tensor(g, full) != NULL;
-}
 
 static int64_t size_of(const sw_gguf *g, const char *arch, const char *key)
 {

@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "tests/unit/folder.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -12,15 +13,6 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <cmocka.h>
-
-static char dir[] = "/tmp/swift-checkpoint-XXXXXX";
-
-static char *in(const char *name)
-{
-    static char path[4096];
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    return path;
-}
 
 static void put(const char *name, const char *text)
 {
@@ -400,22 +392,10 @@ static void writer(void **state)
     free(from);
 }
 
-static int setup(void **state)
-{
-    (void)state;
-    return mkdtemp(dir) ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    return sw_remove_tree(dir);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(folders), cmocka_unit_test(wrong_folders), cmocka_unit_test(gguf), cmocka_unit_test(torch_files),
                                        cmocka_unit_test(split_gguf), cmocka_unit_test(large),
                                        cmocka_unit_test(hub), cmocka_unit_test(writer)};
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, sw_folder_make, sw_folder_remove);
 }

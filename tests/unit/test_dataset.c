@@ -2,6 +2,7 @@
 #include "base/memory.h"
 #include "data/dataset.h"
 #include "data/jsonl.h"
+#include "tests/unit/folder.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -12,8 +13,6 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <cmocka.h>
-
-static char dir[] = "/tmp/swift-dataset-XXXXXX";
 
 /* Rows of a file as one text: "line:JSON\n" each, then "!message\n" for a failure. Caller frees. */
 static char *rows_of(const char *name, const char *bytes, size_t n, sw_rows_kind kind, sw_text_unit unit)
@@ -498,18 +497,6 @@ static void media(void **state)
            "!field 'objects': boxes cannot be read; write them into the text as the model expects them");
 }
 
-static int setup(void **state)
-{
-    (void)state;
-    return mkdtemp(dir) ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    return sw_remove_tree(dir);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -518,5 +505,5 @@ int main(void)
         cmocka_unit_test(placeholders), cmocka_unit_test(gzipped),         cmocka_unit_test(too_long),
         cmocka_unit_test(invalid_utf8), cmocka_unit_test(tasks),           cmocka_unit_test(compared),
         cmocka_unit_test(media)};
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, sw_folder_make, sw_folder_remove);
 }

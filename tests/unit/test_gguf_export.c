@@ -3,6 +3,7 @@
 
 #include "base/json.h"
 #include "text/tokenizer.h"
+#include "tests/unit/folder.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -12,8 +13,6 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <cmocka.h>
-
-static char dir[] = "/tmp/swift-export-XXXXXX";
 
 #define SIZES "\"vocab_size\":12,\"hidden_size\":64,\"num_hidden_layers\":2,\"num_attention_heads\":4,\"num_key_value_heads\":2," \
               "\"intermediate_size\":96,\"max_position_embeddings\":131072,\"rope_theta\":500000,\"eos_token_id\":[7,8]"
@@ -49,13 +48,6 @@ static void divisors(void **state)
         assert_true(fabs(d[i] / want - 1) < 1e-5);
     }
     sw_spec_free(&s);
-}
-
-static char *in(const char *name)
-{
-    static char path[256];
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    return path;
 }
 
 static void put(const char *name, const char *text) { assert_int_equal(sw_write_file(in(name), text, strlen(text)), 0); }
@@ -339,22 +331,10 @@ static void what_has_no_words(void **state)
     }
 }
 
-static int setup(void **state)
-{
-    (void)state;
-    return mkdtemp(dir) ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    return sw_remove_tree(dir);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(divisors), cmocka_unit_test(byte_level),
                                        cmocka_unit_test(sentencepiece), cmocka_unit_test(wordpiece), cmocka_unit_test(unigram),
                                        cmocka_unit_test(splitters), cmocka_unit_test(what_has_no_words)};
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, sw_folder_make, sw_folder_remove);
 }

@@ -3,10 +3,10 @@
 #include "model/gguf_export.h"
 #include "model/gguf_import.h"
 
-#include "base/fileio.h"
 #include "base/json.h"
 #include "model/model.h"
 #include "store/made.h"
+#include "tests/unit/folder.h"
 
 #include <dirent.h>
 #include <math.h>
@@ -17,15 +17,6 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <cmocka.h>
-
-static char dir[] = "/tmp/swift-map-XXXXXX";
-
-static char *in(const char *name)
-{
-    static char path[256];
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    return path;
-}
 
 static void *rows_of(const sw_entry *e)
 {
@@ -375,21 +366,9 @@ static void unknown_architecture(void **state)
     sw_checkpoint_close(c);
 }
 
-static int setup(void **state)
-{
-    (void)state;
-    return mkdtemp(dir) ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    return sw_remove_tree(dir);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(every_family), cmocka_unit_test(every_kind), cmocka_unit_test(what_has_no_words), cmocka_unit_test(bad_files),
                                        cmocka_unit_test(unknown_architecture)};
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, sw_folder_make, sw_folder_remove);
 }

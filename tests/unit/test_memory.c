@@ -4,6 +4,7 @@
 
 #include "base/strbuf.h"
 #include "store/checkpoint.h"
+#include "tests/unit/folder.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -16,15 +17,6 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <cmocka.h>
-
-static char dir[] = "/tmp/swift-memory-XXXXXX";
-
-static char *in(const char *name)
-{
-    static char path[256];
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    return path;
-}
 
 typedef struct sizes {
     int64_t hidden, mlp, layers, heads, vocab;
@@ -202,20 +194,8 @@ static void regrouped(void **state)
     assert_true(2 * moved + slack < (size_t)(2 * parameters(&small)));
 }
 
-static int setup(void **state)
-{
-    (void)state;
-    return mkdtemp(dir) ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    return sw_remove_tree(dir);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(seven_billion), cmocka_unit_test(eight_bits), cmocka_unit_test(regrouped)};
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, sw_folder_make, sw_folder_remove);
 }

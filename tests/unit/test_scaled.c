@@ -4,6 +4,7 @@
 #include "store/scaled.h"
 
 #include "base/json.h"
+#include "tests/unit/folder.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -13,15 +14,6 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <cmocka.h>
-
-static char dir[] = "/tmp/swift-scaled-XXXXXX";
-
-static char *in(const char *name)
-{
-    static char path[256];
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    return path;
-}
 
 typedef struct given {
     const char *name;
@@ -270,21 +262,9 @@ static void model(void **state)
     sw_checkpoint_close(c);
 }
 
-static int setup(void **state)
-{
-    (void)state;
-    return mkdtemp(dir) ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    return sw_remove_tree(dir);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(granularities), cmocka_unit_test(bad_scales), cmocka_unit_test(methods),
                                        cmocka_unit_test(four_bits), cmocka_unit_test(model)};
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, sw_folder_make, sw_folder_remove);
 }

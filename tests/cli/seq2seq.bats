@@ -9,7 +9,7 @@ setup_file() {
     for i in 1 3 4; do echo "{\"prompt\": \"say $i\", \"max_tokens\": 9}"; done > ask.jsonl
     echo '{"prompt": "say 3", "continuations": ["is 3", "is 4", "no"]}' > score.jsonl
     swift-tokenize -q --model model --out train.shard train.jsonl
-    export T="swift-train -q -j 1 --dtype f32 --plot none"
+    export T="swift-train -q -j 1 --dtype f32 --plot none --dropout 0"
     $T --model model --lr 0.01 --epochs 8 --batch 8 --out lora train.shard
 }
 

@@ -71,6 +71,7 @@ emulated() { # emulated VARIANT SEED
 }
 emulator() { emulated "" 1; }
 emulator_all() {
+    export SWIFT_EMULATOR_CLOSES=1 # device memory after each launch, not after some
     for seed in 1 2 3; do emulated "" $seed; done
     emulated asan 4
 }

@@ -22,7 +22,7 @@ static void read_place(sw_tags *t, sw_tag *tag)
     }
 }
 
-int sw_tags_read(sw_tags *t, const cJSON *config)
+int sw_tags_read(sw_tags *t, const cJSON *config, int64_t labels)
 {
     const cJSON *names = sw_json_get(config, "id2label");
     *t = (sw_tags){0};
@@ -31,6 +31,8 @@ int sw_tags_read(sw_tags *t, const cJSON *config)
     size_t n = cJSON_IsObject(names) ? (size_t)cJSON_GetArraySize(names) : 0;
     if (!n || n > MOST_TAGS)
         return sw_fail("\"id2label\": an object with the names of 1 to %d classes is needed", MOST_TAGS);
+    if (labels && (int64_t)n != labels)
+        return sw_fail("\"id2label\" names %zu classes, the head has %lld", n, (long long)labels);
     t->at = SW_NEW_ARRAY(sw_tag, n);
     t->n = n;
     for (const cJSON *v = names->child; v; v = v->next) {

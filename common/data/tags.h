@@ -24,8 +24,9 @@ typedef struct sw_tags {
     bool spans; /* names say places */
 } sw_tags;
 
-/* From "id2label" of a config.json; none where it has no such member. */
-int sw_tags_read(sw_tags *t, const cJSON *config) SW_MUST_CHECK;
+/* From "id2label" of a config.json; none where it has no such member. Another number than the head's `labels` is an error, unless
+ * those are not known (0). */
+int sw_tags_read(sw_tags *t, const cJSON *config, int64_t labels) SW_MUST_CHECK;
 void sw_tags_free(sw_tags *t);
 /* The names as a list, NULL where there are none; the caller deletes it. */
 cJSON *sw_tags_names(const sw_tags *t);

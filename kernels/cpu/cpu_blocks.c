@@ -117,14 +117,7 @@ void SW_CPU(dequantise)(float *dst, const void *src, sw_dtype t, int64_t n)
         for (int64_t i = 0; i < n; i += sw_block_values(type), b += sw_block_bytes(type))                              \
             decode(dst + i, b, type);                                                                                  \
         return;
-        CASE(SW_Q4_0)
-        CASE(SW_Q4_1)
-        CASE(SW_Q5_0)
-        CASE(SW_Q5_1)
-        CASE(SW_Q8_0)
-        CASE(SW_Q4_K)
-        CASE(SW_Q5_K)
-        CASE(SW_Q6_K)
+        SW_LEVEL_TYPES(CASE)
 #undef CASE
 #define CASE(type, decode)                                                                                             \
     case type:                                                                                                         \

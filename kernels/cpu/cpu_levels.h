@@ -1,5 +1,5 @@
 /* Whole-number levels out of quantised blocks, 32 at a time, and what scales and shifts them: the layouts are defined
- * by kernels/blocks.c. value = scale * level + min. Files that include this are built without contraction (kernels.mk).
+ * by kernels/blocks.c. value = scale * level + min. What makes values of them is built without contraction (kernels.mk).
  */
 #ifndef SW_KERNELS_CPU_LEVELS_H
 #define SW_KERNELS_CPU_LEVELS_H
@@ -47,10 +47,17 @@ static inline int sw_block_values(sw_dtype t)
 }
 
 /* Types that are read here. */
+#define SW_LEVEL_TYPES(X)                                                                                              \
+    X(SW_Q4_0) X(SW_Q4_1) X(SW_Q5_0) X(SW_Q5_1) X(SW_Q8_0) X(SW_Q4_K) X(SW_Q5_K) X(SW_Q6_K)
 static inline bool sw_has_levels(sw_dtype t)
 {
-    return t == SW_Q4_0 || t == SW_Q4_1 || t == SW_Q5_0 || t == SW_Q5_1 || t == SW_Q8_0 || t == SW_Q4_K ||
-           t == SW_Q5_K || t == SW_Q6_K;
+    switch (t) {
+#define X(type) case type:
+        SW_LEVEL_TYPES(X)
+#undef X
+        return true;
+    default: return false;
+    }
 }
 static inline bool sw_levels_have_min(sw_dtype t)
 {

@@ -1,4 +1,5 @@
 /* Dot products of bf16 rows with stored weights by vdpbf16ps, which multiplies and adds 16 pairs. */
+#include "cpu_levels.h"
 #include "cpu_linear.h"
 
 #include "base/memory.h"
@@ -11,33 +12,24 @@ typedef short short_at __attribute__((aligned(1), may_alias));
 /* Rows at a time, vectors summed apart in each, values of a product; bytes of weights asked for before their turn. */
 enum { ROWS = 4, LINES = 4, PER = 32, RUNS = SW_RUN / PER, AHEAD = 4096 };
 
-/* How blocks of a type lie; values 0: not a type that is read here. */
-typedef struct layout {
-    int values, bytes; /* of a block */
-    bool k;
-} layout;
-static inline layout layout_of(sw_dtype t)
+/* Types that are read here. */
+#define PAIR_TYPES(X) SW_LEVEL_TYPES(X) X(SW_IQ4_NL) X(SW_MXFP4) X(SW_IQ4_XS)
+static inline bool is_read(sw_dtype t)
 {
     switch (t) {
-    case SW_Q4_0: return (layout){32, 18, false};
-    case SW_Q4_1: return (layout){32, 20, false};
-    case SW_Q5_0: return (layout){32, 22, false};
-    case SW_Q5_1: return (layout){32, 24, false};
-    case SW_Q8_0: return (layout){32, 34, false};
-    case SW_IQ4_NL: return (layout){32, 18, false};
-    case SW_MXFP4: return (layout){32, 17, false};
-    case SW_Q4_K: return (layout){256, 144, true};
-    case SW_Q5_K: return (layout){256, 176, true};
-    case SW_Q6_K: return (layout){256, 210, true};
-    case SW_IQ4_XS: return (layout){256, 136, true};
-    default: return (layout){0};
+#define X(type) case type:
+        PAIR_TYPES(X)
+#undef X
+        return true;
+    default: return false;
     }
 }
+static inline bool is_k(sw_dtype t) { return sw_block_values(t) == 256; }
 static int64_t line_of(const sw_tensor *x) { return (x->shape[1] + SW_RUN - 1) / SW_RUN * SW_RUN; }
 
 size_t SW_CPU(pair_bytes)(const sw_tensor *x, sw_dtype w)
 {
-    if (x->dtype != SW_BF16 || (w != SW_BF16 && !layout_of(w).values))
+    if (x->dtype != SW_BF16 || (w != SW_BF16 && !is_read(w)))
         return 0;
     int64_t line = line_of(x);
     return (size_t)(x->shape[0] * line) * sizeof(uint16_t) + (size_t)(x->shape[0] * line / PER) * sizeof(float);
@@ -74,18 +66,12 @@ sw_pair_rows SW_CPU(pair_rows)(void *space, const sw_tensor *x, sw_dtype w)
     return (sw_pair_rows){copy, sums, line, line / PER};
 }
 
-static inline float half_of(const byte *p)
-{
-    uint16_t h;
-    memcpy(&h, p, 2);
-    return _cvtsh_ss(h);
-}
 #define SW_ANY static inline
 #define SW_TABLE static const
-#define SW_HALF half_of
+#define SW_HALF sw_half_at
 #include "kernels/codebooks.h"
 
-static inline __m512 half_at(const byte *p) { return _mm512_set1_ps(half_of(p)); }
+static inline __m512 half_at(const byte *p) { return _mm512_set1_ps(sw_half_at(p)); }
 static inline __m512bh pairs_at(const uint16_t *x) { return (__m512bh)_mm512_loadu_si512(x); }
 
 /* bf16 of -32..31. vpermw takes an entry by the low five bits of a word. */
@@ -144,7 +130,6 @@ typedef struct levels {
     float scale[16], min[8];
 } levels;
 
-static inline bool has_min(sw_dtype t) { return t == SW_Q4_1 || t == SW_Q5_1 || t == SW_Q4_K || t == SW_Q5_K; }
 
 __attribute__((always_inline)) static inline void set_tables(levels *v, sw_dtype t)
 {
@@ -202,10 +187,10 @@ __attribute__((always_inline)) static inline __m512bh run_of(const levels *v, sw
         *d = _mm512_set1_ps(sw_code_e8m0(b[0]));
         return (__m512bh)_mm512_permutexvar_epi16(halves(b + 1), v->table);
     }
-    if (!layout_of(t).k) {
+    if (!is_k(t)) {
         *d = half_at(b);
-        if (has_min(t))
-            *min = half_of(b + 2);
+        if (sw_levels_have_min(t))
+            *min = sw_half_at(b + 2);
         switch (t) {
         case SW_IQ4_NL:
         case SW_Q4_0: return (__m512bh)_mm512_permutexvar_epi16(halves(b + 2), v->table);
@@ -239,7 +224,7 @@ __attribute__((always_inline)) static inline __m512bh run_of(const levels *v, sw
  * products, min[0] and min[1] what is added to each value. */
 __attribute__((always_inline)) static inline void two_blocks(__m512bh q[2], const levels *v, sw_dtype t, const byte *b, __m512 *d, float *min)
 {
-    const int bytes = layout_of(t).bytes;
+    const int bytes = sw_block_bytes(t);
     const byte *low = b + bytes - 16, *other = b + bytes;
     __m256i both = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)low)),
                                            _mm_loadu_si128((const __m128i *)(const void *)(low + bytes)), 1);
@@ -257,9 +242,9 @@ __attribute__((always_inline)) static inline void two_blocks(__m512bh q[2], cons
     }
     __m128i scales = _mm_insert_epi16(_mm_loadu_si16(b), *(const short_at *)(const void *)other, 1);
     *d = _mm512_permutexvar_ps(_mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0), _mm512_castps128_ps512(_mm_cvtph_ps(scales)));
-    if (has_min(t)) {
-        min[0] = half_of(b + 2);
-        min[1] = half_of(other + 2);
+    if (sw_levels_have_min(t)) {
+        min[0] = sw_half_at(b + 2);
+        min[1] = sw_half_at(other + 2);
     }
 }
 
@@ -267,20 +252,20 @@ __attribute__((always_inline)) static inline void two_blocks(__m512bh q[2], cons
 __attribute__((always_inline)) static inline void run_dots(__m512 sum[ROWS][LINES], int rows, const sw_pair_rows *x, int64_t at,
                                                            const byte *b, sw_dtype t, int64_t n)
 {
-    const layout is = layout_of(t);
-    const int span = is.k ? 256 : LINES * PER; /* unrolled */
+    const bool k = is_k(t);
+    const int values = sw_block_values(t), bytes = sw_block_bytes(t), span = k ? 256 : LINES * PER; /* unrolled */
     float min[RUNS] = {0};
     levels v;
     set_tables(&v, t);
     for (int64_t i = 0; i < n; i += span) {
-        const byte *block = b + i / is.values * is.bytes;
-        if (is.k)
+        const byte *block = b + i / values * bytes;
+        if (k)
             read_scales(&v, t, block);
 #define ADD(g, turn)                                                                                                   \
     do {                                                                                                               \
         __m512 d;                                                                                                      \
-        __builtin_prefetch(block + (is.k ? (g)*is.bytes / (256 / PER) : (g)*is.bytes) + AHEAD);                      \
-        __m512bh q = run_of(&v, t, is.k ? block : block + (g)*is.bytes, is.k ? (g) : 0, &d, &min[i / PER + (g)]);      \
+        __builtin_prefetch(block + (k ? (g)*bytes / (256 / PER) : (g)*bytes) + AHEAD);                      \
+        __m512bh q = run_of(&v, t, k ? block : block + (g)*bytes, k ? (g) : 0, &d, &min[i / PER + (g)]);      \
         for (int r = 0; r < rows; r++) {                                                                               \
             __m512 p = _mm512_dpbf16_ps(_mm512_setzero_ps(), q, pairs_at(x->x + r * x->line + at + i + (g)*PER));      \
             sum[r][turn] = _mm512_fmadd_ps(d, p, sum[r][turn]);                                                        \
@@ -296,8 +281,8 @@ __attribute__((always_inline)) static inline void run_dots(__m512 sum[ROWS][LINE
                 }
                 __m512bh q[2];
                 __m512 d;
-                __builtin_prefetch(block + g * is.bytes + AHEAD);
-                two_blocks(q, &v, t, block + g * is.bytes, &d, &min[i / PER + g]);
+                __builtin_prefetch(block + g * bytes + AHEAD);
+                two_blocks(q, &v, t, block + g * bytes, &d, &min[i / PER + g]);
                 for (int r = 0; r < rows; r++) {
                     const uint16_t *from = x->x + r * x->line + at + i + g * PER;
                     __m512 p = _mm512_dpbf16_ps(_mm512_setzero_ps(), q[0], pairs_at(from));
@@ -314,7 +299,7 @@ __attribute__((always_inline)) static inline void run_dots(__m512 sum[ROWS][LINE
         }
 #undef ADD
     }
-    if (!has_min(t))
+    if (!sw_levels_have_min(t))
         return;
     for (int r = 0; r < rows; r++)
         for (int g = 0; g < RUNS; g += 16)
@@ -350,7 +335,7 @@ __attribute__((always_inline)) static inline void some_rows(sw_vec *lane, int ro
         plain_dots(sum, rows, x, w, n);
     else
         for (int64_t c = 0; c < n; c += SW_RUN)
-            run_dots(sum, rows, x, c, (const byte *)w + c / layout_of(t).values * layout_of(t).bytes, t, SW_MIN(SW_RUN, n - c));
+            run_dots(sum, rows, x, c, (const byte *)w + c / sw_block_values(t) * sw_block_bytes(t), t, SW_MIN(SW_RUN, n - c));
     for (int r = 0; r < rows; r++)
         lane[r * SW_LANES] = (sw_vec)((sum[r][0] + sum[r][1]) + (sum[r][2] + sum[r][3]));
 }
@@ -388,17 +373,7 @@ void SW_CPU(pair_dots)(sw_vec *lane, int64_t rows, const sw_pair_rows *x, const 
             all_rows(lane + o, rows, x, (const byte *)w + (size_t)o * w_line, t, n);                                   \
         return;
         CASE(SW_BF16)
-        CASE(SW_Q4_0)
-        CASE(SW_Q4_1)
-        CASE(SW_Q5_0)
-        CASE(SW_Q5_1)
-        CASE(SW_Q8_0)
-        CASE(SW_Q4_K)
-        CASE(SW_Q5_K)
-        CASE(SW_Q6_K)
-        CASE(SW_IQ4_NL)
-        CASE(SW_MXFP4)
-        CASE(SW_IQ4_XS)
+        PAIR_TYPES(CASE)
 #undef CASE
     default:
         return;

@@ -471,14 +471,7 @@ void SW_CPU(rounded_dots)(sw_vec *lane, int64_t rows, const sw_rounded_rows *x, 
         for (; o < count; o++)                                                                                         \
             all_rows(lane + o, rows, 1, x, (const byte *)w + (size_t)o * w_line, w_line, t, in);                       \
         return;
-        CASE(SW_Q4_0)
-        CASE(SW_Q4_1)
-        CASE(SW_Q5_0)
-        CASE(SW_Q5_1)
-        CASE(SW_Q8_0)
-        CASE(SW_Q4_K)
-        CASE(SW_Q5_K)
-        CASE(SW_Q6_K)
+        SW_LEVEL_TYPES(CASE)
 #undef CASE
     default: return;
     }

@@ -2,6 +2,8 @@
 # Encoders trained by swift-train, and decoders with a score head: classes of texts, and words that are hidden. The models are the
 # tiny checkpoints of the golden tests.
 
+load helpers
+
 setup_file() {
     export W=$BATS_FILE_TMPDIR
     cd "$W"
@@ -43,19 +45,12 @@ E
 }
 
 setup() { cd "$BATS_TEST_TMPDIR"; }
-records() { grep "\"kind\": *\"$1\"" "$2/metrics.jsonl"; }
-field() { sed -nE "s/.*\"$1\": *([^,}]*).*/\1/p"; }
-fails() {
-    status=$1 what=$2; shift 2
-    got=0; "$@" > printed 2> told || got=$?
-    [ "$got" = "$status" ] && [[ $(cat told) == *"$what"* ]] || { echo "status $got"; cat told; return 1; }
-}
 
 @test "a LoRA and its head learn classes, as PEFT trains them; merged, they are the same classifier" {
     for m in roberta_cls modernbert_cls qwen2_cls; do
         $T --model "$W/$m" --lr 0.01 --epochs 10 --val "$W/one.val" --out $m "$W/one.shard"
-        [ "$(records eval $m | tail -1 | field accuracy)" = 1 ]
-        awk "BEGIN {exit !($(records eval $m | tail -1 | field loss) < 0.05)}"
+        [ "$(kind eval $m | tail -1 | field accuracy)" = 1 ]
+        awk "BEGIN {exit !($(kind eval $m | tail -1 | field loss) < 0.05)}"
         ! grep -q 'perplexity\|token_accuracy' $m/metrics.jsonl || false
         [ ! -e $m/generation_config.json ]
     done
@@ -79,22 +74,22 @@ E
     swift-merge -q --model "$W/roberta_cls" --adapter roberta_cls --out merged
     swift-infer -q -b 1 --dtype f32 -m merged "$W/one.jsonl" | sed 's/, "scores.*//' | cmp - <(sed 's/, "scores.*//' answers)
     $T --model merged --lr 0 --max-steps 1 --val "$W/one.val" --eval-first --out again "$W/one.shard"
-    awk -v a="$(records eval roberta_cls | tail -1 | field loss)" -v b="$(records eval again | head -1 | field loss)" 'BEGIN {exit !((a - b) ^ 2 < 1e-6 * a * a)}'
+    awk -v a="$(kind eval roberta_cls | tail -1 | field loss)" -v b="$(kind eval again | head -1 | field loss)" 'BEGIN {exit !((a - b) ^ 2 < 1e-6 * a * a)}'
 }
 
 @test "all weights are trained and saved with the configuration's numbers as they were" {
     $T --model "$W/modernbert_cls" --tuner full --lr 0.003 --epochs 4 --val "$W/one.val" --out out "$W/one.shard"
-    [ "$(records eval out | tail -1 | field accuracy)" = 1 ]
+    [ "$(kind eval out | tail -1 | field accuracy)" = 1 ]
     grep -q '"initializer_cutoff_factor": 2\.0,' out/config.json
     $T --model out --lr 0 --max-steps 1 --val "$W/one.val" --eval-first --out again "$W/one.shard"
-    awk -v a="$(records eval out | tail -1 | field loss)" -v b="$(records eval again | head -1 | field loss)" 'BEGIN {exit !((a - b) ^ 2 < 1e-8 * a * a)}'
+    awk -v a="$(kind eval out | tail -1 | field loss)" -v b="$(kind eval again | head -1 | field loss)" 'BEGIN {exit !((a - b) ^ 2 < 1e-8 * a * a)}'
 }
 
 @test "a text may have several classes, or values" {
     $T --model "$W/roberta_cls" --problem multi --lr 0.01 --epochs 15 --val "$W/several.val" --out several "$W/several.shard"
-    [ "$(records eval several | tail -1 | field accuracy)" = 1 ]
+    [ "$(kind eval several | tail -1 | field accuracy)" = 1 ]
     $T --model "$W/roberta_cls" --problem regression --lr 0.01 --epochs 15 --val "$W/values.val" --eval-first --out values "$W/values.shard"
-    awk "BEGIN {exit !($(records eval values | tail -1 | field loss) < 0.02 && $(records eval values | head -1 | field loss) > 0.1)}"
+    awk "BEGIN {exit !($(kind eval values | tail -1 | field loss) < 0.02 && $(kind eval values | head -1 | field loss) > 0.1)}"
     ! grep -q accuracy values/metrics.jsonl || false
     # Without --problem, what the configuration says
     cp -r "$W/roberta_cls" model
@@ -107,20 +102,20 @@ for r in map(json.loads, open("answers")):
 E
     $T --model model --lr 0.01 --max-steps 3 --out told "$W/several.shard"
     $T --model "$W/roberta_cls" --problem multi --lr 0.01 --max-steps 3 --out given "$W/several.shard"
-    cmp <(records train told | field loss) <(records train given | field loss)
+    cmp <(kind train told | field loss) <(kind train given | field loss)
 }
 
 @test "a masked language model learns the words that are hidden, the same ones however they are split" {
     $T --model "$W/bert_mlm" --tuner full --lr 0.005 --epochs 12 --val "$W/words.shard" --eval-first --out out "$W/words.shard"
-    first=$(records eval out | head -1 | field loss) last=$(records eval out | tail -1 | field loss)
+    first=$(kind eval out | head -1 | field loss) last=$(kind eval out | tail -1 | field loss)
     awk "BEGIN {exit !($first > 3 && $last < 1)}"
-    tokens=$(records eval out | head -1 | field tokens) # of 60 texts of 18 words
+    tokens=$(kind eval out | head -1 | field tokens) # of 60 texts of 18 words
     [ "$tokens" -gt 120 ] && [ "$tokens" -lt 205 ] || false
     for how in "one --batch 6" "two --batch 2 --accumulate 3" "three --batch 6 --recompute" "half --batch 6 --mask-share 0.5"; do
         $T --model "$W/bert_mlm" --max-steps 3 --lr 0.01 --out $how "$W/words.shard"
     done
     cmp one/adapter_model.safetensors three/adapter_model.safetensors
-    paste <(records train one | field loss) <(records train two | field loss) > both
+    paste <(kind train one | field loss) <(kind train two | field loss) > both
     awk 'function far(a, b) {return (a - b) ^ 2 > 1e-10 * a * a} far($1, $2) {print; bad = 1} END {exit bad || NR != 3}' both
     ! cmp -s one/adapter_model.safetensors half/adapter_model.safetensors || false
 }
@@ -130,7 +125,7 @@ E
         $T --model "$W/qwen2_cls" --max-steps 3 --lr 0.01 --out $how "$W/one.shard"
     done
     cmp one/adapter_model.safetensors three/adapter_model.safetensors
-    paste <(records train one | field loss) <(records train two | field loss) <(records train one | field grad_norm) <(records train two | field grad_norm) > both
+    paste <(kind train one | field loss) <(kind train two | field loss) <(kind train one | field grad_norm) <(kind train two | field grad_norm) > both
     [ "$(wc -l < both)" = 3 ]
     awk 'function far(a, b) {return (a - b) ^ 2 > 1e-10 * a * a} far($1, $2) || far($3, $4) {print; bad = 1} END {exit bad}' both
 }
@@ -161,6 +156,8 @@ E
     echo '[{"type": "sentence_transformers.models.Dense", "path": "2_Dense"}]' > body/modules.json
     fails 1 "2_Dense (sentence_transformers.models.Dense) changes the vectors" swift-infer -q -m body texts
     fails 1 "is a classifier or reward model, it makes no embeddings" swift-infer -q --embed -m "$W/roberta_cls" texts
+    fails 1 "is read for embeddings; --samples is for answers" swift-infer -q --embed --samples 2 -m "$W/qwen2_lm" texts
+    fails 1 "is read for classes; --temperature is for answers" swift-infer -q --temperature 0 -m "$W/roberta_cls" texts
     fails 1 "makes embeddings of whole texts" swift-infer -q --embed -m "$W/qwen2_lm" <<< '{"prompt": "a", "continuations": ["b"]}'
 }
 

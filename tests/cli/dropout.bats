@@ -1,6 +1,8 @@
 #!/usr/bin/env bats
 # The dropout that a model's configuration asks for. The model is the tiny GPT-2 of the golden tests.
 
+load helpers
+
 setup_file() {
     export W=$BATS_FILE_TMPDIR
     cd "$W"
@@ -25,11 +27,6 @@ E
 
 setup() { cd "$BATS_TEST_TMPDIR"; }
 losses() { sed -nE 's/.*"kind": "train".*"loss": ([^,]*),.*"grad_norm": ([^,]*),.*/\1 \2/p' "$1/metrics.jsonl"; }
-fails() {
-    status=$1 what=$2; shift 2
-    got=0; "$@" > printed 2> told || got=$?
-    [ "$got" = "$status" ] && [[ $(cat told) == *"$what"* ]] || { echo "status $got"; cat told; return 1; }
-}
 
 @test "the configuration's dropout is applied; --dropout 0 is a configuration without it; what is not applied is told once" {
     $T --model "$W/some" --max-steps 3 --out some "$W/text.shard" 2> told

@@ -1,6 +1,8 @@
 #!/usr/bin/env bats
 # Models whose encoder reads what the decoder answers, through all programs, on a tiny random T5.
 
+load helpers
+
 setup_file() {
     export W=$BATS_FILE_TMPDIR
     cd "$W"
@@ -27,11 +29,6 @@ for name in sys.argv[2:] or sorted(k for k in header if k != "__metadata__"):
     a, b = header[name]["data_offsets"]
     print(hashlib.md5(d[8 + n + a:8 + n + b]).hexdigest() if sys.argv[2:] else f'{name} {header[name]["dtype"]} {header[name]["shape"]}')
 E
-}
-fails() {
-    status=$1 what=$2; shift 2
-    got=0; "$@" > printed 2> told || got=$?
-    [ "$got" = "$status" ] && [[ $(cat told) == *"$what"* ]] || { echo "status $got"; cat told; return 1; }
 }
 
 @test "the shard has the prompt as a text of its own, with its end, and the answer as labels" {

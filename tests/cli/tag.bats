@@ -2,6 +2,8 @@
 # Classes of words: data with a class a word, training, evaluation by spans, and what swift-infer finds. The model is a tiny
 # checkpoint of the golden tests.
 
+load helpers
+
 setup_file() {
     export W=$BATS_FILE_TMPDIR
     cd "$W"
@@ -47,13 +49,6 @@ E
 }
 
 setup() { cd "$BATS_TEST_TMPDIR"; }
-records() { grep "\"kind\": *\"$1\"" "$2/metrics.jsonl"; }
-field() { sed -nE "s/.*\"$1\": *([^,}]*).*/\1/p"; }
-fails() {
-    status=$1 what=$2; shift 2
-    got=0; "$@" > printed 2> told || got=$?
-    [ "$got" = "$status" ] && [[ $(cat told) == *"$what"* ]] || { echo "status $got"; cat told; return 1; }
-}
 
 @test "names, numbers and spans of characters are the same records; the first token of a word has its class" {
     for k in names numbers texts; do swift-tokenize --inspect --model "$W/model" $W/$k.shard | grep -v '^#' > $k; done
@@ -66,9 +61,9 @@ fails() {
 
 @test "all weights learn to find spans; swift-infer finds them in words and in texts" {
     $T --model "$W/model" --tuner full --lr 0.005 --epochs 12 --val "$W/texts.shard" --eval-first --out out "$W/names.shard"
-    [ "$(records eval out | tail -1 | field f1)" = 1 ] && [ "$(records eval out | tail -1 | field accuracy)" = 1 ] || false
-    awk "BEGIN {exit !($(records eval out | head -1 | field f1) < 0.5 && $(records eval out | tail -1 | field loss) < 0.05)}"
-    [ "$(records eval out | tail -1 | field words)" = 340 ]
+    [ "$(kind eval out | tail -1 | field f1)" = 1 ] && [ "$(kind eval out | tail -1 | field accuracy)" = 1 ] || false
+    awk "BEGIN {exit !($(kind eval out | head -1 | field f1) < 0.5 && $(kind eval out | tail -1 | field loss) < 0.05)}"
+    [ "$(kind eval out | tail -1 | field words)" = 340 ]
     ! grep -q 'perplexity\|token_accuracy' out/metrics.jsonl || false
     for b in 1 7; do swift-infer -q -b $b --dtype f32 -m out "$W/names.jsonl" > words.$b; done
     sed 's/"scores".*"spans"/"spans"/' words.1 | cmp - <(sed 's/"scores".*"spans"/"spans"/' words.7)
@@ -85,7 +80,7 @@ E
 
 @test "a LoRA has the head beside it, as PEFT trains it; merged, it is the same classifier" {
     $T --model "$W/model" --lr 0.02 --epochs 15 --val "$W/names.shard" --out lora "$W/names.shard"
-    [ "$(records eval lora | tail -1 | field f1)" = 1 ]
+    [ "$(kind eval lora | tail -1 | field f1)" = 1 ]
     grep -q '"task_type": "TOKEN_CLS"' lora/adapter_config.json
     tr -d ' \n' < lora/adapter_config.json | grep -q '"modules_to_save":\["classifier"\]'
     swift-merge -q --model "$W/model" --adapter lora --out merged
@@ -98,7 +93,7 @@ E
         $T --model "$W/model" --max-steps 4 --lr 0.01 --out $how "$W/names.shard"
     done
     cmp one/adapter_model.safetensors three/adapter_model.safetensors
-    paste <(records train one | field loss) <(records train two | field loss) > both
+    paste <(kind train one | field loss) <(kind train two | field loss) > both
     awk 'function far(a, b) {return (a - b) ^ 2 > 1e-10 * a * a} far($1, $2) {print; bad = 1} END {exit bad || NR != 4}' both
 }
 

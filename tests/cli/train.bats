@@ -1,6 +1,8 @@
 #!/usr/bin/env bats
 # swift-train as a user runs it, on a tiny random model.
 
+load helpers
+
 setup_file() {
     export W=$BATS_FILE_TMPDIR
     cd "$W"
@@ -17,7 +19,6 @@ setup() { cd "$BATS_TEST_TMPDIR"; }
 
 # Fields of the records of a kind, without those that tell times and memory.
 metrics() { grep "\"kind\": *\"$1\"" "$2/metrics.jsonl" | sed -E 's/"(tokens_per_second|memory|elapsed|time_left|peak_memory|path)": *[^,}]*,? *//g; s/, *}/}/'; }
-field() { sed -nE "s/.*\"$1\": *([^,}]*).*/\1/p"; }
 same() { cmp "$1/adapter_model.safetensors" "$2/adapter_model.safetensors"; }
 
 @test "a stream from swift-tokenize trains a LoRA that lowers the loss and that swift-infer loads" {

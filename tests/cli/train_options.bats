@@ -1,6 +1,8 @@
 #!/usr/bin/env bats
 # Options of swift-train, each by what it changes, on a tiny random model.
 
+load helpers
+
 setup_file() {
     export W=$BATS_FILE_TMPDIR
     cd "$W"
@@ -16,7 +18,6 @@ setup_file() {
 setup() { cd "$BATS_TEST_TMPDIR"; }
 
 metrics() { grep "\"kind\": *\"$1\"" "$2/metrics.jsonl"; }
-field() { sed -nE "s/.*\"$1\": *([^,}]*).*/\1/p"; }
 same() { cmp "$1/adapter_model.safetensors" "$2/adapter_model.safetensors"; }
 
 # trained OPTION...: names and shapes of what was trained, from the adapter's file

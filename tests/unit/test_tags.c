@@ -16,7 +16,7 @@ static const char names[] = "{\"id2label\": {\"0\": \"O\", \"1\": \"B-X\", \"2\"
 static int read_tags(sw_tags *t, const char *text)
 {
     cJSON *o = sw_json_parse(text, strlen(text));
-    int rc = sw_tags_read(t, o);
+    int rc = sw_tags_read(t, o, 0);
     cJSON_Delete(o);
     return rc;
 }

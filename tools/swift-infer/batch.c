@@ -417,7 +417,13 @@ static int run_window(infer_session *s, window *w)
             SW_PUSH(all, &w->at[i].jobs[k].sequence);
     sw_task task = s->model->spec.task;
     bool classifier = task != SW_TASK_LM || s->embeds;
-    int rc = task == SW_TASK_CLASSIFY || s->embeds ? write_classes(s, w) : task == SW_TASK_TOKENS ? write_tags(s, w) : all.n ? sw_generate(&s->generator, all.at, all.n, sw_interrupted) : 0;
+    int rc = 0;
+    if (task == SW_TASK_TOKENS)
+        rc = write_tags(s, w);
+    else if (classifier)
+        rc = write_classes(s, w);
+    else if (all.n)
+        rc = sw_generate(&s->generator, all.at, all.n, sw_interrupted);
     free(all.at);
     for (size_t i = 0; i < w->n && !rc && !classifier; i++) {
         bool cut_short = false;

@@ -62,28 +62,21 @@ sw_batch infer_batch_of(sw_ctx *c, const sw_ids *const *texts, size_t n)
     return b;
 }
 
-int infer_classify(infer_session *s, const sw_ids *const *texts, size_t n, float *scores)
+/* One row for each text: what the pooling gives, or its scores. */
+static int rows_of(infer_session *s, const sw_ids *const *texts, size_t n, bool scored, float *out)
 {
     sw_ctx *c = &s->generator.ctx;
     sw_batch b = infer_batch_of(c, texts, n);
     sw_var *h = sw_model_forward(c, s->model, &b, false), *x = h ? sw_model_pool(c, s->model, &b, h) : NULL;
-    sw_var *y = x ? sw_model_score(c, s->model, x) : NULL;
-    y = y ? sw_cast(c, y, SW_F32) : NULL;
-    int rc = !y || sw_to_host(c, y, scores) ? -1 : 0;
+    x = x && scored ? sw_model_score(c, s->model, x) : x;
+    x = x ? sw_cast(c, x, SW_F32) : NULL;
+    int rc = !x || sw_to_host(c, x, out) ? -1 : 0;
     sw_ctx_reset(c);
     return rc;
 }
 
-int infer_embed(infer_session *s, const sw_ids *const *texts, size_t n, float *vectors)
-{
-    sw_ctx *c = &s->generator.ctx;
-    sw_batch b = infer_batch_of(c, texts, n);
-    sw_var *h = sw_model_forward(c, s->model, &b, false), *x = h ? sw_model_pool(c, s->model, &b, h) : NULL;
-    x = x ? sw_cast(c, x, SW_F32) : NULL;
-    int rc = !x || sw_to_host(c, x, vectors) ? -1 : 0;
-    sw_ctx_reset(c);
-    return rc;
-}
+int infer_classify(infer_session *s, const sw_ids *const *texts, size_t n, float *scores) { return rows_of(s, texts, n, true, scores); }
+int infer_embed(infer_session *s, const sw_ids *const *texts, size_t n, float *vectors) { return rows_of(s, texts, n, false, vectors); }
 
 void infer_add_embedding(const infer_session *s, float *vector, cJSON *o)
 {

@@ -100,15 +100,6 @@ static int read_generation_config(infer_session *s)
     return rc;
 }
 
-static int read_classes(infer_session *s)
-{
-    int64_t labels = s->model->spec.labels;
-    if (sw_tags_read(&s->tags, s->model->checkpoint->config))
-        return sw_fail_in("%s/config.json", s->model->checkpoint->path);
-    return !s->tags.n || (int64_t)s->tags.n == labels ? 0 : sw_fail("%s/config.json: \"id2label\" names %zu classes, the head has %lld",
-                                                                  s->model->checkpoint->path, s->tags.n, (long long)labels);
-}
-
 int infer_open(infer_session *s, const infer_settings *o)
 {
     *s = (infer_session){.settings = o};
@@ -128,8 +119,13 @@ int infer_open(infer_session *s, const infer_settings *o)
     if (o->embed && sw_model_check_modules(s->model->checkpoint->path, &s->model->spec))
         return -1;
     bool classifier = task == SW_TASK_CLASSIFY || task == SW_TASK_TOKENS || s->embeds;
-    if (s->model->spec.task != SW_TASK_LM && !(classifier && !o->score && !o->chat))
-        return sw_fail("%s: is %s, it cannot generate text", o->model, sw_task_name(s->model->spec.task));
+    if (task != SW_TASK_LM && !(classifier && !o->score && !o->chat))
+        return sw_fail("%s: is %s, it cannot generate text", o->model, sw_task_name(task));
+    static const char *const of_answers[] = {"max-tokens", "temperature", "top-k", "top-p", "min-p", "repetition-penalty", "presence-penalty",
+                                             "frequency-penalty", "stop", "samples", "logprobs", "timing", "skip-special"};
+    for (size_t i = 0; classifier && i < SW_COUNT(of_answers); i++)
+        if (sw_option_given(of_answers[i]))
+            return sw_fail("%s: is read for %s; --%s is for answers", o->model, s->embeds ? "embeddings" : "classes", of_answers[i]);
     s->modules = sw_model_modules(s->model);
     for (size_t i = 0; i < o->adapters.n; i++) {
         sw_tuned *t = sw_tuner_attach_folder(&s->modules, o->adapters.at[i]);
@@ -143,7 +139,9 @@ int infer_open(infer_session *s, const infer_settings *o)
         return -1;
     s->generator.rounding = o->compute == SW_DTYPE_COUNT;
     s->ready = true;
-    return s->model->spec.task == SW_TASK_TOKENS ? read_classes(s) : classifier ? 0 : read_generation_config(s);
+    if (task == SW_TASK_TOKENS && sw_tags_read(&s->tags, s->model->checkpoint->config, s->model->spec.labels))
+        return sw_fail_in("%s/config.json", s->model->checkpoint->path);
+    return classifier ? 0 : read_generation_config(s);
 }
 
 void infer_close(infer_session *s)

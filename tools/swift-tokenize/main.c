@@ -232,7 +232,7 @@ static int read_config(bool *encoder, sw_tags *tags)
     *encoder = false;
     if (!rc && sw_is_file(path)) {
         cJSON *config = sw_json_load(path);
-        rc = config && !sw_json_bool(config, "is_encoder_decoder", false, encoder) && !sw_tags_read(tags, config) ? 0 : sw_fail_in("%s", path);
+        rc = config && !sw_json_bool(config, "is_encoder_decoder", false, encoder) && !sw_tags_read(tags, config, 0) ? 0 : sw_fail_in("%s", path);
         cJSON_Delete(config);
     }
     free(folder);

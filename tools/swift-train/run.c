@@ -117,15 +117,6 @@ static sw_digest model_digest(const train_run *r)
     return d;
 }
 
-/* The names of a word's classes, as many as the head has. */
-static int open_tags(train_run *r)
-{
-    if (sw_tags_read(&r->tags, r->model->checkpoint->config))
-        return sw_fail_in("config.json");
-    int64_t labels = r->model->spec.labels;
-    return !r->tags.n || (int64_t)r->tags.n == labels ? 0 : sw_fail("config.json: \"id2label\" names %zu classes, the head has %lld", r->tags.n, (long long)labels);
-}
-
 /* By what the model's head says. */
 static int choose_objective(train_run *r)
 {
@@ -148,7 +139,7 @@ static int choose_objective(train_run *r)
     if (s->task == SW_TASK_TOKENS) {
         r->objective = &sw_objective_tag;
         r->objective_options.tags = &r->tags;
-        return open_tags(r);
+        return sw_tags_read(&r->tags, r->model->checkpoint->config, s->labels) ? sw_fail_in("config.json") : 0;
     }
     r->objective = &sw_objective_classify;
     if (s->task != SW_TASK_CLASSIFY)

@@ -11,7 +11,7 @@
 /* What a primitive is made for; compared as bytes, so it is zeroed before it is filled. */
 typedef struct key {
     int64_t m, n, k, a_row, a_column, b_row, b_column, c_row;
-    int type, c_type, bias, threads;
+    int type, c_type, bias, relu, threads;
     float alpha, beta;
 } key;
 
@@ -75,10 +75,10 @@ static dnnl_status_t make_attributes(const key *k, dnnl_primitive_attr_t *out)
     dnnl_status_t e = dnnl_primitive_attr_create(out);
     if (!e) /* shared by threads, so its temporary space is the caller's */
         e = dnnl_primitive_attr_set_scratchpad_mode(*out, dnnl_scratchpad_mode_user);
-    if (!e && (k->alpha != 1 || k->beta != 0)) {
+    if (!e && (k->alpha != 1 || k->beta != 0 || k->relu)) {
         e = dnnl_post_ops_create(&after);
         if (!e)
-            e = sw_dnnl_scale(*out, after, k->alpha, k->beta);
+            e = sw_dnnl_scale(*out, after, k->alpha, k->beta, k->relu);
         dnnl_post_ops_destroy(after);
     }
     return e;
@@ -212,7 +212,7 @@ int sw_cpu_gemm(const sw_gemm *given)
     k.a_row = g->m == 1 && a_plain ? g->k : g->a.row, k.a_column = g->k == 1 && !a_plain ? g->m : g->a.column;
     k.b_row = g->k == 1 && b_plain ? g->n : g->b.row, k.b_column = g->n == 1 && !b_plain ? g->k : g->b.column;
     k.c_row = g->m == 1 ? g->n : g->c_row;
-    k.type = type_of(g->type), k.c_type = type_of(g->c_type), k.bias = g->bias != NULL, k.threads = omp_get_max_threads();
+    k.type = type_of(g->type), k.c_type = type_of(g->c_type), k.bias = g->bias != NULL, k.relu = g->relu, k.threads = omp_get_max_threads();
     k.alpha = g->alpha, k.beta = g->beta;
     pthread_rwlock_rdlock(&lock);
     entry *p = find(&k);

@@ -19,9 +19,10 @@ typedef struct sw_gemm {
     int64_t c_row;
     const float *bias; /* [n] or NULL */
     float alpha, beta;
+    bool relu;
 } sw_gemm;
 
-/* c = alpha (a b + bias) + beta c. m, n, k > 0. */
+/* c = alpha (a b + bias) + beta c; with relu what is below 0 becomes 0. m, n, k > 0. */
 int sw_cpu_gemm(const sw_gemm *g) SW_MUST_CHECK;
 
 #endif

@@ -97,6 +97,9 @@ typedef struct sw_device {
     /* Between host and device; ordered with the kernels, done when they return. */
     int (*put)(struct sw_device *d, void *to, const void *from_host, size_t n);
     int (*get)(struct sw_device *d, void *to_host, const void *from, size_t n);
+    /* As put, but beside the kernels and not in order with them. `to` is memory of alloc which nothing uses that was asked for
+     * later than the mark `after` (NULL: nothing at all); what is asked for from now on finds the bytes. NULL: put is as good. */
+    int (*send)(struct sw_device *d, void *to, const void *from_host, size_t n, void *after);
     int (*sync)(struct sw_device *d);
     /* A place in the order of work: what was asked for so far. An engine that works beside the device can wait for it
      * (a cudaEvent_t of the caller's `was`, or of a new one that it returns; free with unmark). NULL: sync instead. */

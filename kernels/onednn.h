@@ -25,12 +25,14 @@ static inline dnnl_status_t sw_dnnl_scratchpad(sw_dnnl_layout *l, const_dnnl_pri
     const_dnnl_memory_desc_t is = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
     return is ? dnnl_memory_desc_clone(l, is) : dnnl_success;
 }
-/* The product (with its bias) is multiplied by alpha, and beta times what was there is added. */
-static inline dnnl_status_t sw_dnnl_scale(dnnl_primitive_attr_t attributes, dnnl_post_ops_t after, float alpha, float beta)
+/* The product (with its bias) is multiplied by alpha, and beta times what was there is added; then the larger of that and 0. */
+static inline dnnl_status_t sw_dnnl_scale(dnnl_primitive_attr_t attributes, dnnl_post_ops_t after, float alpha, float beta, int relu)
 {
     dnnl_status_t e = alpha == 1 ? dnnl_success : dnnl_post_ops_append_eltwise(after, dnnl_eltwise_linear, alpha, 0);
     if (!e && beta != 0)
         e = dnnl_post_ops_append_sum(after, beta, 0, dnnl_data_type_undef);
+    if (!e && relu)
+        e = dnnl_post_ops_append_eltwise(after, dnnl_eltwise_relu, 0, 0);
     return e ? e : dnnl_primitive_attr_set_post_ops(attributes, after);
 }
 static inline dnnl_status_t sw_dnnl_matmul(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, const sw_dnnl_layout *a, const sw_dnnl_layout *b,
@@ -54,11 +56,13 @@ static inline dnnl_status_t sw_dnnl_scratchpad(sw_dnnl_layout *l, const_dnnl_pri
         *l = *is;
     return dnnl_success;
 }
-static inline dnnl_status_t sw_dnnl_scale(dnnl_primitive_attr_t attributes, dnnl_post_ops_t after, float alpha, float beta)
+static inline dnnl_status_t sw_dnnl_scale(dnnl_primitive_attr_t attributes, dnnl_post_ops_t after, float alpha, float beta, int relu)
 {
     dnnl_status_t e = alpha == 1 ? dnnl_success : dnnl_primitive_attr_set_output_scales(attributes, 1, 0, &alpha);
     if (!e && beta != 0)
         e = dnnl_post_ops_append_sum(after, beta);
+    if (!e && relu)
+        e = dnnl_post_ops_append_eltwise(after, 1, dnnl_eltwise_relu, 0, 0);
     return e ? e : dnnl_primitive_attr_set_post_ops(attributes, after);
 }
 static inline dnnl_status_t sw_dnnl_matmul(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, const sw_dnnl_layout *a, const sw_dnnl_layout *b,

@@ -72,7 +72,7 @@ sw_var *sw_norm_forward(sw_ctx *c, const sw_norm *n, sw_var *x) SW_MUST_CHECK;
 
 /* ---- running */
 
-/* What a block needs beside the hidden states; made once a batch, alive until its backward pass is over. */
+/* A batch made ready: what a block needs beside the hidden states; alive until its backward pass is over. */
 typedef struct sw_pass {
     struct sw_model *model;
     const sw_spec *spec;
@@ -80,6 +80,7 @@ typedef struct sw_pass {
     const int32_t *ids, *positions, *types;       /* host [n] */
     const int64_t *lengths, *before, *slots;      /* host [n_seqs]: tokens in this batch, tokens in the cache, slot (0 without) */
     int64_t longest;                              /* largest position + 1 */
+    sw_var *token_ids, *type_ids, *place_ids;     /* i32 [n]: rows of the embeddings; of the last two where there are such tables */
     sw_var *seqs;                                 /* i32 [n_seqs, 4], as sw_attend has it: of the cache when there is one */
     sw_var *chunks;                               /* as seqs, where each chunk is a sequence; NULL: no layer is chunked */
     sw_var *runs;                                 /* i32 [n_seqs, 4], as kernels with a state have it */
@@ -91,6 +92,8 @@ typedef struct sw_pass {
     sw_var *memory;                               /* what the encoder made of the sources of this batch [tokens, hidden]; or NULL */
     sw_var *memory_rows;                          /* i32: cache row of each; NULL without a cache */
     sw_var *cross;                                /* as seqs, with the keys of the source; NULL without an encoder */
+    struct sw_pass *source;                       /* of the encoder in front, where this batch has sources */
+    sw_var *asked;                                /* i32: rows of the results that were asked for; NULL: all */
     struct sw_cache *cache;                       /* NULL in training */
     struct sw_block *block;                       /* the one being run */
     bool encoder;                                 /* of the encoder in front */

@@ -35,7 +35,7 @@ static int chunk_table(sw_ctx *c, sw_pass *p, const int32_t *seqs)
             memcpy(chunks + 4 * n++, (int32_t[]){(int32_t)(s[0] + at - (end - s[1])), (int32_t)(next - at), (int32_t)(s[2] + start),
                                                  (int32_t)(next - start)}, 4 * sizeof *chunks);
         }
-    p->chunks = sw_pass_keep(c, p, sw_from_host(c, SW_I32, 2, (int64_t[]){n, 4}, chunks));
+    p->chunks = sw_from_host(c, SW_I32, 2, (int64_t[]){n, 4}, chunks);
     return p->chunks ? 0 : -1;
 }
 
@@ -88,9 +88,9 @@ static int lay_out(sw_ctx *c, sw_pass *p, const sw_batch *b)
     p->before = before;
     p->slots = slots;
     p->cache = b->cache;
-    p->seqs = sw_pass_keep(c, p, sw_from_host(c, SW_I32, 2, (int64_t[]){b->n_seqs, 4}, seqs));
-    p->runs = sw_pass_keep(c, p, sw_from_host(c, SW_I32, 2, (int64_t[]){b->n_seqs, 4}, runs));
-    p->rows = b->cache ? sw_pass_keep(c, p, sw_from_host(c, SW_I32, 1, &b->n, rows)) : NULL;
+    p->seqs = sw_from_host(c, SW_I32, 2, (int64_t[]){b->n_seqs, 4}, seqs);
+    p->runs = sw_from_host(c, SW_I32, 2, (int64_t[]){b->n_seqs, 4}, runs);
+    p->rows = b->cache ? sw_from_host(c, SW_I32, 1, &b->n, rows) : NULL;
     if (!p->seqs || !p->runs || (b->cache && !p->rows))
         return -1;
     return p->spec->chunk ? chunk_table(c, p, seqs) : 0;
@@ -116,8 +116,8 @@ static int rope_tables(sw_ctx *c, sw_pass *p, int which, sw_var *positions, int6
 {
     const sw_rope_spec *r = &p->spec->rope[which];
     int64_t pairs = sw_rope_pairs(r);
-    p->cos[which] = sw_pass_keep(c, p, sw_tmp2(c, SW_F32, p->n, pairs));
-    p->sin[which] = sw_pass_keep(c, p, sw_tmp2(c, SW_F32, p->n, pairs));
+    p->cos[which] = sw_tmp2(c, SW_F32, p->n, pairs);
+    p->sin[which] = sw_tmp2(c, SW_F32, p->n, pairs);
     if (!p->cos[which] || !p->sin[which])
         return -1;
     if (!p->cache || length || !sw_rope_by_length(r))
@@ -137,16 +137,38 @@ static int growth_tables(sw_ctx *c, sw_pass *p)
     for (int64_t i = 0; i < p->n; i++)
         for (int64_t k = 0; k < pairs; k++)
             scale[i * pairs + k] = (float)(1 + s->query_growth * log1p(floor((p->positions[i] + s->query_growth_offset) / s->query_growth_length)));
-    p->query_scale = sw_pass_keep(c, p, sw_from_host(c, SW_F32, 2, (int64_t[]){p->n, pairs}, scale));
-    p->query_zero = sw_pass_keep(c, p, sw_tmp2(c, SW_F32, p->n, pairs));
+    p->query_scale = sw_from_host(c, SW_F32, 2, (int64_t[]){p->n, pairs}, scale);
+    p->query_zero = sw_tmp2(c, SW_F32, p->n, pairs);
     return p->query_scale && p->query_zero ? sw_k(c)->fill(sw_s(c), &p->query_zero->t, 0) : -1;
+}
+
+static sw_linear *positions_of(const sw_pass *p) { return p->encoder ? &p->model->encoder_positions : &p->model->positions; }
+
+/* What the embeddings are looked up by. */
+static int lay_ids(sw_ctx *c, sw_pass *p)
+{
+    const sw_spec *s = p->spec;
+    p->token_ids = sw_from_host(c, SW_I32, 1, &p->n, p->ids);
+    if (p->model->types.w)
+        p->type_ids = sw_from_host(c, SW_I32, 1, &p->n, p->types);
+    if (!p->token_ids || (p->model->types.w && !p->type_ids))
+        return -1;
+    if (s->positions != SW_POSITIONS_LEARNED)
+        return 0;
+    int32_t *at = sw_ctx_alloc(c, (size_t)p->n * sizeof *at);
+    int64_t most = positions_of(p)->out;
+    for (int64_t i = 0; i < p->n; i++)
+        if ((at[i] = (int32_t)(p->positions[i] + s->position_offset)) >= most)
+            return sw_fail("position %d: the model has learned %lld only", p->positions[i], (long long)(most - s->position_offset));
+    p->place_ids = sw_from_host(c, SW_I32, 1, &p->n, at);
+    return p->place_ids ? 0 : -1;
 }
 
 static int prepare(sw_ctx *c, sw_pass *p, const sw_batch *b)
 {
     const sw_spec *s = p->spec;
     bool used[SW_MOST_ROPES] = {false};
-    if (lay_out(c, p, b))
+    if (lay_out(c, p, b) || lay_ids(c, p))
         return -1;
     for (int64_t i = 0; i < s->layers; i++)
         if (s->layer[i].rope >= 0)
@@ -157,7 +179,7 @@ static int prepare(sw_ctx *c, sw_pass *p, const sw_batch *b)
             return -1;
     if (s->query_growth > 0 && growth_tables(c, p))
         return -1;
-    if (s->alibi && !(p->alibi = sw_pass_keep(c, p, sw_from_host(c, SW_F32, 1, &s->heads, s->alibi))))
+    if (s->alibi && !(p->alibi = sw_from_host(c, SW_F32, 1, &s->heads, s->alibi)))
         return -1;
     return positions ? 0 : -1;
 }
@@ -180,38 +202,19 @@ static sw_var *sinusoids(sw_ctx *c, const sw_pass *p)
     return x ? sw_cast(c, x, c->compute) : NULL;
 }
 
-static sw_var *learned(sw_ctx *c, sw_pass *p)
-{
-    int32_t *at = sw_ctx_alloc(c, (size_t)p->n * sizeof *at);
-    sw_linear *table = p->encoder ? &p->model->encoder_positions : &p->model->positions;
-    int64_t offset = p->spec->position_offset, most = table->out;
-    for (int64_t i = 0; i < p->n; i++)
-        if ((at[i] = (int32_t)(p->positions[i] + offset)) >= most)
-            return sw_fail_null("position %d: the model has learned %lld only", p->positions[i], (long long)(most - offset));
-    sw_var *ids = sw_from_host(c, SW_I32, 1, &p->n, at);
-    return ids ? sw_embed_forward(c, table, ids, 1) : NULL;
-}
-
-static sw_var *token_types(sw_ctx *c, sw_pass *p)
-{
-    sw_var *ids = sw_from_host(c, SW_I32, 1, &p->n, p->types);
-    return ids ? sw_embed_forward(c, &p->model->types, ids, 1) : NULL;
-}
-
 static sw_var *enter(sw_ctx *c, sw_pass *p)
 {
     sw_model *m = p->model;
     const sw_spec *s = p->spec;
-    sw_var *ids = sw_from_host(c, SW_I32, 1, &p->n, p->ids);
-    sw_var *x = ids ? sw_embed_forward(c, &m->embed, ids, s->embedding_scale > 0 ? s->embedding_scale : 1) : NULL;
+    sw_var *x = sw_embed_forward(c, &m->embed, p->token_ids, s->embedding_scale > 0 ? s->embedding_scale : 1);
     if (x && m->project_in.w)
         x = sw_linear_forward(c, &m->project_in, x);
     if (x && (s->positions == SW_POSITIONS_LEARNED || s->positions == SW_POSITIONS_SINUSOIDAL)) {
-        sw_var *at = s->positions == SW_POSITIONS_LEARNED ? learned(c, p) : sinusoids(c, p);
+        sw_var *at = p->place_ids ? sw_embed_forward(c, positions_of(p), p->place_ids, 1) : sinusoids(c, p);
         x = at ? sw_add(c, x, at) : NULL;
     }
     if (x && m->types.w) {
-        sw_var *at = token_types(c, p);
+        sw_var *at = sw_embed_forward(c, &m->types, p->type_ids, 1);
         x = at ? sw_add(c, x, at) : NULL;
     }
     x = x ? sw_norm_forward(c, p->encoder ? &m->encoder_embed_norm : &m->embed_norm, x) : NULL;
@@ -225,8 +228,7 @@ static sw_var *head_hidden(sw_ctx *c, sw_model *m, sw_var *x)
 {
     if (!m->head_hidden.w)
         return x;
-    x = sw_linear_forward(c, &m->head_hidden, x);
-    x = x ? sw_activation(c, x, m->spec.head_act) : NULL;
+    x = sw_linear_act(c, &m->head_hidden, x, m->spec.head_act);
     return x ? sw_norm_forward(c, &m->head_norm, x) : NULL;
 }
 
@@ -347,15 +349,14 @@ static int lay_sources(sw_ctx *c, sw_pass *p, const sw_batch *b, const sw_batch 
             return sw_fail("sequence %lld has no source, which %s reads before it writes", (long long)i, p->spec->family->name);
         memcpy(cross + 4 * i, (int32_t[]){(int32_t)at, (int32_t)b->lengths[i], (int32_t)first, (int32_t)n}, 4 * sizeof *cross);
     }
-    p->cross = sw_pass_keep(c, p, sw_from_host(c, SW_I32, 2, (int64_t[]){b->n_seqs, 4}, cross));
-    p->memory_rows = b->cache && source->n ? sw_pass_keep(c, p, sw_from_host(c, SW_I32, 1, &source->n, rows)) : NULL;
+    p->cross = sw_from_host(c, SW_I32, 2, (int64_t[]){b->n_seqs, 4}, cross);
+    p->memory_rows = b->cache && source->n ? sw_from_host(c, SW_I32, 1, &source->n, rows) : NULL;
     return p->cross && (!b->cache || !source->n || p->memory_rows) ? 0 : -1;
 }
 
-/* The sources through the encoder: p->memory. With a cache most steps bring none. */
-static int encode(sw_ctx *c, sw_pass *p, const sw_batch *b, bool recompute, sw_scope scope)
+/* p->source, where the batch has any: with a cache most steps bring none. */
+static int prepare_sources(sw_ctx *c, sw_pass *p, const sw_batch *b)
 {
-    sw_model *m = p->model;
     int64_t *none = sw_ctx_alloc(c, (size_t)b->n_seqs * sizeof *none);
     sw_batch source = {.n_seqs = b->n_seqs, .ids = b->source_ids, .lengths = b->source_lengths ? b->source_lengths : none};
     for (int64_t i = 0; i < b->n_seqs; i++) {
@@ -365,49 +366,74 @@ static int encode(sw_ctx *c, sw_pass *p, const sw_batch *b, bool recompute, sw_s
     }
     if (lay_sources(c, p, b, &source) || !source.n)
         return p->cross ? 0 : -1;
-    sw_pass e = {.model = m, .spec = p->spec, .encoder = true};
-    sw_var *x = prepare(c, &e, &source) ? NULL : enter(c, &e);
-    if (x && share_bias(c, &e, 0))
+    p->source = sw_ctx_alloc(c, sizeof *p->source);
+    *p->source = (sw_pass){.model = p->model, .spec = p->spec, .encoder = true};
+    return prepare(c, p->source, &source);
+}
+
+/* The sources through the encoder: p->memory. */
+static int encode(sw_ctx *c, sw_pass *p, bool recompute, sw_scope scope)
+{
+    sw_model *m = p->model;
+    sw_pass *e = p->source;
+    sw_var *x = enter(c, e);
+    if (x && share_bias(c, e, 0))
         x = NULL;
-    for (size_t i = 0; i < p->kept.n; i++) /* what the decoder has already lies in the same scope */
-        SW_PUSH(e.kept, p->kept.at[i]);
-    x = run_blocks(c, &e, x, 0, p->spec->encoder_layers, recompute, scope);
+    x = run_blocks(c, e, x, 0, p->spec->encoder_layers, recompute, scope);
     c->where = m->encoder_norm.w ? m->encoder_norm.w->name : c->where;
     x = x ? sw_norm_forward(c, &m->encoder_norm, x) : NULL;
     x = x ? sw_drop(c, p->spec, SW_DROP_FINAL, 1, x) : NULL;
     p->memory = sw_pass_keep(c, p, x);
-    for (size_t i = 0; recompute && i < e.kept.n; i++) /* its blocks may be run again */
-        SW_PUSH(p->kept, e.kept.at[i]);
-    free(e.kept.at);
+    for (size_t i = 0; recompute && i < e->kept.n; i++) /* its blocks may be run again */
+        SW_PUSH(p->kept, e->kept.at[i]);
+    free(e->kept.at);
+    e->kept.at = NULL;
     return x ? 0 : -1;
 }
 
-sw_var *sw_model_forward(sw_ctx *c, sw_model *m, const sw_batch *asked, bool recompute)
+sw_pass *sw_model_prepare(sw_ctx *c, sw_model *m, const sw_batch *asked)
 {
     const char *outer = c->where;
     int32_t *rows = NULL;
     const sw_batch *b = asked->cache ? read_again(c, m, asked, &rows) : asked;
-    sw_pass base = {.model = m, .spec = &m->spec};
+    sw_pass *p = sw_ctx_alloc(c, sizeof *p);
+    *p = (sw_pass){.model = m, .spec = &m->spec};
     c->where = "batch";
+    if (prepare(c, p, b) || (m->spec.encoder_layers && prepare_sources(c, p, b)) ||
+        (rows && !(p->asked = sw_from_host(c, SW_I32, 1, &asked->n, rows))))
+        return NULL;
+    c->where = outer;
+    return p;
+}
+
+sw_var *sw_model_run(sw_ctx *c, sw_pass *p, bool recompute)
+{
+    const char *outer = c->where;
+    sw_model *m = p->model;
     sw_scope scope = sw_scope_begin(c);
     int64_t first = m->spec.encoder_layers;
-    int rc = prepare(c, &base, b) || (first && encode(c, &base, b, recompute, scope)) || share_bias(c, &base, first);
-    sw_var *x = rc ? NULL : enter(c, &base);
-    x = run_blocks(c, &base, x, first, m->spec.layers, recompute, scope);
-    x = x ? leave(c, &base, x) : NULL;
-    if (x && rows) {
-        sw_var *ids = sw_from_host(c, SW_I32, 1, &asked->n, rows);
-        x = ids ? sw_gather(c, x, ids) : NULL;
-    }
+    int rc = (p->source && encode(c, p, recompute, scope)) || share_bias(c, p, first);
+    sw_var *x = rc ? NULL : enter(c, p);
+    x = run_blocks(c, p, x, first, m->spec.layers, recompute, scope);
+    x = x ? leave(c, p, x) : NULL;
+    if (x && p->asked)
+        x = sw_gather(c, x, p->asked);
     if (x) {
-        if (recompute) /* a block may run again and needs the tables: the tape's life is theirs */
-            end_scope(c, scope, &base, x);
+        if (recompute) /* a block may run again and needs what was kept: the tape's life is theirs */
+            end_scope(c, scope, p, x);
         else
             sw_scope_return(c, scope, x);
         c->where = outer;
     }
-    free(base.kept.at);
+    free(p->kept.at);
+    p->kept.at = NULL;
     return x;
+}
+
+sw_var *sw_model_forward(sw_ctx *c, sw_model *m, const sw_batch *b, bool recompute)
+{
+    sw_pass *p = sw_model_prepare(c, m, b);
+    return p ? sw_model_run(c, p, recompute) : NULL;
 }
 
 sw_head sw_model_head(sw_model *m)

@@ -34,11 +34,9 @@ sw_var *sw_dense_forward(sw_ctx *c, sw_dense_parts *d, const sw_pass *p, sw_var 
         up = sw_columns(c, gate, wide, wide);
         gate = sw_columns(c, gate, 0, wide);
     } else {
-        up = gate || s->plain_mlp ? sw_linear_forward(c, &d->up, x) : NULL;
+        up = gate ? sw_linear_forward(c, &d->up, x) : NULL;
     }
-    if (!up)
-        return NULL;
-    h = s->plain_mlp ? sw_activation(c, up, s->act) : sw_glu(c, gate, up, s->act);
+    h = s->plain_mlp ? sw_linear_act(c, &d->up, x, s->act) : up ? sw_glu(c, gate, up, s->act) : NULL;
     h = h ? sw_drop(c, s, SW_DROP_INNER, p->block->site, h) : NULL;
     return h ? sw_linear_forward(c, &d->down, h) : NULL;
 }

@@ -258,8 +258,9 @@ int sw_score_tokens(sw_generator *g, const int32_t *ids, size_t n, size_t first,
     sw_logprobs out;
     sw_var *h = m ? sw_model_forward(c, g->model, &b, false) : NULL;
     sw_var *at = h ? sw_from_host(c, SW_I32, 1, &m, rows) : NULL, *x = at ? sw_gather(c, h, at) : NULL;
-    int rc = m && (!x || sw_token_logprobs(c, x, &head, &(sw_logprob_request){.targets = targets}, &out) || sw_to_host(c, out.logp, values) ||
-                   sw_to_host(c, out.best, top))
+    sw_var *wanted = x ? sw_from_host(c, SW_I32, 1, &m, targets) : NULL;
+    int rc = m && (!wanted || sw_token_logprobs(c, x, &head, &(sw_logprob_request){.targets = wanted}, &out) ||
+                   sw_to_host(c, out.logp, values) || sw_to_host(c, out.best, top))
                  ? -1
                  : 0;
     for (int64_t i = 0; !rc && i < m; i++) {

@@ -91,6 +91,10 @@ typedef struct sw_batch {
 /* Hidden states [n, hidden] after the last norm; where the head is over every token of an encoder (SW_TASK_MASKED_LM,
  * SW_TASK_TOKENS), after all of its layers but the last, which is sw_model_head. */
 sw_var *sw_model_forward(sw_ctx *c, sw_model *m, const sw_batch *b, bool recompute) SW_MUST_CHECK;
+/* The same in two parts: the batch on the device, which can be sent there while it is at work on another; valid until the
+ * context's reset, and run once. */
+sw_pass *sw_model_prepare(sw_ctx *c, sw_model *m, const sw_batch *b) SW_MUST_CHECK;
+sw_var *sw_model_run(sw_ctx *c, sw_pass *p, bool recompute) SW_MUST_CHECK;
 /* The head as objectives and samplers want it. */
 sw_head sw_model_head(sw_model *m);
 /* What stands for each sequence of the batch, from its hidden states: [n, hidden] -> [n_seqs, hidden]. Every sequence must

@@ -115,15 +115,27 @@ int sw_ctx_init(sw_ctx *c, sw_device *d, sw_dtype compute)
     return 0;
 }
 
+void sw_ctx_init_twin(sw_ctx *twin, sw_ctx *c)
+{
+    *twin = (sw_ctx){.device = c->device, .compute = c->compute, .product = c->product, .hooks = c->hooks, .pool = c->pool, .twin_of = c};
+}
+
+static void free_pool(sw_ctx *c)
+{
+    release_idle(c);
+    for (int k = 0; k < CLASSES; k++)
+        free(c->pool->idle[k].at);
+    free(c->pool);
+}
+
 void sw_ctx_free(sw_ctx *c)
 {
     if (!c->pool)
         return;
     sw_ctx_reset(c);
-    release_idle(c);
-    for (int k = 0; k < CLASSES; k++)
-        free(c->pool->idle[k].at);
-    free(c->pool);
+    sw_landing_free(&c->landing, c->device);
+    if (!c->twin_of)
+        free_pool(c);
     free(c->temps.at);
     free(c->nodes.at);
     sw_arena_free(&c->arena);
@@ -167,6 +179,10 @@ sw_var *sw_like(sw_ctx *c, const sw_var *x) { return sw_tmp(c, x->t.dtype, x->t.
 
 sw_var *sw_from_host(sw_ctx *c, sw_dtype dtype, int ndim, const int64_t *shape, const void *host)
 {
+    sw_tensor t = sw_tensor_of(NULL, dtype, ndim, shape);
+    t.data = sw_landing_room(&c->landing, c->device, sw_tensor_bytes(&t));
+    if (t.data)
+        return sw_landing_send(&c->landing, c->device, t.data, host, sw_tensor_bytes(&t)) ? NULL : sw_borrow(c, t);
     sw_var *v = sw_tmp(c, dtype, ndim, shape);
     if (v && c->device->put(c->device, v->t.data, host, sw_tensor_bytes(&v->t)))
         return NULL;
@@ -369,6 +385,7 @@ void sw_ctx_reset(sw_ctx *c)
     }
     c->late = false;
     sw_scope_end(c, 0, NULL, 0);
+    sw_landing_leave(&c->landing, c->device);
     sw_arena_reset(&c->arena);
 }
 

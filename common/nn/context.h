@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "kernels/kernels.h"
+#include "nn/landing.h"
 
 typedef struct sw_storage { /* counted device memory */
     void *data;
@@ -74,12 +75,17 @@ struct sw_ctx {
     const char *where;    /* the module being run, for messages: "model.layers.3.mlp" */
     /* private */
     struct sw_pool *pool;
+    struct sw_ctx *twin_of; /* whose pool it is */
+    sw_landing landing;
     sw_arena arena;
     struct { sw_var **at; size_t n, cap; } temps;
     struct { sw_node *at; size_t n, cap; } nodes;
 };
 
 int sw_ctx_init(sw_ctx *c, sw_device *d, sw_dtype compute) SW_MUST_CHECK;
+/* A second context over c's memory, with the same settings and hooks, to make ready what comes next while c is at work. c
+ * must be freed after it. */
+void sw_ctx_init_twin(sw_ctx *twin, sw_ctx *c);
 void sw_ctx_free(sw_ctx *c);
 /* End of a step: forgets every temporary and the tape, keeps the memory in the pool. */
 void sw_ctx_reset(sw_ctx *c);
@@ -105,7 +111,7 @@ sw_var *sw_tmp1(sw_ctx *c, sw_dtype dtype, int64_t a) SW_MUST_CHECK;
 sw_var *sw_tmp2(sw_ctx *c, sw_dtype dtype, int64_t a, int64_t b) SW_MUST_CHECK;
 sw_var *sw_tmp3(sw_ctx *c, sw_dtype dtype, int64_t a, int64_t b, int64_t d) SW_MUST_CHECK;
 sw_var *sw_like(sw_ctx *c, const sw_var *x) SW_MUST_CHECK; /* same type and shape, dense */
-/* A temporary with the bytes of a host array. */
+/* A temporary with the bytes of a host array, to be read only; where there is room for it, it stays until the reset. */
 sw_var *sw_from_host(sw_ctx *c, sw_dtype dtype, int ndim, const int64_t *shape, const void *host) SW_MUST_CHECK;
 /* Reads a dense var into host memory. */
 int sw_to_host(sw_ctx *c, const sw_var *x, void *host) SW_MUST_CHECK;

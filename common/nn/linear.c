@@ -18,6 +18,28 @@ sw_var *sw_linear_forward(sw_ctx *c, sw_linear *l, sw_var *x)
     return y;
 }
 
+static bool adapted(const sw_linear *l)
+{
+    for (const sw_adapter *a = l->adapter; a; a = a->next)
+        if (!a->off)
+            return true;
+    return false;
+}
+
+sw_var *sw_linear_act(sw_ctx *c, sw_linear *l, sw_var *x, sw_act kind)
+{
+    const char *outer = c->where;
+    if (adapted(l)) {
+        sw_var *y = sw_linear_forward(c, l, x);
+        return y ? sw_activation(c, y, kind) : NULL;
+    }
+    c->where = l->name;
+    sw_var *y = sw_matmul_act(c, x, l->w, l->bias, kind);
+    if (y)
+        c->where = outer;
+    return y;
+}
+
 sw_var *sw_embed_below(sw_ctx *c, sw_linear *l, sw_adapter *a, sw_var *ids)
 {
     a = a ? a->next : l->adapter;

@@ -39,6 +39,8 @@ struct sw_linear {
 /* x [N, in] -> [N, out] */
 sw_var *sw_linear_forward(sw_ctx *c, sw_linear *l, sw_var *x) SW_MUST_CHECK;
 sw_var *sw_linear_below(sw_ctx *c, sw_linear *l, sw_adapter *a, sw_var *x) SW_MUST_CHECK;
+/* act of it; one kernel where no adapter stands between the product and act. */
+sw_var *sw_linear_act(sw_ctx *c, sw_linear *l, sw_var *x, sw_act kind) SW_MUST_CHECK;
 /* The table's rows at ids i32 [N], with its adapters: [N, in]. l->w is [V, D]; l->in is D, l->out is V. */
 sw_var *sw_embed_forward(sw_ctx *c, sw_linear *l, sw_var *ids, double scale) SW_MUST_CHECK;
 sw_var *sw_embed_below(sw_ctx *c, sw_linear *l, sw_adapter *a, sw_var *ids) SW_MUST_CHECK;

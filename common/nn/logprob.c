@@ -130,7 +130,7 @@ int sw_token_logprobs(sw_ctx *c, sw_var *hidden, const sw_head *head, const sw_l
     r->copy = *head;
     r->head = &r->copy;
     r->hidden = hidden;
-    r->targets = sw_from_host(c, SW_I32, 1, &n, q->targets);
+    r->targets = q->targets;
     r->lse = sw_tmp1(c, SW_F32, n);
     r->trains_head = head_trains(head->linear);
     *out = (sw_logprobs){sw_tmp1(c, SW_F32, n), q->want_mean ? sw_tmp1(c, SW_F32, n) : NULL, sw_tmp1(c, SW_I32, n)};

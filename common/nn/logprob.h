@@ -13,7 +13,7 @@ typedef struct sw_head {
 } sw_head;
 
 typedef struct sw_logprob_request {
-    const int32_t *targets; /* host [N]; < 0: the row is left out and its logp is 0 */
+    sw_var *targets;        /* i32 [N]; < 0: the row is left out and its logp is 0 */
     bool want_mean;         /* mean_logp too, for label smoothing */
     /* What the objective will send back, f32 host [N], when it is known beforehand (SFT: minus the loss weights over
      * their sum). Then the gradient of the hidden states and of the head is made in the same pass: a third less

@@ -17,13 +17,13 @@ static sw_tensor flat2(const sw_tensor *t)
 typedef struct matmul_args {
     sw_param *w, *bias;
     double alpha;
+    sw_act act;
 } matmul_args;
 
-static int matmul_back(sw_ctx *c, sw_node *n)
+static int product_back(sw_ctx *c, sw_node *n, sw_tensor dy)
 {
     const sw_kernels *k = sw_k(c);
     const matmul_args *m = n->data;
-    sw_tensor dy = flat2(&n->out[0]->grad->t);
     int acc;
     sw_tensor *g = sw_grad(c, n->in[0], &acc);
     if (acc == -2)
@@ -43,6 +43,15 @@ static int matmul_back(sw_ctx *c, sw_node *n)
     return 0;
 }
 
+static int matmul_back(sw_ctx *c, sw_node *n) { return product_back(c, n, flat2(&n->out[0]->grad->t)); }
+
+static int matmul_act_back(sw_ctx *c, sw_node *n)
+{
+    const matmul_args *m = n->data;
+    sw_var *d = sw_like(c, n->out[0]);
+    return !d || sw_k(c)->act_bwd(sw_s(c), &d->t, &n->out[0]->grad->t, &n->saved[1]->t, m->act, 0) || product_back(c, n, d->t) ? -1 : 0;
+}
+
 static int matmul_add_back(sw_ctx *c, sw_node *n)
 {
     return matmul_back(c, n) || sw_grad_pass(c, n->in[3], n->out[0]) ? -1 : 0;
@@ -51,7 +60,7 @@ static int matmul_add_back(sw_ctx *c, sw_node *n)
 static sw_node node_of(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias, double alpha)
 {
     matmul_args *m = sw_ctx_alloc(c, sizeof *m);
-    *m = (matmul_args){w, bias, alpha};
+    *m = (matmul_args){w, bias, alpha, SW_ACT_NONE};
     /* x's values are needed for the weight's gradient only: a frozen weight costs no memory. */
     return (sw_node){.op = "matmul", .back = matmul_back, .in = {x, &w->v, bias ? &bias->v : NULL},
                      .saved = {w->v.needs_grad ? x : NULL}, .data = m};
@@ -69,6 +78,27 @@ sw_var *sw_matmul(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias)
         return NULL;
     sw_node n = node_of(c, x, w, bias, 1);
     n.out[0] = y;
+    return sw_record(c, n);
+}
+
+sw_var *sw_matmul_act(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias, sw_act kind)
+{
+    sw_tensor in = flat2(&x->t);
+    /* What act was given is needed on the way back; of ReLU its result says as much. */
+    bool keep = sw_wants(c, (sw_var *[]){x, &w->v, bias ? &bias->v : NULL}, 3) && kind != SW_ACT_RELU;
+    sw_var *y = sw_tmp2(c, c->product, in.shape[0], w->v.t.shape[0]), *before = y && keep ? sw_like(c, y) : NULL;
+    if (!y || (keep && !before) || sw_use(c, &w->v, bias ? &bias->v : NULL))
+        return NULL;
+    sw_tensor m = flat2(&w->v.t);
+    assert(in.shape[1] == m.shape[1]);
+    if (sw_k(c)->linear_act_fwd(sw_s(c), &y->t, before ? &before->t : NULL, &in, &m, bias ? &bias->v.t : NULL, kind))
+        return NULL;
+    sw_node n = node_of(c, x, w, bias, 1);
+    ((matmul_args *)n.data)->act = kind;
+    n.op = "matmul_act";
+    n.back = matmul_act_back;
+    n.out[0] = y;
+    n.saved[1] = before ? before : y;
     return sw_record(c, n);
 }
 

@@ -84,7 +84,9 @@ sw_var *sw_recurrence(sw_ctx *c, const sw_recurrence_in *in, sw_var *runs, sw_te
 /* y [N, O] = x w^T + bias; w [O, I] any type, bias [O] or NULL; dimensions of x and w after the first are taken as one.
  * y has the context's product type. (matmul.c) */
 sw_var *sw_matmul(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias) SW_MUST_CHECK;
-/* The same with matrix `index` of a stack of `count`: w [E, O, I], or `turned` [E, I, O], whose first two dimensions may be
+/* act(x w^T + bias): what sw_activation gives of it, by one kernel where the device has it. */
+sw_var *sw_matmul_act(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias, sw_act kind) SW_MUST_CHECK;
+/* sw_matmul with matrix `index` of a stack of `count`: w [E, O, I], or `turned` [E, I, O], whose first two dimensions may be
  * one; bias [E, O] or NULL. */
 sw_var *sw_matmul_one(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias, int64_t count, int64_t index, bool turned) SW_MUST_CHECK;
 /* y += alpha x w^T, in y's memory (nobody may have saved y's values). Returns the new y. */

@@ -81,9 +81,12 @@ static int64_t tile_rows(const sw_tensor *w, sw_dtype type)
     return SW_MIN(w->shape[0], SW_MAX(rows / 64 * 64, 64));
 }
 
-int SW_CPU(linear_fwd)(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias, double alpha,
-                       double beta)
+/* relu: may be done with it (where beta is 0); set to whether it was. */
+static int forward(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias, double alpha, double beta,
+                   bool *relu)
 {
+    bool wanted = *relu;
+    *relu = false;
     int64_t rows = x->shape[0], in = x->shape[1], out = w->shape[0];
     if (!rows || !out)
         return 0;
@@ -112,6 +115,7 @@ int SW_CPU(linear_fwd)(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_
     g.c_row = direct ? (rows == 1 ? out : y->stride[0]) : out;
     g.alpha = direct ? (float)alpha : 1;
     g.beta = direct ? (float)beta : 0;
+    g.relu = *relu = wanted && direct;
     for (int64_t first = 0; first < out; first += tile) {
         sw_tensor part = sw_row_view(w, first, SW_MIN(tile, out - first));
         g.n = part.shape[0];
@@ -124,6 +128,30 @@ int SW_CPU(linear_fwd)(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_
     if (!direct)
         finish(y, sum, bias ? add : NULL, (float)alpha, (float)beta);
     return 0;
+}
+
+int SW_CPU(linear_fwd)(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias, double alpha,
+                       double beta)
+{
+    return forward(s, y, x, w, bias, alpha, beta, &(bool){false});
+}
+
+/* oneDNN's other functions are not those of act_fwd to the last bits, and round once where ours round twice. */
+int SW_CPU(linear_act_fwd)(sw_stream *s, sw_tensor *y, sw_tensor *before, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias,
+                           int kind)
+{
+    bool done = kind == SW_ACT_RELU && !before;
+    sw_tensor *z = before ? before : y;
+    if (forward(s, z, x, w, bias, 1, 0, &done))
+        return -1;
+    return done ? 0 : SW_CPU(act_fwd)(s, y, z, kind);
+}
+
+int SW_CPU(linear_act_rounded)(sw_stream *s, sw_tensor *y, sw_tensor *before, const sw_tensor *x, const sw_tensor *w,
+                               const sw_tensor *bias, int kind)
+{
+    sw_tensor *z = before ? before : y;
+    return SW_CPU(linear_rounded)(s, z, x, w, bias, 1, 0) || SW_CPU(act_fwd)(s, y, z, kind) ? -1 : 0;
 }
 
 int SW_CPU(linear_bwd_x)(sw_stream *s, sw_tensor *dx, const sw_tensor *dy, const sw_tensor *w, double alpha, double beta)

@@ -16,6 +16,9 @@ int SW_CPU(linear_few)(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_
 int SW_CPU(linear_rounded)(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias,
                            double alpha, double beta);
 
+int SW_CPU(linear_act_rounded)(sw_stream *s, sw_tensor *y, sw_tensor *before, const sw_tensor *x, const sw_tensor *w,
+                               const sw_tensor *bias, int kind);
+
 /* Rows of x rounded to whole numbers of at most 32512 in size, times a scale for every 32 of them (the largest of them
  * / 32512), laid out for weights of one type, `line` bytes apart. */
 typedef struct sw_rounded_rows {

@@ -6,8 +6,9 @@ extern const sw_kernels SW_CPU(table), SW_CPU(table_rounding);
 const sw_kernels SW_CPU(table) = {
 #include "kernels/kernels.def"
 };
-/* The same but for one. */
+/* The same but for two. */
 #define linear_fwd linear_rounded
+#define linear_act_fwd linear_act_rounded
 const sw_kernels SW_CPU(table_rounding) = {
 #include "kernels/kernels.def"
 };

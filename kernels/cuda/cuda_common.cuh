@@ -32,7 +32,6 @@ extern "C" {
 
 /* ---- host side */
 
-typedef struct cuda_ring cuda_ring;
 typedef struct cuda_products cuda_products;
 typedef struct cuda_steps cuda_steps;
 typedef struct cuda_sparse cuda_sparse;
@@ -47,11 +46,11 @@ struct sw_stream {
     void *scratch;
     size_t scratch_bytes;
     uint64_t scratch_number; /* how often it has moved */
-    cuda_ring *ring;
     cuda_products *products;
     cuda_steps *steps;
     cuda_sparse *sparse; /* NULL: the driver or the GPU cannot */
     bool in_step, capturing; /* of cuda_steps.cuh */
+    sw_device *coming;       /* whose copies were sent since something was last asked for that may need them; or NULL */
 };
 
 extern sw_cuda_host cuda_host;
@@ -70,6 +69,9 @@ static inline int cuda_launched(const sw_stream *s, const char *kernel)
     cudaError_t e = cudaGetLastError();
     return e == cudaSuccess ? 0 : cuda_failed(s, e, kernel);
 }
+/* Before anything is asked for of s: it begins when what was sent has come. */
+int cuda_wait_for_sent(sw_stream *s);
+static inline int cuda_arrive(sw_stream *s) { return s->coming ? cuda_wait_for_sent(s) : 0; }
 /* Temporary space until the next call on the stream; NULL after cuda_fail. */
 void *cuda_scratch(sw_stream *s, size_t n);
 void *cuda_allocate(sw_stream *s, size_t n);

@@ -1,8 +1,9 @@
 /* The CUDA device: opening it, its memory, copies between it and the host, and the table of its kernels.
  *
- * Memory comes from the driver's stream-ordered pool, which keeps what is freed. Copies from the host pass through a ring of
- * pinned memory, so that `put` returns once the bytes are there and the GPU takes them in order with the kernels; weights
- * stream from a mapped file that way, a megabyte at a time. */
+ * Memory comes from the driver's stream-ordered pool, which keeps what is freed. Copies from the host pass through rings of
+ * pinned memory: `put` returns once the bytes are in one, and the GPU takes them in order with the kernels; weights stream
+ * from a mapped file that way, a megabyte at a time. What is `sent` has a ring and a stream of its own beside the kernels',
+ * which waits for the mark it was given, and for which the kernels' stream waits before the first of them that comes after. */
 #include "cuda_steps.cuh"
 
 #include <stdio.h>
@@ -17,22 +18,24 @@ static const sw_kernels table = {
 #undef K
 };
 
-/* ---- the ring: segments that are filled in turn; an event says when the GPU has read one */
-enum { SEGMENT = 1 << 20, SEGMENTS = 32, READ_HALF = 4 << 20 };
+/* ---- rings: segments that are filled in turn; an event says when the GPU has read one */
+enum { SEGMENT = 1 << 20, SEGMENTS = 32, SEND_SEGMENTS = 4, READ_HALF = 4 << 20 };
 struct cuda_ring {
+    cudaStream_t stream; /* of the copies */
     char *memory;
     cudaEvent_t read[SEGMENTS];
     bool used[SEGMENTS];
-    int segment;
+    int segments, segment;
     size_t at;
-    char *back[2]; /* for copies to the host */
-    cudaEvent_t arrived[2];
 };
 
 struct cuda_device {
     sw_device device; /* first: the callbacks are given this */
     sw_stream stream;
-    cuda_ring ring;
+    cuda_ring put, send;
+    cudaEvent_t sent;
+    char *back[2]; /* for copies to the host */
+    cudaEvent_t arrived[2];
     char name[32];
 };
 
@@ -128,7 +131,7 @@ static void *device_alloc(sw_device *d, size_t n)
 static void device_free(sw_device *d, void *p)
 {
     sw_stream *s = stream_of(d);
-    if (cuda_step_memory(s))
+    if (cuda_step_memory(s) || cuda_arrive(s))
         cudaStreamSynchronize(s->stream); /* the message is there for the next call that fails */
     cuda_release(s, p);
 }
@@ -136,20 +139,13 @@ static void device_free(sw_device *d, void *p)
 static int device_begin(sw_device *d, uint64_t key) { return enter(stream_of(d)) || cuda_step_begin(stream_of(d), key) ? -1 : 0; }
 static int device_end(sw_device *d) { return enter(stream_of(d)) || cuda_step_end(stream_of(d)) ? -1 : 0; }
 
-static int device_put(sw_device *d, void *to, const void *from, size_t n)
+static int copy_through(sw_stream *s, cuda_ring *r, void *to, const void *from, size_t n)
 {
-    sw_stream *s = stream_of(d);
-    cuda_ring *r = s->ring;
-    if (enter(s) || cuda_sparse_touch(s, to, n))
-        return -1;
-    int staged = cuda_step_put(s, to, from, n);
-    if (staged)
-        return staged < 0 ? -1 : 0;
     while (n) {
         if (r->at == SEGMENT) {
-            CUDA_TRY(s, cudaEventRecord(r->read[r->segment], s->stream));
+            CUDA_TRY(s, cudaEventRecord(r->read[r->segment], r->stream));
             r->used[r->segment] = true;
-            r->segment = (r->segment + 1) % SEGMENTS;
+            r->segment = (r->segment + 1) % r->segments;
             r->at = 0;
             if (r->used[r->segment])
                 CUDA_TRY(s, cudaEventSynchronize(r->read[r->segment]));
@@ -157,7 +153,7 @@ static int device_put(sw_device *d, void *to, const void *from, size_t n)
         size_t part = SEGMENT - r->at < n ? SEGMENT - r->at : n;
         char *pinned = r->memory + (size_t)r->segment * SEGMENT + r->at;
         memcpy(pinned, from, part);
-        CUDA_TRY(s, cudaMemcpyAsync(to, pinned, part, cudaMemcpyHostToDevice, s->stream));
+        CUDA_TRY(s, cudaMemcpyAsync(to, pinned, part, cudaMemcpyHostToDevice, r->stream));
         r->at += (part + 255) & ~(size_t)255;
         if (r->at > SEGMENT)
             r->at = SEGMENT;
@@ -168,24 +164,57 @@ static int device_put(sw_device *d, void *to, const void *from, size_t n)
     return 0;
 }
 
+static int device_put(sw_device *d, void *to, const void *from, size_t n)
+{
+    sw_stream *s = stream_of(d);
+    if (enter(s) || cuda_arrive(s) || cuda_sparse_touch(s, to, n))
+        return -1;
+    int staged = cuda_step_put(s, to, from, n);
+    return staged ? (staged < 0 ? -1 : 0) : copy_through(s, &((cuda_device *)d)->put, to, from, n);
+}
+
+/* In a step the copy is a part of its graph. */
+static int device_send(sw_device *d, void *to, const void *from, size_t n, void *after)
+{
+    cuda_device *c = (cuda_device *)d;
+    sw_stream *s = &c->stream;
+    if (s->in_step)
+        return device_put(d, to, from, n);
+    if (enter(s))
+        return -1;
+    if (after)
+        CUDA_TRY(s, cudaStreamWaitEvent(c->send.stream, (cudaEvent_t)after, 0));
+    s->coming = &c->device;
+    return copy_through(s, &c->send, to, from, n);
+}
+
+int cuda_wait_for_sent(sw_stream *s)
+{
+    cuda_device *c = (cuda_device *)s->coming;
+    s->coming = NULL;
+    CUDA_TRY(s, cudaEventRecord(c->sent, c->send.stream));
+    CUDA_TRY(s, cudaStreamWaitEvent(s->stream, c->sent, 0));
+    return 0;
+}
+
 /* Two halves: while the host takes one away the other is filled. */
 static int device_get(sw_device *d, void *to, const void *from, size_t n)
 {
-    sw_stream *s = stream_of(d);
-    cuda_ring *r = s->ring;
+    cuda_device *c = (cuda_device *)d;
+    sw_stream *s = &c->stream;
     size_t asked = 0, taken = 0;
-    if (enter(s) || cuda_sparse_touch(s, from, n) || cuda_step_boundary(s))
+    if (enter(s) || cuda_arrive(s) || cuda_sparse_touch(s, from, n) || cuda_step_boundary(s))
         return -1;
     for (int i = 0; taken < n; i++) {
         for (; asked < n && asked - taken < 2 * (size_t)READ_HALF; asked += READ_HALF) {
             int half = (int)(asked / READ_HALF % 2);
             size_t part = n - asked < (size_t)READ_HALF ? n - asked : (size_t)READ_HALF;
-            CUDA_TRY(s, cudaMemcpyAsync(r->back[half], (const char *)from + asked, part, cudaMemcpyDeviceToHost, s->stream));
-            CUDA_TRY(s, cudaEventRecord(r->arrived[half], s->stream));
+            CUDA_TRY(s, cudaMemcpyAsync(c->back[half], (const char *)from + asked, part, cudaMemcpyDeviceToHost, s->stream));
+            CUDA_TRY(s, cudaEventRecord(c->arrived[half], s->stream));
         }
         size_t part = n - taken < (size_t)READ_HALF ? n - taken : (size_t)READ_HALF;
-        CUDA_TRY(s, cudaEventSynchronize(r->arrived[i % 2]));
-        memcpy((char *)to + taken, r->back[i % 2], part);
+        CUDA_TRY(s, cudaEventSynchronize(c->arrived[i % 2]));
+        memcpy((char *)to + taken, c->back[i % 2], part);
         taken += part;
     }
     return 0;
@@ -194,7 +223,7 @@ static int device_get(sw_device *d, void *to, const void *from, size_t n)
 static int device_sync(sw_device *d)
 {
     sw_stream *s = stream_of(d);
-    if (enter(s) || cuda_step_boundary(s))
+    if (enter(s) || cuda_arrive(s) || cuda_step_boundary(s))
         return -1;
     CUDA_TRY(s, cudaStreamSynchronize(s->stream));
     return 0;
@@ -204,7 +233,7 @@ static void *device_mark(sw_device *d, void *was)
 {
     sw_stream *s = stream_of(d);
     cudaEvent_t e = (cudaEvent_t)was;
-    if (enter(s) || cuda_step_boundary(s))
+    if (enter(s) || cuda_arrive(s) || cuda_step_boundary(s))
         return NULL;
     cudaError_t rc = e ? cudaSuccess : cudaEventCreateWithFlags(&e, cudaEventDisableTiming);
     rc = rc == cudaSuccess ? cudaEventRecord(e, s->stream) : rc;
@@ -229,40 +258,58 @@ static int device_memory(sw_device *d, size_t *left, size_t *total)
     return 0;
 }
 
+static void close_ring(cuda_ring *r)
+{
+    for (int i = 0; i < r->segments && r->read[i]; i++)
+        cudaEventDestroy(r->read[i]);
+    cudaFreeHost(r->memory);
+    if (r->stream)
+        cudaStreamDestroy(r->stream);
+}
+
 static void device_close(sw_device *d)
 {
     cuda_device *c = (cuda_device *)d;
     sw_stream *s = &c->stream;
     if (enter(s))
         return;
+    if (c->send.stream)
+        cudaStreamSynchronize(c->send.stream);
     cudaStreamSynchronize(s->stream);
     cuda_steps_close(s);
     cuda_products_close(s);
     cuda_sparse_close(s);
     cuda_release(s, s->scratch);
-    for (int i = 0; i < SEGMENTS && c->ring.read[i]; i++)
-        cudaEventDestroy(c->ring.read[i]);
     for (int i = 0; i < 2; i++) {
-        if (c->ring.arrived[i])
-            cudaEventDestroy(c->ring.arrived[i]);
-        cudaFreeHost(c->ring.back[i]);
+        if (c->arrived[i])
+            cudaEventDestroy(c->arrived[i]);
+        cudaFreeHost(c->back[i]);
     }
-    cudaFreeHost(c->ring.memory);
-    if (s->stream)
-        cudaStreamDestroy(s->stream);
+    if (c->sent)
+        cudaEventDestroy(c->sent);
+    close_ring(&c->send);
+    close_ring(&c->put); /* with the stream of the kernels */
     free(c);
 }
 
-static int open_ring(sw_stream *s, cuda_ring *r)
+static int open_ring(const sw_stream *s, cuda_ring *r, int segments)
 {
-    CUDA_TRY(s, cudaMallocHost((void **)&r->memory, (size_t)SEGMENT * SEGMENTS));
-    for (int i = 0; i < SEGMENTS; i++)
-        CUDA_TRY(s, cudaEventCreateWithFlags(&r->read[i], cudaEventDisableTiming));
-    for (int i = 0; i < 2; i++) {
-        CUDA_TRY(s, cudaMallocHost((void **)&r->back[i], READ_HALF));
-        CUDA_TRY(s, cudaEventCreateWithFlags(&r->arrived[i], cudaEventDisableTiming));
-    }
+    CUDA_TRY(s, cudaStreamCreateWithFlags(&r->stream, cudaStreamNonBlocking));
+    CUDA_TRY(s, cudaMallocHost((void **)&r->memory, (size_t)SEGMENT * (size_t)segments));
+    for (r->segments = 0; r->segments < segments; r->segments++)
+        CUDA_TRY(s, cudaEventCreateWithFlags(&r->read[r->segments], cudaEventDisableTiming));
     return 0;
+}
+
+static int open_copies(cuda_device *c)
+{
+    const sw_stream *s = &c->stream;
+    for (int i = 0; i < 2; i++) {
+        CUDA_TRY(s, cudaMallocHost((void **)&c->back[i], READ_HALF));
+        CUDA_TRY(s, cudaEventCreateWithFlags(&c->arrived[i], cudaEventDisableTiming));
+    }
+    CUDA_TRY(s, cudaEventCreateWithFlags(&c->sent, cudaEventDisableTiming));
+    return open_ring(s, &c->send, SEND_SEGMENTS);
 }
 
 /* Says what is in the way of using device `index`; 0 when nothing is. */
@@ -290,7 +337,9 @@ static int open_stream(cuda_device *c, const cudaDeviceProp *p)
 {
     sw_stream *s = &c->stream;
     CUDA_TRY(s, cudaSetDevice(s->index));
-    CUDA_TRY(s, cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking));
+    if (open_ring(s, &c->put, SEGMENTS))
+        return -1;
+    s->stream = c->put.stream;
     s->sms = p->multiProcessorCount;
     s->capability = p->major * 10 + p->minor;
     s->shared_most = p->sharedMemPerBlockOptin;
@@ -300,8 +349,7 @@ static int open_stream(cuda_device *c, const cudaDeviceProp *p)
         CUDA_TRY(s, cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep));
         s->pools = true;
     }
-    s->ring = &c->ring;
-    return open_ring(s, &c->ring) || cuda_sparse_open(s, &c->device) || cuda_steps_open(s) || cuda_products_open(s);
+    return open_copies(c) || cuda_sparse_open(s, &c->device) || cuda_steps_open(s) || cuda_products_open(s);
 }
 
 extern "C" __attribute__((visibility("default"))) sw_device *SW_CUDA_ENTRY(const sw_cuda_host *host, const char *prefix, int index)
@@ -340,6 +388,7 @@ extern "C" __attribute__((visibility("default"))) sw_device *SW_CUDA_ENTRY(const
     c->device.alloc = device_alloc;
     c->device.free = device_free;
     c->device.put = device_put;
+    c->device.send = device_send;
     c->device.get = device_get;
     c->device.sync = device_sync;
     c->device.mark = device_mark;

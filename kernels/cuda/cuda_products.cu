@@ -13,7 +13,7 @@ namespace {
 enum { WORKSPACE = 32 << 20, MOST_PLANS = 4096 };
 
 /* What a choice of algorithm depends on. */
-typedef std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int, int> plan_key;
+typedef std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int, int> plan_key;
 struct plan {
     cublasLtMatmulDesc_t call;
     cublasLtMatrixLayout_t a, b, c;
@@ -118,7 +118,22 @@ void forget(plan *p)
     cublasLtMatrixLayoutDestroy(p->c);
 }
 
-int make_plan(sw_stream *s, plan *made, const cuda_product *p, const uint32_t align[3])
+/* The epilogue that does p's act, or 0. GELU is left to types of 16 bits: how near its tanh comes to ours in f32 is not
+ * documented. What ReLU was given is not needed: where its result is 0, its slope is. */
+int epilogue_of(const cuda_product *p)
+{
+    int bias = p->bias ? CUBLASLT_EPILOGUE_BIAS : 0;
+    if (p->act == SW_ACT_NONE)
+        return bias ? bias : (int)CUBLASLT_EPILOGUE_DEFAULT;
+    if (p->act == SW_ACT_RELU && !p->before)
+        return CUBLASLT_EPILOGUE_RELU | bias;
+    bool aligned = !p->before || ((uintptr_t)p->before % 16 == 0 && p->before_ld % 8 == 0);
+    if (p->act == SW_ACT_GELU_TANH && p->c_type != SW_F32 && aligned)
+        return (p->before ? (int)CUBLASLT_EPILOGUE_GELU_AUX : (int)CUBLASLT_EPILOGUE_GELU) | bias;
+    return 0;
+}
+
+int make_plan(sw_stream *s, plan *made, const cuda_product *p, int epilogue, const uint32_t align[3])
 {
     cuda_products *o = s->products;
     cublasComputeType_t compute = p->type == SW_F32 && o->tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
@@ -127,9 +142,13 @@ int make_plan(sw_stream *s, plan *made, const cuda_product *p, const uint32_t al
     LT_TRY(s, cublasLtMatmulDescCreate(&made->call, compute, CUDA_R_32F));
     LT_TRY(s, cublasLtMatmulDescSetAttribute(made->call, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first));
     LT_TRY(s, cublasLtMatmulDescSetAttribute(made->call, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second));
+    LT_TRY(s, cublasLtMatmulDescSetAttribute(made->call, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
+    if (p->before) {
+        LT_TRY(s, cublasLtMatmulDescSetAttribute(made->call, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, &p->before_ld, sizeof p->before_ld));
+        LT_TRY(s, cublasLtMatmulDescSetAttribute(made->call, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE, &c_type, sizeof c_type));
+        LT_TRY(s, cublasLtMatmulDescSetAttribute(made->call, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &p->before, sizeof p->before));
+    }
     if (p->bias) {
-        cublasLtEpilogue_t bias = CUBLASLT_EPILOGUE_BIAS;
-        LT_TRY(s, cublasLtMatmulDescSetAttribute(made->call, CUBLASLT_MATMUL_DESC_EPILOGUE, &bias, sizeof bias));
         LT_TRY(s, cublasLtMatmulDescSetAttribute(made->call, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &c_type, sizeof c_type));
         LT_TRY(s, cublasLtMatmulDescSetAttribute(made->call, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p->bias, sizeof p->bias));
     }
@@ -184,8 +203,11 @@ int cuda_multiply(sw_stream *s, const cuda_product *p)
 {
     cuda_products *o = s->products;
     uint32_t align[3] = {alignment(p->a, p->a_ld, p->type), alignment(p->b, p->b_ld, p->type), alignment(p->c, p->c_ld, p->c_type)};
-    int kind = p->type * 64 + p->c_type * 8 + p->a_turned * 4 + p->b_turned * 2 + (p->bias ? 1 : 0);
-    plan_key key(p->m, p->n, p->k, p->a_ld, p->b_ld, p->c_ld, kind, (int)(align[0] << 16 | align[1] << 8 | align[2]));
+    int epilogue = epilogue_of(p);
+    if (!epilogue)
+        return 1;
+    int kind = epilogue << 16 | (p->type * 64 + p->c_type * 8 + p->a_turned * 4 + p->b_turned * 2);
+    plan_key key(p->m, p->n, p->k, p->a_ld, p->b_ld, p->c_ld, p->before ? p->before_ld : 0, kind, (int)(align[0] << 16 | align[1] << 8 | align[2]));
     auto found = o->plans.find(key);
     if (found == o->plans.end()) {
         if (o->plans.size() >= MOST_PLANS) { /* batches of ever new lengths */
@@ -194,20 +216,22 @@ int cuda_multiply(sw_stream *s, const cuda_product *p)
             o->plans.clear();
         }
         plan made = {};
-        if (make_plan(s, &made, p, align))
+        if (make_plan(s, &made, p, epilogue, align))
             return -1;
         found = o->plans.insert({key, made}).first;
     }
     plan *q = &found->second;
     if (!q->usable)
-        return plain(s, p);
+        return p->act == SW_ACT_NONE ? plain(s, p) : 1;
+    if (p->before)
+        LT_TRY(s, cublasLtMatmulDescSetAttribute(q->call, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &p->before, sizeof p->before));
     if (p->bias)
         LT_TRY(s, cublasLtMatmulDescSetAttribute(q->call, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p->bias, sizeof p->bias));
     cublasStatus_t e = cublasLtMatmul(o->lt, q->call, &p->alpha, p->b, q->a, p->a, q->b, &p->beta, p->c, q->c, p->c, q->c,
                                       &q->algorithm, o->workspace, WORKSPACE, s->stream);
     if (e == CUBLAS_STATUS_NOT_SUPPORTED) {
         q->usable = false;
-        return plain(s, p);
+        return p->act == SW_ACT_NONE ? plain(s, p) : 1;
     }
     return e == CUBLAS_STATUS_SUCCESS ? 0 : failed(s, e, "product");
 }

@@ -16,7 +16,11 @@ struct cuda_product {
     void *c;
     const void *bias;
     float alpha, beta;
+    int act;      /* enum sw_act, over all that; SW_ACT_NONE: none */
+    void *before; /* [m, n] of c's type: takes what act is given; or NULL */
+    int64_t before_ld;
 };
+/* 1 where cuBLASLt has not that act: nothing is done. */
 int cuda_multiply(sw_stream *s, const cuda_product *p);
 
 /* Few rows of x: the weights are read once, as they are stored (cuda_few.cu). */

@@ -77,7 +77,7 @@ template <class... A, int (*F)(sw_stream *, A...)> struct cuda_step_kernel<F> : 
     }
     static int call(sw_stream *s, A... a)
     {
-        if (s->sparse && (cuda_touch(s, a) || ...))
+        if (cuda_arrive(s) || (s->sparse && (cuda_touch(s, a) || ...)))
             return -1;
         if (!s->in_step)
             return F(s, a...);

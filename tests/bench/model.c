@@ -116,7 +116,8 @@ static int steps(sw_model *m, sw_dtype type, const int32_t *ids, int64_t n, int6
         double start = now();
         c.recording = true;
         sw_var *h = sw_flat_zero_grad(&flat) ? NULL : sw_model_forward(&c, m, &b, false), *d;
-        rc = !h || sw_token_logprobs(&c, h, &head, &(sw_logprob_request){.targets = targets, .dlogp = seed}, &out) ||
+        sw_var *wanted = h ? sw_from_host(&c, SW_I32, 1, &all, targets) : NULL;
+        rc = !wanted || sw_token_logprobs(&c, h, &head, &(sw_logprob_request){.targets = wanted, .dlogp = seed}, &out) ||
              !(d = sw_from_host(&c, SW_F32, 1, &all, seed)) || sw_backward(&c, out.logp, &d->t) ? -1 : 0;
         *rate = SW_MAX(*rate, (double)all / (now() - start));
         sw_ctx_reset(&c);

@@ -24,6 +24,14 @@ near() {
         awk 'function off(a, b) {return (a - b) ^ 2 > 1e-9 * a * a} off($1, $3) || off($2, $4) {print "differs: " $0; bad = 1} END {exit bad}'
 }
 
+@test "batches are sent while the GPU is at work on those before, to the same bits" {
+    for late in 0 1; do # the kernels are, the copies are
+        SWIFT_EMULATOR_LATE=$late SWIFT_EMULATOR_COUNTS=counts$late $TRAIN $O --device emulator --tuner full --out late$late "$W/train.shard"
+        cmp "$W/full/model.safetensors" late$late/model.safetensors
+    done
+    [ "$(sed -n 's/^beside //p' counts0)" -gt 20 ] # of the batches of some ten parts
+}
+
 @test "2 GPUs train every weight to the losses of one, whatever they share" {
     for shard in none optimizer gradients parameters; do
         gpus --tuner full --shard $shard --out $shard "$W/train.shard"
@@ -43,6 +51,24 @@ near() {
         [ "$(grep -c 'NCCL: ' <<< "$output")" -eq 1 ]
         [ ! -e broken/model.safetensors ]
     done
+}
+
+@test "a GPU that cannot be used, or is too small, is one clear error" {
+    refused() { # refused TEXT SETTING...
+        text=$1; shift
+        run env "$@" $TRAIN $O --device emulator --tuner full --out refused "$W/train.shard"
+        [ "$status" -eq 1 ]
+        [ "${#lines[@]}" -eq 1 ]
+        grep -q -- "$text" <<< "$output"
+        [ ! -e refused/model.safetensors ]
+    }
+    refused "no NVIDIA driver on this machine; install one, or use --device cpu" SWIFT_EMULATOR_DRIVER=0
+    refused "driver serves CUDA 12.4 and this build needs 13.0 or later" SWIFT_EMULATOR_DRIVER=12040
+    refused "there is a driver but no GPU" SWIFT_EMULATOR_GPUS=0
+    refused "has compute capability 6.1, and this build needs 7.5 or later" SWIFT_EMULATOR_CAPABILITY=61
+    refused "emulator:0: out of memory" SWIFT_EMULATOR_MEMORY=1000000       # for the device itself
+    refused "its weights take .* of which emulator:0 has " SWIFT_EMULATOR_MEMORY=33700000
+    refused "out of memory: .* lower the batch size or the length" SWIFT_EMULATOR_MEMORY=34500000
 }
 
 @test "2 GPUs where there is one is an error of the rank that has none" {

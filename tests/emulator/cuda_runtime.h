@@ -3,7 +3,8 @@
  * between two meetings runs undisturbed, one warp as far as it can go before the next, so that a forgotten barrier gives
  * wrong numbers (shared memory is filled with NaN before each block). Orders of blocks, warps and lanes come from
  * SWIFT_EMULATOR_SEED. Misuse (barriers that not all threads reach, lanes that a shuffle names and that are elsewhere)
- * ends the program with a message. Streams run in order, at once; what is captured into a graph runs when that is launched. */
+ * ends the program with a message. Streams run in order, at once, or as late as events allow (emulator_streams.cc); what is
+ * captured into a graph runs when that is launched. */
 #ifndef SW_EMULATOR_CUDA_RUNTIME_H
 #define SW_EMULATOR_CUDA_RUNTIME_H
 
@@ -124,9 +125,9 @@ enum { cudaSuccess, cudaErrorInvalidValue, cudaErrorMemoryAllocation, cudaErrorI
        cudaErrorInsufficientDriver = 35, cudaErrorNoDevice = 100, cudaErrorInvalidDevice = 101, cudaErrorNotReady = 600, cudaErrorStreamCaptureUnsupported = 900,
        cudaErrorStreamCaptureInvalidated };
 
-/* While a stream captures: what it is given goes into the graph. */
-bool sw_emu_capturing(cudaStream_t s);
-void sw_emu_capture(cudaStream_t s, std::function<void()> run);
+/* Whether what a stream is given does not run at once: it captures, or is late. Then it is given by sw_emu_give. */
+bool sw_emu_puts_off(cudaStream_t s);
+void sw_emu_give(cudaStream_t s, std::function<void()> run);
 
 typedef void (*sw_emu_body)(const void *args);
 void sw_emu_launch(const void *kernel, const char *name, dim3 grid, dim3 block, size_t dynamic_shared, sw_emu_body body,
@@ -140,9 +141,9 @@ static inline void sw_emu_call(const char *name, dim3 grid, dim3 block, size_t s
     };
     call c{kernel, std::tuple<P...>(a...)};
     sw_emu_body body = [](const void *p) { std::apply(((const call *)p)->kernel, ((const call *)p)->args); };
-    if (sw_emu_capturing(stream)) {
+    if (sw_emu_puts_off(stream)) {
         auto kept = std::make_shared<call>(c);
-        sw_emu_capture(stream, [=] { sw_emu_launch((const void *)kernel, name, grid, block, shared, body, kept.get()); });
+        sw_emu_give(stream, [=] { sw_emu_launch((const void *)kernel, name, grid, block, shared, body, kept.get()); });
         return;
     }
     sw_emu_launch((const void *)kernel, name, grid, block, shared, body, &c);
@@ -179,6 +180,7 @@ cudaError_t cudaMemsetAsync(void *to, int value, size_t n, cudaStream_t s);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t s);
 cudaError_t cudaStreamSynchronize(cudaStream_t s);
+cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned flags);
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned flags);
 cudaError_t cudaEventDestroy(cudaEvent_t e);
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s);

@@ -12,9 +12,12 @@ extern "C" {
 
 struct sw_emu_lt_call {
     cublasOperation_t turn_a, turn_b;
-    cublasLtEpilogue_t epilogue;
+    int epilogue;
     const void *bias;
     cudaDataType_t bias_type;
+    void *before; /* what an activation is given goes there */
+    int64_t before_ld;
+    cudaDataType_t before_type;
 };
 struct sw_emu_lt_layout {
     cudaDataType_t type;
@@ -30,7 +33,7 @@ cublasStatus_t cublasLtCreate(cublasLtHandle_t *h)
 cublasStatus_t cublasLtDestroy(cublasLtHandle_t) { return CUBLAS_STATUS_SUCCESS; }
 cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *d, cublasComputeType_t, cudaDataType_t)
 {
-    *d = new sw_emu_lt_call{CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, nullptr, CUDA_R_32F};
+    *d = new sw_emu_lt_call{CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, nullptr, CUDA_R_32F, nullptr, 0, CUDA_R_32F};
     return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t d)
@@ -46,6 +49,9 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d, cublasLtMa
     case CUBLASLT_MATMUL_DESC_EPILOGUE: memcpy(&d->epilogue, v, n); break;
     case CUBLASLT_MATMUL_DESC_BIAS_POINTER: memcpy(&d->bias, v, n); break;
     case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE: memcpy(&d->bias_type, v, n); break;
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER: memcpy(&d->before, v, n); break;
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD: memcpy(&d->before_ld, v, n); break;
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE: memcpy(&d->before_type, v, n); break;
     }
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -90,7 +96,9 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     if ((t ? a->columns : a->rows) != c->rows || (u ? b->rows : b->columns) != c->columns ||
         (t ? a->rows : a->columns) != (u ? b->columns : b->rows) || a->type != b->type || (c->type != a->type && c->type != CUDA_R_32F))
         return CUBLAS_STATUS_INVALID_VALUE;
-    if (d->epilogue == CUBLASLT_EPILOGUE_BIAS && d->bias_type != c->type)
+    bool keeps = (d->epilogue & CUBLASLT_EPILOGUE_GELU_AUX) == CUBLASLT_EPILOGUE_GELU_AUX;
+    if (((d->epilogue & CUBLASLT_EPILOGUE_BIAS) && d->bias_type != c->type) ||
+        (keeps && (d->before_type != c->type || d->before_ld % 8 || (uintptr_t)d->before % 16)))
         return CUBLAS_STATUS_NOT_SUPPORTED;
     for (int i = 0; i < 4; i++)
         if (want->align[i] < 4 && is_16(a->type))
@@ -142,8 +150,14 @@ static cublasStatus_t multiply(const sw_emu_lt_call *d, float scale, const void 
             float v = scale * z[(size_t)(j * cl->rows + i)];
             if (keep != 0)
                 v += keep * number(c, cl->type, j * cl->ld + i);
-            if (d->epilogue == CUBLASLT_EPILOGUE_BIAS)
+            if (d->epilogue & CUBLASLT_EPILOGUE_BIAS)
                 v += number(d->bias, d->bias_type, i);
+            if ((d->epilogue & CUBLASLT_EPILOGUE_GELU_AUX) == CUBLASLT_EPILOGUE_GELU_AUX)
+                sw_scalar_set(d->before, type_of(d->before_type), j * d->before_ld + i, v);
+            if (d->epilogue & CUBLASLT_EPILOGUE_RELU)
+                v = v > 0 ? v : 0;
+            if (d->epilogue & CUBLASLT_EPILOGUE_GELU)
+                v = 0.5f * v * (1 + tanhf(0.7978845608f * (v + 0.044715f * v * v * v)));
             sw_scalar_set(out, type_of(ol->type), j * ol->ld + i, v);
         }
     return CUBLAS_STATUS_SUCCESS;
@@ -154,12 +168,12 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
                               cublasLtMatrixLayout_t ol, const cublasLtMatmulAlgo_t *, void *, size_t, cudaStream_t s)
 {
     float scale = *(const float *)alpha, keep = *(const float *)beta;
-    if (!sw_emu_capturing(s))
+    if (!sw_emu_puts_off(s))
         return multiply(d, scale, a, al, b, bl, keep, c, cl, out, ol);
-    /* what describes the product may be gone when the graph is launched */
+    /* what describes the product may be gone when it runs */
     sw_emu_lt_call call = *d;
     sw_emu_lt_layout la = *al, lb = *bl, lc = *cl, lo = *ol;
-    sw_emu_capture(s, [=] {
+    sw_emu_give(s, [=] {
         if (multiply(&call, scale, a, &la, b, &lb, keep, c, &lc, out, &lo) != CUBLAS_STATUS_SUCCESS)
             abort();
     });

@@ -4,6 +4,9 @@
  *   SWIFT_EMULATOR_DRIVER=13000     CUDA version that the driver serves; 0: there is no driver
  *   SWIFT_EMULATOR_CAPABILITY=90    compute capability
  *   SWIFT_EMULATOR_PIECE=65536      bytes in which reserved addresses are given memory, whole pages
+ *   SWIFT_EMULATOR_LATE=K           a stream made while K others are (a device's kernels have the first, copies beside them the
+ *                                   second) works as late as events allow; without it all work at once
+ *   SWIFT_EMULATOR_COUNTS=FILE      what is counted below, as "name number" a line, when the program ends
  *   SWIFT_EMULATOR_NCCL_FAILS=R:K   call K of rank R to NCCL fails */
 #ifndef SW_EMULATOR_CONTROL_H
 #define SW_EMULATOR_CONTROL_H
@@ -16,6 +19,7 @@ typedef struct sw_emulator_counts {
     long allocations, pinned; /* of device memory, of pinned host memory */
     long launches;            /* kernels that ran */
     long captures, graphs;    /* graphs captured; launched */
+    long beside;              /* copies made while another stream, a late one, had work left */
 } sw_emulator_counts;
 extern sw_emulator_counts sw_emu_count;
 

@@ -77,6 +77,41 @@ static __global__ void past_shared(float *out, const float *in, int n)
 
 static __global__ void past_end(float *out, const float *in, int n) { out[threadIdx.x] = in[threadIdx.x + n]; }
 
+/* in to out by way of the device, the copy and the kernel on streams of their own; then what was copied is overwritten. */
+int sw_faulty_streams(bool arrival, bool departure, float *out, const float *in, int n)
+{
+    cudaStream_t kernels, copies;
+    cudaEvent_t came, used;
+    float *device[2], *host;
+    size_t bytes = (size_t)n * sizeof(float);
+    if (cudaStreamCreateWithFlags(&kernels, 0) || cudaStreamCreateWithFlags(&copies, 0) || cudaEventCreateWithFlags(&came, 0) ||
+        cudaEventCreateWithFlags(&used, 0) || cudaMallocHost((void **)&host, 3 * bytes) || cudaMalloc((void **)&device[0], bytes) ||
+        cudaMalloc((void **)&device[1], bytes))
+        return -1;
+    memcpy(host, in, bytes);
+    memset(host + n, 0, bytes);
+    cudaMemcpyAsync(device[1], host, bytes, cudaMemcpyHostToDevice, copies);
+    cudaEventRecord(came, copies);
+    if (arrival)
+        cudaStreamWaitEvent(kernels, came, 0);
+    SW_LAUNCH(reverse<true>, 1, (unsigned)n, bytes, kernels, device[0], device[1], n);
+    cudaEventRecord(used, kernels);
+    if (departure)
+        cudaStreamWaitEvent(copies, used, 0);
+    cudaMemcpyAsync(device[1], host + n, bytes, cudaMemcpyHostToDevice, copies);
+    cudaMemcpyAsync(host + 2 * n, device[0], bytes, cudaMemcpyDeviceToHost, kernels);
+    cudaStreamSynchronize(kernels);
+    memcpy(out, host + 2 * n, bytes);
+    cudaStreamDestroy(copies);
+    cudaStreamDestroy(kernels);
+    cudaEventDestroy(came);
+    cudaEventDestroy(used);
+    cudaFree(device[0]);
+    cudaFree(device[1]);
+    cudaFreeHost(host);
+    return 0;
+}
+
 int sw_faulty_run(sw_faulty which, float *out, const float *in, int n)
 {
     static void (*const kernels[])(float *, const float *, int) = {

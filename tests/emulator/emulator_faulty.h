@@ -1,6 +1,8 @@
 #ifndef SW_EMULATOR_FAULTY_H
 #define SW_EMULATOR_FAULTY_H
 
+#include <stdbool.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -24,6 +26,9 @@ typedef enum sw_faulty {
 
 /* Runs one on n values of the host; what cudaGetLastError says. */
 int sw_faulty_run(sw_faulty which, float *out, const float *in, int n);
+/* As SW_FAULTY_BARRIER_THERE, by a copy on a stream of its own, whose memory is copied to again. arrival: the kernel waits for the
+ * copy; departure: the second copy for the kernel. */
+int sw_faulty_streams(bool arrival, bool departure, float *out, const float *in, int n);
 
 #ifdef __cplusplus
 }

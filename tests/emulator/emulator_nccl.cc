@@ -21,10 +21,7 @@ cudaError_t sw_emu_c_set_device(int index) { return cudaSetDevice(index); }
 cudaError_t sw_emu_c_stream(cudaStream_t *s, unsigned flags) { return cudaStreamCreateWithFlags(s, flags); }
 cudaError_t sw_emu_c_stream_end(cudaStream_t s) { return cudaStreamDestroy(s); }
 cudaError_t sw_emu_c_query(cudaStream_t) { return cudaSuccess; }
-cudaError_t sw_emu_c_wait(cudaStream_t, cudaEvent_t e, unsigned)
-{
-    return e ? cudaSuccess : cudaErrorInvalidValue;
-}
+cudaError_t sw_emu_c_wait(cudaStream_t s, cudaEvent_t e, unsigned flags) { return cudaStreamWaitEvent(s, e, flags); }
 cudaError_t sw_emu_c_malloc(void **p, size_t n) { return cudaMalloc(p, n); }
 cudaError_t sw_emu_c_memset(void *p, int value, size_t n) { return cudaMemsetAsync(p, value, n, nullptr); }
 cudaError_t sw_emu_c_free(void *p) { return cudaFree(p); }

@@ -1,14 +1,14 @@
-/* Devices, memory, streams and events of the emulated runtime. */
+/* Devices and memory of the emulated runtime. */
 #include "cuda_runtime.h"
 
 #include "emulator_control.h"
 #include "emulator_memory.h"
+#include "emulator_streams.h"
 
 #include <cstdio>
 #include <map>
 #include <mutex>
 #include <unistd.h>
-#include <vector>
 
 static long setting(const char *name, long usual)
 {
@@ -17,6 +17,18 @@ static long setting(const char *name, long usual)
 }
 
 sw_emulator_counts sw_emu_count;
+
+static void write_counts(void)
+{
+    FILE *f = fopen(getenv("SWIFT_EMULATOR_COUNTS"), "w");
+    const sw_emulator_counts &c = sw_emu_count;
+    if (f)
+        fprintf(f, "allocations %ld\npinned %ld\nlaunches %ld\ncaptures %ld\ngraphs %ld\nbeside %ld\n", c.allocations, c.pinned, c.launches,
+                c.captures, c.graphs, c.beside);
+    if (f)
+        fclose(f);
+}
+static const int at_exit = getenv("SWIFT_EMULATOR_COUNTS") ? atexit(write_counts) : 0;
 
 static size_t device_memory(void)
 {
@@ -72,74 +84,11 @@ cudaError_t cudaMemGetInfo(size_t *unused, size_t *total)
     return cudaSuccess;
 }
 
-/* ---- graphs: what a stream was given while it captured */
-
-struct sw_emu_graph { std::vector<std::function<void()>> calls; };
-struct sw_emu_stream {
-    sw_emu_graph *graph;
-    bool spoilt; /* by something that cannot be in a graph */
-};
-static std::vector<sw_emu_stream *> capturing;
-
-bool sw_emu_capturing(cudaStream_t s) { return s && s->graph; }
-void sw_emu_capture(cudaStream_t s, std::function<void()> run) { s->graph->calls.push_back(std::move(run)); }
-
-/* Calls that may not be made while a stream of the thread captures. */
-static cudaError_t outside_capture(void)
-{
-    for (sw_emu_stream *s : capturing)
-        s->spoilt = true;
-    return capturing.empty() ? cudaSuccess : cudaErrorStreamCaptureUnsupported;
-}
-
-cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode)
-{
-    if (!s || s->graph)
-        return cudaErrorInvalidValue;
-    *s = {new sw_emu_graph, false};
-    capturing.push_back(s);
-    return cudaSuccess;
-}
-cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *g)
-{
-    if (!sw_emu_capturing(s))
-        return cudaErrorInvalidValue;
-    *g = s->graph;
-    s->graph = nullptr;
-    capturing.clear();
-    sw_emu_count.captures++;
-    if (!s->spoilt)
-        return cudaSuccess;
-    delete *g;
-    *g = nullptr;
-    return cudaErrorStreamCaptureInvalidated;
-}
-cudaError_t cudaGraphInstantiate(cudaGraphExec_t *made, cudaGraph_t g, unsigned long long)
-{
-    if (outside_capture())
-        return cudaErrorStreamCaptureUnsupported;
-    *made = new sw_emu_graph(*g);
-    return cudaSuccess;
-}
-cudaError_t cudaGraphDestroy(cudaGraph_t g)
-{
-    delete g;
-    return cudaSuccess;
-}
-cudaError_t cudaGraphExecDestroy(cudaGraphExec_t g) { return cudaGraphDestroy(g); }
-cudaError_t cudaGraphLaunch(cudaGraphExec_t g, cudaStream_t)
-{
-    sw_emu_count.graphs++;
-    for (auto &run : g->calls)
-        run();
-    return cudaGetLastError();
-}
-
 /* ---- memory */
 
 cudaError_t cudaMalloc(void **p, size_t n)
 {
-    if (outside_capture())
+    if (sw_emu_outside_capture())
         return cudaErrorStreamCaptureUnsupported;
     sw_emu_count.allocations++;
     *p = sw_emu_used() + n <= device_memory() ? sw_emu_alloc(n) : nullptr;
@@ -147,17 +96,24 @@ cudaError_t cudaMalloc(void **p, size_t n)
 }
 cudaError_t cudaFree(void *p)
 {
-    if (outside_capture())
+    if (sw_emu_outside_capture())
         return cudaErrorStreamCaptureUnsupported;
+    sw_emu_run_all(); /* it waits for the device */
     sw_emu_release(p);
     return cudaSuccess;
 }
 cudaError_t cudaMallocAsync(void **p, size_t n, cudaStream_t) { return cudaMalloc(p, n); }
-cudaError_t cudaFreeAsync(void *p, cudaStream_t) { return cudaFree(p); }
+cudaError_t cudaFreeAsync(void *p, cudaStream_t s)
+{
+    if (sw_emu_outside_capture())
+        return cudaErrorStreamCaptureUnsupported;
+    sw_emu_give(s, [=] { sw_emu_release(p); });
+    return cudaSuccess;
+}
 
 static std::map<char *, size_t> pinned;
 static std::mutex pinned_lock;
-static bool is_pinned(const void *p, size_t n)
+bool sw_emu_is_pinned(const void *p, size_t n)
 {
     std::lock_guard<std::mutex> hold(pinned_lock);
     auto found = pinned.upper_bound((char *)p);
@@ -165,7 +121,7 @@ static bool is_pinned(const void *p, size_t n)
 }
 cudaError_t cudaMallocHost(void **p, size_t n)
 {
-    if (outside_capture())
+    if (sw_emu_outside_capture())
         return cudaErrorStreamCaptureUnsupported;
     std::lock_guard<std::mutex> hold(pinned_lock);
     sw_emu_count.pinned++;
@@ -180,58 +136,6 @@ cudaError_t cudaFreeHost(void *p)
     free(p);
     return cudaSuccess;
 }
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, cudaMemcpyKind kind, cudaStream_t s)
-{
-    auto run = [=] {
-        sw_emu_access access;
-        memcpy(to, from, n);
-    };
-    /* memory that is not pinned is read at once, which a graph cannot */
-    if (kind != cudaMemcpyDeviceToDevice && sw_emu_capturing(s) && !is_pinned(kind == cudaMemcpyHostToDevice ? from : to, n))
-        return outside_capture();
-    if (sw_emu_capturing(s))
-        sw_emu_capture(s, run);
-    else
-        run();
-    return cudaSuccess;
-}
-cudaError_t cudaMemsetAsync(void *to, int value, size_t n, cudaStream_t s)
-{
-    auto run = [=] {
-        sw_emu_access access;
-        memset(to, value, n);
-    };
-    if (sw_emu_capturing(s))
-        sw_emu_capture(s, run);
-    else
-        run();
-    return cudaSuccess;
-}
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned)
-{
-    *s = new sw_emu_stream();
-    return cudaSuccess;
-}
-cudaError_t cudaStreamDestroy(cudaStream_t s)
-{
-    delete s;
-    return cudaSuccess;
-}
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return outside_capture(); }
-struct sw_emu_event { int unused; };
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned)
-{
-    *e = new sw_emu_event();
-    return cudaSuccess;
-}
-cudaError_t cudaEventDestroy(cudaEvent_t e)
-{
-    delete e;
-    return cudaSuccess;
-}
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaEventSynchronize(cudaEvent_t) { return outside_capture(); }
-cudaError_t cudaEventQuery(cudaEvent_t) { return cudaSuccess; }
 cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t *p, int)
 {
     *p = nullptr;

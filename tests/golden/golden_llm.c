@@ -182,7 +182,8 @@ static int language_model(sw_ctx *c, sw_model *m, const sw_safetensors *g, const
     for (int64_t i = 0; i < r->n; i++)
         seed[i] = r->targets[i] >= 0 ? (float)(-1 / r->labelled) : 0;
     sw_logprobs out;
-    if (sw_token_logprobs(c, h, &head, &(sw_logprob_request){.targets = r->targets, .dlogp = known ? seed : NULL}, &out) ||
+    sw_var *targets = sw_from_host(c, SW_I32, 1, &r->n, r->targets);
+    if (!targets || sw_token_logprobs(c, h, &head, &(sw_logprob_request){.targets = targets, .dlogp = known ? seed : NULL}, &out) ||
         sw_to_host(c, out.logp, logp))
         return -1;
     double loss = 0;

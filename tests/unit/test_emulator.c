@@ -2,7 +2,7 @@
 #include "tests/emulator/emulator_faulty.h"
 
 #include "base/memory.h"
-#include "kernels/kernels.h"
+#include "kernels/cuda/cuda_api.h"
 
 #include <setjmp.h>
 #include <signal.h>
@@ -16,6 +16,8 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+sw_device *sw_emulator_open(const sw_cuda_host *host, const char *prefix, int index);
 
 enum { N = 256 };
 
@@ -67,6 +69,27 @@ static void late_wait_shows(void **state)
 {
     (void)state;
     assert_int_equal(wrong(SW_FAULTY_COPIES_LATE, N), N);
+}
+
+/* Copies beside kernels, with the events that they need, without the kernel's wait for the copy, and without the copy's for the
+ * kernel, where neither stream is late, the kernel's is, or the copies' is. */
+static void missing_event_shows(void **state)
+{
+    (void)state;
+    static const char *const late[] = {"", "0", "1"};
+    for (int k = 0; k < 3; k++) {
+        setenv("SWIFT_EMULATOR_LATE", late[k], 1);
+        for (int missing = 0; missing < 3; missing++) {
+            float in[N], out[N];
+            fill(in);
+            assert_int_equal(sw_faulty_streams(missing != 1, missing != 2, out, in, N), 0);
+            int n = 0;
+            for (int i = 0; i < N; i++)
+                n += out[i] != in[N - 1 - i];
+            assert_int_equal(n, (k == 2 && missing == 1) || (k == 1 && missing == 2) ? N : 0);
+        }
+    }
+    unsetenv("SWIFT_EMULATOR_LATE");
 }
 
 /* What the program says when it dies of it; fails when it does not die. */
@@ -287,14 +310,32 @@ static void unusable_devices_say_why(void **state)
     }
 }
 
+/* A shared object beside a program that it was not built with. */
+static void another_build_is_refused(void **state)
+{
+    (void)state;
+    sw_cuda_host host = {sw_cuda_interface, SW_CUDA_SIZES, sw_fail};
+    sw_device *d = sw_emulator_open(&host, "emulator", 0);
+    assert_non_null(d);
+    d->close(d);
+    host.sizes++;
+    assert_null(sw_emulator_open(&host, "emulator", 0));
+    assert_non_null(strstr(sw_error(), "was built from other sources than this program; build both together"));
+    host.sizes--;
+    host.interface = "fill(sw_tensor *y);";
+    assert_null(sw_emulator_open(&host, "emulator", 0));
+    assert_non_null(strstr(sw_error(), "was built from other sources"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(barriers_work),         cmocka_unit_test(missing_barrier_shows),   cmocka_unit_test(missing_warp_barrier_shows),
-        cmocka_unit_test(late_wait_shows),
+        cmocka_unit_test(late_wait_shows),       cmocka_unit_test(missing_event_shows),
         cmocka_unit_test(misuse_ends_the_program), cmocka_unit_test(impossible_launch_fails), cmocka_unit_test(orders_do_not_show),
         cmocka_unit_test(copies_are_whole),      cmocka_unit_test(devices_are_named),
         cmocka_unit_test(reserved_memory_comes_and_goes), cmocka_unit_test(memory_runs_out), cmocka_unit_test(unusable_devices_say_why),
+        cmocka_unit_test(another_build_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

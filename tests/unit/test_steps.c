@@ -41,7 +41,7 @@ static sw_emulator_counts since(sw_emulator_counts b)
 {
     const sw_emulator_counts a = sw_emu_count;
     return (sw_emulator_counts){a.allocations - b.allocations, a.pinned - b.pinned, a.launches - b.launches, a.captures - b.captures,
-                                a.graphs - b.graphs};
+                                a.graphs - b.graphs, a.beside - b.beside};
 }
 
 /* Sequences of different lengths: the batch shrinks as they end. */
@@ -159,6 +159,49 @@ static void training_asks_for_no_memory(void **state)
     d->close(d);
 }
 
+/* Batches that are made ready in one context while the other is at work: the same bits whichever stream is late, and copied
+ * while kernels of the batch before still wait. */
+static void batches_are_sent_beside_kernels(void **state)
+{
+    (void)state;
+    enum { BATCHES = 5, LENGTH = 12, WIDTH = 64 };
+    static const char *const late[] = {"", "0", "1"};
+    static float all[SW_COUNT(late)][BATCHES][LENGTH * WIDTH];
+    for (size_t k = 0; k < SW_COUNT(late); k++) {
+        setenv("SWIFT_EMULATOR_LATE", late[k], 1);
+        sw_device *d = sw_device_open("emulator");
+        sw_model *m = d ? sw_model_load("tests/golden/llm/llama", d, &(sw_load_options){.dtype = SW_F32}) : NULL;
+        if (!m)
+            fail_msg("%s", sw_error());
+        assert_true(m->spec.hidden <= WIDTH);
+        sw_ctx c[2];
+        assert_int_equal(sw_ctx_init(&c[0], d, SW_F32), 0);
+        sw_ctx_init_twin(&c[1], &c[0]);
+        sw_emulator_counts before = sw_emu_count;
+        sw_pass *next = NULL;
+        for (int i = 0; i <= BATCHES; i++) {
+            int32_t ids[LENGTH];
+            for (int t = 0; t < LENGTH; t++)
+                ids[t] = 1 + (7 * i + 3 * t) % 20;
+            sw_var *h = i ? sw_model_run(&c[(i + 1) % 2], next, false) : NULL;
+            next = sw_model_prepare(&c[i % 2], m, &(sw_batch){.n = LENGTH, .n_seqs = 2, .ids = ids, .lengths = (int64_t[]){3 + i, LENGTH - 3 - i}});
+            assert_non_null(next);
+            if (i)
+                assert_int_equal(!h || sw_to_host(&c[(i + 1) % 2], h, all[k][i - 1]), 0);
+            sw_ctx_reset(&c[(i + 1) % 2]);
+        }
+        if (k == 1)
+            assert_in_range(since(before).beside, 4 * BATCHES, 100 * BATCHES); /* ids, positions and two tables */
+        assert_memory_equal(all[k], all[0], sizeof all[0]);
+        sw_ctx_free(&c[1]);
+        sw_ctx_free(&c[0]);
+        sw_model_free(m);
+        d->close(d);
+    }
+    unsetenv("SWIFT_EMULATOR_LATE");
+    assert_memory_not_equal(all[0][0], all[0][1], sizeof all[0][0]);
+}
+
 static void weights_that_do_not_fit(void **state)
 {
     (void)state;
@@ -180,6 +223,7 @@ int main(void)
         cmocka_unit_test(steps_become_graphs),
         cmocka_unit_test(other_families),
         cmocka_unit_test(training_asks_for_no_memory),
+        cmocka_unit_test(batches_are_sent_beside_kernels),
         cmocka_unit_test(weights_that_do_not_fit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -54,7 +54,7 @@ static sw_var *block(sw_ctx *c, sw_var *x, void *arg)
     sw_var *h = sw_rmsnorm(c, x, n->norm, 1e-5, 0);
     sw_var *a = sw_activation(c, sw_matmul(c, h, n->w1, NULL), SW_ACT_SILU);
     if (n->parallel) {
-        sw_var *b = sw_activation(c, sw_matmul(c, h, n->w2, NULL), SW_ACT_GELU);
+        sw_var *b = sw_matmul_act(c, h, n->w2, NULL, SW_ACT_GELU);
         return sw_scope_return(c, s, sw_add(c, sw_add(c, b, a), x));
     }
     sw_var *y = sw_add(c, a, x);

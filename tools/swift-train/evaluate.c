@@ -32,7 +32,7 @@ int train_evaluate(train_run *r, sw_loss *sum)
         if (!rc)
             train_mask(r, &d, 0, done + r->comm->rank * r->o->batch, "mask of evaluation");
         if (!rc && got)
-            rc = train_run_part(r, d.at, d.n, 1, false, sum);
+            rc = train_run_part(r, &(train_part){.samples = d.at, .n = d.n, .divisor = 1}, sum);
     }
     train_step_free(&d);
     free(d.at);

@@ -506,6 +506,8 @@ int feed_take(train_feed *f, int64_t want, int64_t each, train_step_data *out, i
     return rc;
 }
 
+bool feed_at_once(const train_feed *f) { return f->count >= 0 && !f->dealt; }
+
 feed_place feed_tell(const train_feed *f) { return f->place; }
 
 int feed_seek(train_feed *f, feed_place to)

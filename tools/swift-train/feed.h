@@ -61,6 +61,8 @@ int feed_next(train_feed *f, train_sample **s) SW_MUST_CHECK;
 /* Goes past the next `want` records of the epoch, or as many as it has left, and adds to out this rank's share of them:
  * those from rank * each on, at most `each`. *got: how many were gone past; 0 at the end of the epoch, as above. */
 int feed_take(train_feed *f, int64_t want, int64_t each, train_step_data *out, int64_t *got) SW_MUST_CHECK;
+/* Whether any record can be read at any time: not those of a pipe, nor those that rank 0 deals out. */
+bool feed_at_once(const train_feed *f);
 feed_place feed_tell(const train_feed *f);
 /* Goes to a place that feed_tell gave, in files at once; a pipe is read up to it. */
 int feed_seek(train_feed *f, feed_place place) SW_MUST_CHECK;

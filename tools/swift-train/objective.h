@@ -1,4 +1,4 @@
-/* Objectives: what is minimised, from per-token log-probabilities. An objective is one file and one row in objective.c. */
+/* Objectives: what is minimised, from per-token log-probabilities. An objective is one file and one row in run.c. */
 #ifndef SWIFT_TRAIN_OBJECTIVE_H
 #define SWIFT_TRAIN_OBJECTIVE_H
 
@@ -20,7 +20,17 @@ typedef struct sw_micro_batch {
      * where it is not labelled, 0 where it is in none of the classes. NULL where the objective learns tokens. */
     const float *labels;
     const int64_t *n_labels;
+    /* Of the context that will run it, from sw_micro_prepare; NULL: not made yet. */
+    sw_pass *pass;
+    sw_var *target_ids; /* i32 [n] */
+    /* What the host can do while the device is at work: called when all is asked for, before the results are waited for. NULL:
+     * nothing. */
+    void (*meanwhile)(void *arg);
+    void *meanwhile_arg;
 } sw_micro_batch;
+
+/* The batch on the device, if it is not there yet. */
+int sw_micro_prepare(sw_ctx *c, sw_model *m, sw_micro_batch *b) SW_MUST_CHECK;
 
 /* What the label of a whole text says: its class, its classes, or values. */
 typedef enum sw_problem { SW_PROBLEM_CLASS, SW_PROBLEM_CLASSES, SW_PROBLEM_VALUE } sw_problem;

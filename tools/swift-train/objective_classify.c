@@ -84,7 +84,8 @@ static int classify(sw_ctx *c, sw_model *m, const sw_micro_batch *b, const sw_ob
     float *want = sw_ctx_alloc(c, (size_t)k * sizeof *want);
     c->recording = c->training = backward;
     sw_batch batch = {.n = b->n, .n_seqs = b->n_seqs, .ids = b->ids, .lengths = b->lengths};
-    sw_var *h = sw_model_forward(c, m, &batch, recompute && backward), *x = h ? sw_model_pool(c, m, &batch, h) : NULL;
+    sw_micro_batch there = *b;
+    sw_var *h = sw_micro_prepare(c, m, &there) ? NULL : sw_model_run(c, there.pass, recompute && backward), *x = h ? sw_model_pool(c, m, &batch, h) : NULL;
     sw_var *y = x ? sw_model_score(c, m, x) : NULL;
     y = y ? sw_cast(c, y, SW_F32) : NULL;
     int rc = !y || sw_to_host(c, y, score) ? -1 : 0;
@@ -109,6 +110,8 @@ static int classify(sw_ctx *c, sw_model *m, const sw_micro_batch *b, const sw_ob
     sw_var *seed = !rc && backward ? sw_from_host(c, SW_F32, 2, shape, slope) : NULL;
     if (!rc && backward)
         rc = seed ? sw_backward(c, y, &seed->t) : -1;
+    if (!rc && b->meanwhile)
+        b->meanwhile(b->meanwhile_arg);
     sw_ctx_reset(c);
     c->recording = c->training = false;
     return rc;

@@ -43,6 +43,16 @@ static void count_spans(const sw_micro_batch *b, const sw_tags *t, const int32_t
     free(got);
 }
 
+static int go_back(sw_ctx *c, int64_t n, const sw_logprobs *out, const float *dlogp, const float *dmean)
+{
+    sw_var *g = sw_from_host(c, SW_F32, 1, &n, dlogp), *gm = dmean ? sw_from_host(c, SW_F32, 1, &n, dmean) : NULL;
+    if (!g || (dmean && !gm))
+        return -1;
+    if (gm)
+        sw_seed_grad(c, out->mean_logp, gm->t);
+    return sw_backward(c, out->logp, &g->t);
+}
+
 static int sft(sw_ctx *c, sw_model *m, const sw_micro_batch *b, const sw_objective_options *o, double divisor, bool backward, bool recompute,
                sw_loss *sum)
 {
@@ -57,18 +67,22 @@ static int sft(sw_ctx *c, sw_model *m, const sw_micro_batch *b, const sw_objecti
         dmean[i] = (float)(-e * w);
     }
     c->recording = c->training = backward;
-    sw_batch batch = {.n = b->n, .n_seqs = b->n_seqs, .ids = b->ids, .lengths = b->lengths, .source_ids = b->source_ids,
-                      .source_lengths = b->source_lengths};
+    sw_micro_batch there = *b;
     sw_head head = sw_model_head(m);
     sw_logprobs out;
-    sw_var *h = sw_model_forward(c, m, &batch, recompute && backward);
+    sw_var *h = sw_micro_prepare(c, m, &there) ? NULL : sw_model_run(c, there.pass, recompute && backward);
     int rc = !h || sw_token_logprobs(c, h, &head,
-                                     &(sw_logprob_request){.targets = b->targets, .want_mean = e > 0, .dlogp = backward ? dlogp : NULL,
+                                     &(sw_logprob_request){.targets = there.target_ids, .want_mean = e > 0, .dlogp = backward ? dlogp : NULL,
                                                            .dmean = backward && e > 0 ? dmean : NULL},
-                                     &out) ||
-                     sw_to_host(c, out.logp, logp) || sw_to_host(c, out.best, best) || (e > 0 && sw_to_host(c, out.mean_logp, mean))
+                                     &out)
                  ? -1
                  : 0;
+    if (!rc && backward)
+        rc = go_back(c, b->n, &out, dlogp, e > 0 ? dmean : NULL);
+    if (!rc && b->meanwhile)
+        b->meanwhile(b->meanwhile_arg);
+    if (!rc)
+        rc = sw_to_host(c, out.logp, logp) || sw_to_host(c, out.best, best) || (e > 0 && sw_to_host(c, out.mean_logp, mean)) ? -1 : 0;
     if (!rc && o->tags && !backward)
         count_spans(b, o->tags, best, sum);
     for (size_t i = 0; !rc && i < n; i++) {
@@ -78,16 +92,6 @@ static int sft(sw_ctx *c, sw_model *m, const sw_micro_batch *b, const sw_objecti
         sum->weight += b->weights[i];
         sum->labelled++;
         sum->correct += best[i] == b->targets[i];
-    }
-    if (!rc && backward) {
-        sw_var *g = sw_from_host(c, SW_F32, 1, &b->n, dlogp), *gm = e > 0 ? sw_from_host(c, SW_F32, 1, &b->n, dmean) : NULL;
-        if (!g || (e > 0 && !gm)) {
-            rc = -1;
-        } else {
-            if (gm)
-                sw_seed_grad(c, out.mean_logp, gm->t);
-            rc = sw_backward(c, out.logp, &g->t);
-        }
     }
     sw_ctx_reset(c);
     c->recording = c->training = false;

@@ -402,7 +402,10 @@ int train_open(train_run *r, const train_options *o, sw_comm *comm, int n, char 
     r->state.best_step = r->state.last_eval = -1;
     r->state.best_loss = INFINITY;
     if (sw_comm_agree(comm, share_records(r) || open_model(r) || open_optimizer(r) || open_tokenizer(r) || train_find_mask(r) ? -1 : 0) ||
-        parallel_open(&r->parallel, comm, &r->flat, &r->ctx) || sw_comm_agree(comm, open_data(r, n, shards)) ||
+        parallel_open(&r->parallel, comm, &r->flat, &r->ctx))
+        return -1;
+    sw_ctx_init_twin(&r->twin, &r->ctx);
+    if (sw_comm_agree(comm, open_data(r, n, shards)) ||
         sw_comm_agree(comm, check_end_token(r) || check_lengths(r) ? -1 : 0) || check_alike(r))
         return -1;
     plan_steps(r);
@@ -423,8 +426,10 @@ void train_close(train_run *r)
     sw_tags_free(&r->tags);
     sw_tokenizer_free(r->tokenizer);
     parallel_close(&r->parallel);
-    if (r->ctx_ready)
+    if (r->ctx_ready) {
+        sw_ctx_free(&r->twin);
         sw_ctx_free(&r->ctx);
+    }
     sw_optimizer_free(&r->optimizer);
     if (r->flat.device)
         sw_flat_free(&r->flat);

@@ -61,8 +61,14 @@ typedef struct train_run {
     sw_modules modules;
     sw_tuned *tuned; /* NULL: full */
     sw_flat flat;
-    sw_ctx ctx;
+    sw_ctx ctx, twin, *at_work; /* one of the two, while the other is made ready */
     bool ctx_ready;
+    struct {
+        sw_ctx *c; /* where it is ready; NULL: nothing is */
+        train_sample *first; /* of its samples */
+        size_t n;
+        sw_micro_batch b;
+    } sent; /* what will be run next, on the device already */
     sw_optimizer optimizer;
     const sw_schedule *schedule;
     const sw_objective *objective;
@@ -93,8 +99,20 @@ int train_batch(sw_ctx *c, const sw_spec *spec, train_sample *const *samples, si
 /* Labelled tokens of samples, or labelled samples, as the objective counts. */
 double train_labelled(const sw_objective *o, train_sample *const *samples, size_t n);
 
-/* Forward and backward (or forward alone) of samples, with the random numbers of c->rng. */
-int train_run_part(train_run *r, train_sample *const *samples, size_t n, double divisor, bool backward, sw_loss *sum) SW_MUST_CHECK;
+/* Forward and backward (or forward alone) of samples, with the random numbers of the contexts' rng; sent before, or now. */
+typedef struct train_part {
+    train_sample *const *samples;
+    size_t n;
+    double divisor;
+    bool backward;
+    void (*meanwhile)(void *arg); /* as sw_micro_batch has it */
+    void *meanwhile_arg;
+} train_part;
+int train_run_part(train_run *r, const train_part *p, sw_loss *sum) SW_MUST_CHECK;
+/* Sends samples to the device while it is at work, to be run next (which train_run_part knows by the samples); they must live
+ * until then. Where that fails they are not sent. */
+void train_send(train_run *r, train_sample *const *samples, size_t n);
+void train_forget_sent(train_run *r);
 /* Looks for signals to any rank, into r->stopping and r->plot_asked. Of several ranks each call gives what was so at the
  * call before, so that nobody waits for the slowest. */
 int train_poll(train_run *r) SW_MUST_CHECK;

@@ -23,8 +23,33 @@ double train_labelled(const sw_objective *o, train_sample *const *samples, size_
     return count;
 }
 
-int train_run_part(train_run *r, train_sample *const *samples, size_t n, double divisor, bool backward, sw_loss *sum)
+void train_forget_sent(train_run *r)
 {
+    if (r->sent.c)
+        sw_ctx_reset(r->sent.c);
+    r->sent.c = NULL;
+}
+
+static sw_ctx *context_apart(train_run *r, const sw_ctx *c) { return c == &r->ctx ? &r->twin : &r->ctx; }
+
+void train_send(train_run *r, train_sample *const *samples, size_t n)
+{
+    train_forget_sent(r);
+    sw_ctx *c = context_apart(r, r->at_work);
+    if (train_batch(c, &r->model->spec, samples, n, &r->sent.b) || sw_micro_prepare(c, r->model, &r->sent.b)) {
+        sw_ctx_reset(c); /* it is said when it is to be run */
+        sw_error_clear();
+        return;
+    }
+    r->sent.c = c;
+    r->sent.first = samples[0];
+    r->sent.n = n;
+}
+
+int train_run_part(train_run *r, const train_part *p, sw_loss *sum)
+{
+    train_sample *const *samples = p->samples;
+    size_t n = p->n;
     /* A rank without records walks the same way with a token that teaches nothing. */
     int32_t id = 0;
     float weight = 0;
@@ -33,10 +58,20 @@ int train_run_part(train_run *r, train_sample *const *samples, size_t n, double 
     sw_micro_batch b;
     if (!n && !parallel_needs_all(&r->parallel))
         return 0;
-    return train_batch(&r->ctx, &r->model->spec, n ? samples : &only, n ? n : 1, &b) ||
-                   r->objective->run(&r->ctx, r->model, &b, &r->objective_options, divisor, backward, backward && r->o->recompute, sum)
-               ? -1
-               : 0;
+    if (r->sent.c && n && r->sent.first == samples[0] && r->sent.n == n) {
+        r->at_work = r->sent.c;
+        b = r->sent.b;
+        r->sent.c = NULL;
+    } else {
+        r->at_work = context_apart(r, r->sent.c ? r->sent.c : &r->twin);
+        if (train_batch(r->at_work, &r->model->spec, n ? samples : &only, n ? n : 1, &b))
+            return -1;
+    }
+    if (r->device->send) { /* else nothing would come of it */
+        b.meanwhile = p->meanwhile;
+        b.meanwhile_arg = p->meanwhile_arg;
+    }
+    return r->objective->run(r->at_work, r->model, &b, &r->objective_options, p->divisor, p->backward, p->backward && r->o->recompute, sum);
 }
 
 static int combine(sw_comm *c, void *flags) { return c->ops->all_reduce(c, flags, 2, SW_I64, SW_REDUCE_MAX); }
@@ -163,4 +198,14 @@ int train_batch(sw_ctx *c, const sw_spec *spec, train_sample *const *samples, si
     b->labels = labels;
     b->n_labels = n_labels;
     return 0;
+}
+
+int sw_micro_prepare(sw_ctx *c, sw_model *m, sw_micro_batch *b)
+{
+    if (b->pass)
+        return 0;
+    b->pass = sw_model_prepare(c, m, &(sw_batch){.n = b->n, .n_seqs = b->n_seqs, .ids = b->ids, .lengths = b->lengths,
+                                                 .source_ids = b->source_ids, .source_lengths = b->source_lengths});
+    b->target_ids = b->pass && b->targets ? sw_from_host(c, SW_I32, 1, &b->n, b->targets) : NULL;
+    return b->pass && (b->target_ids || !b->targets) ? 0 : -1;
 }

@@ -15,8 +15,13 @@ typedef struct loop {
     sw_progress progress;
     double begun, saved_at; /* sw_now() */
     int64_t first, saved;   /* steps: at the start of this process; of the newest checkpoint */
-    train_step_data data;
-    int64_t taken;          /* records of the update, of all ranks */
+    struct loop_data {
+        train_step_data data;
+        int64_t taken;      /* records of the update, of all ranks */
+        feed_place place;   /* behind them */
+    } now, next;
+    bool looked_ahead;      /* next is there */
+    int64_t part;           /* of the update that is being run */
     const char *reason;     /* why the run ended, or NULL */
     bool ended;             /* the data has */
 } loop;
@@ -119,47 +124,102 @@ static void plot(const train_run *r, bool asked)
 
 /* ---- one update */
 
-/* This rank's samples of the next update: 1, 0 the data has ended, -1. */
+/* This rank's samples of update `step` (from 0) as the feed gives them next. */
+static int take(train_run *r, int64_t step, struct loop_data *d)
+{
+    int rc = 0;
+    d->taken = 0;
+    do /* an epoch's last update takes what is left */
+        rc = feed_take(r->feed, r->o->batch * r->o->accumulate, r->each, &d->data, &d->taken);
+    while (!rc && !d->taken && r->epoch_steps);
+    d->place = feed_tell(r->feed);
+    if (!rc)
+        train_mask(r, &d->data, (uint32_t)step, r->comm->rank * r->each, "mask");
+    return rc;
+}
+
+/* The samples of the update to come: 1, 0 the data has ended, -1. */
 static int gather(loop *l)
 {
     train_run *r = l->r;
-    for (;;) {
-        int rc = feed_take(r->feed, r->o->batch * r->o->accumulate, r->each, &l->data, &l->taken);
-        if (sw_comm_agree(r->comm, rc))
-            return -1;
-        train_mask(r, &l->data, (uint32_t)r->state.step, r->comm->rank * r->each, "mask");
-        if (l->taken || r->epoch_steps == 0)
-            return l->taken > 0; /* an epoch's last update takes what is left */
+    int rc = 0;
+    if (l->looked_ahead) {
+        struct loop_data old = l->now;
+        l->now = l->next;
+        l->next = old;
+        l->looked_ahead = false;
+    } else {
+        rc = take(r, r->state.step, &l->now);
     }
+    return sw_comm_agree(r->comm, rc) ? -1 : l->now.taken > 0;
 }
 
 /* Parts of an update that each rank runs: the first rank is never short of records before another. */
 static int64_t parts_of(const loop *l)
 {
-    return (SW_MIN(l->r->each, l->taken) + l->r->batch - 1) / l->r->batch;
+    return (SW_MIN(l->r->each, l->now.taken) + l->r->batch - 1) / l->r->batch;
+}
+
+static train_sample *const *part_of(const train_run *r, const train_step_data *d, int64_t i, size_t *n)
+{
+    size_t at = SW_MIN((size_t)(i * r->batch), d->n);
+    *n = SW_MIN((size_t)r->batch, d->n - at);
+    return d->at + at;
+}
+
+/* While the device is at work on a part: what it will be given next is read and sent. */
+static void look_ahead(void *arg)
+{
+    loop *l = arg;
+    train_run *r = l->r;
+    const train_step_data *d = &l->now.data;
+    int64_t next = l->part + 1;
+    if (next == parts_of(l)) {
+        if (!feed_at_once(r->feed) || l->looked_ahead || (r->steps && r->state.step + 1 >= r->steps))
+            return;
+        feed_place place = feed_tell(r->feed);
+        if (take(r, r->state.step + 1, &l->next)) { /* to be tried again, and told, when its turn comes */
+            int rc = feed_seek(r->feed, place);
+            (void)rc;
+            sw_error_clear();
+            return;
+        }
+        l->looked_ahead = true;
+        d = &l->next.data;
+        next = 0;
+    }
+    size_t n;
+    train_sample *const *samples = part_of(r, d, next, &n);
+    if (n)
+        train_send(r, samples, n);
 }
 
 /* Forward and backward of part i; leaves gradients summed up. */
-static int run_part(train_run *r, const train_step_data *d, int64_t i, double divisor, sw_loss *sum)
+static int run_part(loop *l, int64_t i, double divisor, sw_loss *sum)
 {
-    size_t at = SW_MIN((size_t)(i * r->batch), d->n), n = SW_MIN((size_t)r->batch, d->n - at);
+    train_run *r = l->r;
+    size_t n;
+    train_sample *const *samples = part_of(r, &l->now.data, i, &n);
     /* Each part draws its own random numbers, the same on one process as where ranks share the parts. */
     uint64_t part = (uint64_t)(r->comm->rank * ((r->each + r->batch - 1) / r->batch) + i);
-    r->ctx.rng = (sw_rng){(uint64_t)sw_common_opts.seed + 0x9E3779B97F4A7C15u * part, (uint32_t)r->state.step, 0};
-    return train_run_part(r, d->at + at, n, divisor, true, sum);
+    r->ctx.rng = r->twin.rng = (sw_rng){(uint64_t)sw_common_opts.seed + 0x9E3779B97F4A7C15u * part, (uint32_t)r->state.step, 0};
+    l->part = i;
+    return train_run_part(r, &(train_part){.samples = samples, .n = n, .divisor = divisor, .backward = true, .meanwhile = look_ahead,
+                                           .meanwhile_arg = l}, sum);
 }
 
 /* Goes through the update again with every op's result checked, to say where the first NaN or infinity comes from. */
-static int find_nan(const loop *l, double divisor, const char *what)
+static int find_nan(loop *l, double divisor, const char *what)
 {
     train_run *r = l->r;
     sw_loss sum = {0};
     int rc = sw_flat_zero_grad(&r->flat);
-    r->ctx.check = true;
+    train_forget_sent(r);
+    r->ctx.check = r->twin.check = true;
     for (int64_t i = 0; !rc && i < parts_of(l); i++)
-        rc = run_part(r, &l->data, i, divisor, &sum);
-    r->ctx.check = false;
-    sw_ctx_reset(&r->ctx);
+        rc = run_part(l, i, divisor, &sum);
+    r->ctx.check = r->twin.check = false;
+    sw_ctx_reset(r->at_work);
     /* Ranks that wait for this one's values cannot be told. */
     if (!rc || !parallel_needs_all(&r->parallel)) {
         rc = sw_comm_agree(r->comm, rc);
@@ -176,7 +236,7 @@ static int find_nan(const loop *l, double divisor, const char *what)
 static int update(loop *l, double *lr)
 {
     train_run *r = l->r;
-    const train_step_data *d = &l->data;
+    const train_step_data *d = &l->now.data;
     double divisor = train_labelled(r->objective, d->at, d->n), begun = sw_now(), norm;
     sw_loss sum = {0};
     if (parallel_sum(&r->parallel, &divisor, 1))
@@ -188,7 +248,7 @@ static int update(loop *l, double *lr)
                 return -1;
             if (r->stopping)
                 return 0;
-            if (parallel_begin(&r->parallel, i + 1 == parts) || run_part(r, d, i, divisor, &sum) || parallel_end(&r->parallel))
+            if (parallel_begin(&r->parallel, i + 1 == parts) || run_part(l, i, divisor, &sum) || parallel_end(&r->parallel))
                 return sw_fail_in("update %lld", (long long)r->state.step + 1);
         }
     }
@@ -212,7 +272,7 @@ static int update(loop *l, double *lr)
     } else {
         norm = 0;
         sw_warn("update %lld: its %lld records hold no %s; nothing to learn from them", (long long)r->state.step + 1,
-                (long long)l->taken, train_labels_name(r->objective));
+                (long long)l->now.taken, train_labels_name(r->objective));
     }
     train_window *w = &r->state.window;
     double seconds = sw_now() - begun;
@@ -238,10 +298,11 @@ static int check_longest(const loop *l)
     if (!feed_totals(r->feed, &t))
         return 0;
     double first = 0, longest = (double)(t.longest * r->batch);
-    for (size_t i = 0, at = 0; at < l->data.n; at += (size_t)r->batch, i++) {
+    const train_step_data *d = &l->now.data;
+    for (size_t i = 0, at = 0; at < d->n; at += (size_t)r->batch, i++) {
         double n = 0;
-        for (size_t k = at; k < SW_MIN(at + (size_t)r->batch, l->data.n); k++)
-            n += (double)l->data.at[k]->n;
+        for (size_t k = at; k < SW_MIN(at + (size_t)r->batch, d->n); k++)
+            n += (double)d->at[k]->n;
         first = fmax(first, n);
     }
     double need = (double)r->fixed_bytes + (double)sw_ctx_peak(&r->ctx) * longest / fmax(first, 1);
@@ -430,7 +491,7 @@ static int step(loop *l)
     int rc = update(l, &lr);
     if (rc < 1)
         return rc;
-    r->state.place = feed_tell(r->feed);
+    r->state.place = l->now.place;
     if (feed_totals(r->feed, &t) && r->state.place.taken == t.records)
         r->state.place = (feed_place){r->state.place.epoch + 1, 0};
     char extra[48];
@@ -463,8 +524,10 @@ int train_loop(train_run *r)
         if (!rc && r->stopping)
             rc = stop(&l);
     }
-    train_step_free(&l.data);
-    free(l.data.at);
+    train_step_free(&l.now.data);
+    train_step_free(&l.next.data);
+    free(l.now.data.at);
+    free(l.next.data.at);
     char *why = rc ? sw_strdup(sw_error()) : NULL;
     int closed = sw_metrics_close(r->metrics) || sw_metrics_close(r->more_metrics) ? -1 : 0;
     if (rc)

@@ -67,6 +67,20 @@ static void forward(rig *r, const product *p)
     expect(r, y, tolerance(p), floor_of(p->in));
 }
 
+static void forward_act(rig *r, const product *p)
+{
+    array *x = normal(r, p->x, p->l, SHAPE(p->n, p->in), 1), *w = normal(r, p->w, p->l, SHAPE(p->out, p->in), 0.3);
+    array *bias = draw(r, 0, 1) ? normal(r, draw(r, 0, 1) ? SW_F32 : p->x, DENSE, SHAPE(p->out), 1) : NULL;
+    array *y = blank(r, p->y, p->l, SHAPE(p->n, p->out)), *before = draw(r, 0, 1) ? blank(r, p->y, p->l, SHAPE(p->n, p->out)) : NULL;
+    static const sw_act kinds[] = {SW_ACT_RELU, SW_ACT_GELU_TANH, SW_ACT_RELU, SW_ACT_GELU_TANH, SW_ACT_SILU, SW_ACT_GELU};
+    int kind = kinds[draw(r, 0, (int)SW_COUNT(kinds) - 1)];
+    note(r, "act %d, before %d, bias %d", kind, before != NULL, bias != NULL);
+    RUN(r, linear_act_fwd, AT(y), AT(before), AT(x), AT(w), AT(bias), kind);
+    expect(r, y, tolerance(p), floor_of(p->in));
+    if (before)
+        expect(r, before, tolerance(p), floor_of(p->in));
+}
+
 static void backward_x(rig *r, const product *p)
 {
     array *dy = normal(r, p->x, p->l, SHAPE(p->n, p->out), 1), *w = normal(r, p->w, p->l, SHAPE(p->out, p->in), 1);
@@ -84,5 +98,6 @@ static void backward_w(rig *r, const product *p)
 }
 
 void case_linear_fwd(rig *r) { for_products(r, true, forward); }
+void case_linear_act_fwd(rig *r) { for_products(r, true, forward_act); }
 void case_linear_bwd_x(rig *r) { for_products(r, true, backward_x); }
 void case_linear_bwd_w(rig *r) { for_products(r, false, backward_w); }

@@ -1,0 +1,13 @@
+/* Streams of the emulated runtime, for its other parts. */
+#ifndef SW_EMULATOR_STREAMS_H
+#define SW_EMULATOR_STREAMS_H
+
+#include "cuda_runtime.h"
+
+/* Does all that late streams have put off (sw_emu_give). */
+void sw_emu_run_all(void);
+/* For calls that may not be made while a stream captures: spoils the graph, cudaErrorStreamCaptureUnsupported. */
+cudaError_t sw_emu_outside_capture(void);
+bool sw_emu_is_pinned(const void *p, size_t n);
+
+#endif

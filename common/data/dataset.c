@@ -327,10 +327,10 @@ static int add_tools(cJSON *row, sw_sample *s)
 
 /* ---- what the task wants */
 
-static int add_labels(cJSON *row, sw_sample *s)
+static int add_labels(const sw_dataset_options *o, cJSON *row, sw_sample *s)
 {
     bool must = s->task == SW_TASK_KTO || s->task == SW_TASK_CLASSIFY;
-    if (dataset_take_labels(row, "label", must, s))
+    if (dataset_take_labels(row, "label", must, o, s))
         return -1;
     if (s->task == SW_TASK_KTO &&
         (s->labels->child->next || (s->labels->child->valuedouble != 0 && s->labels->child->valuedouble != 1)))
@@ -367,10 +367,10 @@ static int make_prompt(sw_sample *s)
     return 0;
 }
 
-static int add_task(cJSON *row, sw_sample *s)
+static int add_task(const sw_dataset_options *o, cJSON *row, sw_sample *s)
 {
     bool only_answer = s->task == SW_TASK_SFT || s->task == SW_TASK_PROMPT;
-    if (!only_answer && (add_labels(row, s) || (s->task <= SW_TASK_PREFERENCE && add_rejected(row, s))))
+    if (!only_answer && (add_labels(o, row, s) || (s->task <= SW_TASK_PREFERENCE && add_rejected(row, s))))
         return -1;
     if (s->task == SW_TASK_PREFERENCE && !s->rejected)
         return sw_fail("field \"rejected\" (or rejected_response, rejected_messages) is missing");
@@ -479,7 +479,7 @@ static int convert(const sw_dataset_options *o, cJSON *row, sw_sample *s)
     case SW_FORMAT_COMPLETION: rc = from_completion(row, s); break;
     default: rc = from_query(row, s);
     }
-    if (rc || (s->kind == SW_SAMPLE_CHAT && (add_system(o, row, s->messages) || add_tools(row, s))) || add_task(row, s))
+    if (rc || (s->kind == SW_SAMPLE_CHAT && (add_system(o, row, s->messages) || add_tools(row, s))) || add_task(o, row, s))
         return -1;
     s->extra = dataset_take(row, "chat_template_kwargs");
     if (s->extra && !cJSON_IsObject(s->extra) && !cJSON_IsNull(s->extra))

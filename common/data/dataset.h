@@ -70,6 +70,8 @@ typedef struct sw_dataset_options {
     const sw_strings *map;   /* "OLD=NEW": columns get other names first; NULL: none */
     const sw_strings *carry; /* columns to hand on, "*": all of them; NULL: none */
     sw_task task;
+    const struct sw_tags *classes; /* CLASSIFY: whose names labels may be; NULL: labels are numbers */
+    bool only_classes;             /* numbers must be those of classes, too */
     bool bare_texts; /* EMBEDDING: a conversation that is one message is its text */
 } sw_dataset_options;
 

@@ -7,7 +7,9 @@
 
 #include "base/memory.h"
 #include "data/messages.h"
+#include "data/tags.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -107,19 +109,39 @@ static int add_numbered(const sw_dataset_options *o, cJSON *row, cJSON *list)
     return 0;
 }
 
-int dataset_take_labels(cJSON *row, const char *name, bool must, sw_sample *s)
+/* The number of the class that a label names. */
+static int class_of(const sw_tags *classes, const char *field, const cJSON *label, double *out)
+{
+    *out = cJSON_IsString(label) ? sw_tags_find(classes, label->valuestring) : cJSON_IsNumber(label) ? label->valuedouble : cJSON_IsTrue(label);
+    if (*out >= 0 && *out < (double)classes->n && *out == floor(*out))
+        return 0;
+    char number[32];
+    snprintf(number, sizeof number, "%g", label->valuedouble);
+    return sw_fail("field \"%s\": %.80s is none of the %zu classes, %s%s%s (0 to %zu)", field, cJSON_IsString(label) ? label->valuestring : number, classes->n,
+                   classes->at[0].name, classes->n > 2 ? " ... " : classes->n == 2 ? ", " : "", classes->n > 1 ? classes->at[classes->n - 1].name : "",
+                   classes->n - 1);
+}
+
+int dataset_take_labels(cJSON *row, const char *name, bool must, const sw_dataset_options *o, sw_sample *s)
 {
     const cJSON *v = name ? sw_json_get(row, name) : NULL, *first = cJSON_IsArray(v) ? v->child : v;
+    const sw_tags *classes = s->task == SW_TASK_CLASSIFY ? o->classes : NULL;
     bool good = first != NULL;
     for (const cJSON *c = first; c && good; c = c == v ? NULL : c->next)
-        good = cJSON_IsNumber(c) || cJSON_IsBool(c);
+        good = cJSON_IsNumber(c) || cJSON_IsBool(c) || (classes && cJSON_IsString(c));
+    if (!good && must && !classes && cJSON_IsString(first))
+        return sw_fail("field \"%s\": '%.80s' is the name of a class; --labels says which numbers they have", name, first->valuestring);
     if (!good)
         return must ? sw_fail("field \"%s\": a number, true or false, or a list of numbers is needed, not %s",
                               name ? name : "label", cJSON_IsArray(v) ? "a list of something else" : sw_json_kind(v))
                     : 0;
     s->labels = cJSON_CreateArray();
-    for (const cJSON *c = first; c; c = c == v ? NULL : c->next)
-        cJSON_AddItemToArray(s->labels, cJSON_CreateNumber(cJSON_IsNumber(c) ? c->valuedouble : cJSON_IsTrue(c)));
+    for (const cJSON *c = first; c; c = c == v ? NULL : c->next) {
+        double number = cJSON_IsNumber(c) ? c->valuedouble : cJSON_IsTrue(c);
+        if ((cJSON_IsString(c) || (classes && o->only_classes)) && class_of(classes, name, c, &number))
+            return -1;
+        cJSON_AddItemToArray(s->labels, cJSON_CreateNumber(number));
+    }
     cJSON_Delete(dataset_take(row, name));
     return 0;
 }
@@ -213,7 +235,7 @@ int dataset_from_lists(const sw_dataset_options *o, cJSON *row, sw_sample *s)
     s->positives = cJSON_CreateArray();
     s->negatives = cJSON_CreateArray();
     const char *documents = dataset_present(row, document_names);
-    if (dataset_take_labels(row, dataset_present(row, label_names), false, s) || take_anchor(o, row, s))
+    if (dataset_take_labels(row, dataset_present(row, label_names), false, o, s) || take_anchor(o, row, s))
         return -1;
     const char *name = dataset_present(row, positive_names);
     if (documents && !name) {

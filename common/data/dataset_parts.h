@@ -27,8 +27,9 @@ void dataset_join_prompts(cJSON *row);
 /* dataset_lists.c: texts that are compared with each other. */
 bool dataset_is_lists(const cJSON *row);
 int dataset_from_lists(const sw_dataset_options *o, cJSON *row, sw_sample *s) SW_MUST_CHECK;
-/* Numbers of the row's label (one, a list, true or false) into s->labels. must: it is an error that there is none. */
-int dataset_take_labels(cJSON *row, const char *name, bool must, sw_sample *s) SW_MUST_CHECK;
+/* Numbers of the row's label (one, a list, true or false; names of o->classes) into s->labels. must: it is an error
+ * that there is none. */
+int dataset_take_labels(cJSON *row, const char *name, bool must, const sw_dataset_options *o, sw_sample *s) SW_MUST_CHECK;
 
 /* dataset_words.c: words that have a class each. */
 bool dataset_is_tagged(const cJSON *row);

@@ -2,6 +2,7 @@
 
 #include "base/json.h"
 #include "base/memory.h"
+#include "base/strbuf.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -45,6 +46,33 @@ int sw_tags_read(sw_tags *t, const cJSON *config, int64_t labels)
         }
         t->at[i].name = sw_strdup(v->valuestring);
         read_place(t, &t->at[i]);
+    }
+    return 0;
+}
+
+int sw_tags_parse(sw_tags *t, const char *text)
+{
+    bool number = *text && strspn(text, "0123456789") == strlen(text);
+    size_t n = number ? strtoul(text, NULL, 10) : 1;
+    for (const char *c = text; !number && *c; c++)
+        n += *c == ',';
+    *t = (sw_tags){0};
+    if (!n || n > MOST_TAGS || strlen(text) > (size_t)64 * MOST_TAGS)
+        return sw_fail("'%.40s': 1 to %d classes are possible", text, MOST_TAGS);
+    t->at = SW_NEW_ARRAY(sw_tag, n);
+    for (const char *c = text; t->n < n; t->n++) {
+        size_t length = strcspn(c, ",");
+        sw_tag *tag = &t->at[t->n];
+        tag->name = number ? sw_strfmt("LABEL_%zu", t->n) : sw_strndup(c, length);
+        c += number ? 0 : length + (c[length] == ',');
+        bool twice = !number && sw_tags_find(t, tag->name) >= 0;
+        if (!*tag->name || twice) {
+            sw_fail("'%.80s': class %zu %s%s", text, t->n, *tag->name ? "has the name of one before it: " : "has no name", tag->name);
+            t->n++;
+            sw_tags_free(t);
+            return -1;
+        }
+        read_place(t, tag);
     }
     return 0;
 }

@@ -1,4 +1,4 @@
-/* Classes of words: the names that config.json gives them (id2label), and the spans that names like B-PER and I-PER say.
+/* Classes of texts or words: the names that config.json gives them (id2label), and, of words, the spans that names like B-PER and I-PER say.
  *
  * A name is outside (O), or the place of a word in a span and the span's type: B- begins, I- is inside, E- or L- ends, S- or
  * U- is a span alone (IOB of either kind, IOBES, BILOU). Where no name is like that there are no spans. */
@@ -27,6 +27,8 @@ typedef struct sw_tags {
 /* From "id2label" of a config.json; none where it has no such member. Another number than the head's `labels` is an error, unless
  * those are not known (0). */
 int sw_tags_read(sw_tags *t, const cJSON *config, int64_t labels) SW_MUST_CHECK;
+/* From an option: how many there are (called LABEL_0 and so on), or their names with commas between. */
+int sw_tags_parse(sw_tags *t, const char *text) SW_MUST_CHECK;
 void sw_tags_free(sw_tags *t);
 /* The names as a list, NULL where there are none; the caller deletes it. */
 cJSON *sw_tags_names(const sw_tags *t);

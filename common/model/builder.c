@@ -1,5 +1,6 @@
 #include "model/builder.h"
 
+#include "model/new_head.h"
 #include "store/checkpoint.h"
 #include "store/made.h"
 #include "store/quant.h"
@@ -182,14 +183,31 @@ static void remember(sw_builder *b, const sw_entry *e, sw_param *p, int64_t inde
     SW_PUSH(b->m->stored, s);
 }
 
+/* A parameter of a new head, which no file has. */
+static sw_param *draw(sw_builder *b, const char *name, int ndim, const int64_t *shape)
+{
+    sw_model *m = b->m;
+    sw_param *p = sw_param_new(&m->params, m->device, name, SW_F32, ndim, shape);
+    int64_t n = p ? sw_numel(&p->v.t) : 0;
+    float *values = sw_malloc((size_t)(n + 1) * sizeof *values);
+    if (!p || sw_new_head_values(b->fresh, &m->spec, m->checkpoint->config, name, b->fresh_hidden, ndim, n, values) ||
+        m->device->put(m->device, p->v.t.data, values, (size_t)n * sizeof *values))
+        b->rc = -1;
+    free(values);
+    if (p)
+        p->drawn = true;
+    return b->rc ? NULL : p;
+}
+
 static sw_param *ask(sw_builder *b, const char *ours, int ndim, const int64_t *shape, unsigned flags, bool optional)
 {
     sw_model *m = b->m;
     char path[SW_NAME_MAX], name[SW_NAME_MAX];
     bool turned = (flags & SW_ASK_TRANSPOSED) && ndim == 2;
-    const sw_entry *e = seek(b, name_of(b, ours, name), ndim, turned ? (int64_t[]){shape[1], shape[0]} : shape, optional);
+    int problems = b->n_problems;
+    const sw_entry *e = seek(b, name_of(b, ours, name), ndim, turned ? (int64_t[]){shape[1], shape[0]} : shape, optional || b->fresh);
     if (!e)
-        return NULL;
+        return b->fresh && b->n_problems == problems ? draw(b, name, ndim, shape) : NULL;
     if (b->look_only) {
         sw_param *found = sw_builder_alloc(b, sizeof *found);
         found->v.t = e->t;
@@ -339,8 +357,12 @@ static void declare_ends(sw_builder *b)
         return;
     }
     if (!sw_task_has_words(s->task)) {
+        b->fresh = b->o->head;
+        b->fresh_hidden = true;
         declare_hidden(b, "score.hidden", "score.norm");
-        sw_ask_linear(b, &m->head, "score", s->labels, s->hidden, s->head_bias ? SW_ASK_BIAS : 0);
+        b->fresh_hidden = false;
+        sw_ask_linear(b, &m->head, "score", s->labels, inner, s->head_bias ? SW_ASK_BIAS : 0);
+        b->fresh = NULL;
         return;
     }
     declare_hidden(b, "lm_head.hidden", "lm_head.norm");

@@ -14,6 +14,8 @@ struct sw_builder {
     sw_buf problems;
     int n_problems;
     sw_map used;      /* names of tensors taken */
+    const struct sw_new_head *fresh; /* what is asked for is a new head's: made where the file lacks it */
+    bool fresh_hidden; /* its layer before the last */
     bool look_only;   /* names and shapes are checked, nothing is loaded */
     sw_entries *asked; /* not NULL: there is no file, what is asked for is listed here; names are the model's arena's */
     int rc;           /* -1: memory or the device failed */

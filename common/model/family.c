@@ -65,7 +65,11 @@ char *sw_file_name(const sw_spec *s, int64_t layer, const char *ours, char out[S
 {
     char blocks[SW_NAME_MAX], rest[SW_NAME_MAX];
     if (layer < 0) {
-        rename_into(s->names, ours, out);
+        bool words = s->task == SW_TASK_TOKENS && s->family->words_score && sw_starts_with(ours, "score") && (!ours[5] || ours[5] == '.');
+        if (words)
+            snprintf(out, SW_NAME_MAX, "%s%s", s->family->words_score, ours + strlen("score"));
+        else
+            rename_into(s->names, ours, out);
         sw_wrapper_name(s->wrapper, out, SW_NAME_MAX);
         return out;
     }

@@ -34,6 +34,11 @@ typedef struct sw_family {
     const char *const *same_embedding; /* names under which files hold the embedding once more; NULL: none */
     const char *const *unread;         /* beginnings of tensors' names that belong to heads of other tasks; NULL: none */
     const sw_body_ops *body;
+    bool no_word_classes;              /* transformers has no class of it with a head over each token */
+    const char *words_score;           /* what the head over each token is called, otherwise than that over texts; NULL: the same */
+    /* How the values of a new head are drawn otherwise than normally by initializer_range: standard deviation, and at how many
+     * of them they end (0: nowhere). hidden: of the layer before the last. NULL: not otherwise. */
+    int (*new_head)(const sw_spec *s, const cJSON *config, bool hidden, double *deviation, double *cut);
 } sw_family;
 
 #define SW_NAMES(...) (const char *const[]){__VA_ARGS__, NULL}

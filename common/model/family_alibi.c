@@ -90,9 +90,10 @@ static const sw_rename mpt_names[] = {{"model.embed_tokens", "transformer.wte"},
 
 const sw_family sw_family_alibi[] = {
     {.name = "falcon", .architectures = SW_NAMES("FalconForCausalLM", "RWForCausalLM", "FalconForSequenceClassification"),
-     .model_types = SW_NAMES("falcon", "RefinedWeb", "RefinedWebModel"),
+     .model_types = SW_NAMES("falcon", "RefinedWeb", "RefinedWebModel"), .words_score = "classifier",
      .spec = {PLAIN, .norm = {.kind = SW_NORM_LAYER, .bias = true}, .act = SW_ACT_GELU}, .read = read_falcon},
     {.name = "bloom", .architectures = SW_NAMES("BloomForCausalLM", "BloomForSequenceClassification"), .model_types = SW_NAMES("bloom"),
+     .words_score = "classifier",
      .spec = {PLAIN, .norm = {.kind = SW_NORM_LAYER, .bias = true}, .act = SW_ACT_GELU_TANH, .embed_norm = true, .q_bias = true,
               .k_bias = true, .v_bias = true, .o_bias = true, .mlp_bias = true, .down_bias = true},
      .read = read_bloom, .names = falcon_names},

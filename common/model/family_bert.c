@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 
+#include <math.h>
 #include <string.h>
 
 #define LAYER                                                                                                           \
@@ -112,6 +113,15 @@ static int read_modern(sw_spec *s, const cJSON *config)
     return 0;
 }
 
+/* Cut normal values, as its authors drew them: of the last layer by its width, of the one before by the depth. */
+static int modern_head(const sw_spec *s, const cJSON *config, bool hidden, double *deviation, double *cut)
+{
+    if (sw_json_f64(config, "initializer_cutoff_factor", 2, cut))
+        return -1;
+    *deviation = hidden ? *deviation / sqrt(2 * (double)s->layers) : 1 / sqrt((double)s->hidden);
+    return 0;
+}
+
 /* Without layer_types every so many layers, from the first on, see everything. The embedding's norm is the first layer's. */
 static int modern_layers(sw_spec *s, const cJSON *config)
 {
@@ -153,5 +163,5 @@ const sw_family sw_family_bert[] = {
     {.name = "modernbert", .architectures = SW_NAMES(SW_ENCODER("ModernBert")), .model_types = SW_NAMES("modernbert"),
      .spec = {.norm = {.kind = SW_NORM_LAYER, .eps = 1e-5}, .embed_norm = true, .bidirectional = true, .packed = "qkv", .packed_mlp = true,
               .act = SW_ACT_GELU, .head_act = SW_ACT_GELU, .tied = true, .rope = {{.theta = 160000}, {.theta = 10000}}},
-     .read = read_modern, .layers = modern_layers, .names = modern_names, .unread = SW_NAMES("head.", "decoder.")},
+     .read = read_modern, .layers = modern_layers, .names = modern_names, .new_head = modern_head, .unread = SW_NAMES("head.", "decoder.")},
     {0}};

@@ -77,7 +77,7 @@ const sw_family sw_family_gemma[] = {
     {.name = "vaultgemma", .architectures = SW_NAMES("VaultGemmaForCausalLM"), .model_types = SW_NAMES("vaultgemma"),
      .spec = {GEMMA, .window = 512, .full_every = 2, .attention_softcap = 50, .logit_softcap = 30}, .read = read_gemma2,
      .names = sandwich_names},
-    {.name = "gemma3_text", .architectures = SW_NAMES("Gemma3ForCausalLM", "Gemma3TextForSequenceClassification"),
+    {.name = "gemma3_text", .architectures = SW_NAMES("Gemma3ForCausalLM", "Gemma3TextForSequenceClassification"), .no_word_classes = true,
      .model_types = SW_NAMES("gemma3_text"),
      .spec = {GEMMA3}, .read = read_gemma3, .names = sandwich_names},
     {.name = "gemma3_embedding", .architectures = SW_NAMES("Gemma3TextModel"), .spec = {GEMMA3, .bidirectional = true},

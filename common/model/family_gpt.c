@@ -120,7 +120,7 @@ static const sw_rename neox_names[] = {{"model.embed_tokens", "gpt_neox.embed_in
 #define BIASED .q_bias = true, .k_bias = true, .v_bias = true, .o_bias = true
 
 const sw_family sw_family_gpt[] = {
-    {.name = "gpt2", .architectures = SW_NAMES("GPT2LMHeadModel", "GPT2ForSequenceClassification"), .model_types = SW_NAMES("gpt2"),
+    {.name = "gpt2", .architectures = SW_NAMES("GPT2LMHeadModel", "GPT2ForSequenceClassification"), .model_types = SW_NAMES("gpt2"), .words_score = "classifier",
      .spec = {GPT, BIASED, .act = SW_ACT_GELU_TANH, .tied = true, .positions = SW_POSITIONS_LEARNED, .packed = "qkv", .conv1d = true},
      .read = read_gpt2, .layers = gpt2_layers, .names = gpt2_names},
     {.name = "gpt_bigcode", .architectures = SW_NAMES("GPTBigCodeForCausalLM"), .model_types = SW_NAMES("gpt_bigcode"),

@@ -41,7 +41,7 @@ static const sw_rename xglm_names[] = {LAYER, {"model.norm", "model.layer_norm"}
 #define FAIRSEQ .norm = {.kind = SW_NORM_LAYER, .bias = true}, .plain_mlp = true, .tied = true, .position_offset = 2
 
 const sw_family sw_family_opt[] = {
-    {.name = "opt", .architectures = SW_NAMES("OPTForCausalLM", "OPTForSequenceClassification"), .model_types = SW_NAMES("opt"),
+    {.name = "opt", .architectures = SW_NAMES("OPTForCausalLM", "OPTForSequenceClassification"), .model_types = SW_NAMES("opt"), .no_word_classes = true,
      .spec = {FAIRSEQ, .act = SW_ACT_RELU, .positions = SW_POSITIONS_LEARNED}, .read = read_opt, .names = opt_names},
     {.name = "xglm", .architectures = SW_NAMES("XGLMForCausalLM"), .model_types = SW_NAMES("xglm"),
      .spec = {FAIRSEQ, .act = SW_ACT_GELU, .positions = SW_POSITIONS_SINUSOIDAL, .q_bias = true, .k_bias = true, .v_bias = true,

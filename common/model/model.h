@@ -13,6 +13,7 @@
 #include "store/safetensors.h"
 
 struct sw_checkpoint;
+struct sw_new_head;
 
 /* How a tensor of the file lies in a parameter: whole, or as rows of one that several files' tensors make. */
 typedef struct sw_stored {
@@ -47,6 +48,7 @@ typedef struct sw_model {
 typedef struct sw_load_options {
     sw_dtype dtype;   /* convert plain float weights to this; SW_DTYPE_COUNT keeps the file's. Quantised ones stay. */
     bool dequantise;  /* quantised weights become dtype too */
+    const struct sw_new_head *head; /* for a model without a head for classes (new_head.h); NULL: as the file is */
 } sw_load_options;
 
 /* Opens a folder, GGUF file or hub id. On host devices weights that need no conversion stay in the mapped file. Missing,
@@ -65,6 +67,10 @@ bool sw_model_ignores(const sw_spec *s, const char *name);
 int sw_model_modules_around(const char *folder, sw_spec *s) SW_MUST_CHECK;
 /* Whether the head of such a model with c's tensors is the embedding. */
 bool sw_model_ties(const struct sw_checkpoint *c, const sw_spec *s);
+/* Whether the head is not the file's but new (sw_load_options.head). */
+static inline bool sw_model_has_new_head(const sw_model *m) { return m->head.w && m->head.w->drawn; }
+/* Fails where parameters are new and no adapter has brought their values: what they would say is by chance. */
+int sw_model_check_new(const sw_model *m) SW_MUST_CHECK;
 /* Everything that a tuner may name; the paths are the model's. Free with free(modules.at). */
 sw_modules sw_model_modules(sw_model *m);
 int64_t sw_model_parameter_count(const sw_model *m, bool trainable_only);

@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "model/gemma_layers.h"
 #include "model/gguf_import.h"
+#include "model/new_head.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +31,8 @@ bool sw_model_ignores(const sw_spec *s, const char *name)
     if (sw_kv_is_unused(s, name))
         return true;
     char head[SW_NAME_MAX];
+    if (!sw_task_has_words(s->task)) /* the words' head, beside one for classes or none */
+        return sw_starts_with(name, sw_file_name(s, -1, "lm_head.", head));
     return s->tied && !strcmp(name, sw_file_name(s, -1, "lm_head.weight", head));
 }
 
@@ -155,6 +158,8 @@ sw_model *sw_model_load_config(const char *path, const char *config, sw_device *
         rc = m->checkpoint->config ? sw_spec_from_config(&m->spec, m->checkpoint->config, where) : sw_fail("%s: is missing", where);
         free(where);
     }
+    if (!rc && o->head)
+        rc = sw_new_head_configure(o->head, m->checkpoint, &m->spec);
     rc = rc ? rc : load(&b);
     sw_builder_free(&b);
     if (rc) {
@@ -188,6 +193,14 @@ int sw_model_tensors(const sw_spec *s, sw_entries *out, sw_arena *arena)
     free(m.stored.at);
     *arena = m.arena;
     return rc;
+}
+
+int sw_model_check_new(const sw_model *m)
+{
+    for (size_t i = 0; i < m->params.n; i++)
+        if (m->params.at[i]->drawn && !m->params.at[i]->adapter)
+            return sw_fail("%s: has no %s, and the adapter brings none (modules_to_save)", m->checkpoint->path, m->params.at[i]->name);
+    return 0;
 }
 
 sw_modules sw_model_modules(sw_model *m)

@@ -71,7 +71,27 @@ static const sw_entry *embedding_entry(const sw_model *m)
     return NULL;
 }
 
-/* A folder's tensors in its own order, names and files; a GGUF file's as the checkpoint shows them, under the hub's names. */
+/* The name of a tensor with what the class of the new head has in front of it: a bare encoder's file leaves that out. */
+static const char *whole_name(const char *name, const sw_stored *stored)
+{
+    return stored && stored->count == 1 && sw_ends_with(stored->p->name, name) ? stored->p->name : name;
+}
+
+/* What a new head has beside the base's tensors, in the base's type. */
+static void add_new(items *list, const sw_save_options *o, const sw_model *m, const sw_modules *modules)
+{
+    const sw_entry *embed = embedding_entry(m);
+    const char *last = list->n ? list->at[list->n - 1].shard : NULL;
+    for (size_t i = 0; i < m->params.n; i++) {
+        if (!m->params.at[i]->drawn)
+            continue;
+        add(list, o, modules, m->params.at[i]->name, m->params.at[i], NULL, NULL, last);
+        list->at[list->n - 1].dtype = result_type(o, embed ? embed->t.dtype : SW_F32);
+    }
+}
+
+/* A folder's tensors in its own order, names and files; a GGUF file's as the checkpoint shows them, under the hub's names. With
+ * a new head, what no part of the model reads (the head of words) is left out. */
 static void collect(items *list, const sw_save_options *o, const sw_model *m, const sw_modules *modules, const char *head_name)
 {
     const sw_checkpoint *ck = m->checkpoint;
@@ -79,7 +99,9 @@ static void collect(items *list, const sw_save_options *o, const sw_model *m, co
     for (size_t i = 0; i < sw_checkpoint_count(ck); i++) {
         const sw_entry *e = sw_checkpoint_at(ck, i);
         const sw_stored *stored = sw_model_stored(m, e->name);
-        add(list, o, modules, e->name, stored ? stored->p : NULL, stored, e, ck->n_shards ? ck->shard_names[sw_checkpoint_shard_of(ck, i)] : NULL);
+        if (sw_model_has_new_head(m) && !stored)
+            continue;
+        add(list, o, modules, sw_model_has_new_head(m) ? whole_name(e->name, stored) : e->name, stored ? stored->p : NULL, stored, e, ck->n_shards ? ck->shard_names[sw_checkpoint_shard_of(ck, i)] : NULL);
     }
     for (size_t i = 0; i < list->n; i++)
         head |= !strcmp(list->at[i].name, head_name);
@@ -87,6 +109,7 @@ static void collect(items *list, const sw_save_options *o, const sw_model *m, co
         const char *last = list->at[list->n - 1].shard;
         add(list, o, modules, head_name, m->head.w, NULL, embedding_entry(m), last);
     }
+    add_new(list, o, m, modules);
 }
 
 static int merge_chain(const sw_linear *l, const sw_adapter *a, sw_device *d, float *w)
@@ -197,6 +220,11 @@ static int write_config(const sw_save_options *options, const sw_model *m, const
     int rc = sw_save_json(dir, "config.json", o);
     cJSON_Delete(o);
     return rc;
+}
+
+int sw_model_save_head(const sw_model *m, const char *dir)
+{
+    return sw_model_has_new_head(m) ? sw_save_json(dir, "config.json", m->checkpoint->config) : 0;
 }
 
 /* A GGUF base brings its tokenizer and chat template as metadata: they become the files of a folder. */

@@ -20,6 +20,8 @@ typedef struct sw_save_report {
  * embedding is written out, and config.json says so. */
 int sw_model_save(const sw_model *m, const sw_modules *modules, const char *dir, const sw_save_options *o, sw_save_report *report) SW_MUST_CHECK;
 
+/* The configuration of a model whose head is new, beside an adapter that brings its values; nothing for another model. */
+int sw_model_save_head(const sw_model *m, const char *dir) SW_MUST_CHECK;
 /* A pretty-printed JSON file, whole or not at all. */
 int sw_save_json(const char *dir, const char *name, const cJSON *o) SW_MUST_CHECK;
 

@@ -12,6 +12,7 @@ typedef struct sw_param {
     bool decay;       /* weight decay applies */
     int group;        /* of the optimiser: learning-rate factor (0 default) */
     bool adapter;     /* belongs to a tuner, not to the base model */
+    bool drawn;       /* the base's file has no such tensor: the values are by chance */
     bool transposed;  /* checkpoints hold this matrix the other way round */
     int64_t offset;   /* in the flat buffers, when trainable */
     sw_tensor master; /* its f32 values there; data NULL before */

@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "model/new_head.h"
 #include "store/gguf.h"
 
 #include <stdlib.h>
@@ -104,10 +105,7 @@ int infer_open(infer_session *s, const infer_settings *o)
 {
     *s = (infer_session){.settings = o};
     s->device = sw_device_open(sw_common_opts.device);
-    sw_load_options load = {.dtype = SW_DTYPE_COUNT};
-    if (o->compute == SW_F32)
-        load.dtype = SW_F32;
-    s->model = s->device ? sw_model_load(o->model, s->device, &load) : NULL;
+    s->model = s->device ? sw_model_load_under(o->model, s->device, o->compute == SW_F32 ? SW_F32 : SW_DTYPE_COUNT, o->adapters.at, o->adapters.n) : NULL;
     if (!s->model)
         return -1;
     sw_task task = s->model->spec.task;
@@ -133,6 +131,8 @@ int infer_open(infer_session *s, const infer_settings *o)
             return -1;
         SW_PUSH(s->tuned, t);
     }
+    if (sw_model_check_new(s->model))
+        return -1;
     sw_dtype compute = o->compute != SW_DTYPE_COUNT ? o->compute : s->device->low_precision ? SW_BF16 : SW_F32;
     if (load_text(s) ||
         (classifier ? sw_ctx_init(&s->generator.ctx, s->device, compute) : sw_generator_init(&s->generator, s->model, compute, o->batch)))

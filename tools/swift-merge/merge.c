@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "base/option.h"
 #include "model/model_chat.h"
+#include "model/new_head.h"
 #include "store/checkpoint.h"
 #include "text/template.h"
 
@@ -95,7 +96,7 @@ int merge_run(const merge_request *r, sw_save_report *report)
     if (check_out(r->out))
         return -1;
     sw_device *d = sw_device_open("cpu");
-    sw_model *m = d ? sw_model_load(r->model, d, &(sw_load_options){.dtype = SW_DTYPE_COUNT}) : NULL;
+    sw_model *m = d ? sw_model_load_under(r->model, d, SW_DTYPE_COUNT, r->adapters, r->n_adapters) : NULL;
     sw_modules modules = {0};
     sw_tuned **tuned = SW_NEW_ARRAY(sw_tuned *, r->n_adapters);
     int rc = m ? 0 : -1;
@@ -105,7 +106,7 @@ int merge_run(const merge_request *r, sw_save_report *report)
         tuned[i] = sw_tuner_attach_folder(&modules, r->adapters[i]);
         rc = tuned[i] ? 0 : -1;
     }
-    rc = rc ? rc : write_folder(r, m, &modules, report);
+    rc = rc || sw_model_check_new(m) ? -1 : write_folder(r, m, &modules, report);
     free(modules.at);
     sw_model_free(m);
     for (size_t i = 0; i < r->n_adapters; i++)

@@ -81,7 +81,8 @@ static int class_of(const tokenize_job *job, const cJSON *tag, int32_t *out)
     if (cJSON_IsNumber(tag)) {
         double most = job->tags.n ? (double)job->tags.n : 1 << 20;
         if (tag->valuedouble != -100 && !(tag->valuedouble >= 0 && tag->valuedouble < most && tag->valuedouble == (int32_t)tag->valuedouble))
-            return sw_fail("a word's class is %g; the classes of %s are 0 to %g, and -100 is none", tag->valuedouble, job->o->model, most - 1);
+            return sw_fail("a word's class is %g; the classes of %s are 0 to %g, and -100 is none", tag->valuedouble,
+                           job->o->labels ? "--labels" : job->o->model, most - 1);
         *out = tag->valuedouble < 0 ? -1 : (int32_t)tag->valuedouble;
         return 0;
     }
@@ -89,10 +90,13 @@ static int class_of(const tokenize_job *job, const cJSON *tag, int32_t *out)
                                : sw_tags_of_span(&job->tags, cJSON_IsArray(tag) ? name : NULL, cJSON_IsArray(tag) && cJSON_IsTrue(tag->child->next));
     if (*out >= 0)
         return 0;
-    return job->tags.n ? sw_fail("'%s' is no class of %s; \"id2label\" in its config.json names %zu, from %s to %s", name, job->o->model, job->tags.n,
-                                 job->tags.at[0].name, job->tags.at[job->tags.n - 1].name)
-                       : sw_fail("'%s' is the name of a class; \"id2label\" in the config.json of %s says which number it has, and is missing", name,
-                                 job->o->model);
+    if (!job->tags.n)
+        return sw_fail("'%s' is the name of a class; which number it has says --labels, or \"id2label\" in the config.json of %s, which is missing",
+                       name, job->o->model);
+    return job->o->labels ? sw_fail("'%s' is none of the %zu classes of --labels, from %s to %s", name, job->tags.n, job->tags.at[0].name,
+                                    job->tags.at[job->tags.n - 1].name)
+                          : sw_fail("'%s' is no class of %s; \"id2label\" in its config.json names %zu, from %s to %s", name, job->o->model, job->tags.n,
+                                    job->tags.at[0].name, job->tags.at[job->tags.n - 1].name);
 }
 
 /* The first token of each word has the word's class, the others none. */

@@ -46,6 +46,9 @@ static const sw_opt options[] = {
     SW_CHOICE(0, "text-unit", &o.text_unit, unit_names, "what of a plain text file makes one record"),
     SW_CHOICE(0, "task", &o.task, sw_task_names,
               "what the records are for; auto goes by their fields (see Tasks in the manual)"),
+    SW_STR(0, "labels", &o.labels, "N|NAMES",
+           "the classes of texts (--task classify) or words: how many, or their names with commas between; without it, those of the model's "
+           "config.json"),
     SW_LIST(0, "map", &o.map, "OLD=NEW",
             "rename a column before anything else looks at it; OLD= leaves it out; may be repeated"),
     SW_LIST(0, "carry", &o.carry, "COLUMN", "hand a column on as it is, * all of them; may be repeated"),
@@ -157,6 +160,8 @@ static int check_usage(void)
                         (long long)o.packing_length);
     if (o.packing && (o.task > SW_TASK_SFT))
         return sw_usage("--packing is for texts and conversations alone, not for --task %s", sw_task_names[o.task]);
+    if (o.labels && o.task != SW_TASK_CLASSIFY && o.task != SW_TASK_TAG)
+        return sw_usage("--labels names the classes of --task classify or tag");
     if (o.max_record < 1024)
         return sw_usage("--max-record is at least 1K");
     if (o.resume && !o.shard_tokens)
@@ -223,7 +228,7 @@ static int load_scale(sw_loss_scale **scale)
     return 0;
 }
 
-/* What the model's configuration says: whether an encoder reads what it is asked, and the classes of words. A tokenizer alone
+/* What the model's configuration says: whether an encoder reads what it is asked, and the classes, unless --labels does. A tokenizer alone
  * says nothing. */
 static int read_config(bool *encoder, sw_tags *tags)
 {
@@ -232,9 +237,11 @@ static int read_config(bool *encoder, sw_tags *tags)
     *encoder = false;
     if (!rc && sw_is_file(path)) {
         cJSON *config = sw_json_load(path);
-        rc = config && !sw_json_bool(config, "is_encoder_decoder", false, encoder) && !sw_tags_read(tags, config, 0) ? 0 : sw_fail_in("%s", path);
+        rc = config && !sw_json_bool(config, "is_encoder_decoder", false, encoder) && (o.labels || !sw_tags_read(tags, config, 0)) ? 0 : sw_fail_in("%s", path);
         cJSON_Delete(config);
     }
+    if (!rc && o.labels && sw_tags_parse(tags, o.labels))
+        rc = sw_fail_in("--labels");
     free(folder);
     free(path);
     if (!rc && *encoder && (o.truncate == TRUNCATE_SPLIT || o.packing_strategy == PACK_WRAPPED))
@@ -261,6 +268,8 @@ static int tokenize(const sw_tokenizer *t, int n, char **operands)
     rc = rc ? rc : read_config(&job.encoder, &job.tags);
     cJSON *classes = sw_tags_names(&job.tags);
     job.classes = classes;
+    job.dataset.classes = job.tags.n ? &job.tags : NULL;
+    job.dataset.only_classes = o.labels;
     if (!rc) {
         job.template = m;
         job.scale = scale;

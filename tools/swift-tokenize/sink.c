@@ -114,7 +114,7 @@ static int create(sink *s)
     }
     cJSON *options = header_options();
     info.options = options;
-    info.classes = s->has & HAS_TAGS ? job->classes : NULL;
+    info.classes = s->has & HAS_TAGS || (s->has & HAS_LABEL && o->labels) ? job->classes : NULL;
     char *part = o->shard_tokens ? sink_part_name(s->path, s->part) : NULL;
     s->writer = sw_shard_create(part ? part : s->path, &info);
     free(part);

@@ -19,7 +19,7 @@ enum { DEDUP_NONE, DEDUP_EXACT, DEDUP_NEAR };
 enum { TOKENIZE_AS_TABLE, TOKENIZE_AS_JSON, TOKENIZE_AS_MAN };
 
 typedef struct tokenize_options {
-    const char *model, *template_source, *agent, *loss_scale, *out, *val_out, *system, *stats;
+    const char *model, *template_source, *agent, *loss_scale, *out, *val_out, *system, *stats, *labels;
     int format, task, input_kind, text_unit, train_on, truncate, mix, packing_strategy, dedup, utf8_errors, list_as;
     int64_t max_length, packing_length, pack_window, skip_bad, limit, max_record, dedup_memory, shard_tokens;
     double val_split, dedup_threshold;
@@ -38,7 +38,7 @@ typedef struct tokenize_job {
     const sw_loss_scale *scale;  /* NULL: all answers weigh 1 */
     int32_t end_token;           /* of the template, or -1 */
     bool encoder;                /* the model reads prompts by an encoder: they and their completions are texts of their own */
-    sw_tags tags;                /* the model's classes of words */
+    sw_tags tags;                /* the classes of texts or words: --labels, or the model's */
     const cJSON *classes;        /* their names, or NULL */
     bool takes_media;            /* the template turns pictures, sound and film into placeholders */
 } tokenize_job;

@@ -101,18 +101,38 @@ static int check_media(const train_feed *f, const sw_shard *s, const sw_shard_re
     return sw_fail("record %lld has images, videos or audios, which the objective %s cannot use", (long long)r->number, f->o.objective);
 }
 
-/* Where an objective learns the classes of words, they must be the model's. */
+/* Where an objective learns the classes of words, they must be there. */
 static int check_tags(const train_feed *f, const sw_shard *s, const char *name)
 {
-    const cJSON *theirs = sw_shard_info_of(s)->classes;
-    if (!is_used(&f->o, "tags"))
-        return 0;
-    if (sw_shard_column(s, "tags") < 0)
+    if (is_used(&f->o, "tags") && sw_shard_column(s, "tags") < 0)
         return sw_fail("%s: its words have no classes, which the objective %s learns; swift-tokenize --task tag makes records of words and their "
                        "classes", name, f->o.objective);
-    if (theirs && f->o.classes && !cJSON_Compare(theirs, f->o.classes, true))
-        return sw_fail("%s: its %d classes are not those of the model, which has %d (id2label of its config.json); tokenise for this model", name,
-                       cJSON_GetArraySize(theirs), cJSON_GetArraySize(f->o.classes));
+    return 0;
+}
+
+/* Classes must be the model's, by number and name. */
+static int check_classes(const train_feed *f, const sw_shard *s, const char *name)
+{
+    const cJSON *theirs = sw_shard_info_of(s)->classes;
+    if (!theirs || !f->o.classes || cJSON_Compare(theirs, f->o.classes, true))
+        return 0;
+    const cJSON *a = theirs->child, *b = f->o.classes->child;
+    int i = 0;
+    for (; a && b && !strcmp(a->valuestring, b->valuestring); i++, a = a->next, b = b->next)
+        ;
+    return sw_fail("%s: its %d classes are not those of the model, which has %d (id2label of its config.json, or --labels): class %d is %s%.40s and %s%.40s",
+                   name, cJSON_GetArraySize(theirs), cJSON_GetArraySize(f->o.classes), i, a ? "" : "none", a ? a->valuestring : "",
+                   b ? "" : "none", b ? b->valuestring : "");
+}
+
+static int check_tag_numbers(const train_feed *f, const sw_shard *s, const sw_shard_record *r)
+{
+    int tags = is_used(&f->o, "tags") ? sw_shard_column(s, "tags") : -1;
+    const int32_t *tag = tags < 0 ? NULL : r->values[tags].at;
+    for (size_t i = 0; tag && i < r->n; i++)
+        if (tag[i] >= f->o.n_classes)
+            return sw_fail("record %lld: a word's class is %d, the model has the classes 0 to %lld", (long long)r->number, tag[i],
+                           (long long)f->o.n_classes - 1);
     return 0;
 }
 
@@ -137,7 +157,7 @@ static int check_shard(const train_feed *f, const sw_shard *s, const char *name)
         return -1;
     if (info->vocab_size > f->o.vocab)
         return sw_fail("%s: its tokenizer has %lld ids, the model's vocabulary %lld", name, (long long)info->vocab_size, (long long)f->o.vocab);
-    if (check_columns(&f->o, info, name) || check_label(f, s, name) || check_tags(f, s, name))
+    if (check_columns(&f->o, info, name) || check_label(f, s, name) || check_tags(f, s, name) || check_classes(f, s, name))
         return -1;
     const sw_shard_info *first = sw_shard_info_of(f->shards[0]);
     if (first->template_digest && info->template_digest && strcmp(first->template_digest, info->template_digest))
@@ -330,7 +350,8 @@ static int read_at(train_feed *f, int64_t at, train_sample **s)
     while (i >= f->ends[which])
         which++;
     sw_shard_record r;
-    if (sw_shard_read(f->shards[which], i - (which ? f->ends[which - 1] : 0), &r) || check_media(f, f->shards[which], &r))
+    if (sw_shard_read(f->shards[which], i - (which ? f->ends[which - 1] : 0), &r) || check_media(f, f->shards[which], &r) ||
+        check_tag_numbers(f, f->shards[which], &r))
         return -1;
     *s = take(f, f->shards[which], &r);
     return 0;
@@ -354,7 +375,7 @@ static int next_of_pipe(train_feed *f, train_sample **s)
     while (!f->drained && f->waiting.n < most) {
         sw_shard_record r;
         int rc = sw_shard_next(f->shards[0], &r);
-        if (rc < 0 || (rc && check_media(f, f->shards[0], &r)))
+        if (rc < 0 || (rc && (check_media(f, f->shards[0], &r) || check_tag_numbers(f, f->shards[0], &r))))
             return -1;
         f->drained = !rc;
         if (rc)

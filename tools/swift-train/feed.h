@@ -35,7 +35,8 @@ typedef struct feed_options {
     const char *vocab_digest; /* of the model's tokenizer (sw_tokenizer_vocab_digest), or NULL: not compared */
     int64_t vocab;           /* ids must be below it */
     const char *objective;   /* for messages */
-    const cJSON *classes;   /* of the model's words: names that a shard's must be where it has some; NULL: it has none */
+    const cJSON *classes;    /* of the model's texts or words: names that a shard's must be where it has some; NULL: it has none */
+    int64_t n_classes;       /* classes of words must be below it */
     const char *const *columns; /* what it uses, as sw_objective has it: a shard that holds other things is refused */
 } feed_options;
 

@@ -21,6 +21,7 @@ static train_options o = {
 
 static const char *const dtypes[] = {"auto", "f32", "bf16", NULL};
 static const char *const problems[] = {"auto", "single", "multi", "regression", NULL};
+static const char *const tasks[] = {"classify", "tag", NULL};
 static const char *const shares[] = {"none", "optimizer", "gradients", "parameters", NULL}; /* sw_share_stage */
 static const char *const save_dtypes[] = {"auto", "f32", "bf16", "f16", NULL};
 
@@ -46,6 +47,9 @@ static const sw_opt options[] = {
     SW_STR('a', "adapter", &o.adapter, "DIR", "start from this PEFT folder, under its own configuration instead of the options above"),
     SW_CHOICE(0, "problem", &o.problem, problems, "what the labels of a classifier's records are: one class, several, or values; auto is what the "
               "model's configuration says, else values where it has one score and one class where it has more"),
+    SW_STR(0, "labels", &o.labels, "N|NAMES", "give a base that has none a new head for so many classes, or for these, with commas between: see Heads "
+           "for classes in the manual"),
+    SW_CHOICE(0, "task", &o.task, tasks, "what a new head (--labels) is for: classes of whole texts, or of words"),
     SW_F64(0, "mask-share", &o.mask_share, 0, 1, "X", "share of the words of a text that a masked language model is to guess"),
     SW_GROUP("Batches"),
     SW_I64('b', "batch", &o.batch, 1, 1000000, "N", "records that a process runs at once"),
@@ -98,6 +102,7 @@ static const sw_example examples[] = {
     {"From shards, with validation and early stop",
      "swift-train --model M --epochs 3 --val val.shard --eval-steps 100 --early-stop 3 --out out train.shard"},
     {"Train every weight of a small model in f32", "swift-train --model M --tuner full --dtype f32 --lr 2e-5 --out out train.shard"},
+    {"A classifier of three classes over a base that has none", "swift-tokenize --model M --task classify --labels bad,fair,good train.jsonl | swift-train --model M --labels bad,fair,good --out out"},
     {"Go on after a stop or a kill", "swift-train --model M --resume --out out train.shard"},
     {"On four processes that share optimiser and gradients", "mpirun -n 4 swift-train --model M --tuner full --shard gradients --batch 2 "
      "--accumulate 4 --out out train.shard"},
@@ -149,6 +154,10 @@ static int check_usage(const train_options *plain)
         return sw_usage("--%s is for --tuner lora; --tuner full trains every weight", shaped);
     if (shaped && o.adapter)
         return sw_usage("--%s and --adapter exclude each other; the adapter keeps its own configuration", shaped);
+    if (sw_option_given("task") && !o.labels)
+        return sw_usage("--task says what the new head of --labels is for, which is not given");
+    if (o.labels && o.adapter)
+        return sw_usage("--labels and --adapter exclude each other; the adapter brings the head that it was trained with");
     if (o.dropout != AUTO && !(o.dropout >= 0))
         return sw_usage("--dropout %g is negative", o.dropout);
     if (o.lr != AUTO && !(o.lr >= 0))

@@ -52,6 +52,8 @@ int result_write(const train_run *r, const char *dir)
     if (r->tuned ? sw_tuned_save(r->tuned, dir, type == SW_DTYPE_COUNT ? SW_F32 : type)
                  : sw_model_save(r->model, &r->modules, dir, &(sw_save_options){.dtype = type, .max_shard = (size_t)5 << 30}, &report))
         return -1;
+    if (r->tuned && sw_model_save_head(r->model, dir))
+        return -1;
     if (r->objective != &sw_objective_sft) /* nothing is generated */
         return save_template(r, dir) || write_history(r, dir) ? -1 : 0;
     return sw_save_chat(r->model, r->tokenizer, dir, feed_info(r->feed)->template_text, r->end_token, !r->tuned) || write_history(r, dir) ? -1 : 0;

@@ -4,11 +4,14 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "model/new_head.h"
 #include "store/checkpoint.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+static const char *const problems[] = {NULL, "single_label_classification", "multi_label_classification", "regression"}; /* of --problem */
 
 /* ---- the model and what trains */
 
@@ -49,15 +52,24 @@ static int target_modules(const train_run *r, cJSON *config)
 }
 
 /* PEFT trains the head of a classifier whole beside an adapter: the outermost module that it lies in. */
-static void save_head(cJSON *list, const char *path)
+static void save_head(cJSON *list, const char *path, size_t n)
 {
-    char *name = sw_strndup(path, strcspn(path, "."));
+    char *name = sw_strndup(path, n);
     bool there = false;
     for (const cJSON *have = list->child; have; have = have->next)
         there |= !strcmp(have->valuestring, name);
     if (!there)
         cJSON_AddItemToArray(list, cJSON_CreateString(name));
     free(name);
+}
+
+/* The module that a new layer before the head lies in: "pooler" of bert.pooler.dense. */
+static void save_parent(cJSON *list, const char *path)
+{
+    const char *end = strrchr(path, '.'), *from = end ? end : path;
+    while (from > path && from[-1] != '.')
+        from--;
+    save_head(list, from, (size_t)((end ? end : path + strlen(path)) - from));
 }
 
 static sw_tuned *attach_lora(train_run *r)
@@ -80,12 +92,15 @@ static sw_tuned *attach_lora(train_run *r)
     cJSON_AddBoolToObject(c, "fan_in_fan_out", false);
     cJSON_AddBoolToObject(c, "inference_mode", true);
     int rc = target_modules(r, c);
+    const sw_linear *before = &r->model->head_hidden;
     if (o->modules_to_save.n || classifier) {
         cJSON *list = cJSON_AddArrayToObject(c, "modules_to_save");
         for (size_t i = 0; i < o->modules_to_save.n; i++)
             cJSON_AddItemToArray(list, cJSON_CreateString(o->modules_to_save.at[i]));
         if (classifier)
-            save_head(list, r->model->head.name);
+            save_head(list, r->model->head.name, strcspn(r->model->head.name, "."));
+        if (classifier && before->w && before->w->drawn)
+            save_parent(list, before->name);
     } else {
         cJSON_AddNullToObject(c, "modules_to_save");
     }
@@ -120,7 +135,6 @@ static sw_digest model_digest(const train_run *r)
 /* By what the model's head says. */
 static int choose_objective(train_run *r)
 {
-    static const char *const problems[] = {NULL, "single_label_classification", "multi_label_classification", "regression"};
     const sw_spec *s = &r->model->spec;
     const char *name = problems[r->o->problem];
     r->objective_options = (sw_objective_options){.label_smoothing = r->o->label_smoothing};
@@ -148,6 +162,8 @@ static int choose_objective(train_run *r)
         return sw_fail("is %s; --label-smoothing is for language models", sw_task_name(s->task));
     if (!name && sw_json_str(r->model->checkpoint->config, "problem_type", NULL, &name))
         return -1;
+    if (sw_tags_read(&r->tags, r->model->checkpoint->config, s->labels)) /* its names are wrong: shards' cannot be compared */
+        sw_error_clear();
     return sw_problem_of(name, s->labels, &r->objective_options.problem);
 }
 
@@ -166,6 +182,34 @@ static int choose_dropout(train_run *r)
     return 0;
 }
 
+/* The head that --labels asks for, or that the adapter's base needs: 1, 0 none, -1. */
+static int wanted_head(const train_run *r, sw_new_head *h)
+{
+    const train_options *o = r->o;
+    sw_tags tags;
+    *h = (sw_new_head){0};
+    if (o->adapter)
+        return sw_new_head_of_adapter(o->adapter, h);
+    if (!o->labels)
+        return 0;
+    if (sw_tags_parse(&tags, o->labels))
+        return sw_fail_in("--labels");
+    *h = (sw_new_head){.words = o->task == 1, .names = sw_tags_names(&tags), .problem = problems[o->problem], .seed = (uint64_t)sw_common_opts.seed};
+    sw_tags_free(&tags);
+    return 1;
+}
+
+/* Values that train keep the file's precision in their f32 masters. */
+static sw_model *load_model(const train_run *r, bool full)
+{
+    sw_new_head head;
+    int wanted = wanted_head(r, &head);
+    sw_model *m = wanted < 0 ? NULL : sw_model_load(r->o->model, r->device, &(sw_load_options){.dtype = full ? SW_DTYPE_COUNT : r->compute,
+                                                    .dequantise = r->o->dequantise, .head = wanted ? &head : NULL});
+    sw_new_head_free(&head);
+    return m;
+}
+
 static int open_model(train_run *r)
 {
     const train_options *o = r->o;
@@ -182,8 +226,7 @@ static int open_model(train_run *r)
         return -1;
     r->compute = o->dtype == 1 ? SW_F32 : o->dtype == 2 ? SW_BF16 : r->device->low_precision ? SW_BF16 : SW_F32;
     bool full = !strcmp(o->tuner, "full") && !o->adapter;
-    /* Values that train keep the file's precision in their f32 masters. */
-    r->model = sw_model_load(o->model, r->device, &(sw_load_options){.dtype = full ? SW_DTYPE_COUNT : r->compute, .dequantise = o->dequantise});
+    r->model = load_model(r, full);
     if (!r->model)
         return -1;
     if (choose_objective(r) || choose_dropout(r))
@@ -192,7 +235,7 @@ static int open_model(train_run *r)
     sw_params list = r->model->params;
     if (!full) {
         r->tuned = o->adapter ? sw_tuner_attach_folder(&r->modules, o->adapter) : attach_lora(r);
-        if (!r->tuned)
+        if (!r->tuned || sw_model_check_new(r->model))
             return -1;
         list = sw_tuned_trainable(r->tuned);
     }
@@ -238,6 +281,23 @@ static int open_optimizer(train_run *r)
 
 /* ---- the data */
 
+/* transformers finds the end of a text by the padding behind it: a decoder with a new head needs a token for that, which ends no
+ * text itself. */
+static void choose_padding(train_run *r)
+{
+    const sw_spec *s = &r->model->spec;
+    int32_t pad = r->tokenizer ? sw_tokenizer_pad(r->tokenizer) : -1;
+    if (!sw_model_has_new_head(r->model) || s->task != SW_TASK_CLASSIFY || s->pooling != SW_POOL_LAST || s->pad >= 0)
+        return;
+    if (pad >= 0 && pad != sw_tokenizer_eos(r->tokenizer)) {
+        cJSON_DeleteItemFromObjectCaseSensitive(r->model->checkpoint->config, "pad_token_id");
+        cJSON_AddNumberToObject(r->model->checkpoint->config, "pad_token_id", pad);
+    } else {
+        sw_warn("%s: its tokenizer has no padding token other than the end of a text, so config.json gets no pad_token_id; transformers then "
+                "takes one text at a time", r->o->model);
+    }
+}
+
 static int open_tokenizer(train_run *r)
 {
     const sw_checkpoint *ck = r->model->checkpoint;
@@ -249,6 +309,7 @@ static int open_tokenizer(train_run *r)
         return 0;
     }
     r->tokenizer = ck->gguf ? sw_tokenizer_from_gguf(ck->gguf) : sw_tokenizer_load(ck->path);
+    choose_padding(r);
     return r->tokenizer ? 0 : -1;
 }
 
@@ -277,7 +338,7 @@ static int open_data(train_run *r, int n, char **shards)
     bool counted = (!o->max_steps || isfinite(o->epochs)) && (strcmp(r->schedule->name, "constant") || (o->warmup > 0 && o->warmup < 1));
     feed_options f = {.comm = r->comm, .shuffle = o->shuffle, .seed = (uint64_t)sw_common_opts.seed, .buffer = o->shuffle_buffer, .vocab = r->model->spec.vocab,
                       .again = counted || o->estimate || (isfinite(o->epochs) && o->epochs != 1), .spool = o->estimate ? "/tmp" : o->out,
-                      .vocab_digest = r->tokenizer ? vocab.hex : NULL, .objective = r->objective->name, .columns = r->objective->columns};
+                      .vocab_digest = r->tokenizer ? vocab.hex : NULL, .objective = r->objective->name, .columns = r->objective->columns, .n_classes = r->model->spec.labels};
     cJSON *classes = sw_tags_names(&r->tags);
     f.classes = classes;
     int rc = open_feeds(r, &f, n, shards);

@@ -16,10 +16,10 @@
 
 typedef struct train_options {
     const sw_program *program; /* whose options these are, to be noted in what is written */
-    const char *model, *out, *adapter, *metrics, *plot;
+    const char *model, *out, *adapter, *metrics, *plot, *labels;
     const char *tuner, *schedule, *optimizer;
     sw_strings val, target_modules, modules_to_save;
-    int dtype, save_dtype, share, problem;
+    int dtype, save_dtype, share, problem, task;
     int64_t bucket, lora_r, batch, accumulate, max_steps, eval_steps, early_stop, save_steps, keep, shuffle_buffer, log_steps, max_memory;
     double dropout, mask_share, lora_alpha, lora_dropout, epochs, lr, warmup, weight_decay, beta1, beta2, eps, clip, label_smoothing, save_minutes;
     bool rslora, decay_all, recompute, dequantise, resume, overwrite, estimate, shuffle, eval_first;
@@ -73,7 +73,7 @@ typedef struct train_run {
     const sw_schedule *schedule;
     const sw_objective *objective;
     sw_objective_options objective_options;
-    sw_tags tags; /* of a classifier of words */
+    sw_tags tags; /* of a classifier */
     sw_digest values; /* of the model as it was read, where ranks compare it */
     sw_tokenizer *tokenizer;
     int32_t mask_token;

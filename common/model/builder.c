@@ -340,11 +340,12 @@ static void declare_hidden(sw_builder *b, const char *hidden, const char *norm)
 {
     sw_model *m = b->m;
     const sw_spec *s = &m->spec;
+    int64_t wide = sw_task_has_words(s->task) && s->embed_whole && s->embed_dim ? s->embed_dim : s->hidden;
     if (!s->head_hidden)
         return;
-    sw_ask_linear(b, &m->head_hidden, hidden, s->hidden, s->hidden, s->head_hidden_bias ? SW_ASK_BIAS : 0);
+    sw_ask_linear(b, &m->head_hidden, hidden, wide, s->hidden, s->head_hidden_bias ? SW_ASK_BIAS : 0);
     if (s->head_norm)
-        sw_ask_norm(b, &m->head_norm, norm, s->hidden, &s->norm);
+        sw_ask_norm(b, &m->head_norm, norm, wide, &s->norm);
 }
 
 static void declare_ends(sw_builder *b)
@@ -441,23 +442,23 @@ static void declare_start(sw_builder *b)
 {
     sw_model *m = b->m;
     const sw_spec *s = &m->spec;
-    int64_t inner = s->embed_dim ? s->embed_dim : s->hidden;
+    int64_t inner = s->embed_dim ? s->embed_dim : s->hidden, wide = s->embed_whole ? inner : s->hidden;
     sw_ask_linear(b, &m->embed, embedding_name(b), s->vocab, inner, SW_ASK_EMBEDDING);
     find_copies(b);
-    if (s->embed_dim) {
-        sw_ask_linear(b, &m->project_in, "model.project_in", s->hidden, inner, 0);
+    if (s->embed_dim)
+        sw_ask_linear(b, &m->project_in, "model.project_in", s->hidden, inner, s->embed_whole ? SW_ASK_BIAS : 0);
+    if (s->embed_dim && !s->embed_whole)
         sw_ask_linear(b, &m->project_out, "model.project_out", inner, s->hidden, 0);
-    }
     if (s->positions == SW_POSITIONS_LEARNED)
-        sw_ask_linear(b, &m->positions, "model.embed_positions", s->max_position + s->position_offset, s->hidden, SW_ASK_EMBEDDING);
+        sw_ask_linear(b, &m->positions, "model.embed_positions", s->max_position + s->position_offset, wide, SW_ASK_EMBEDDING);
     if (s->positions == SW_POSITIONS_LEARNED && s->encoder_layers)
-        sw_ask_linear(b, &m->encoder_positions, "model.encoder_positions", s->max_position + s->position_offset, s->hidden, SW_ASK_EMBEDDING);
+        sw_ask_linear(b, &m->encoder_positions, "model.encoder_positions", s->max_position + s->position_offset, wide, SW_ASK_EMBEDDING);
     if (s->token_types)
-        sw_ask_linear(b, &m->types, "model.embed_types", s->token_types, s->hidden, SW_ASK_EMBEDDING);
+        sw_ask_linear(b, &m->types, "model.embed_types", s->token_types, wide, SW_ASK_EMBEDDING);
     if (s->embed_norm)
-        sw_ask_norm(b, &m->embed_norm, "model.embed_norm", s->hidden, &s->embedding);
+        sw_ask_norm(b, &m->embed_norm, "model.embed_norm", wide, &s->embedding);
     if (s->embed_norm && s->encoder_layers)
-        sw_ask_norm(b, &m->encoder_embed_norm, "model.encoder_embed_norm", s->hidden, &s->embedding);
+        sw_ask_norm(b, &m->encoder_embed_norm, "model.encoder_embed_norm", wide, &s->embedding);
 }
 
 static void declare_block(sw_builder *b, int64_t i)

@@ -207,7 +207,7 @@ static sw_var *enter(sw_ctx *c, sw_pass *p)
     sw_model *m = p->model;
     const sw_spec *s = p->spec;
     sw_var *x = sw_embed_forward(c, &m->embed, p->token_ids, s->embedding_scale > 0 ? s->embedding_scale : 1);
-    if (x && m->project_in.w)
+    if (x && m->project_in.w && !s->embed_whole)
         x = sw_linear_forward(c, &m->project_in, x);
     if (x && (s->positions == SW_POSITIONS_LEARNED || s->positions == SW_POSITIONS_SINUSOIDAL)) {
         sw_var *at = p->place_ids ? sw_embed_forward(c, positions_of(p), p->place_ids, 1) : sinusoids(c, p);
@@ -219,6 +219,8 @@ static sw_var *enter(sw_ctx *c, sw_pass *p)
     }
     x = x ? sw_norm_forward(c, p->encoder ? &m->encoder_embed_norm : &m->embed_norm, x) : NULL;
     x = x ? sw_drop(c, s, SW_DROP_EMBEDDING, p->encoder, x) : NULL;
+    if (x && m->project_in.w && s->embed_whole)
+        x = sw_linear_forward(c, &m->project_in, x);
     const sw_body_ops *body = s->family->body;
     return x && body && body->enter ? body->enter(c, m->body, p, x) : x;
 }
@@ -244,7 +246,8 @@ static sw_var *leave(sw_ctx *c, sw_pass *p, sw_var *x)
     if (x && m->project_out.w)
         x = sw_linear_forward(c, &m->project_out, x);
     sw_task task = p->spec->task;
-    x = x && (task == SW_TASK_MASKED_LM || task == SW_TASK_TOKENS) ? head_hidden(c, m, x) : x;
+    bool each = task == SW_TASK_MASKED_LM || task == SW_TASK_TOKENS || (task == SW_TASK_CLASSIFY && p->spec->pooling == SW_POOL_MEAN_LATE);
+    x = x && each ? head_hidden(c, m, x) : x;
     return x && task == SW_TASK_TOKENS ? sw_drop(c, p->spec, SW_DROP_HEAD, 0, x) : x;
 }
 
@@ -475,13 +478,13 @@ sw_var *sw_model_pool(sw_ctx *c, sw_model *m, const sw_batch *b, sw_var *hidden)
     for (int64_t i = 0; i < b->n_seqs; i++)
         if (b->lengths[i] < 1)
             return sw_fail_null("sequence %lld of the batch is empty: nothing stands for it", (long long)i);
-    return m->spec.pooling == SW_POOL_MEAN ? pool_mean(c, b, hidden) : pool_one(c, b, m->spec.pooling == SW_POOL_FIRST, hidden);
+    return m->spec.pooling >= SW_POOL_MEAN ? pool_mean(c, b, hidden) : pool_one(c, b, m->spec.pooling == SW_POOL_FIRST, hidden);
 }
 
 sw_var *sw_model_score(sw_ctx *c, sw_model *m, sw_var *x)
 {
     x = sw_drop(c, &m->spec, SW_DROP_POOLED, 0, x);
-    x = x ? head_hidden(c, m, x) : NULL;
+    x = x && m->spec.pooling != SW_POOL_MEAN_LATE ? head_hidden(c, m, x) : x;
     x = x ? sw_drop(c, &m->spec, SW_DROP_HEAD, 0, x) : NULL;
     return x ? sw_linear_forward(c, &m->head, x) : NULL;
 }

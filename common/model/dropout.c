@@ -16,32 +16,38 @@ static const struct {
     const char *key;
     unsigned places;
     const char *const *families;
+    bool texts; /* only where classes are those of texts */
 } fields[] = {
-    {"hidden_dropout", AT(HEAD), NULL},
-    {"hidden_dropout", AT(EMBEDDING) | BRANCHES, SW_NAMES("gpt_neox")},
-    {"hidden_dropout", BRANCHES, SW_NAMES("bloom", "telechat", "chatglm")},
-    {"hidden_dropout", AT(BOTH) | AT(FFN), SW_NAMES("falcon")},
-    {"hidden_dropout", AT(FFN), SW_NAMES("stablelm", "persimmon")},
-    {"hidden_dropout_prob", AT(EMBEDDING) | BRANCHES | AT(HEAD), SW_NAMES("bert")},
-    {"hidden_dropout_prob", AT(EMBEDDING) | BRANCHES | AT(POOLED) | AT(HEAD), SW_NAMES("roberta")},
-    {"classifier_dropout", AT(HEAD), NULL},
-    {"classifier_dropout", AT(POOLED) | AT(HEAD), SW_NAMES("roberta")},
-    {"embd_pdrop", AT(EMBEDDING), SW_NAMES("gpt2", "gpt_bigcode", "gptj", "codegen", "codeshell", "phi")},
-    {"resid_pdrop", BRANCHES, SW_NAMES("gpt2", "gpt_bigcode", "gptj", "codegen", "codeshell", "phi", "phi3", "dbrx")},
-    {"embed_dropout", AT(EMBEDDING), SW_NAMES("gpt_neo", "exaone")},
-    {"resid_dropout", BRANCHES, SW_NAMES("gpt_neo")},
-    {"embedding_dropout", AT(EMBEDDING), SW_NAMES("modernbert", "starcoder2")},
-    {"residual_dropout", BRANCHES, SW_NAMES("starcoder2")},
-    {"attention_dropout", AT(MIXER), SW_NAMES("modernbert", "falcon")},
-    {"mlp_dropout", AT(INNER), SW_NAMES("modernbert")},
-    {"dropout", BRANCHES, SW_NAMES("opt")},
-    {"dropout", AT(EMBEDDING) | BRANCHES, SW_NAMES("xglm", "bart")},
-    {"activation_dropout", AT(INNER), SW_NAMES("xglm", "bart")},
-    {"dropout_rate", AT(EMBEDDING) | BRANCHES | AT(INNER) | AT(FINAL), SW_NAMES("t5", "mt5", "umt5")},
-    {"attn_config.attn_pdrop", BRANCHES, SW_NAMES("mpt")},
-    {"emb_dropout_prob", AT(EMBEDDING), SW_NAMES("qwen")},
-    {"embedding_dropout_prob", AT(EMBEDDING), SW_NAMES("phi3small")},
-    {"ffn_dropout_prob", AT(FFN), SW_NAMES("phi3small")}};
+    {"hidden_dropout", AT(HEAD), NULL, false},
+    {"hidden_dropout", AT(EMBEDDING) | BRANCHES, SW_NAMES("gpt_neox"), false},
+    {"hidden_dropout", BRANCHES, SW_NAMES("bloom", "telechat", "chatglm"), false},
+    {"hidden_dropout", AT(BOTH) | AT(FFN), SW_NAMES("falcon"), false},
+    {"hidden_dropout", AT(FFN), SW_NAMES("stablelm", "persimmon"), false},
+    {"hidden_dropout_prob", AT(EMBEDDING) | BRANCHES | AT(HEAD), SW_NAMES("bert", "nomic_bert", "gte"), false},
+    {"hidden_dropout_prob", AT(EMBEDDING) | BRANCHES | AT(POOLED) | AT(HEAD), SW_NAMES("roberta", "electra", "mpnet", "jina_embeddings_v3"), false},
+    {"hidden_dropout_prob", AT(INNER), SW_NAMES("gte"), false},
+    {"hidden_dropout_prob", AT(EMBEDDING) | BRANCHES, SW_NAMES("albert"), false},
+    {"classifier_dropout", AT(HEAD), NULL, false},
+    {"classifier_dropout", AT(POOLED) | AT(HEAD), SW_NAMES("roberta", "electra", "jina_embeddings_v3"), false},
+    {"classifier_dropout_prob", AT(HEAD), SW_NAMES("albert"), false},
+    {"embd_pdrop", AT(EMBEDDING), SW_NAMES("gpt2", "gpt_bigcode", "gptj", "codegen", "codeshell", "phi"), false},
+    {"resid_pdrop", BRANCHES, SW_NAMES("gpt2", "gpt_bigcode", "gptj", "codegen", "codeshell", "phi", "phi3", "dbrx"), false},
+    {"embed_dropout", AT(EMBEDDING), SW_NAMES("gpt_neo", "exaone"), false},
+    {"resid_dropout", BRANCHES, SW_NAMES("gpt_neo"), false},
+    {"embedding_dropout", AT(EMBEDDING), SW_NAMES("modernbert", "starcoder2"), false},
+    {"residual_dropout", BRANCHES, SW_NAMES("starcoder2"), false},
+    {"attention_dropout", AT(MIXER), SW_NAMES("modernbert", "falcon"), false},
+    {"mlp_dropout", AT(INNER), SW_NAMES("modernbert"), false},
+    {"dropout", BRANCHES, SW_NAMES("opt"), false},
+    {"dropout", AT(EMBEDDING) | BRANCHES, SW_NAMES("xglm", "bart"), false},
+    {"dropout", AT(EMBEDDING) | AT(FFN) | AT(HEAD), SW_NAMES("distilbert"), false},
+    {"seq_classif_dropout", AT(HEAD), SW_NAMES("distilbert"), true},
+    {"activation_dropout", AT(INNER), SW_NAMES("xglm", "bart"), false},
+    {"dropout_rate", AT(EMBEDDING) | BRANCHES | AT(INNER) | AT(FINAL), SW_NAMES("t5", "mt5", "umt5", "t5_encoder", "mt5_encoder", "umt5_encoder"), false},
+    {"attn_config.attn_pdrop", BRANCHES, SW_NAMES("mpt"), false},
+    {"emb_dropout_prob", AT(EMBEDDING), SW_NAMES("qwen"), false},
+    {"embedding_dropout_prob", AT(EMBEDDING), SW_NAMES("phi3small"), false},
+    {"ffn_dropout_prob", AT(FFN), SW_NAMES("phi3small"), false}};
 
 static bool is_of(const sw_spec *s, const char *const *families)
 {
@@ -82,7 +88,7 @@ int sw_spec_read_dropout(sw_spec *s, const cJSON *config)
         const cJSON *o = holder(config, fields[i].key, &key);
         unsigned places = is_of(s, fields[i].families) ? places_of(s, fields[i].places) : 0;
         double p;
-        if (!places)
+        if (!places || (fields[i].texts && s->task != SW_TASK_CLASSIFY))
             continue;
         s->drops |= fields[i].families ? places : 0;
         if (!sw_json_get(o, key))

@@ -78,6 +78,10 @@ char *sw_file_name(const sw_spec *s, int64_t layer, const char *ours, char out[S
     rename_into(names, "model.layers", blocks);
     sw_wrapper_name(s->wrapper, blocks, sizeof blocks);
     rename_into(names, ours, rest);
+    if (*rest == '/') { /* whole: all layers have it in common */
+        snprintf(out, SW_NAME_MAX, "%s", rest + 1);
+        return out;
+    }
     snprintf(out, SW_NAME_MAX, "%.80s.%d.%.90s", blocks, (int)(encoder ? layer : layer - s->encoder_layers), rest);
     return out;
 }

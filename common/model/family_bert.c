@@ -1,6 +1,6 @@
 /* Encoders after BERT (Devlin et al. 2018, arXiv 1810.04805): norms behind the residuals, learned positions, token types; and
  * ModernBERT (Warner et al. 2024, arXiv 2412.13663): norms before, rotation, windows to both sides. */
-#include "model/family.h"
+#include "model/encoder.h"
 
 #include "base/json.h"
 
@@ -24,52 +24,53 @@ static const sw_rename roberta_names[] = {BODY("roberta"), {"lm_head.hidden", "l
                                           {"score", "classifier.out_proj"}, {0}};
 static const sw_rename roberta_tokens[] = {BODY("roberta"), {"score", "classifier"}, {0}};
 
-/* Heads that all of this line have in common: one more layer before the words, and a pooled first token before classes. */
-static void heads(sw_spec *s, sw_act before_words)
+void sw_bert_heads(sw_spec *s, sw_act before_words, sw_act before_classes)
 {
     s->head_hidden = s->task != SW_TASK_TOKENS;
     s->head_hidden_bias = s->head_bias = true;
-    s->head_act = s->task == SW_TASK_MASKED_LM ? before_words : SW_ACT_TANH;
+    s->head_act = s->task == SW_TASK_MASKED_LM ? before_words : before_classes;
     s->head_norm = s->task == SW_TASK_MASKED_LM;
     s->pooling = s->task == SW_TASK_EMBED ? SW_POOL_MEAN : SW_POOL_FIRST;
 }
 
-static int read_encoder(sw_spec *s, const cJSON *config)
+int sw_bert_read(sw_spec *s, const cJSON *config, int64_t types)
 {
     bool decoder;
-    const char *kind;
-    if (sw_json_bool(config, "is_decoder", false, &decoder) || sw_json_str(config, "position_embedding_type", "absolute", &kind) ||
-        sw_json_i64(config, "type_vocab_size", 0, 1 << 16, 2, &s->token_types))
+    if (sw_json_bool(config, "is_decoder", false, &decoder) || sw_json_i64(config, "type_vocab_size", 0, 1 << 16, types, &s->token_types))
         return -1;
-    if (decoder)
-        return sw_fail("\"is_decoder\": must be false; this architecture is run as an encoder");
-    if (strcmp(kind, "absolute"))
-        return sw_fail("\"position_embedding_type\": '%s' is not known; known is absolute", kind);
-    return 0;
+    return decoder ? sw_fail("\"is_decoder\": must be false; this architecture is run as an encoder") : 0;
+}
+
+int sw_bert_positions(sw_spec *s)
+{
+    s->position_offset = (s->pad < 0 ? 1 : s->pad) + 1;
+    s->max_position -= s->position_offset;
+    return s->max_position < 1 ? sw_fail("\"max_position_embeddings\": %lld leaves no place behind the %lld of padding",
+                                         (long long)(s->max_position + s->position_offset), (long long)s->position_offset)
+                               : 0;
+}
+
+/* Positions are a table; other kinds that some configurations name are not known. */
+static int read_learned(sw_spec *s, const cJSON *config)
+{
+    const char *kind;
+    if (sw_bert_read(s, config, 2) || sw_json_str(config, "position_embedding_type", "absolute", &kind))
+        return -1;
+    return strcmp(kind, "absolute") ? sw_fail("\"position_embedding_type\": '%s' is not known; known is absolute", kind) : 0;
 }
 
 static int read_bert(sw_spec *s, const cJSON *config)
 {
-    if (read_encoder(s, config))
-        return -1;
-    heads(s, s->act);
-    return 0;
+    sw_bert_heads(s, s->act, SW_ACT_TANH);
+    return read_learned(s, config);
 }
 
-/* Positions begin behind the padding token's id, and the table counts the rows before them. */
 static int read_roberta(sw_spec *s, const cJSON *config)
 {
-    if (read_encoder(s, config))
-        return -1;
-    s->position_offset = (s->pad < 0 ? 1 : s->pad) + 1;
-    s->max_position -= s->position_offset;
-    if (s->max_position < 1)
-        return sw_fail("\"max_position_embeddings\": %lld leaves no place behind the %lld of padding",
-                       (long long)(s->max_position + s->position_offset), (long long)s->position_offset);
-    heads(s, SW_ACT_GELU);
+    sw_bert_heads(s, SW_ACT_GELU, SW_ACT_TANH);
     if (s->task == SW_TASK_TOKENS)
         s->names = roberta_tokens;
-    return 0;
+    return read_learned(s, config) || sw_bert_positions(s) ? -1 : 0;
 }
 
 /* ---- ModernBERT */
@@ -148,17 +149,14 @@ static const sw_rename modern_names[] = {{"model.embed_tokens", "model.embedding
                                          {"lm_head.hidden", "head.dense"}, {"lm_head.norm", "head.norm"}, {"score", "classifier"},
                                          {"score.hidden", "head.dense"}, {"score.norm", "head.norm"}, {0}};
 
-#define ENCODER                                                                                                         \
-    .norm = {.kind = SW_NORM_LAYER, .bias = true, .eps = 1e-12}, .norm_place = SW_RESIDUAL_NORM, .no_final_norm = true,  \
-    .embed_norm = true, .positions = SW_POSITIONS_LEARNED, .bidirectional = true, .q_bias = true, .k_bias = true, .v_bias = true, \
-    .o_bias = true, .mlp_bias = true, .down_bias = true, .plain_mlp = true, .act = SW_ACT_GELU, .tied = true
+#define SPEC SW_BERT_NORMS, SW_BERT_ATTENTION_BIASES, SW_BERT_MLP, .act = SW_ACT_GELU, .positions = SW_POSITIONS_LEARNED
 
 const sw_family sw_family_bert[] = {
     {.name = "bert", .architectures = SW_NAMES(SW_ENCODER("Bert"), "BertForPreTraining"), .model_types = SW_NAMES("bert"),
-     .spec = {ENCODER}, .read = read_bert, .names = bert_names,
+     .spec = {SPEC}, .read = read_bert, .names = bert_names,
      .unread = SW_NAMES("cls.", "bert.pooler.", "pooler.", "bert.embeddings.position_ids", "embeddings.position_ids")},
     {.name = "roberta", .architectures = SW_NAMES(SW_ENCODER("Roberta"), SW_ENCODER("XLMRoberta"), SW_ENCODER("Camembert")),
-     .model_types = SW_NAMES("roberta", "xlm-roberta", "camembert"), .spec = {ENCODER}, .read = read_roberta, .names = roberta_names,
+     .model_types = SW_NAMES("roberta", "xlm-roberta", "camembert"), .spec = {SPEC}, .read = read_roberta, .names = roberta_names,
      .unread = SW_NAMES("lm_head.", "roberta.pooler.", "pooler.", "roberta.embeddings.position_ids", "embeddings.position_ids")},
     {.name = "modernbert", .architectures = SW_NAMES(SW_ENCODER("ModernBert")), .model_types = SW_NAMES("modernbert"),
      .spec = {.norm = {.kind = SW_NORM_LAYER, .eps = 1e-5}, .embed_norm = true, .bidirectional = true, .packed = "qkv", .packed_mlp = true,

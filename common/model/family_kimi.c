@@ -7,6 +7,7 @@
 #include "base/json.h"
 
 #include <math.h>
+#include <string.h>
 
 typedef struct kda_options {
     int64_t heads, head_dim, taps;
@@ -171,6 +172,25 @@ static int layers(sw_spec *s, const cJSON *config)
 SW_MOE_LAYERS(ling_experts, .router = {.score = SW_ROUTE_SIGMOID, .normalise = true, .eps = 1e-20, .group_by_two = true, .scale = 2.5},
               .correction = true, .shared_wide = 1, .dense_first = 2)
 
+/* What published configurations may say beyond the fields of transformers. */
+static int check_ling(const cJSON *config)
+{
+    static const char *const limits[] = {"expert_swiglu_limit_list", "share_expert_swiglu_limit_list"};
+    const char *gates;
+    bool whole;
+    if (sw_json_bool(config, "no_kda_lora", true, &whole) || sw_json_str(config, "gated_attention_proj_granularity_type", "head_wise", &gates))
+        return -1;
+    if (!whole || strcmp(gates, "head_wise"))
+        return sw_fail("\"no_kda_lora\" must be true and \"gated_attention_proj_granularity_type\" head_wise, as published models have them");
+    for (size_t i = 0; i < SW_COUNT(limits); i++) {
+        const cJSON *list = sw_json_get(config, limits[i]);
+        for (const cJSON *v = list ? list->child : NULL; v; v = v->next)
+            if (!cJSON_IsNull(v) && !(cJSON_IsNumber(v) && v->valuedouble == 0))
+                return sw_fail("\"%s\": limits of experts' gates are not run here", limits[i]);
+    }
+    return 0;
+}
+
 static int ling_layers(sw_spec *s, const cJSON *config)
 {
     kda_options *o = sw_arena_zalloc(&s->arena, sizeof *o);
@@ -185,6 +205,8 @@ static int ling_layers(sw_spec *s, const cJSON *config)
         sw_json_i64(config, "short_conv_kernel_size", 2, 256, 4, &o->taps) || sw_json_i64(config, "linear_conv_kernel_dim", 2, 256, o->taps, &o->taps) ||
         sw_json_i64(config, "layer_group_size", 1, 4096, 6, &every) || sw_json_bool(config, "kda_safe_gate", true, &safe) ||
         sw_json_f64(config, "kda_lower_bound", -5, &o->least))
+        return -1;
+    if (check_ling(config))
         return -1;
     if (safe && !(o->least < 0))
         return sw_fail("\"kda_lower_bound\": %g, a negative number is needed", o->least);
@@ -217,6 +239,6 @@ static const sw_rename ling_names[] = {{"model.embed_tokens", "model.word_embedd
 const sw_family sw_family_kimi[] = {
     {.name = "kimi_linear", .architectures = SW_NAMES("KimiLinearForCausalLM"), .model_types = SW_NAMES("kimi_linear"),
      .spec = {.norm = {.eps = 1e-5}, .positions = SW_POSITIONS_NONE}, .layers = layers, .names = names},
-    {.name = "bailing_hybrid", .architectures = SW_NAMES("BailingHybridForCausalLM"), .model_types = SW_NAMES("bailing_hybrid"),
+    {.name = "bailing_hybrid", .architectures = SW_NAMES("BailingHybridForCausalLM", "BailingMoeV3ForCausalLM"), .model_types = SW_NAMES("bailing_hybrid"),
      .spec = {.rope = {{.mode = SW_ROPE_INTERLEAVED, .theta = 6e6}}}, .layers = ling_layers, .names = ling_names},
     {0}};

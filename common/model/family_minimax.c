@@ -1,18 +1,14 @@
 /* MiniMax-Text-01: lightning attention (Qin et al. 2024, arXiv 2405.17381), a matrix a head that decays by a constant,
  * with some softmax attention among it, and experts. */
 #include "model/ffn_moe.h"
+#include "model/minimax.h"
 #include "model/mixer_mamba.h"
 
 #include "base/json.h"
 
 #include <math.h>
 
-typedef struct lightning_options {
-    double alpha, beta, mlp_alpha, mlp_beta; /* of the residuals */
-    int64_t block;                           /* of the tables that files carry */
-} lightning_options;
-
-static const lightning_options *options(const sw_layer *l) { return l->mixer_options; }
+static const sw_minimax_options *options(const sw_layer *l) { return l->mixer_options; }
 
 typedef struct lightning {
     sw_linear qkv, gate, out;
@@ -83,7 +79,7 @@ static int states(const sw_spec *s, const sw_layer *l, sw_state_spec out[SW_MOST
     return 1;
 }
 
-static const sw_mixer_ops mixer_lightning = {"lightning attention", sizeof(lightning), declare, forward, states};
+const sw_mixer_ops sw_mixer_lightning = {"lightning attention", sizeof(lightning), declare, forward, states};
 
 /* ---- the block: what is normed is also the residual */
 
@@ -113,12 +109,12 @@ static sw_var *branch(sw_ctx *c, const sw_norm *n, sw_var *(*f)(sw_ctx *, const 
 static sw_var *block_forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
 {
     block *d = self;
-    const lightning_options *o = options(p->block->spec);
+    const sw_minimax_options *o = options(p->block->spec);
     sw_var *y = branch(c, &d->mixer, sw_mix, p, x, o->alpha, o->beta);
     return y ? branch(c, &d->ffn, sw_feed, p, y, o->mlp_alpha, o->mlp_beta) : NULL;
 }
 
-static const sw_block_ops block_minimax = {sizeof(block), declare_block, block_forward};
+const sw_block_ops sw_block_minimax = {sizeof(block), declare_block, block_forward};
 
 SW_MOE_LAYERS(experts, .router = {.score = SW_ROUTE_SOFTMAX, .normalise = true}, .gate = "w1", .up = "w3", .down = "w2")
 
@@ -143,7 +139,7 @@ static int is_softmax(const sw_spec *s, const cJSON *config, int64_t i, bool *ye
 
 static int layers(sw_spec *s, const cJSON *config)
 {
-    lightning_options *o = sw_arena_zalloc(&s->arena, 2 * sizeof *o), *full = o + 1;
+    sw_minimax_options *o = sw_arena_zalloc(&s->arena, 2 * sizeof *o), *full = o + 1;
     if (factor(config, "linear_attn_alpha_factor", "layernorm_linear_attention_alpha", &o->alpha) ||
         factor(config, "linear_attn_beta_factor", "layernorm_linear_attention_beta", &o->beta) ||
         factor(config, "full_attn_alpha_factor", "layernorm_full_attention_alpha", &full->alpha) ||
@@ -160,11 +156,11 @@ static int layers(sw_spec *s, const cJSON *config)
         bool softmax;
         if (is_softmax(s, config, i, &softmax))
             return -1;
-        s->layer[i].block = &block_minimax;
+        s->layer[i].block = &sw_block_minimax;
         s->layer[i].mixer_options = softmax ? full : o;
         s->layer[i].window = softmax ? s->window : 0;
         if (!softmax)
-            s->layer[i].mixer = &mixer_lightning;
+            s->layer[i].mixer = &sw_mixer_lightning;
     }
     return 0;
 }

@@ -1,4 +1,4 @@
-/* T5 (Raffel et al. 2019, arXiv 1910.10683): an encoder reads the source, a decoder attends to what it made. Attention has
+/* T5 (Raffel et al. 2019, arXiv 1910.10683): an encoder reads the source, a decoder attends to what it made; or the encoder alone. Attention has
  * learned scores by distance and no scaling. T5 1.1 and FLAN-T5 have gates and a head of their own, mT5 (Xue et al. 2020,
  * arXiv 2010.11934) other words, UMT5 (Chung et al. 2023, arXiv 2304.09151) a table of distances in each layer. */
 #include "model/family.h"
@@ -24,6 +24,8 @@
      {"model.norm", "decoder.final_layer_norm"}, {"model.encoder_norm", "encoder.final_layer_norm"}, {0}}
 static const sw_rename plain_decoder[] = DECODER("wi"), gated_decoder[] = DECODER("wi_1");
 static const sw_rename plain_encoder[] = {PARTS("encoder", "1", "wi"), {0}}, gated_encoder[] = {PARTS("encoder", "1", "wi_1"), {0}};
+#define ALONE(up) {PARTS("encoder", "1", up), {"model.embed_tokens", "shared"}, {"model.norm", "encoder.final_layer_norm"}, {0}}
+static const sw_rename plain_alone[] = ALONE("wi"), gated_alone[] = ALONE("wi_1");
 
 /* feed_forward_proj: an activation, or gated- and one; gated-gelu is the tanh form. */
 static int read_ffn(sw_spec *s, const cJSON *config, const char *missing)
@@ -33,8 +35,12 @@ static int read_ffn(sw_spec *s, const cJSON *config, const char *missing)
         return -1;
     bool gated = sw_starts_with(name, "gated-");
     s->plain_mlp = !gated;
-    s->names = gated ? gated_decoder : plain_decoder;
-    s->encoder_names = gated ? gated_encoder : plain_encoder;
+    if (s->family->spec.bidirectional)
+        s->names = gated ? gated_alone : plain_alone;
+    else {
+        s->names = gated ? gated_decoder : plain_decoder;
+        s->encoder_names = gated ? gated_encoder : plain_encoder;
+    }
     cJSON *act = cJSON_CreateObject();
     cJSON_AddStringToObject(act, "feed_forward_proj", gated ? name + strlen("gated-") : name);
     int rc = sw_read_act(act, "feed_forward_proj", SW_ACT_RELU, &s->act);
@@ -44,31 +50,47 @@ static int read_ffn(sw_spec *s, const cJSON *config, const char *missing)
     return rc;
 }
 
-static int read_parts(sw_spec *s, const cJSON *config, const char *ffn)
+/* What encoders and decoders have alike. */
+static int read_layers(sw_spec *s, const cJSON *config, const char *ffn)
 {
-    int64_t decoder, start;
     bool is_decoder;
-    s->encoder_layers = s->layers;
     if (sw_json_i64(config, "d_kv", 1, 1 << 16, 64, &s->head_dim) || sw_json_i64(config, "d_ff", 1, 1 << 24, 0, &s->mlp) ||
-        sw_json_i64(config, "num_decoder_layers", 1, 4096, s->layers, &decoder) || read_ffn(s, config, ffn) ||
-        sw_json_i64(config, "relative_attention_num_buckets", 4, 1 << 16, 32, &s->buckets) ||
+        read_ffn(s, config, ffn) || sw_json_i64(config, "relative_attention_num_buckets", 4, 1 << 16, 32, &s->buckets) ||
         sw_json_i64(config, "relative_attention_max_distance", 1, 1 << 20, 128, &s->bucket_distance) ||
-        sw_json_i64(config, "decoder_start_token_id", 0, INT_MAX, s->pad < 0 ? 0 : s->pad, &start) ||
         sw_json_bool(config, "is_decoder", false, &is_decoder))
         return -1;
     if (is_decoder)
-        return sw_fail("\"is_decoder\": must be false; this architecture is an encoder and a decoder");
+        return sw_fail("\"is_decoder\": must be false; this architecture is an encoder, with a decoder or without");
     if (s->bucket_distance <= s->buckets / 2)
         return sw_fail("\"relative_attention_max_distance\": %lld is not more than half of \"relative_attention_num_buckets\", %lld",
                        (long long)s->bucket_distance, (long long)s->buckets);
-    if (start >= s->vocab)
-        return sw_fail("\"decoder_start_token_id\": %lld is not below the vocabulary's size, %lld", (long long)start, (long long)s->vocab);
-    s->decoder_start = (int32_t)start;
-    s->layers += decoder;
     s->kv_heads = s->heads;
     s->attention_scale = 1;
     return 0;
 }
+
+static int read_parts(sw_spec *s, const cJSON *config, const char *ffn)
+{
+    int64_t decoder, start;
+    s->encoder_layers = s->layers;
+    if (read_layers(s, config, ffn) || sw_json_i64(config, "num_decoder_layers", 1, 4096, s->layers, &decoder) ||
+        sw_json_i64(config, "decoder_start_token_id", 0, INT_MAX, s->pad < 0 ? 0 : s->pad, &start))
+        return -1;
+    if (start >= s->vocab)
+        return sw_fail("\"decoder_start_token_id\": %lld is not below the vocabulary's size, %lld", (long long)start, (long long)s->vocab);
+    s->decoder_start = (int32_t)start;
+    s->layers += decoder;
+    return 0;
+}
+
+static int read_alone(sw_spec *s, const cJSON *config, const char *ffn)
+{
+    s->pooling = SW_POOL_MEAN;
+    return read_layers(s, config, ffn);
+}
+
+static int read_t5_alone(sw_spec *s, const cJSON *config) { return read_alone(s, config, "relu"); }
+static int read_mt5_alone(sw_spec *s, const cJSON *config) { return read_alone(s, config, "gated-gelu"); }
 
 static int read(sw_spec *s, const cJSON *config, const char *ffn, bool scaled)
 {
@@ -101,4 +123,11 @@ static int layers(sw_spec *s, const cJSON *config)
      .same_embedding = SW_NAMES("encoder.embed_tokens.weight", "decoder.embed_tokens.weight"),                          \
      .unread = SW_NAMES("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.")}
 
-const sw_family sw_family_t5[] = {T5("T5", "t5", true, read_t5), T5("MT5", "mt5", true, read_mt5), T5("UMT5", "umt5", false, read_umt5), {0}};
+#define T5_ALONE(which, name_, shared, reader)                                                                          \
+    {.name = name_, .architectures = SW_NAMES(which "EncoderModel"),                                                    \
+     .spec = {.positions = SW_POSITIONS_NONE, .bidirectional = true, .shared_buckets = shared}, .read = reader, .names = gated_alone, \
+     .same_embedding = SW_NAMES("encoder.embed_tokens.weight"), .unread = SW_NAMES("decoder.", "lm_head.")}
+
+const sw_family sw_family_t5[] = {T5("T5", "t5", true, read_t5), T5("MT5", "mt5", true, read_mt5), T5("UMT5", "umt5", false, read_umt5),
+                                  T5_ALONE("T5", "t5_encoder", true, read_t5_alone), T5_ALONE("MT5", "mt5_encoder", true, read_mt5_alone),
+                                  T5_ALONE("UMT5", "umt5_encoder", false, read_mt5_alone), {0}};

@@ -2,6 +2,7 @@
 #include "model/ffn_moe.h"
 #include "model/gemma_layers.h"
 #include "model/gguf_map.h"
+#include "model/minimax.h"
 #include "model/mixer_mamba.h"
 #include "model/mixer_mla.h"
 
@@ -75,7 +76,25 @@ static bool same_sharing(const sw_kv_sharing *a, const sw_kv_sharing *b)
     return a->source == b->source && a->value_is_key == b->value_is_key;
 }
 
-static const char *layer(const sw_spec *s, const sw_layer *a, const sw_layer *b)
+static bool same_residuals(const sw_minimax_options *a, const sw_minimax_options *b)
+{
+    return near(a->alpha, b->alpha) && near(a->beta, b->beta) && near(a->mlp_alpha, b->mlp_alpha) && near(a->mlp_beta, b->mlp_beta);
+}
+
+/* What a mixer remembers has the sizes of what it is made of. */
+static bool same_states(const sw_spec *s, const sw_layer *a, const sw_spec *t, const sw_layer *b)
+{
+    sw_state_spec x[SW_MOST_STATES], y[SW_MOST_STATES];
+    int n = a->mixer && a->mixer->states ? a->mixer->states(s, a, x) : 0;
+    if (n && b->mixer->states(t, b, y) != n)
+        return false;
+    for (int i = 0; i < n; i++)
+        if (x[i].ndim != y[i].ndim || memcmp(x[i].shape, y[i].shape, (size_t)x[i].ndim * sizeof *x[i].shape))
+            return false;
+    return true;
+}
+
+static const char *layer(const sw_spec *s, const sw_layer *a, const sw_spec *t, const sw_layer *b)
 {
     if (a->mixer != b->mixer || a->ffn != b->ffn || a->block != b->block || a->cross != b->cross || a->bidirectional != b->bidirectional ||
         a->bare_mixer != b->bare_mixer)
@@ -85,6 +104,10 @@ static const char *layer(const sw_spec *s, const sw_layer *a, const sw_layer *b)
         : a->mixer == &sw_mixer_mamba ? !same_mamba(a->mixer_options, b->mixer_options)
                                       : a->mixer == &sw_mixer_mamba2 && !same_mamba2(a->mixer_options, b->mixer_options))
         return "these options of its layers";
+    if (!same_states(s, a, t, b))
+        return "these sizes of its layers' states";
+    if (a->block == &sw_block_minimax && !same_residuals(a->mixer_options, b->mixer_options))
+        return "these factors of its residuals";
     bool attends = a->mixer == &sw_mixer_attention || a->mixer == &sw_mixer_mla || a->mixer == &sw_mixer_shared_kv;
     if (attends && (a->heads != b->heads || a->kv_heads != b->kv_heads || a->head_dim != b->head_dim || a->value_dim != b->value_dim))
         return "these heads";
@@ -160,7 +183,7 @@ static const char *whole(const sw_spec *a, const sw_spec *b, unsigned flags)
     for (int i = 0; i < 3 && !(flags & SW_GGUF_FOLDED); i++)
         if (!near(x[i] == 0 ? 1 : x[i], y[i] == 0 ? 1 : y[i]))
             return "scaled attention, embeddings or logits";
-    if ((a->tied != b->tied && !a->file_ties) || a->head_product != b->head_product || a->bidirectional != b->bidirectional)
+    if ((a->tied != b->tied && !a->file_ties) || (a->head_product != b->head_product && !(flags & SW_GGUF_UNIT_HEAD)) || a->bidirectional != b->bidirectional)
         return "this head";
     if (a->chunk != b->chunk && SW_MAX(a->chunk, b->chunk) && SW_MIN(a->chunk, b->chunk) < a->max_position)
         return "chunks of this size";
@@ -176,6 +199,6 @@ int sw_gguf_same(const sw_gguf_kind *kind, const sw_spec *meant, const sw_spec *
 {
     const char *what = whole(meant, read, kind->flags);
     for (int64_t i = 0; i < meant->layers && !what; i++)
-        what = layer(meant, &meant->layer[i], &read->layer[i]);
+        what = layer(meant, &meant->layer[i], read, &read->layer[i]);
     return what ? sw_fail("GGUF's %s has no place for %s", kind->arch, what) : 0;
 }

@@ -8,12 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static char *full_key(const char *arch, const char *key, char out[128])
-{
-    snprintf(out, 128, "%s.%s", arch, key);
-    return out;
-}
-
 /* Of an encoder's classes the one that has the head which the file has. */
 const char *const *sw_gguf_encoder_architecture(const sw_gguf *g, const sw_family *f)
 {
@@ -27,9 +21,9 @@ const char *const *sw_gguf_encoder_architecture(const sw_gguf *g, const sw_famil
 /* Names of classes where there is one for each row of the head, else their number. */
 int sw_gguf_read_labels(const sw_gguf *g, const char *arch, cJSON *config)
 {
-    char key[128], id[24];
+    char key[SW_GGUF_KEY_MAX], id[24];
     const sw_entry *head = sw_gguf_tensor(g, "cls.output.weight");
-    const sw_gguf_value *v = sw_gguf_find(g, full_key(arch, "classifier.output_labels", key));
+    const sw_gguf_value *v = sw_gguf_find(g, sw_gguf_full(arch, "classifier.output_labels", key));
     if (!head)
         return 0;
     int64_t rows = head->t.ndim == 2 ? head->t.shape[0] : 1;
@@ -56,7 +50,7 @@ enum { POOLED_MEAN = 1, POOLED_FIRST = 2, POOLED_LAST = 3, POOLED_RANK = 4 };
 
 int sw_gguf_read_pooling(const sw_gguf *g, sw_spec *s)
 {
-    char key[128];
+    char key[SW_GGUF_KEY_MAX];
     sw_span arch = sw_gguf_str(g, "general.architecture");
     int64_t kind;
     snprintf(key, sizeof key, "%.*s.pooling_type", (int)SW_MIN(arch.n, 64), arch.n ? arch.at : "");
@@ -70,10 +64,10 @@ int sw_gguf_read_pooling(const sw_gguf *g, sw_spec *s)
 
 void sw_gguf_put_encoder(sw_gguf_writer *w, const char *arch, const sw_spec *s, const cJSON *config)
 {
-    char key[128];
-    sw_gguf_put_bool(w, full_key(arch, "attention.causal", key), false);
+    char key[SW_GGUF_KEY_MAX];
+    sw_gguf_put_bool(w, sw_gguf_full(arch, "attention.causal", key), false);
     int pooling = s->task == SW_TASK_CLASSIFY ? POOLED_RANK : s->pooling == SW_POOL_FIRST ? POOLED_FIRST : s->pooling == SW_POOL_LAST ? POOLED_LAST : POOLED_MEAN;
-    sw_gguf_put_u32(w, full_key(arch, "pooling_type", key), (uint32_t)pooling);
+    sw_gguf_put_u32(w, sw_gguf_full(arch, "pooling_type", key), (uint32_t)pooling);
     if (s->task != SW_TASK_CLASSIFY)
         return;
     sw_span *labels = SW_NEW_ARRAY(sw_span, (size_t)s->labels);
@@ -85,7 +79,7 @@ void sw_gguf_put_encoder(sw_gguf_writer *w, const char *arch, const sw_spec *s, 
         const char *text = cJSON_IsString(name) ? name->valuestring : made[i];
         labels[i] = (sw_span){text, strlen(text)};
     }
-    sw_gguf_put_strs(w, full_key(arch, "classifier.output_labels", key), (uint64_t)s->labels, labels);
+    sw_gguf_put_strs(w, sw_gguf_full(arch, "classifier.output_labels", key), (uint64_t)s->labels, labels);
     free(labels);
     free(made);
 }

@@ -23,16 +23,19 @@ const sw_moe *sw_gguf_moe(const sw_spec *s)
     return NULL;
 }
 
-/* The first layer with latent attention, or NULL. */
-static const sw_layer *latent_layer(const sw_spec *s)
+const sw_layer *sw_gguf_layer(const sw_spec *s, const sw_mixer_ops *mixer)
 {
     for (int64_t i = 0; i < s->layers; i++)
-        if (s->layer[i].mixer == &sw_mixer_mla)
+        if (s->layer[i].mixer == mixer)
             return &s->layer[i];
     return NULL;
 }
 
-static const sw_mla *mla_of(const sw_spec *s) { return latent_layer(s) ? latent_layer(s)->mixer_options : NULL; }
+const sw_mla *sw_gguf_latent(const sw_spec *s)
+{
+    const sw_layer *l = sw_gguf_layer(s, &sw_mixer_mla);
+    return l ? l->mixer_options : NULL;
+}
 
 /* Whether it remembers a row a token. */
 static bool attends(const sw_spec *s, const sw_layer *l)
@@ -68,7 +71,7 @@ static double leading_dense(const sw_spec *s)
 #define MLA(name, value)                                                                                               \
     static double name(const sw_spec *s)                                                                               \
     {                                                                                                                  \
-        const sw_mla *m = mla_of(s);                                                                                   \
+        const sw_mla *m = sw_gguf_latent(s);                                                                                   \
         return m ? (double)(value) : NAN;                                                                              \
     }
 GET(layers, (double)s->layers)
@@ -76,9 +79,9 @@ GET(places, (double)s->max_position)
 GET(hidden, (double)s->hidden)
 GET(mlp, s->mlp ? (double)s->mlp : NAN)
 GET(heads, any_attends(s) ? (double)s->heads : 0)
-GET(kv_heads, any_attends(s) ? mla_of(s) ? 1 : (double)s->kv_heads : 0)
-GET(key_length, mla_of(s) ? (double)(mla_of(s)->kv_rank + mla_of(s)->rope) : any_attends(s) ? (double)s->layer[0].head_dim : NAN)
-GET(value_length, mla_of(s) ? (double)mla_of(s)->kv_rank : any_attends(s) ? (double)s->layer[0].value_dim : NAN)
+GET(kv_heads, any_attends(s) ? sw_gguf_latent(s) ? 1 : (double)s->kv_heads : 0)
+GET(key_length, sw_gguf_latent(s) ? (double)(sw_gguf_latent(s)->kv_rank + sw_gguf_latent(s)->rope) : any_attends(s) ? (double)s->layer[0].head_dim : NAN)
+GET(value_length, sw_gguf_latent(s) ? (double)sw_gguf_latent(s)->kv_rank : any_attends(s) ? (double)s->layer[0].value_dim : NAN)
 GET(vocab, (double)s->vocab)
 GET(rms_eps, s->norm.kind == SW_NORM_RMS ? s->norm.eps : NAN)
 GET(layer_eps, s->norm.kind == SW_NORM_LAYER ? s->norm.eps : NAN)
@@ -104,7 +107,7 @@ MOE(dense_first, leading_dense(s) > 0 ? leading_dense(s) : NAN)
 MLA(q_rank, m->q_rank ? m->q_rank : NAN)
 MLA(kv_rank, m->kv_rank)
 MLA(key_length_mla, m->nope + m->rope)
-MLA(value_length_mla, latent_layer(s)->value_dim)
+MLA(value_length_mla, sw_gguf_layer(s, &sw_mixer_mla)->value_dim)
 
 /* What most families have. Fields of config.json are those that readers of most families know. */
 static const sw_gguf_key usual[] = {
@@ -138,6 +141,12 @@ static const sw_gguf_key usual[] = {
     {.gguf = "attention.value_length_mla", .config = "v_head_dim", .get = value_length_mla},
     {0}};
 
+char *sw_gguf_full(const char *arch, const char *key, char out[SW_GGUF_KEY_MAX])
+{
+    snprintf(out, SW_GGUF_KEY_MAX, "%s.%s", arch, key);
+    return out;
+}
+
 static const sw_gguf_key *key_of(const sw_gguf_kind *kind, const char *gguf)
 {
     for (const sw_gguf_key *k = kind->keys; k && k->gguf; k++)
@@ -146,16 +155,10 @@ static const sw_gguf_key *key_of(const sw_gguf_kind *kind, const char *gguf)
     return NULL;
 }
 
-static char *full_key(const sw_gguf_kind *kind, const char *key, char out[128])
-{
-    snprintf(out, 128, "%s.%s", kind->arch, key);
-    return out;
-}
-
 /* ---- from a file */
 
 /* A number, or of a list the largest. */
-static int number_of(const sw_gguf *g, const char *key, sw_gguf_value_kind kind, double *out)
+int sw_gguf_number(const sw_gguf *g, const char *key, sw_gguf_value_kind kind, double *out)
 {
     const sw_gguf_value *v = sw_gguf_find(g, key);
     int64_t n;
@@ -200,13 +203,13 @@ void sw_gguf_set(cJSON *config, const char *name, cJSON *value)
 
 static int read_keys(const sw_gguf *g, const sw_gguf_kind *kind, const sw_gguf_key *keys, bool own, cJSON *config)
 {
-    char key[128];
+    char key[SW_GGUF_KEY_MAX];
     double d;
     for (const sw_gguf_key *k = keys; k && k->gguf; k++) {
-        full_key(kind, k->gguf, key);
+        sw_gguf_full(kind->arch, k->gguf, key);
         if (!k->config || (!own && key_of(kind, k->gguf)) || !sw_gguf_find(g, key))
             continue;
-        if (number_of(g, key, k->kind, &d))
+        if (sw_gguf_number(g, key, k->kind, &d))
             return -1;
         sw_gguf_set(config, k->config, k->kind == SW_GGUF_YES_NO ? cJSON_CreateBool(d != 0) : cJSON_CreateNumber(d));
     }
@@ -222,169 +225,17 @@ static bool has_bias(const sw_gguf *g, const char *end)
     return false;
 }
 
-/* The rule that Llama 3's divisors follow, as far as they show it: what grows by a factor, and a slope before it. */
-static bool llama3_rule(const double *d, int64_t n, double theta, double *factor, double *high, double *original)
-{
-    double a = 0, b = 0, slope[2], x[2];
-    int64_t found = 0;
-    *factor = 1;
-    for (int64_t i = 0; i < n; i++)
-        *factor = fmax(*factor, d[i]);
-    if (!(*factor > 1))
-        return false;
-    for (int64_t i = 0; i < n; i++) { /* 1 / d is (1 - s) / factor + s, and s grows with the frequency */
-        double s = (1 / d[i] - 1 / *factor) / (1 - 1 / *factor), f = pow(theta, -(double)i / (double)n) / (2 * M_PI);
-        if (s > 1e-4 && s < 1 - 1e-4 && found < 2) {
-            slope[found] = s;
-            x[found++] = f;
-        }
-    }
-    static const double lengths[] = {8192, 4096, 16384, 32768, 2048, 1024, 512, 256, 128, 64, 32, 65536, 131072};
-    for (size_t k = 0; k <= SW_COUNT(lengths); k++) {
-        if (k < SW_COUNT(lengths)) {
-            *high = 4;
-            *original = lengths[k];
-        } else if (found == 2) { /* with a low factor of one */
-            a = (slope[1] - slope[0]) / (x[1] - x[0]);
-            b = slope[0] - a * x[0];
-            *high = 1 - 1 / b;
-            *original = a * (*high - 1);
-        } else {
-            return false;
-        }
-        double worst = 0;
-        for (int64_t i = 0; i < n; i++) {
-            double f = pow(theta, -(double)i / (double)n) / (2 * M_PI), s = fmin(fmax((*original * f - 1) / (*high - 1), 0), 1);
-            worst = fmax(worst, fabs(((1 - s) / *factor + s) * d[i] - 1));
-        }
-        if (worst < 1e-5)
-            return true;
-    }
-    return false;
-}
-
-static cJSON *numbers(const sw_entry *e)
-{
-    cJSON *list = cJSON_CreateArray();
-    for (int64_t i = 0; i < sw_numel(&e->t); i++)
-        cJSON_AddItemToArray(list, cJSON_CreateNumber((double)(float)sw_scalar_get(e->t.data, e->t.dtype, i)));
-    return list;
-}
-
-/* Divisors of the frequencies that lie in tensors: Llama 3's rule, or a list for short and one for long texts. */
-static int read_divisors(const sw_gguf *g, const sw_gguf_kind *kind, cJSON *config)
-{
-    const sw_entry *one = sw_gguf_tensor(g, "rope_freqs.weight"), *small = sw_gguf_tensor(g, "rope_factors_short.weight"),
-                   *large = sw_gguf_tensor(g, "rope_factors_long.weight");
-    double theta, factor, high, original, attention;
-    char key[128];
-    for (int i = 0; i < 3; i++) {
-        const sw_entry *e = i == 0 ? one : i == 1 ? small : large;
-        if (!e)
-            continue;
-        if (e->t.dtype != SW_F32)
-            return sw_fail("%s: numbers of type f32 are needed", e->name);
-        for (int64_t k = 0; k < sw_numel(&e->t); k++)
-            if (!(sw_scalar_get(e->t.data, SW_F32, k) > 0))
-                return sw_fail("%s: number %lld is not positive", e->name, (long long)k);
-    }
-    if (!one && !(small && large))
-        return 0;
-    if (sw_gguf_f64(g, full_key(kind, "rope.freq_base", key), 10000, &theta) ||
-        sw_gguf_f64(g, full_key(kind, "rope.scaling.original_context_length", key), 0, &original) ||
-        sw_gguf_f64(g, full_key(kind, "rope.scaling.attn_factor", key), one ? 1 : 0, &attention))
-        return -1;
-    cJSON *o = cJSON_CreateObject();
-    sw_gguf_set(config, "rope_scaling", o);
-    if (one && !small) {
-        int64_t n = sw_numel(&one->t);
-        double *d = SW_NEW_ARRAY(double, (size_t)n);
-        for (int64_t i = 0; i < n; i++)
-            d[i] = sw_scalar_get(one->t.data, SW_F32, i);
-        bool rule = llama3_rule(d, n, theta, &factor, &high, &original);
-        free(d);
-        if (rule) {
-            cJSON_AddStringToObject(o, "rope_type", "llama3");
-            cJSON_AddNumberToObject(o, "factor", (double)(float)factor);
-            cJSON_AddNumberToObject(o, "low_freq_factor", 1);
-            cJSON_AddNumberToObject(o, "high_freq_factor", high);
-            cJSON_AddNumberToObject(o, "original_max_position_embeddings", original);
-            return 0;
-        }
-        small = large = one;
-    }
-    cJSON_AddStringToObject(o, "rope_type", "longrope");
-    cJSON_AddItemToObject(o, "short_factor", numbers(small));
-    cJSON_AddItemToObject(o, "long_factor", numbers(large));
-    if (original > 0)
-        cJSON_AddNumberToObject(o, "original_max_position_embeddings", original);
-    if (attention > 0)
-        cJSON_AddNumberToObject(o, "attention_factor", attention);
-    if (original > 0)
-        sw_gguf_set(config, "original_max_position_embeddings", cJSON_CreateNumber(original));
-    return 0;
-}
-
 int64_t sw_gguf_whole(const cJSON *config, const char *name)
 {
     const cJSON *v = sw_json_get(config, name);
     return cJSON_IsNumber(v) && fabs(v->valuedouble) <= 0x1p53 ? (int64_t)v->valuedouble : 0;
 }
 
-/* {arch}.rope.*: how many values turn, and which scaling. */
-static int read_rope(const sw_gguf *g, const sw_gguf_kind *kind, const sw_family *f, cJSON *config)
-{
-    static const struct {
-        const char *gguf, *config;
-    } fractions[] = {{"rope.scaling.factor", "factor"}, {"rope.scaling.yarn_beta_fast", "beta_fast"},
-                     {"rope.scaling.yarn_beta_slow", "beta_slow"}, {"rope.scaling.original_context_length", "original_max_position_embeddings"}};
-    char key[128];
-    int64_t turned, heads, width, wide;
-    if (sw_gguf_i64(g, full_key(kind, "rope.dimension_count", key), 0, 1 << 20, 0, &turned))
-        return -1;
-    const cJSON *head = sw_json_get(config, "head_dim");
-    double d, factor;
-    heads = sw_gguf_whole(config, "num_attention_heads");
-    wide = sw_gguf_whole(config, "hidden_size");
-    width = head ? sw_gguf_whole(config, "head_dim") : heads > 0 ? wide / heads : 0;
-    if (turned && width && (turned != width || f->spec.rope[0].partial > 0) && !sw_json_get(config, "kv_lora_rank"))
-        sw_gguf_set(config, "partial_rotary_factor", cJSON_CreateNumber((double)turned / (double)width));
-    sw_span type = sw_gguf_str(g, full_key(kind, "rope.scaling.type", key));
-    bool yarn = type.n == 4 && !memcmp(type.at, "yarn", 4), linear = type.n == 6 && !memcmp(type.at, "linear", 6);
-    if (!yarn && !linear)
-        return read_divisors(g, kind, config);
-    if (sw_gguf_f64(g, full_key(kind, "rope.scaling.factor", key), 1, &factor))
-        return -1;
-    if (linear && factor == 1)
-        return read_divisors(g, kind, config);
-    cJSON *o = cJSON_CreateObject();
-    sw_gguf_set(config, "rope_scaling", o);
-    cJSON_AddStringToObject(o, "rope_type", yarn ? "yarn" : "linear");
-    for (size_t i = 0; i < SW_COUNT(fractions); i++)
-        if (sw_gguf_find(g, full_key(kind, fractions[i].gguf, key))) {
-            if (number_of(g, key, sw_gguf_find(g, key)->type == SW_GGUF_F32 ? SW_GGUF_FRACTION : SW_GGUF_WHOLE, &d))
-                return -1;
-            cJSON_AddNumberToObject(o, fractions[i].config, d);
-        }
-    if (sw_gguf_f64(g, full_key(kind, "rope.scaling.yarn_log_multiplier", key), 0, &d))
-        return -1;
-    if (d > 0) { /* with latent attention a tenth of what the hub has */
-        double times = sw_json_get(config, "kv_lora_rank") ? 10 : 1;
-        cJSON_AddNumberToObject(o, "mscale", (double)(float)(d * times));
-        cJSON_AddNumberToObject(o, "mscale_all_dim", (double)(float)(d * times));
-    }
-    if (sw_gguf_f64(g, full_key(kind, "rope.scaling.attn_factor", key), 1, &d))
-        return -1;
-    if (yarn && d != 1) /* counted there as a multiple of the usual 1 + 0.1 ln(factor) */
-        cJSON_AddNumberToObject(o, "attention_factor", d * (1 + 0.1 * log(factor)));
-    return 0;
-}
-
 /* A list of names by which layers slide. */
 static int read_windows(const sw_gguf *g, const sw_gguf_kind *kind, cJSON *config)
 {
-    char key[128];
-    const sw_gguf_value *v = sw_gguf_find(g, full_key(kind, "attention.sliding_window_pattern", key));
+    char key[SW_GGUF_KEY_MAX];
+    const sw_gguf_value *v = sw_gguf_find(g, sw_gguf_full(kind->arch, "attention.sliding_window_pattern", key));
     if (!v || !sw_json_get(config, "sliding_window"))
         return 0;
     int64_t n = sw_gguf_whole(config, "num_hidden_layers"), every = 0;
@@ -454,17 +305,17 @@ static int read_all(const sw_gguf *g, const sw_gguf_kind *kind, const sw_family 
     cJSON_AddBoolToObject(config, "mlp_bias", has_bias(g, ".ffn_up.bias"));
     cJSON_AddStringToObject(config, "hidden_act", sw_act_name(f->spec.act));
     if (sw_json_get(config, "kv_lora_rank")) { /* keys and values are those of heads, not of the latent */
-        char key[128];
+        char key[SW_GGUF_KEY_MAX];
         int64_t width, turned, heads;
-        if (sw_gguf_i64(g, full_key(kind, "rope.dimension_count", key), 1, 1 << 16, 64, &turned) ||
-            sw_gguf_i64(g, full_key(kind, sw_gguf_find(g, full_key(kind, "attention.key_length_mla", key)) ? "attention.key_length_mla"
+        if (sw_gguf_i64(g, sw_gguf_full(kind->arch, "rope.dimension_count", key), 1, 1 << 16, 64, &turned) ||
+            sw_gguf_i64(g, sw_gguf_full(kind->arch, sw_gguf_find(g, sw_gguf_full(kind->arch, "attention.key_length_mla", key)) ? "attention.key_length_mla"
                                                                                                              : "attention.key_length", key),
                         1, 1 << 16, 192, &width) ||
-            sw_gguf_i64(g, full_key(kind, "attention.head_count", key), 1, 1 << 16, 1, &heads))
+            sw_gguf_i64(g, sw_gguf_full(kind->arch, "attention.head_count", key), 1, 1 << 16, 1, &heads))
             return -1;
         if (!sw_json_get(config, "v_head_dim")) {
             int64_t value;
-            if (sw_gguf_i64(g, full_key(kind, "attention.value_length", key), 1, 1 << 16, 128, &value))
+            if (sw_gguf_i64(g, sw_gguf_full(kind->arch, "attention.value_length", key), 1, 1 << 16, 128, &value))
                 return -1;
             sw_gguf_set(config, "v_head_dim", cJSON_CreateNumber((double)value));
         }
@@ -473,7 +324,7 @@ static int read_all(const sw_gguf *g, const sw_gguf_kind *kind, const sw_family 
         sw_gguf_set(config, "head_dim", cJSON_CreateNumber((double)turned));
         sw_gguf_set(config, "num_key_value_heads", cJSON_CreateNumber((double)heads));
     }
-    if (!(kind->flags & SW_GGUF_NO_TURN) && read_rope(g, kind, f, config))
+    if (!(kind->flags & SW_GGUF_NO_TURN) && sw_gguf_read_rope(g, kind, f, config))
         return -1;
     if (sw_json_get(config, "sliding_window"))
         sw_gguf_set(config, "use_sliding_window", cJSON_CreateTrue());
@@ -549,14 +400,14 @@ static bool put_by_layer(sw_gguf_writer *w, const sw_gguf_kind *kind, const char
 
 static void put_keys(sw_gguf_writer *w, const sw_gguf_kind *kind, const sw_gguf_key *keys, bool own, const sw_spec *s, const cJSON *config)
 {
-    char key[128];
+    char key[SW_GGUF_KEY_MAX];
     for (const sw_gguf_key *k = keys; k && k->gguf; k++) {
         if (!own && key_of(kind, k->gguf))
             continue;
         if (((kind->flags & SW_GGUF_NO_TURN) && sw_starts_with(k->gguf, "rope.")) ||
             ((kind->flags & SW_GGUF_ALL_SPARSE) && !strcmp(k->gguf, "leading_dense_block_count")))
             continue;
-        full_key(kind, k->gguf, key);
+        sw_gguf_full(kind->arch, k->gguf, key);
         if (put_by_layer(w, kind, k->gguf, key, s))
             continue;
         double d = k->get ? k->get(s) : NAN;
@@ -568,44 +419,6 @@ static void put_keys(sw_gguf_writer *w, const sw_gguf_kind *kind, const sw_gguf_
         if (!isnan(d))
             put_value(w, key, k->kind, d);
     }
-}
-
-static void put_text(sw_gguf_writer *w, const sw_gguf_kind *kind, const char *key, const char *text)
-{
-    char full[128];
-    sw_gguf_put_str(w, full_key(kind, key, full), text, strlen(text));
-}
-
-static int put_rope(sw_gguf_writer *w, const sw_gguf_kind *kind, const sw_spec *s)
-{
-    const sw_rope_spec *r = &s->rope[0];
-    char key[128];
-    if (s->positions != SW_POSITIONS_ROPE || (kind->flags & SW_GGUF_NO_TURN))
-        return 0;
-    if (r->kind == SW_ROPE_DYNAMIC && !(r->alpha > 0))
-        return sw_fail("GGUF's %s has no place for a rotary scaling that depends on the length of the text", kind->arch);
-    sw_gguf_put_u32(w, full_key(kind, "rope.dimension_count", key), (uint32_t)(2 * sw_rope_pairs(r)));
-    if (r->kind == SW_ROPE_LONGROPE) {
-        put_text(w, kind, "rope.scaling.type", "longrope");
-        double length = sw_rope_trained(r), scale = r->max_position / length;
-        double factor = r->long_mscale > 0 ? r->long_mscale : r->attention_factor > 0 ? r->attention_factor : scale > 1 ? sqrt(1 + log(scale) / log(length)) : 1;
-        sw_gguf_put_f32(w, full_key(kind, "rope.scaling.attn_factor", key), (float)factor);
-        sw_gguf_put_u32(w, full_key(kind, "rope.scaling.original_context_length", key), (uint32_t)length);
-    }
-    if (r->kind != SW_ROPE_LINEAR && r->kind != SW_ROPE_YARN)
-        return 0;
-    put_text(w, kind, "rope.scaling.type", r->kind == SW_ROPE_YARN ? "yarn" : "linear");
-    sw_gguf_put_f32(w, full_key(kind, "rope.scaling.factor", key), (float)r->factor);
-    if (r->kind == SW_ROPE_LINEAR)
-        return 0;
-    sw_gguf_put_u32(w, full_key(kind, "rope.scaling.original_context_length", key), (uint32_t)sw_rope_trained(r));
-    sw_gguf_put_f32(w, full_key(kind, "rope.scaling.yarn_beta_fast", key), (float)r->beta_fast);
-    sw_gguf_put_f32(w, full_key(kind, "rope.scaling.yarn_beta_slow", key), (float)r->beta_slow);
-    if (r->attention_factor > 0) /* counted there as a multiple of the usual 1 + 0.1 ln(factor) */
-        sw_gguf_put_f32(w, full_key(kind, "rope.scaling.attn_factor", key), (float)(r->attention_factor / (1 + 0.1 * log(r->factor))));
-    if (r->mscale_all_dim > 0)
-        sw_gguf_put_f32(w, full_key(kind, "rope.scaling.yarn_log_multiplier", key), (float)((mla_of(s) ? 0.1 : 1) * r->mscale_all_dim));
-    return 0;
 }
 
 double sw_gguf_period(const sw_spec *s, bool first)
@@ -621,7 +434,7 @@ double sw_gguf_period(const sw_spec *s, bool first)
 }
 static void put_windows(sw_gguf_writer *w, const sw_gguf_kind *kind, const sw_spec *s)
 {
-    char key[128];
+    char key[SW_GGUF_KEY_MAX];
     bool some = false, all = true;
     uint8_t *list = SW_NEW_ARRAY(uint8_t, (size_t)s->layers);
     for (int64_t i = 0; i < s->layers; i++) {
@@ -630,7 +443,7 @@ static void put_windows(sw_gguf_writer *w, const sw_gguf_kind *kind, const sw_sp
         all &= list[i];
     }
     if (some && (!all || (kind->flags & SW_GGUF_WINDOWS)))
-        sw_gguf_put_array(w, full_key(kind, "attention.sliding_window_pattern", key), SW_GGUF_BOOL, (uint64_t)s->layers, list);
+        sw_gguf_put_array(w, sw_gguf_full(kind->arch, "attention.sliding_window_pattern", key), SW_GGUF_BOOL, (uint64_t)s->layers, list);
     free(list);
 }
 
@@ -647,7 +460,7 @@ int sw_gguf_put_config(sw_gguf_writer *w, const sw_gguf_kind *kind, const sw_spe
     if (kind->flags & SW_GGUF_ENCODER)
         sw_gguf_put_encoder(w, kind->arch, s, config);
     cJSON_Delete(text);
-    if (put_rope(w, kind, s))
+    if (sw_gguf_put_rope(w, kind, s))
         return -1;
     return kind->from_config ? kind->from_config(w, kind->arch, s, c) : 0;
 }

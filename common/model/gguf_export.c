@@ -5,56 +5,19 @@
 #include "base/memory.h"
 #include "model/model.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-bool sw_gguf_rope_divisors(const sw_spec *s, float *divisors)
+static bool has_any(const char *name, const char *const *parts)
 {
-    if (s->rope[0].kind != SW_ROPE_LLAMA3)
-        return false;
-    int64_t pairs = sw_rope_pairs(&s->rope[0]);
-    double scale;
-    sw_rope_frequencies(&s->rope[0], s->max_position, divisors, &scale);
-    for (int64_t i = 0; i < pairs; i++)
-        divisors[i] = (float)(pow(s->rope[0].theta, -(double)i / (double)pairs) / divisors[i]);
-    return true;
-}
-
-static void add_numbers(sw_entries *out, sw_arena *arena, const char *name, const float *values, int64_t n)
-{
-    SW_PUSH(*out, ((sw_entry){.name = sw_arena_strndup(arena, name, strlen(name)),
-                              .t = sw_tensor_of((void *)(uintptr_t)values, SW_F32, 1, &n)}));
-}
-
-/* Scalings of the rotation that GGUF keeps as tensors. */
-static void add_divisors(sw_entries *out, sw_arena *arena, const sw_spec *s)
-{
-    const sw_rope_spec *r = &s->rope[0];
-    int64_t n = sw_rope_pairs(r);
-    if (s->positions != SW_POSITIONS_ROPE || n < 1)
-        return;
-    float *d = sw_arena_zalloc(arena, (size_t)n * 2 * sizeof *d);
-    if (sw_gguf_rope_divisors(s, d))
-        add_numbers(out, arena, "rope_freqs.weight", d, n);
-    if (r->kind == SW_ROPE_PROPORTIONAL) { /* what does not turn has an endless period */
-        int64_t turned = (int64_t)(r->partial * (double)r->dim) / 2;
-        for (int64_t i = 0; i < n; i++)
-            d[i] = i < turned ? 1 : 1e30f;
-        add_numbers(out, arena, "rope_freqs.weight", d, n);
-    }
-    if (r->kind != SW_ROPE_LONGROPE)
-        return;
-    for (int64_t i = 0; i < n; i++) {
-        d[i] = (float)r->short_factor[i];
-        d[n + i] = (float)r->long_factor[i];
-    }
-    add_numbers(out, arena, "rope_factors_short.weight", d, n);
-    add_numbers(out, arena, "rope_factors_long.weight", d + n, n);
+    for (; parts && *parts; parts++)
+        if (strstr(name, *parts))
+            return true;
+    return false;
 }
 
 /* Every tensor of the folder must be in the file, or be one that no model reads. */
-static int check_used(const sw_checkpoint *c, const sw_gguf_links *links, const sw_spec *s, const char *values)
+static int check_used(const sw_checkpoint *c, const sw_gguf_links *links, const sw_spec *s, const char *const *values)
 {
     sw_map used = {0};
     int rc = 0;
@@ -64,7 +27,7 @@ static int check_used(const sw_checkpoint *c, const sw_gguf_links *links, const 
         sw_map_puts(&used, *n, 1);
     for (size_t i = 0; i < sw_checkpoint_count(c) && !rc; i++) {
         const char *name = sw_checkpoint_at(c, i)->name;
-        if (!sw_map_gets(&used, name, 0) && !sw_model_ignores(s, name) && !(values && strstr(name, values)))
+        if (!sw_map_gets(&used, name, 0) && !sw_model_ignores(s, name) && !has_any(name, values))
             rc = sw_fail("the tensor %s has no name in GGUF", name);
     }
     sw_map_free(&used);
@@ -130,7 +93,7 @@ int sw_gguf_export(sw_gguf_writer *w, const sw_checkpoint *c, const sw_spec *giv
     free(links.at);
     if (rc)
         return rc;
-    add_divisors(out, arena, s);
+    sw_gguf_add_divisors(out, arena, s);
     sw_gguf_writer *draft = sw_gguf_writer_new(); /* types are still open there */
     rc = sw_gguf_put_config(draft, kind, s, c);
     for (size_t i = 0; i < out->n && !rc; i++)

@@ -8,8 +8,6 @@
  * that every tensor has a place, and that a reader of the file would find the same model: what GGUF has no words for is an
  * error that says so. */
 int sw_gguf_export(sw_gguf_writer *w, const sw_checkpoint *c, const sw_spec *s, sw_entries *out, sw_arena *arena) SW_MUST_CHECK;
-/* Rotary divisors [sw_rope_pairs] of a scaling that GGUF keeps as the tensor rope_freqs.weight; false: it has none. */
-bool sw_gguf_rope_divisors(const sw_spec *s, float *divisors);
 /* tokenizer.ggml.* and the chat template, from the folder's tokenizer.json and what lies beside it. rows: of the
  * embedding; ids without a token are filled up to it. Token ids of s count where the tokenizer's files say nothing. */
 int sw_gguf_put_tokenizer(sw_gguf_writer *w, const char *folder, const sw_spec *s, int64_t rows) SW_MUST_CHECK;

@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- fields that a spec has and config.json spells in many ways */
@@ -246,6 +247,37 @@ static int ernie_moe_config(const sw_gguf *g, const char *arch, cJSON *config)
     return 0;
 }
 
+/* Which layers turn, and how they slide. */
+static int granite_swa_keys(sw_gguf_writer *w, const char *arch, const sw_spec *s, const sw_checkpoint *c)
+{
+    bool slides = false, all = true;
+    (void)c;
+    uint8_t *list = SW_NEW_ARRAY(uint8_t, (size_t)s->layers);
+    for (int64_t i = 0; i < s->layers; i++) {
+        slides |= s->layer[i].window > 0;
+        all &= list[i] = s->layer[i].rope >= 0;
+    }
+    if (!all)
+        put_flags(w, arch, "attention.rope_pattern", list, s->layers);
+    free(list);
+    return slides ? 0 : sw_fail("GGUF's %s has no place for a model without sliding layers", arch);
+}
+
+static int granite_swa_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    char key[SW_GGUF_KEY_MAX];
+    const sw_gguf_value *v = sw_gguf_find(g, sw_gguf_full(arch, "attention.rope_pattern", key));
+    double theta = number(config, "rope_theta", 10000), turns;
+    if (!v || v->type != SW_GGUF_ARRAY)
+        return 0;
+    sw_gguf_iter it = sw_gguf_items(v);
+    cJSON *list = cJSON_CreateArray();
+    while (sw_gguf_next_f64(&it, &turns))
+        cJSON_AddItemToArray(list, cJSON_CreateNumber(turns != 0 ? theta : 0));
+    sw_gguf_set(config, "layer_rope_theta", list);
+    return 0;
+}
+
 #define ROUTED "num_experts", "n_routed_experts", "shared_expert_intermediate_size", ""
 #define LOCAL "num_experts", "num_local_experts"
 #define GPT_WORDS                                                                                                      \
@@ -261,8 +293,12 @@ const sw_gguf_kind sw_gguf_kinds[] = {
     /* Llama, and what is Llama to GGUF */
     {.arch = "llama", .family = "mixtral", .sign = ".ffn_gate_inp.weight", .flags = SW_GGUF_BIASES | SW_GGUF_PAIRS | SW_GGUF_ALL_SPARSE, .words = WORDS(LOCAL, "moe_intermediate_size", "", "norm_topk_prob", "")},
     {.arch = "llama", .family = "mistral", .sign = "attention.sliding_window", .flags = SW_GGUF_BIASES | SW_GGUF_PAIRS},
-    {.arch = "llama", .family = "llama", .flags = SW_GGUF_BIASES | SW_GGUF_PAIRS},
+    {.arch = "llama", .family = "llama", .flags = SW_GGUF_BIASES | SW_GGUF_PAIRS | SW_GGUF_UNIT_HEAD},
     {.arch = "llama", .family = "internlm", .flags = SW_GGUF_BIASES | SW_GGUF_PAIRS},
+    {.arch = "llama", .family = "internlm3", .flags = SW_GGUF_BIASES | SW_GGUF_PAIRS},
+    {.arch = "llama", .family = "iquestcoder", .flags = SW_GGUF_BIASES | SW_GGUF_PAIRS},
+    {.arch = "llama", .family = "index", .flags = SW_GGUF_BIASES | SW_GGUF_PAIRS | SW_GGUF_UNIT_HEAD},
+    {.arch = "llama", .family = "ministral", .flags = SW_GGUF_BIASES | SW_GGUF_PAIRS},
     {.arch = "xverse", .family = "xverse", .architecture = "XverseForCausalLM", .flags = SW_GGUF_PAIRS},
     {.arch = "arcee", .family = "arcee", .flags = SW_GGUF_PAIRS},
     {.arch = "smollm3", .family = "smollm3", .flags = SW_GGUF_PAIRS, .to_config = smollm3_config},
@@ -279,7 +315,14 @@ const sw_gguf_kind sw_gguf_kinds[] = {
                     "n_shared_experts", "")},
     {.arch = "granitemoe", .family = "granitemoe", .flags = SW_GGUF_BIASES | SW_GGUF_PAIRS | SW_GGUF_ALL_SPARSE, .keys = KEYS(SCALES),
      .words = WORDS(LOCAL, "moe_intermediate_size", "", "norm_topk_prob", "")},
-    {.arch = "baichuan", .family = "baichuan", .flags = SW_GGUF_PAIRS, .to_config = baichuan_config},
+    {.arch = "granite_swa", .family = "granitemoe_swa", .sign = ".ffn_gate_inp.weight",
+     .flags = SW_GGUF_PAIRS | SW_GGUF_ALL_SPARSE | SW_GGUF_WINDOWS | SW_GGUF_GATE_UP | SW_GGUF_BIASES, .keys = KEYS(SCALES),
+     .words = WORDS(LOCAL, "moe_intermediate_size", "", "norm_topk_prob", "", "shared_expert_intermediate_size", "shared_intermediate_size",
+                    "n_shared_experts", ""),
+     .to_config = granite_swa_config, .from_config = granite_swa_keys},
+    {.arch = "granite_swa", .family = "granite_swa", .flags = SW_GGUF_PAIRS | SW_GGUF_WINDOWS | SW_GGUF_BIASES, .keys = KEYS(SCALES),
+     .to_config = granite_swa_config, .from_config = granite_swa_keys},
+    {.arch = "baichuan", .family = "baichuan", .flags = SW_GGUF_PAIRS | SW_GGUF_UNIT_HEAD, .to_config = baichuan_config},
     {.arch = "internlm2", .family = "internlm2", .flags = SW_GGUF_PAIRS, .words = WORDS("attention_bias", "bias")},
 
     /* Qwen */
@@ -288,6 +331,7 @@ const sw_gguf_kind sw_gguf_kinds[] = {
      .words = WORDS("head_dim", "kv_channels", "rms_norm_eps", "layer_norm_epsilon", "rope_theta", "rotary_emb_base", "max_position_embeddings",
                     "seq_length", "num_key_value_heads", "")},
     {.arch = "qwen2", .family = "qwen2", .words = WORDS("attention_bias", "", "mlp_bias", "")},
+    {.arch = "qwen2", .family = "mimo", .words = WORDS("attention_bias", "", "mlp_bias", "")},
     {.arch = "qwen2moe", .family = "qwen2_moe", .flags = SW_GGUF_ALL_SPARSE, .words = WORDS("attention_bias", "qkv_bias", "n_shared_experts", "")},
     {.arch = "qwen3", .family = "qwen3"},
     {.arch = "qwen3moe", .family = "qwen3_moe", .flags = SW_GGUF_ALL_SPARSE, .to_config = normalised},

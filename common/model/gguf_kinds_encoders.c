@@ -28,6 +28,22 @@ static int bert_keys(sw_gguf_writer *w, const char *arch, const sw_spec *s, cons
     return 0;
 }
 
+/* Queries, keys and values in one; nothing but embeddings. */
+static int turning_keys(sw_gguf_writer *w, const char *arch, const sw_spec *s, const sw_checkpoint *c)
+{
+    return s->task == SW_TASK_CLASSIFY ? sw_fail("GGUF's %s has no place for a classification head", arch) : bert_keys(w, arch, s, c);
+}
+
+static int turning_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    const sw_entry *types = sw_gguf_tensor(g, "token_types.weight");
+    (void)arch;
+    set_number(config, "type_vocab_size", types && types->t.ndim == 2 ? (double)types->t.shape[0] : 0);
+    return 0;
+}
+
+#define TURNING_WORDS WORDS("num_key_value_heads", "", "head_dim", "", "attention_bias", "", "mlp_bias", "")
+
 #define BERT(family_)                                                                                                   \
     {.arch = "bert", .family = family_, .flags = SW_GGUF_ENCODER | SW_GGUF_NO_TURN | SW_GGUF_BIASES,                    \
      .words = WORDS("num_key_value_heads", "", "head_dim", "", "attention_bias", "", "mlp_bias", ""),                   \
@@ -98,13 +114,32 @@ GET(decoder_layers, (double)(s->layers - s->encoder_layers))
 GET(buckets, (double)s->buckets)
 GET(start, (double)s->decoder_start)
 
+static void t5_ffn(const sw_gguf *g, cJSON *config)
+{
+    set_text(config, "feed_forward_proj", sw_gguf_tensor(g, "enc.blk.0.ffn_gate.weight") ? "gated-gelu" : "relu");
+}
+
 static int t5_config(const sw_gguf *g, const char *arch, cJSON *config)
 {
     (void)arch;
-    set_text(config, "feed_forward_proj", sw_gguf_tensor(g, "dec.blk.0.ffn_gate.weight") ? "gated-gelu" : "relu");
+    t5_ffn(g, config);
     set_bool(config, "scale_decoder_outputs", cJSON_IsTrue(sw_json_get(config, "tie_word_embeddings")));
     return 0;
 }
+
+static int t5_encoder_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    (void)arch;
+    t5_ffn(g, config);
+    set_text(config, "model_type", has(g, ".1.attn_rel_b.weight") ? "umt5" : "t5");
+    return 0;
+}
+
+#define T5_WORDS                                                                                                        \
+    WORDS("hidden_size", "d_model", "num_hidden_layers", "num_layers", "num_attention_heads", "num_heads", "num_key_value_heads", "", \
+          "head_dim", "d_kv", "intermediate_size", "d_ff", "max_position_embeddings", "n_positions", "rms_norm_eps",    \
+          "layer_norm_epsilon", "layer_norm_eps", "", "attention_bias", "", "mlp_bias", "", "hidden_act", "")
+#define T5_BUCKETS COUNT("attention.relative_buckets_count", "relative_attention_num_buckets", buckets)
 
 #define T5(family_, sign_)                                                                                              \
     {.arch = "t5", .family = family_, .sign = sign_, .flags = SW_GGUF_NO_TURN,                                          \
@@ -114,16 +149,24 @@ static int t5_config(const sw_gguf *g, const char *arch, cJSON *config)
                   SW_GGUF_MODULE("cross_attn_k", "cross_attn.k_proj"), SW_GGUF_MODULE("cross_attn_v", "cross_attn.v_proj"), \
                   SW_GGUF_MODULE("cross_attn_o", "cross_attn.o_proj")),                                                 \
      .keys = KEYS(COUNT("block_count", "num_hidden_layers", encoder_layers), COUNT("decoder_block_count", "num_decoder_layers", decoder_layers), \
-                  COUNT("attention.relative_buckets_count", "relative_attention_num_buckets", buckets),                 \
-                  COUNT("decoder_start_token_id", "decoder_start_token_id", start)),                                    \
-     .words = WORDS("hidden_size", "d_model", "num_hidden_layers", "num_layers", "num_attention_heads", "num_heads", "num_key_value_heads", "", \
-                    "head_dim", "d_kv", "intermediate_size", "d_ff", "max_position_embeddings", "n_positions", "rms_norm_eps", \
-                    "layer_norm_epsilon", "layer_norm_eps", "", "attention_bias", "", "mlp_bias", "", "hidden_act", ""), \
-     .to_config = t5_config}
+                  T5_BUCKETS, COUNT("decoder_start_token_id", "decoder_start_token_id", start)),                        \
+     .words = T5_WORDS, .to_config = t5_config}
+
+#define T5_ENCODER(family_, sign_)                                                                                      \
+    {.arch = "t5encoder", .family = family_, .sign = sign_, .flags = SW_GGUF_NO_TURN | SW_GGUF_ENCODER | SW_GGUF_ENCODER_ALONE, \
+     .names = ROWS(SW_GGUF_MODULE("attn_o", "self_attn.o_proj"), SW_GGUF_MODULE("enc.output_norm", "model.norm")),      \
+     .more = ROWS(SW_GGUF_MODULE("attn_rel_b", "self_attn.distances")), .keys = KEYS(T5_BUCKETS), .words = T5_WORDS,   \
+     .to_config = t5_encoder_config}
 
 const sw_gguf_kind sw_gguf_kinds_encoders[] = {
     BERT("bert"),
     BERT("roberta"),
+    BERT("distilbert"),
+    {.arch = "nomic-bert", .family = "nomic_bert", .flags = SW_GGUF_ENCODER | SW_GGUF_QKV, .words = TURNING_WORDS, .to_config = turning_config,
+     .from_config = turning_keys},
+    {.arch = "jina-bert-v3", .family = "jina_embeddings_v3", .flags = SW_GGUF_ENCODER | SW_GGUF_QKV | SW_GGUF_BIASES, .words = TURNING_WORDS,
+     .to_config = turning_config, .from_config = turning_keys},
+    {.arch = "eurobert", .family = "eurobert", .flags = SW_GGUF_ENCODER, .from_config = turning_keys},
     {.arch = "modern-bert", .family = "modernbert", .flags = SW_GGUF_ENCODER | SW_GGUF_QKV | SW_GGUF_GATE_UP | SW_GGUF_WINDOWS,
      .keys = KEYS(COUNT("attention.sliding_window", "local_attention", both_sides),
                   COUNT("attention.sliding_window_pattern", "global_attn_every_n_layers", every_from_first),
@@ -138,4 +181,7 @@ const sw_gguf_kind sw_gguf_kinds_encoders[] = {
     T5("umt5", ".1.attn_rel_b.weight"),
     T5("t5", NULL),
     T5("mt5", NULL),
+    T5_ENCODER("umt5_encoder", ".1.attn_rel_b.weight"),
+    T5_ENCODER("t5_encoder", NULL),
+    T5_ENCODER("mt5_encoder", NULL),
     {0}};

@@ -11,13 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const sw_entry *of_layer(const sw_gguf *g, int64_t layer, const char *name)
-{
-    char full[96];
-    snprintf(full, sizeof full, "blk.%lld.%s", (long long)layer, name);
-    return sw_gguf_tensor(g, full);
-}
-
 /* Item i of a list in the metadata, or the one number that stands for all; 0: there is none. */
 static double item(const sw_gguf *g, const char *arch, const char *name, int64_t i)
 {
@@ -32,20 +25,6 @@ static double item(const sw_gguf *g, const char *arch, const char *name, int64_t
         if (!sw_gguf_next_f64(&it, &d))
             return 0;
     return d;
-}
-
-static void put_list(sw_gguf_writer *w, const char *arch, const char *name, const int32_t *list, int64_t n)
-{
-    char key[128];
-    snprintf(key, sizeof key, "%s.%s", arch, name);
-    sw_gguf_put_array(w, key, SW_GGUF_I32, (uint64_t)n, list);
-}
-
-static void put_number(sw_gguf_writer *w, const char *arch, const char *name, int64_t v)
-{
-    char key[128];
-    snprintf(key, sizeof key, "%s.%s", arch, name);
-    sw_gguf_put_u32(w, key, (uint32_t)v);
 }
 
 /* The first layer of a kind; NULL: there is none. */
@@ -155,7 +134,7 @@ static int gemma4_config(const sw_gguf *g, const char *arch, cJSON *config)
     set_number(rope, "sliding_attention.rope_theta", local > 0 ? local : 10000);
     if (turned > 0 && head > 0 && turned != head)
         set_number(rope, "sliding_attention.partial_rotary_factor", turned / head);
-    bool values = full < 0 || of_layer(g, full, "attn_v.weight") || !of_layer(g, full, "attn_k.weight");
+    bool values = full < 0 || has_in_layer(g, full, "attn_v.weight") || !has_in_layer(g, full, "attn_k.weight");
     set_bool(config, "attention_k_eq_v", !values);
     double few = full >= 0 ? item(g, arch, "attention.head_count_kv", full) : 0, many = slides >= 0 ? item(g, arch, "attention.head_count_kv", slides) : few;
     set_number(config, "num_key_value_heads", many);
@@ -164,7 +143,7 @@ static int gemma4_config(const sw_gguf *g, const char *arch, cJSON *config)
     double narrow = item(g, arch, "feed_forward_length", 0), wide = item(g, arch, "feed_forward_length", n - 1);
     set_number(config, "intermediate_size", narrow);
     set_bool(config, "use_double_wide_mlp", wide == 2 * narrow);
-    set_bool(config, "enable_moe_block", of_layer(g, 0, "ffn_gate_inp.weight"));
+    set_bool(config, "enable_moe_block", has_in_layer(g, 0, "ffn_gate_inp.weight"));
     set_number(config, "hidden_size_per_layer_input", item(g, arch, "embedding_length_per_layer_input", 0));
     const cJSON *cap = sw_json_get(config, "final_logit_softcapping");
     if (cap && !(cap->valuedouble > 0))

@@ -102,7 +102,7 @@ const sw_gguf_kind sw_gguf_kinds_hub[] = {
      .words = WORDS("first_k_dense_replace", "num_dense_layers", SHARED("num_shared_experts"), "routed_scaling_factor", "route_scale",
                     "norm_topk_prob", "route_norm"),
      .to_config = afmoe_config},
-    {.arch = "bailingmoe", .family = "bailing_moe", .flags = SW_GGUF_PAIRS, .words = WORDS(SHARED("num_shared_experts"), NO_BIAS), .to_config = ling_config},
+    {.arch = "bailingmoe", .family = "bailing_moe", .flags = SW_GGUF_PAIRS | SW_GGUF_UNIT_HEAD, .words = WORDS(SHARED("num_shared_experts"), NO_BIAS), .to_config = ling_config},
     {.arch = "bailingmoe2", .family = "bailing_moe_v2", .flags = SW_GGUF_QKV, .words = WORDS(SHARED("num_shared_experts"), NO_BIAS),
      .to_config = ling_config},
     {.arch = "grok", .family = "grok-1", .flags = SW_GGUF_ALL_SPARSE,

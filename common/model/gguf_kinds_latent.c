@@ -9,33 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static const sw_mla *latent_of(const sw_spec *s)
-{
-    for (int64_t i = 0; i < s->layers; i++)
-        if (s->layer[i].mixer == &sw_mixer_mla)
-            return s->layer[i].mixer_options;
-    return NULL;
-}
-
-static int whole(const sw_gguf *g, const char *arch, const char *key, int64_t most, int64_t missing, int64_t *out)
-{
-    char full[128];
-    snprintf(full, sizeof full, "%s.%s", arch, key);
-    return sw_gguf_i64(g, full, 0, most, missing, out);
-}
-
-/* Layers that guess further tokens are counted there, and left out here. */
-static int without_further(const sw_gguf *g, const char *arch, cJSON *config)
-{
-    int64_t further, n = sw_gguf_whole(config, "num_hidden_layers");
-    if (whole(g, arch, "nextn_predict_layers", 4096, 0, &further))
-        return -1;
-    if (further && further >= n)
-        return sw_fail("%s.nextn_predict_layers: %lld of %lld layers", arch, (long long)further, (long long)n);
-    set_number(config, "num_hidden_layers", (double)(n - further));
-    return 0;
-}
-
 /* ---- Kimi Linear. Its delta attention by its states: [taps - 1, heads * width] thrice and [heads, width, width]. */
 
 typedef struct kda_sizes {
@@ -62,20 +35,20 @@ static bool kda_of(const sw_spec *s, const sw_layer *l, kda_sizes *out)
     }
 KDA(kda_taps, d.taps)
 KDA(kda_width, d.width)
-static double turned(const sw_spec *s) { return latent_of(s) ? (double)latent_of(s)->rope : NAN; }
+static double turned(const sw_spec *s) { return sw_gguf_latent(s) ? (double)sw_gguf_latent(s)->rope : NAN; }
 
-static void kimi_layer(sw_gguf_weaver *w, const sw_spec *s, const sw_layer *l)
+#define KDA_IN                                                                                                          \
+    SW_GGUF_MODULE("attn_q", "self_attn.q_proj"), SW_GGUF_MODULE("attn_k", "self_attn.k_proj"), SW_GGUF_MODULE("attn_v", "self_attn.v_proj")
+#define KDA_OUT                                                                                                         \
+    SW_GGUF_MODULE("ssm_beta", "self_attn.b_proj"), SW_GGUF_MODULE("attn_output", "self_attn.o_proj"),                  \
+        SW_GGUF_TENSOR("ssm_norm.weight", "self_attn.o_norm.weight", SW_GGUF_AS_IS, SW_GGUF_SAME),                      \
+        SW_GGUF_TENSOR("ssm_dt.bias", "self_attn.dt_bias", SW_GGUF_AS_IS, SW_GGUF_SAME)
+
+static bool kda_layer(sw_gguf_weaver *w, const sw_spec *s, const sw_layer *l, const sw_gguf_row *rows)
 {
-    static const sw_gguf_row rows[] = {
-        SW_GGUF_MODULE("attn_q", "self_attn.q_proj"), SW_GGUF_MODULE("attn_k", "self_attn.k_proj"), SW_GGUF_MODULE("attn_v", "self_attn.v_proj"),
-        SW_GGUF_MODULE("ssm_f_a", "self_attn.f_a_proj"), SW_GGUF_MODULE("ssm_f_b", "self_attn.f_b_proj"), SW_GGUF_MODULE("ssm_g_a", "self_attn.g_a_proj"),
-        SW_GGUF_MODULE("ssm_g_b", "self_attn.g_b_proj"), SW_GGUF_MODULE("ssm_beta", "self_attn.b_proj"), SW_GGUF_MODULE("attn_output", "self_attn.o_proj"),
-        SW_GGUF_TENSOR("ssm_norm.weight", "self_attn.o_norm.weight", SW_GGUF_AS_IS, SW_GGUF_SAME),
-        SW_GGUF_TENSOR("ssm_dt.bias", "self_attn.dt_bias", SW_GGUF_AS_IS, SW_GGUF_SAME),
-        SW_GGUF_TENSOR("ssm_a", "self_attn.A_log", SW_GGUF_MIDDLE, SW_GGUF_MINUS_EXP), {0}};
     kda_sizes d;
     if (!kda_of(s, l, &d))
-        return;
+        return false;
     sw_gguf_tie_rows(w, rows);
     for (const char *p = "qkv"; *p; p++) { /* [1, n, 1, k] or [n, 1, k] there, as a file was made */
         char gguf[] = "ssm_conv1d_x.weight", ours[] = "self_attn.x_conv1d.weight";
@@ -83,6 +56,16 @@ static void kimi_layer(sw_gguf_weaver *w, const sw_spec *s, const sw_layer *l)
         sw_gguf_tie(w, gguf, ours, &(sw_gguf_part){.n = d.heads * d.width, .gguf_rows = d.heads * d.width, .file_rows = d.heads * d.width,
                                                    .gguf_taps = true, .taps = true});
     }
+    return true;
+}
+
+static void kimi_layer(sw_gguf_weaver *w, const sw_spec *s, const sw_layer *l)
+{
+    static const sw_gguf_row rows[] = {
+        KDA_IN, SW_GGUF_MODULE("ssm_f_a", "self_attn.f_a_proj"), SW_GGUF_MODULE("ssm_f_b", "self_attn.f_b_proj"),
+        SW_GGUF_MODULE("ssm_g_a", "self_attn.g_a_proj"), SW_GGUF_MODULE("ssm_g_b", "self_attn.g_b_proj"), KDA_OUT,
+        SW_GGUF_TENSOR("ssm_a", "self_attn.A_log", SW_GGUF_MIDDLE, SW_GGUF_MINUS_EXP), {0}};
+    (void)kda_layer(w, s, l, rows);
 }
 
 static int kimi_keys(sw_gguf_writer *w, const char *arch, const sw_spec *s, const sw_checkpoint *c)
@@ -97,28 +80,57 @@ static int kimi_keys(sw_gguf_writer *w, const char *arch, const sw_spec *s, cons
 
 static int kimi_config(const sw_gguf *g, const char *arch, cJSON *config)
 {
-    int64_t n = SW_MIN(sw_gguf_whole(config, "num_hidden_layers"), 4096), taps, width;
-    char name[64];
-    if (whole(g, arch, "ssm.conv_kernel", 256, 4, &taps) || whole(g, arch, "kda.head_dim", 4096, 128, &width))
-        return -1;
+    int64_t n = SW_MIN(sw_gguf_whole(config, "num_hidden_layers"), 4096);
     cJSON *linear = cJSON_CreateObject(), *state = cJSON_CreateArray(), *full = cJSON_CreateArray();
-    for (int64_t i = 0; i < n; i++) { /* counted from 1 */
-        snprintf(name, sizeof name, "blk.%lld.ssm_beta.weight", (long long)i);
-        cJSON_AddItemToArray(sw_gguf_tensor(g, name) ? state : full, cJSON_CreateNumber((double)(i + 1)));
-    }
+    for (int64_t i = 0; i < n; i++) /* counted from 1 */
+        cJSON_AddItemToArray(has_in_layer(g, i, "ssm_beta.weight") ? state : full, cJSON_CreateNumber((double)(i + 1)));
     cJSON_AddNumberToObject(linear, "num_heads", (double)sw_gguf_whole(config, "num_attention_heads"));
-    cJSON_AddNumberToObject(linear, "head_dim", (double)width);
-    cJSON_AddNumberToObject(linear, "short_conv_kernel_size", (double)taps);
+    cJSON_AddNumberToObject(linear, "head_dim", (double)size_of(g, arch, "kda.head_dim"));
+    cJSON_AddNumberToObject(linear, "short_conv_kernel_size", (double)size_of(g, arch, "ssm.conv_kernel"));
     cJSON_AddItemToObject(linear, "kda_layers", state);
     cJSON_AddItemToObject(linear, "full_attn_layers", full);
     sw_gguf_set(config, "linear_attn_config", linear);
     return 0;
 }
 
+/* ---- Ling 3: the same, with whole matrices for its gates and a least decay, and gates for latent attention's heads */
+
+static void ling_layer(sw_gguf_weaver *w, const sw_spec *s, const sw_layer *l)
+{
+    static const sw_gguf_row rows[] = {KDA_IN, SW_GGUF_MODULE("ssm_f_a", "self_attn.f_proj"), SW_GGUF_MODULE("ssm_g_a", "self_attn.g_proj"), KDA_OUT,
+                                       SW_GGUF_TENSOR("ssm_a", "self_attn.A_log", SW_GGUF_COLUMN, SW_GGUF_EXP), {0}},
+                             gate[] = {SW_GGUF_MODULE("attn_gate", "self_attn.g_proj"), {0}};
+    if (!kda_layer(w, s, l, rows))
+        sw_gguf_tie_rows(w, gate);
+}
+
+static double dense_first(const sw_spec *s)
+{
+    int64_t i = 0;
+    while (i < s->layers && s->layer[i].ffn != &sw_ffn_moe)
+        i++;
+    return (double)i;
+}
+static double expert_scale(const sw_spec *s) { return sw_gguf_moe(s) ? sw_gguf_moe(s)->router.scale : NAN; }
+
+static int ling_keys(sw_gguf_writer *w, const char *arch, const sw_spec *s, const sw_checkpoint *c)
+{
+    if (cJSON_IsFalse(sw_json_get(c->config, "kda_safe_gate")))
+        return sw_fail("GGUF's %s has no place for decays without a least one", arch);
+    return kimi_keys(w, arch, s, c);
+}
+
+static int ling_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    set_layers(g, config, "layer_types", "ssm_beta.weight", "linear_attention", "full_attention");
+    set_number(config, "head_dim", (double)size_of(g, arch, "kda.head_dim"));
+    return leave_out_further(g, arch, config);
+}
+
 /* ---- DeepSeek 3.2 and GLM 5: an indexer chooses what is attended to */
 
 #define INDEXER(name, value)                                                                                           \
-    static double name(const sw_spec *s) { return latent_of(s) ? (double)latent_of(s)->indexer.value : NAN; }
+    static double name(const sw_spec *s) { return sw_gguf_latent(s) ? (double)sw_gguf_latent(s)->indexer.value : NAN; }
 INDEXER(index_heads, heads)
 INDEXER(index_width, width)
 INDEXER(index_best, topk)
@@ -138,7 +150,7 @@ static int indexer_keys(sw_gguf_writer *w, const char *arch, const sw_spec *s, c
                  SW_GGUF_MODULE("indexer.k_norm", "self_attn.indexer.k_norm"), SW_GGUF_MODULE("indexer.proj", "self_attn.indexer.weights_proj")), \
     .keys = KEYS(COUNT("attention.indexer.head_count", "index_n_heads", index_heads), COUNT("attention.indexer.key_length", "index_head_dim", index_width), \
                  COUNT("attention.indexer.top_k", "index_topk", index_best)),                                          \
-    .words = WORDS("num_experts", "n_routed_experts", "shared_expert_intermediate_size", ""), .to_config = without_further, .from_config = indexer_keys
+    .words = WORDS("num_experts", "n_routed_experts", "shared_expert_intermediate_size", ""), .to_config = leave_out_further, .from_config = indexer_keys
 
 const sw_gguf_kind sw_gguf_kinds_latent[] = {
     {.arch = "kimi-linear", .family = "kimi_linear", .flags = SW_GGUF_SPLIT_KV | SW_GGUF_KV_BY_LAYER, .layer = kimi_layer,
@@ -146,6 +158,13 @@ const sw_gguf_kind sw_gguf_kinds_latent[] = {
      .words = WORDS("num_experts_per_tok", "num_experts_per_token", "shared_expert_intermediate_size", "", "n_shared_experts", "num_shared_experts",
                     "norm_topk_prob", "moe_renormalize", "n_group", "num_expert_group"),
      .to_config = kimi_config, .from_config = kimi_keys},
+    {.arch = "bailingmoe3", .family = "bailing_hybrid", .flags = SW_GGUF_SPLIT_KV | SW_GGUF_KV_BY_LAYER, .layer = ling_layer,
+     .keys = KEYS(COUNT("ssm.conv_kernel", "short_conv_kernel_size", kda_taps), COUNT("kda.head_dim", NULL, kda_width),
+                  FIELD("kda.safe_gate", "kda_safe_gate", SW_GGUF_YES_NO, 1), FRACTION("kda.gate_lower_bound", "kda_lower_bound", -5),
+                  COUNT("leading_dense_block_count", "first_k_dense_replace", dense_first),
+                  SPEC("expert_weights_scale", "routed_scaling_factor", expert_scale)),
+     .words = WORDS("shared_expert_intermediate_size", "", "n_shared_experts", "num_shared_experts", "attention_bias", "", "mlp_bias", ""),
+     .to_config = ling_config, .from_config = ling_keys},
     {.arch = "deepseek32", .family = "deepseek_v32", INDEXED},
     {.arch = "glm-dsa", .family = "glm_moe_dsa", INDEXED},
     {0}};

@@ -1,6 +1,7 @@
 /* GGUF's descriptions of families whose layers keep a state, and of those with values in their metadata (gguf_map.h). */
 #include "model/ffn_moe.h"
 #include "model/gguf_rows.h"
+#include "model/minimax.h"
 #include "model/mixer_mamba.h"
 
 #include "base/json.h"
@@ -14,24 +15,18 @@
 
 /* ---- sizes of states */
 
-static const void *options_of(const sw_spec *s, const sw_mixer_ops *mixer)
-{
-    for (int64_t i = 0; i < s->layers; i++)
-        if (s->layer[i].mixer == mixer)
-            return s->layer[i].mixer_options;
-    return NULL;
-}
+static const void *options_of(const sw_layer *l) { return l ? l->mixer_options : NULL; }
 
 #define MAMBA(name, value)                                                                                             \
     static double name(const sw_spec *s)                                                                               \
     {                                                                                                                  \
-        const sw_mamba_options *m = options_of(s, &sw_mixer_mamba);                                                    \
+        const sw_mamba_options *m = options_of(sw_gguf_layer(s, &sw_mixer_mamba));                                                    \
         return m ? (double)(value) : NAN;                                                                              \
     }
 #define MAMBA2(name, value)                                                                                            \
     static double name(const sw_spec *s)                                                                               \
     {                                                                                                                  \
-        const sw_mamba2_options *m = options_of(s, &sw_mixer_mamba2);                                                  \
+        const sw_mamba2_options *m = options_of(sw_gguf_layer(s, &sw_mixer_mamba2));                                                  \
         return m ? (double)(value) : NAN;                                                                              \
     }
 MAMBA(taps, m->taps)
@@ -81,24 +76,6 @@ DELTA(delta_heads, d.value_heads)
 DELTA(delta_inner, d.value_heads *d.value)
 
 /* ---- what no key says */
-
-static int64_t size_of(const sw_gguf *g, const char *arch, const char *key)
-{
-    char full[128];
-    int64_t n;
-    snprintf(full, sizeof full, "%s.%s", arch, key);
-    return sw_gguf_i64(g, full, 0, 1 << 30, 0, &n) ? 0 : n;
-}
-
-/* What layers are, by the tensors that they have. */
-static void set_layers(const sw_gguf *g, cJSON *config, const char *field, const char *attention, const char *state)
-{
-    int64_t n = SW_MIN(sw_gguf_whole(config, "num_hidden_layers"), 4096);
-    cJSON *list = cJSON_CreateArray();
-    for (int64_t i = 0; i < n; i++)
-        cJSON_AddItemToArray(list, cJSON_CreateString(has_in_layer(g, i, "ssm_out.weight") ? state : attention));
-    sw_gguf_set(config, field, list);
-}
 
 static int mamba_config(const sw_gguf *g, const char *arch, cJSON *config)
 {
@@ -170,7 +147,23 @@ static int granite_hybrid_config(const sw_gguf *g, const char *arch, cJSON *conf
         set_number(config, "num_experts", 0);
         set_number(config, "shared_expert_intermediate_size", (double)sw_gguf_whole(config, "intermediate_size"));
     }
-    set_layers(g, config, "layer_types", "attention", "mamba");
+    set_layers(g, config, "layer_types", "ssm_out.weight", "mamba", "attention");
+    return 0;
+}
+
+static int bamba_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    int64_t inner_ = size_of(g, arch, "ssm.inner_size"), heads = size_of(g, arch, "ssm.time_step_rank");
+    int64_t n = SW_MIN(sw_gguf_whole(config, "num_hidden_layers"), 4096);
+    set_number(config, "mamba_expand", (double)inner_ / (double)SW_MAX(sw_gguf_whole(config, "hidden_size"), 1));
+    set_number(config, "mamba_d_head", (double)inner_ / (double)SW_MAX(heads, 1));
+    set_bool(config, "mamba_conv_bias", has(g, ".ssm_conv1d.bias"));
+    set_bool(config, "mamba_proj_bias", has(g, ".ssm_in.bias"));
+    cJSON *list = cJSON_CreateArray();
+    for (int64_t i = 0; i < n; i++)
+        if (!has_in_layer(g, i, "ssm_out.weight"))
+            cJSON_AddItemToArray(list, cJSON_CreateNumber((double)i));
+    sw_gguf_set(config, "attn_layer_indices", list);
     return 0;
 }
 
@@ -198,13 +191,12 @@ static int qwen_next_config(const sw_gguf *g, const char *arch, cJSON *config)
     set_number(config, "linear_value_head_dim", (double)inner_ / (double)SW_MAX(heads, 1));
     if (!sw_json_get(config, "norm_topk_prob"))
         set_bool(config, "norm_topk_prob", true);
-    set_layers(g, config, "layer_types", "full_attention", "linear_attention");
+    set_layers(g, config, "layer_types", "ssm_out.weight", "linear_attention", "full_attention");
     return 0;
 }
 
 static int qwen_next_keys(sw_gguf_writer *w, const char *arch, const sw_spec *s, const sw_checkpoint *c)
 {
-    char key[128];
     delta_sizes d;
     (void)c;
     uint8_t *list = SW_NEW_ARRAY(uint8_t, (size_t)s->layers);
@@ -213,10 +205,8 @@ static int qwen_next_keys(sw_gguf_writer *w, const char *arch, const sw_spec *s,
         list[i] = delta_of(s, &s->layer[i], &d);
     while (first < s->layers && list[first])
         first++;
-    snprintf(key, sizeof key, "%s.attention.recurrent_layers", arch);
-    sw_gguf_put_array(w, key, SW_GGUF_BOOL, (uint64_t)s->layers, list);
-    snprintf(key, sizeof key, "%s.full_attention_interval", arch);
-    sw_gguf_put_u32(w, key, (uint32_t)first + 1);
+    put_flags(w, arch, "attention.recurrent_layers", list, s->layers);
+    put_number(w, arch, "full_attention_interval", first + 1);
     free(list);
     return 0;
 }
@@ -244,24 +234,18 @@ static void qwen_next_layer(sw_gguf_weaver *w, const sw_spec *s, const sw_layer 
 
 static int qwen35_config(const sw_gguf *g, const char *arch, cJSON *config)
 {
-    int64_t further = size_of(g, arch, "nextn_predict_layers"), n = sw_gguf_whole(config, "num_hidden_layers");
-    if (further >= n)
-        return sw_fail("%s.nextn_predict_layers: %lld of %lld layers", arch, (long long)further, (long long)n);
-    set_number(config, "num_hidden_layers", (double)(n - further));
-    return qwen_next_config(g, arch, config);
+    return leave_out_further(g, arch, config) || qwen_next_config(g, arch, config) ? -1 : 0;
 }
 
 static int qwen35_keys(sw_gguf_writer *w, const char *arch, const sw_spec *s, const sw_checkpoint *c)
 {
-    char key[128];
     int32_t sections[4] = {11, 11, 10, 0}; /* which places of pictures turn which pairs: readers want them of texts, too */
     const cJSON *given = sw_json_get(sw_json_get(c->config, "rope_parameters"), "mrope_section");
     for (int i = 0; i < 4 && given; i++) {
         const cJSON *v = cJSON_GetArrayItem(given, i);
         sections[i] = cJSON_IsNumber(v) && v->valuedouble >= 0 && v->valuedouble < 4096 ? (int32_t)v->valuedouble : 0;
     }
-    snprintf(key, sizeof key, "%s.rope.dimension_sections", arch);
-    sw_gguf_put_array(w, key, SW_GGUF_I32, 4, sections);
+    put_list(w, arch, "rope.dimension_sections", sections, 4);
     return qwen_next_keys(w, arch, s, c);
 }
 
@@ -427,12 +411,10 @@ static void falcon_h1_layer(sw_gguf_weaver *w, const sw_spec *s, const sw_layer 
 
 static int falcon_h1_keys(sw_gguf_writer *w, const char *arch, const sw_spec *s, const sw_checkpoint *c)
 {
-    char key[128];
     bool norm = cJSON_IsTrue(sw_json_get(c->config, "mamba_rms_norm")), before = !cJSON_IsFalse(sw_json_get(c->config, "mamba_norm_before_gate"));
     if (norm && before)
         return sw_fail("GGUF's %s has no place for norms before the gate", arch);
-    snprintf(key, sizeof key, "%s.ssm.inner_size", arch);
-    sw_gguf_put_u32(w, key, (uint32_t)count(c->config, "mamba_d_ssm", (int64_t)(factor(c->config, "mamba_expand", -1) * (double)s->hidden)));
+    put_number(w, arch, "ssm.inner_size", count(c->config, "mamba_d_ssm", (int64_t)(factor(c->config, "mamba_expand", -1) * (double)s->hidden)));
     return 0;
 }
 
@@ -446,6 +428,67 @@ static int falcon_h1_config(const sw_gguf *g, const char *arch, cJSON *config)
     set_bool(config, "mamba_norm_before_gate", false);
     return 0;
 }
+
+/* ---- MiniMax-Text-01: one factor of all residuals, and none of what is added to them. Its slopes follow from the sizes. */
+
+static int minimax_keys(sw_gguf_writer *w, const char *arch, const sw_spec *s, const sw_checkpoint *c)
+{
+    char key[SW_GGUF_KEY_MAX];
+    (void)c;
+    uint8_t *list = SW_NEW_ARRAY(uint8_t, (size_t)s->layers);
+    double alpha = ((const sw_minimax_options *)s->layer[0].mixer_options)->alpha;
+    int rc = 0;
+    for (int64_t i = 0; i < s->layers && !rc; i++) {
+        const sw_minimax_options *o = s->layer[i].mixer_options;
+        list[i] = s->layer[i].mixer == &sw_mixer_lightning;
+        if (o->alpha != alpha || o->mlp_alpha != alpha || o->beta != 1 || o->mlp_beta != 1)
+            rc = sw_fail("GGUF's %s has no place for factors of the residuals that differ, nor for others", arch);
+    }
+    put_flags(w, arch, "attention.recurrent_layers", list, s->layers);
+    sw_gguf_put_f32(w, sw_gguf_full(arch, "residual_scale", key), (float)alpha);
+    free(list);
+    return rc;
+}
+
+static int minimax_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    static const char *const factors[] = {"layernorm_linear_attention_", "layernorm_full_attention_", "layernorm_mlp_"};
+    char key[SW_GGUF_KEY_MAX];
+    double alpha;
+    int64_t n = SW_MIN(sw_gguf_whole(config, "num_hidden_layers"), 4096), turned = size_of(g, arch, "rope.dimension_count");
+    if (sw_gguf_f64(g, sw_gguf_full(arch, "residual_scale", key), 1, &alpha))
+        return -1;
+    for (size_t i = 0; i < SW_COUNT(factors); i++) {
+        snprintf(key, sizeof key, "%salpha", factors[i]);
+        set_number(config, key, alpha);
+        snprintf(key, sizeof key, "%sbeta", factors[i]);
+        set_number(config, key, 1);
+    }
+    cJSON *list = cJSON_CreateArray();
+    for (int64_t i = 0; i < n; i++)
+        cJSON_AddItemToArray(list, cJSON_CreateNumber(has_in_layer(g, i, "attn_q.weight")));
+    sw_gguf_set(config, "attn_type_list", list);
+    set_bool(config, "postnorm", true);
+    if (turned)
+        set_number(config, "rotary_dim", (double)turned);
+    cJSON_DeleteItemFromObjectCaseSensitive(config, "partial_rotary_factor");
+    return 0;
+}
+
+static void minimax_layer(sw_gguf_weaver *w, const sw_spec *s, const sw_layer *l)
+{
+    static const sw_gguf_row rows[] = {SW_GGUF_MODULE("attn_qkv", "self_attn.qkv_proj"), SW_GGUF_MODULE("attn_gate", "self_attn.output_gate"),
+                                       SW_GGUF_MODULE("attn_output", "self_attn.out_proj"), SW_GGUF_MODULE("attn_norm_2", "self_attn.norm"), {0}};
+    (void)s;
+    if (l->mixer == &sw_mixer_lightning)
+        sw_gguf_tie_rows(w, rows);
+}
+
+/* llama.cpp norms what lightning attention gives with the model's eps, the model with 1e-6; and knows no word after the 200032nd. */
+#define MINIMAX(family_)                                                                                                \
+    {.arch = "minimax-01", .family = family_, .flags = SW_GGUF_ALL_SPARSE, .layer = minimax_layer, .values = WORDS("slope_rate", "_decay"), \
+     .words = WORDS("num_experts", "num_local_experts", "moe_intermediate_size", "", "norm_topk_prob", ""), .to_config = minimax_config, \
+     .from_config = minimax_keys}
 
 /* ---- Llama 4: chunks of 8192 in three of four layers, which alone turn */
 
@@ -502,13 +545,15 @@ const sw_gguf_kind sw_gguf_kinds_states[] = {
      .keys = KEYS(COUNT("ssm.inner_size", NULL, inner), COUNT("ssm.conv_kernel", "mamba_d_conv", taps), COUNT("ssm.state_size", "mamba_d_state", state),
                   COUNT("ssm.time_step_rank", "mamba_dt_rank", rank)),
      .words = WORDS("moe_intermediate_size", "", "norm_topk_prob", "", "head_dim", ""), .to_config = jamba_config},
-    {.arch = "granitehybrid", .family = "granitemoehybrid", .flags = SW_GGUF_PAIRS | SW_GGUF_KV_BY_LAYER | SW_GGUF_ALL_SPARSE | SW_GGUF_BIASES,
+    {.arch = "granitehybrid", .family = "granitemoehybrid", .sign = "attention.scale", .flags = SW_GGUF_PAIRS | SW_GGUF_KV_BY_LAYER | SW_GGUF_ALL_SPARSE | SW_GGUF_BIASES,
      .keys = KEYS(STATES2, SCALE("attention.scale", "attention_multiplier"), SCALE("embedding_scale", "embedding_multiplier"),
                   SCALE("residual_scale", "residual_multiplier"), SPEC("logit_scale", "logits_scaling", divide_logits),
                   YES("rope.scaling.finetuned", NULL, turns)),
      .words = WORDS("num_experts", "num_local_experts", "moe_intermediate_size", "", "norm_topk_prob", "", "n_shared_experts", "",
                     "shared_expert_intermediate_size", "shared_intermediate_size"),
      .to_config = granite_hybrid_config},
+    {.arch = "granitehybrid", .family = "bamba", .flags = SW_GGUF_PAIRS | SW_GGUF_KV_BY_LAYER | SW_GGUF_BIASES,
+     .keys = KEYS(STATES2, YES("rope.scaling.finetuned", NULL, turns)), .to_config = bamba_config},
     {.arch = "nemotron_h_moe", .family = "nemotron_h", .sign = ".ffn_gate_inp.weight",
      .flags = SW_GGUF_NO_TURN | SW_GGUF_KV_BY_LAYER | SW_GGUF_MLP_BY_LAYER | SW_GGUF_ALL_SPARSE | SW_GGUF_BIASES, .keys = NEMOTRON_KEYS,
      .words = WORDS(NEMOTRON_WORDS, "shared_expert_intermediate_size", "moe_shared_expert_intermediate_size"), .to_config = nemotron_h_config,
@@ -529,8 +574,10 @@ const sw_gguf_kind sw_gguf_kinds_states[] = {
     {.arch = "qwen35moe", .family = "qwen3_5_moe_text", .flags = SW_GGUF_NORMS_FROM_ONE | SW_GGUF_ALL_SPARSE,
      .names = ROWS(SW_GGUF_MODULE("post_attention_norm", "mlp_norm")), .layer = qwen35_layer, .keys = DELTA_KEYS,
      .words = WORDS("n_shared_experts", "", "mlp_bias", ""), .to_config = qwen35_config, .from_config = qwen35_keys},
-    {.arch = "apertus", .family = "apertus", .flags = SW_GGUF_BIASES, .values = ".mlp.act_fn.", .to_config = apertus_config,
+    {.arch = "apertus", .family = "apertus", .flags = SW_GGUF_BIASES, .values = WORDS(".mlp.act_fn."), .to_config = apertus_config,
      .from_config = apertus_keys, .tensors = apertus_tensors},
+    MINIMAX("minimax_text_01"),
+    MINIMAX("minimax"),
     {.arch = "mistral3", .family = "ministral3", .flags = SW_GGUF_PAIRS | SW_GGUF_BIASES,
      .keys = KEYS(SPEC("attention.temperature_scale", "growth", growth)), .to_config = ministral_config},
     {.arch = "falcon-h1", .family = "falcon_h1", .flags = SW_GGUF_FOLDED,

@@ -20,6 +20,8 @@ typedef enum sw_gguf_fn {
     SW_GGUF_SAME,
     SW_GGUF_PLUS_ONE, /* GGUF's is 1 + the hub's: norms that store their distance from one */
     SW_GGUF_MINUS_EXP, /* GGUF's is -exp of the hub's: Mamba's A_log */
+    SW_GGUF_EXP,       /* exp of it */
+    SW_GGUF_UNIT_ROWS, SW_GGUF_UNIT_COLUMNS, /* its rows or columns of length one, as the head takes them; of the hub's only */
 } sw_gguf_fn;
 
 /* A row is so many heads side by side: the hub has those of a group together, GGUF one of each group in turn. heads 0: as they are. */
@@ -51,7 +53,7 @@ typedef enum sw_gguf_flags {
     SW_GGUF_PAIRS = 1,       /* readers turn neighbouring values */
     SW_GGUF_NORMS_FROM_ONE = 2, /* norms that the hub stores as their distance from one are stored whole */
     SW_GGUF_QKV = 4,         /* a packed projection stays one, as all queries, all keys, all values */
-    SW_GGUF_GATE_UP = 8,     /* packed gate and up stay one, called ffn_up */
+    SW_GGUF_GATE_UP = 8,     /* packed gate and up stay one, called ffn_up (or ffn_up_shexp) */
     SW_GGUF_SPLIT_KV = 16,   /* latent attention: the projection of keys and values in two */
     SW_GGUF_NORM_2 = 32,     /* two norms side by side: attn_norm_2 is the attention's, attn_norm the other */
     SW_GGUF_WINDOWS = 64,    /* readers heed sliding windows, and attention.sliding_window_pattern for which layers slide */
@@ -63,6 +65,8 @@ typedef enum sw_gguf_flags {
     SW_GGUF_BIASES = 16384,     /* biases of the attention's output and of the feed-forward have a place */
     SW_GGUF_FOLDED = 32768,     /* multipliers are in the weights */
     SW_GGUF_ENCODER = 65536,    /* tokens see both sides; pooling and classes have a place, and rows of positions before the first have none */
+    SW_GGUF_UNIT_HEAD = 131072, /* a head whose rows or columns have length one lies there so, and is a plain one */
+    SW_GGUF_ENCODER_ALONE = 262144, /* layers are called enc.blk */
     SW_GGUF_KV_BY_LAYER = 1024, /* attention.head_count_kv is a list, 0 where a layer has no attention */
     SW_GGUF_MLP_BY_LAYER = 2048, /* feed_forward_length is one, 0 where it has no feed-forward */
 } sw_gguf_flags;
@@ -135,8 +139,9 @@ typedef struct sw_gguf_kind {
     /* What lies in a way of its own, with sw_gguf_tie; l NULL: outside of layers. */
     void (*layer)(sw_gguf_weaver *w, const sw_spec *s, const sw_layer *l);
     void (*around)(sw_gguf_weaver *w, const sw_spec *s); /* outside of layers, besides */
-    /* Tensors of the hub that GGUF holds as metadata: what their names have in it, and what makes them of a file. */
-    const char *values;
+    /* Tensors of the hub that GGUF holds as metadata, or readers make themselves: what their names have in them; and what makes them
+     * of a file, or NULL. */
+    const char *const *values;
     int (*tensors)(const sw_gguf *g, const sw_spec *s, sw_entries *out, sw_arena *arena);
 } sw_gguf_kind;
 
@@ -166,7 +171,23 @@ int sw_gguf_tensors(const sw_gguf_links *links, const sw_checkpoint *c, bool fro
 cJSON *sw_gguf_config(const sw_gguf *g, const sw_gguf_kind *kind);
 /* For to_config: sets a field, of a member where the name has a point. */
 void sw_gguf_set(cJSON *config, const char *name, cJSON *value);
+/* A key of the metadata: "llama", "block_count" is "llama.block_count". Returns out. */
+enum { SW_GGUF_KEY_MAX = 128 };
+char *sw_gguf_full(const char *arch, const char *key, char out[SW_GGUF_KEY_MAX]);
+/* The number under a key that is there, or of a list the largest. */
+int sw_gguf_number(const sw_gguf *g, const char *key, sw_gguf_value_kind kind, double *out) SW_MUST_CHECK;
+/* {arch}.rope.* and divisors that lie in tensors: how many values turn, and which scaling (gguf_rope.c). */
+int sw_gguf_read_rope(const sw_gguf *g, const sw_gguf_kind *kind, const sw_family *f, cJSON *config) SW_MUST_CHECK;
+int sw_gguf_put_rope(sw_gguf_writer *w, const sw_gguf_kind *kind, const sw_spec *s) SW_MUST_CHECK;
+/* Scalings of the rotation that GGUF keeps as tensors. */
+void sw_gguf_add_divisors(sw_entries *out, sw_arena *arena, const sw_spec *s);
+/* Rotary divisors [sw_rope_pairs] of a scaling that GGUF keeps as the tensor rope_freqs.weight; false: it has none. */
+bool sw_gguf_rope_divisors(const sw_spec *s, float *divisors);
 struct sw_moe;
+struct sw_mla;
+/* The first layer that has this mixer, or NULL; its options, where that is latent attention. */
+const sw_layer *sw_gguf_layer(const sw_spec *s, const sw_mixer_ops *mixer);
+const struct sw_mla *sw_gguf_latent(const sw_spec *s);
 /* How often a layer sees everything, the first or (else) the last of so many, as files say it with one number; NaN: not so. */
 double sw_gguf_period(const sw_spec *s, bool first);
 const struct sw_moe *sw_gguf_moe(const sw_spec *s); /* the first layer's that has one, or NULL */

@@ -30,6 +30,7 @@ typedef struct plan {
     int64_t part;       /* where the result is turned: logical rows of a part */
     int64_t ratio;      /* rows here that make a row of the entry */
     sw_gguf_fn fn;
+    const float *columns; /* [width]: factors of values by their column, or NULL */
     piece *pieces;
     int64_t n;
 } plan;
@@ -110,6 +111,7 @@ static float value_of(sw_gguf_fn fn, bool to_gguf, float v)
     switch (fn) {
     case SW_GGUF_PLUS_ONE: return to_gguf ? v + 1 : v - 1;
     case SW_GGUF_MINUS_EXP: return to_gguf ? -(float)exp((double)v) : (float)log(-(double)v);
+    case SW_GGUF_EXP: return to_gguf ? (float)exp((double)v) : (float)log((double)v);
     default: return v;
     }
 }
@@ -201,6 +203,15 @@ static int turned_result(const plan *p, int64_t first, int64_t n, float *out, vo
     return rc;
 }
 
+static void unit_row(float *row, int64_t width)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < width; i++)
+        sum += (double)row[i] * (double)row[i];
+    for (int64_t i = 0; i < width && sum > 0; i++)
+        row[i] = (float)((double)row[i] / sqrt(sum));
+}
+
 static int made_rows(const sw_made *base, int64_t first, int64_t n, void *out)
 {
     const plan *p = (const plan *)base;
@@ -223,6 +234,10 @@ static int made_rows(const sw_made *base, int64_t first, int64_t n, void *out)
     float *values = sw_malloc((size_t)(n * width) * sizeof *values);
     void *raw = sw_malloc(raw_bytes(p));
     int rc = p->turned ? turned_result(p, first, n, values, raw) : turned_sources(p, first, n, values, raw);
+    for (int64_t i = 0; i < n && !rc && p->fn == SW_GGUF_UNIT_ROWS; i++)
+        unit_row(values + i * width, width);
+    for (int64_t i = 0; i < n * width && !rc && p->columns; i++)
+        values[i] *= p->columns[i % width];
     for (int64_t i = 0; i < n * width && !rc && p->fn != SW_GGUF_SAME; i++)
         values[i] = value_of(p->fn, p->to_gguf, values[i]);
     if (!rc)
@@ -258,6 +273,28 @@ static int64_t lie_together(const plan *p, int64_t all)
         return -1;
     bool out = x->to.count == x->to.group || x->to.count >= x->n, in = x->from.count == x->from.group || x->from.count >= x->n;
     return out && in ? x->from.first + x->from.begin : -1;
+}
+
+/* One over the length of each column of a matrix, as its head takes them (head.h). */
+static int unit_columns(plan *p, const sw_entry *e, sw_arena *arena)
+{
+    int64_t width = sw_entry_width(e), rows = sw_entry_row_count(e);
+    double *sum = sw_calloc((size_t)width, sizeof *sum);
+    float *row = SW_NEW_ARRAY(float, (size_t)width), *factors = sw_arena_alloc(arena, (size_t)width * sizeof *factors);
+    void *raw = sw_malloc(sw_dtype_bytes(e->t.dtype, width));
+    int rc = 0;
+    for (int64_t r = 0; r < rows && !rc; r++) {
+        rc = sw_entry_rows(e, r, 1, raw) || sw_dequantise(row, raw, e->t.dtype, width) ? -1 : 0;
+        for (int64_t i = 0; i < width && !rc; i++)
+            sum[i] += (double)row[i] * (double)row[i];
+    }
+    for (int64_t i = 0; i < width; i++)
+        factors[i] = 1 / ((float)sqrt(sum[i]) + 1e-7F);
+    p->columns = factors;
+    free(sum);
+    free(row);
+    free(raw);
+    return rc;
 }
 
 static int make(const sw_gguf_link *const *links, int64_t n, const sw_checkpoint *c, bool to_gguf, sw_entry *out, sw_arena *arena)
@@ -297,6 +334,8 @@ static int make(const sw_gguf_link *const *links, int64_t n, const sw_checkpoint
         p->raw &= p->pieces[i].e->t.dtype == p->dtype;
     *out = (sw_entry){.name = (char *)(uintptr_t)p->name, .t = sw_tensor_of(NULL, p->dtype, ndim, shape), .made = &p->base};
     p->ratio = SW_MAX(sw_entry_width(out) / SW_MAX(p->turned ? p->part : p->width, 1), 1);
+    if (p->fn == SW_GGUF_UNIT_COLUMNS && unit_columns(p, p->pieces[0].e, arena))
+        return -1;
     int64_t at = lie_together(p, all);
     if (at >= 0) {
         const sw_entry *e = p->pieces[0].e;

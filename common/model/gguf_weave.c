@@ -1,6 +1,7 @@
 /* Which rows of GGUF's tensors are which rows of the hub's. */
 #include "model/ffn_moe.h"
 #include "model/gguf_map.h"
+#include "model/head.h"
 #include "model/mixer_mamba.h"
 #include "model/mixer_mla.h"
 
@@ -155,7 +156,7 @@ static void gguf_name(const weaver *w, const char *name, const char *suffix, cha
 {
     int64_t encoder = w->s->encoder_layers;
     if (w->layer >= 0)
-        snprintf(out, SW_NAME_MAX, "%sblk.%lld.%s%s", !encoder ? "" : w->layer < encoder ? "enc." : "dec.",
+        snprintf(out, SW_NAME_MAX, "%sblk.%lld.%s%s", w->layer < encoder || (w->kind->flags & SW_GGUF_ENCODER_ALONE) ? "enc." : encoder ? "dec." : "",
                  (long long)(w->layer < encoder ? w->layer : w->layer - encoder), name, suffix);
     else
         snprintf(out, SW_NAME_MAX, "%s%s", name, suffix);
@@ -249,6 +250,25 @@ static int64_t regrouped(const weaver *w, const sw_layer *l, char part)
     return pairs && (part == 'q' || part == 'k') ? heads_of(l, part) : 0;
 }
 
+/* Rows of heads; where only the first values of each turn, those alone are regrouped. */
+static void heads(weaver *w, const sw_layer *l, char part, const char *gguf, const char *ours)
+{
+    int64_t h = regrouped(w, l, part), d = l->head_dim, turned = l->rope >= 0 ? 2 * sw_rope_pairs(&w->s->rope[l->rope]) : d;
+    bond b = {.heads = h, .file_turned = w->s->conv1d};
+    if (!h || turned >= d) {
+        both(w, gguf, ours, &b);
+        return;
+    }
+    b.gguf_rows[0] = b.file_rows[0] = h * d;
+    b.in_gguf = b.in_file = (sw_slice){0, d, 0, turned};
+    b.n = h * turned;
+    both(w, gguf, ours, &b);
+    b.in_gguf = b.in_file = (sw_slice){0, d, turned, d - turned};
+    b.n = h * (d - turned);
+    b.heads = 0;
+    both(w, gguf, ours, &b);
+}
+
 static void packed(weaver *w, const sw_layer *l)
 {
     const sw_spec *s = w->s;
@@ -305,7 +325,7 @@ static void attention(weaver *w, const sw_layer *l)
         char gguf[] = {'a', 't', 't', 'n', '_', *p, 0}, ours[32];
         snprintf(ours, sizeof ours, "self_attn.%c_proj", *p);
         if (!s->packed || !strchr(s->packed, *p))
-            both(w, gguf, ours, &(bond){.heads = regrouped(w, l, *p), .file_turned = s->conv1d});
+            heads(w, l, *p, gguf, ours);
     }
     both(w, "attn_output", "self_attn.o_proj", &(bond){.file_turned = s->conv1d});
     qk_norm(w, l, 'q');
@@ -463,7 +483,10 @@ static void mixture(weaver *w, const sw_moe *m)
         experts(w, m, "ffn_up_exps", m->up ? m->up : "up_proj", m->wide);
         experts(w, m, "ffn_down_exps", m->down ? m->down : "down_proj", w->s->hidden);
     }
-    if (m->shared_packed)
+    bool one = m->shared_packed && (w->kind->flags & SW_GGUF_GATE_UP);
+    if (one)
+        both(w, "ffn_up_shexp", "mlp.shared.gate_up_proj", &(bond){0});
+    else if (m->shared_packed)
         halves(w, "ffn_gate_shexp", "ffn_up_shexp", "mlp.shared.gate_up_proj", m->shared_wide);
     else
         both(w, "ffn_gate_shexp", "mlp.shared.gate_proj", &(bond){0});
@@ -569,7 +592,10 @@ int sw_gguf_weave(const sw_spec *s, const sw_gguf_kind *kind, const sw_checkpoin
     if (!sw_task_has_words(s->task))
         return w.rc;
     if (!(s->tied && from_file) && !folded)
-        both(&w, "output", "lm_head", &(bond){0});
+        both(&w, "output", "lm_head", &(bond){.fn = !from_file                                   ? SW_GGUF_SAME
+                                                    : s->head_product == sw_head_unit_rows    ? SW_GGUF_UNIT_ROWS
+                                                    : s->head_product == sw_head_unit_columns ? SW_GGUF_UNIT_COLUMNS
+                                                                                              : SW_GGUF_SAME});
     else if (s->tied && s->file_ties && s->logit_scale == 0) /* readers scale what a tied head of such models reads */
         embedding(&w, "output.weight");
     else if (s->head_bias)

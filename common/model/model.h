@@ -95,7 +95,7 @@ typedef struct sw_batch {
 } sw_batch;
 
 /* Hidden states [n, hidden] after the last norm; where the head is over every token of an encoder (SW_TASK_MASKED_LM,
- * SW_TASK_TOKENS), after all of its layers but the last, which is sw_model_head. */
+ * SW_TASK_TOKENS, and SW_POOL_MEAN_LATE), after all of its layers but the last, which is sw_model_head or sw_model_score. */
 sw_var *sw_model_forward(sw_ctx *c, sw_model *m, const sw_batch *b, bool recompute) SW_MUST_CHECK;
 /* The same in two parts: the batch on the device, which can be sent there while it is at work on another; valid until the
  * context's reset, and run once. */

@@ -26,7 +26,12 @@ typedef enum sw_task {
 } sw_task;
 
 /* What stands for a whole sequence. */
-typedef enum sw_pooling { SW_POOL_LAST, SW_POOL_FIRST, SW_POOL_MEAN } sw_pooling;
+typedef enum sw_pooling {
+    SW_POOL_LAST,
+    SW_POOL_FIRST,
+    SW_POOL_MEAN,
+    SW_POOL_MEAN_LATE, /* of what the head's first layer makes of each token */
+} sw_pooling;
 
 typedef enum sw_norm_kind { SW_NORM_RMS, SW_NORM_LAYER } sw_norm_kind;
 typedef struct sw_norm_spec {
@@ -99,7 +104,7 @@ typedef struct sw_layer {
 } sw_layer;
 
 /* A tensor's name in a family's files where it differs: from our name (block.h) to the family's. A pair whose names end
- * with "." replaces the beginning of longer names. Ends with {0}. */
+ * with "." replaces the beginning of longer names; a family's name that begins with "/" stands outside of layers. Ends with {0}. */
 typedef struct sw_rename {
     const char *ours, *theirs;
 } sw_rename;
@@ -116,6 +121,8 @@ typedef struct sw_spec {
                                 * makes; 0: there is no source */
     int64_t further_layers;    /* the file has so many more, which guess further tokens: they are left out */
     int64_t embed_dim;         /* width of the embedding where projections lead to and from hidden; 0: hidden */
+    bool embed_whole;          /* positions, types and the norm are so wide, too; one projection with a bias follows them, and the
+                                * head's first layer leads back */
     /* norms */
     sw_norm_spec norm;
     sw_norm_place norm_place;

@@ -86,10 +86,10 @@ static int64_t absent(const cJSON *config, const char *key, int64_t usual, int64
 /* Sizes under the names that configurations use for them, and their bounds. */
 static int read_sizes(sw_spec *s, const cJSON *config)
 {
-    static const char *const vocab[] = {"vocab_size", "padded_vocab_size", NULL}, *const hidden[] = {"hidden_size", "n_embd", "d_model", NULL},
+    static const char *const vocab[] = {"vocab_size", "padded_vocab_size", NULL}, *const hidden[] = {"hidden_size", "n_embd", "d_model", "dim", NULL},
                       *const layers[] = {"num_hidden_layers", "n_layer", "num_layers", "n_layers", NULL},
                       *const heads[] = {"num_attention_heads", "n_head", "num_heads", "n_heads", "attention_heads", NULL},
-                      *const mlp[] = {"intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", NULL},
+                      *const mlp[] = {"intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "hidden_dim", NULL},
                       *const places[] = {"max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length",
                                          "model_max_length", NULL};
     const int64_t many = (int64_t)1 << 40;

@@ -202,6 +202,58 @@ static void pooling(void **state)
     }
 }
 
+/* Bodies of other classes' checkpoints: transformers' means of the hidden states. T5's is the encoder of both. */
+static void bodies(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *folder, *architecture;
+        double want[4];
+    } all[] = {{"t5_plain", "T5EncoderModel", {0.008115, -0.852400, -0.409973, -0.175396}},
+               {"umt5", "UMT5EncoderModel", {-0.539521, -1.411994, 0.028445, 1.062321}},
+               {"mt5", "MT5EncoderModel", {0.196868, 0.065604, 0.177854, -0.412159}},
+               {"distilbert_cls", "DistilBertModel", {-1.222125, -0.001131, -0.395344, -0.755327}},
+               {"mpnet_mlm", "MPNetModel", {-0.073019, 0.323093, -0.665717, 0.330360}},
+               {"electra_mlm", "ElectraModel", {-0.349522, 0.040022, -0.328080, 0.990704}},
+               {"albert_mlm", "AlbertModel", {-0.419134, -1.728327, -1.314395, -0.289462}},
+               {"eurobert_cls", "EuroBertModel", {0.320349, -0.609893, 0.330510, 0.988418}},
+               {"nomic_bert_mlm", "NomicBertModel", {0.761964, -0.313302, -1.274068, 1.193515}},
+               {"jina_v3_cls", "JinaEmbeddingsV3Model", {-0.158507, 0.488748, -0.723435, 1.381466}},
+               {"gte_cls", "GteModel", {-0.343873, 0.158090, -0.457868, 0.520826}}};
+    char *dir = sw_strfmt("/tmp/swift-encoder-XXXXXX");
+    assert_non_null(mkdtemp(dir));
+    char *config = sw_path_join(dir, "config.json");
+    for (size_t i = 0; i < SW_COUNT(all); i++) {
+        char *folder = sw_strfmt(CASES "%s", all[i].folder), *own = sw_path_join(folder, "config.json");
+        cJSON *o = sw_json_load(own);
+        assert_non_null(o);
+        cJSON_ReplaceItemInObjectCaseSensitive(o, "architectures", cJSON_CreateStringArray(&all[i].architecture, 1));
+        sw_buf text_ = {0};
+        sw_json_print(&text_, o);
+        assert_int_equal(sw_write_file(config, text_.at, text_.n), 0);
+        sw_model *m = sw_model_load_config(folder, config, device, &(sw_load_options){.dtype = SW_F32});
+        if (!m)
+            fail_msg("%s", sw_error());
+        sw_ctx c;
+        assert_int_equal(m->spec.task, SW_TASK_EMBED);
+        assert_int_equal(sw_ctx_init(&c, device, SW_F32), 0);
+        const int32_t ids[] = {44, 3, 5, 9, 14, 2};
+        sw_batch b = {.n = 1 + TEXT, .n_seqs = 2, .ids = ids, .lengths = (int64_t[]){1, TEXT}};
+        sw_var *h = sw_model_forward(&c, m, &b, false), *y = h ? sw_model_pool(&c, m, &b, h) : NULL;
+        float out[2 * WIDTH];
+        assert_true(y && y->t.shape[1] <= WIDTH && !sw_to_host(&c, y, out));
+        near(out + y->t.shape[1], all[i].want, 4);
+        sw_ctx_free(&c);
+        sw_model_free(m);
+        sw_buf_free(&text_);
+        cJSON_Delete(o);
+        free(own);
+        free(folder);
+    }
+    free(config);
+    remove_folder(dir);
+}
+
 /* ---- configurations */
 
 static int read_spec(sw_spec *s, const char *config)
@@ -216,6 +268,23 @@ static int read_spec(sw_spec *s, const char *config)
 #define HAS(arch, ...)                                                                                                  \
     "{\"architectures\":[\"" arch "\"],\"vocab_size\":12,\"hidden_size\":32,\"num_attention_heads\":4,\"intermediate_size\":40," \
     "\"num_hidden_layers\":4" __VA_ARGS__ "}"
+
+/* As published, with GPT-2's names. */
+static void nomic(void **state)
+{
+    (void)state;
+    sw_spec s;
+    assert_int_equal(read_spec(&s, "{\"architectures\":[\"NomicBertModel\"],\"activation_function\":\"swiglu\",\"vocab_size\":12,\"n_embd\":32,"
+                                   "\"n_head\":4,\"n_inner\":40,\"n_layer\":3,\"n_positions\":8192,\"layer_norm_epsilon\":1e-12,"
+                                   "\"rotary_emb_base\":2000,\"rotary_emb_fraction\":1.0,\"qkv_proj_bias\":false,\"type_vocab_size\":2}"), 0);
+    assert_int_equal(s.hidden, 32);
+    assert_int_equal(s.mlp, 40);
+    assert_int_equal(s.layers, 3);
+    assert_int_equal(s.max_position, 8192);
+    assert_int_equal(s.act, SW_ACT_SILU);
+    assert_float_equal(s.rope[0].theta, 2000, 0);
+    sw_spec_free(&s);
+}
 
 /* As published: bases by two names, every third layer full from the first on, windows that count both sides. */
 static void modern_bert(void **state)
@@ -244,7 +313,15 @@ static void refusals(void **state)
                {HAS("ModernBertModel", ",\"hidden_activation\":\"gulu\""), "gulu"},
                {HAS("ModernBertModel", ",\"local_rope_theta\":-1"), "local_rope_theta"},
                {HAS("ModernBertModel", ",\"layer_types\":[\"full_attention\",\"chunked_attention\",\"full_attention\",\"full_attention\"]"),
-                "layer 1"}};
+                "layer 1"},
+               {HAS("ElectraForPreTraining"), "ElectraForSequenceClassification"},
+               {HAS("AlbertModel", ",\"num_hidden_groups\":2"), "num_hidden_groups"},
+               {HAS("MPNetModel", ",\"pad_token_id\":0"), "pad_token_id"},
+               {HAS("NomicBertModel", ",\"moe_every_n_layers\":2"), "mixtures of experts"},
+               {HAS("NomicBertModel", ",\"activation_function\":\"gelu\""), "swiglu is"},
+               {HAS("NomicBertModel", ",\"rotary_emb_base\":0"), "theta and factor"},
+               {HAS("EuroBertForSequenceClassification", ",\"classifier_pooling\":\"cls\""), "neither late"},
+               {HAS("T5EncoderModel", ",\"is_decoder\":true"), "is_decoder"}};
     for (size_t i = 0; i < SW_COUNT(bad); i++) {
         sw_spec s;
         if (!read_spec(&s, bad[i].config))
@@ -258,7 +335,8 @@ int main(void)
 {
     device = sw_device_open("cpu");
     const struct CMUnitTest tests[] = {cmocka_unit_test(token_types), cmocka_unit_test(directions), cmocka_unit_test(does_not_generate),
-                                       cmocka_unit_test(pooling), cmocka_unit_test(further_modules), cmocka_unit_test(modern_bert), cmocka_unit_test(refusals)};
+                                       cmocka_unit_test(pooling), cmocka_unit_test(further_modules), cmocka_unit_test(bodies), cmocka_unit_test(nomic),
+                                       cmocka_unit_test(modern_bert), cmocka_unit_test(refusals)};
     int rc = cmocka_run_group_tests(tests, NULL, NULL);
     device->close(device);
     return rc;

@@ -74,8 +74,10 @@ extern const char *const sw_kernel_names[SW_KERNEL_COUNT];
 typedef struct sw_device {
     const char *name;   /* "cpu", "reference", "cuda:0" */
     const sw_kernels *k;
-    /* The same, but linear_fwd may round x to 16 bits, in blocks of 32, where w is quantised: for generating tokens one by one,
-     * where reading w sets the time. Then a row gives the same however many there are. NULL: nothing to gain. */
+    /* The same, but linear_fwd may round x: to 16 bits, in blocks of 32, where w is quantised, or to e4m3 where w is (a scale for a
+     * row of x, or for 128 of its values, as w's scales are): for generating tokens one by one, where reading w sets the time.
+     * Then what a row is rounded to does not depend on how many there are; on host devices its results do not either, to the bit.
+     * NULL: nothing to gain. */
     const sw_kernels *rounding;
     sw_stream *stream;
     bool host;          /* its memory can be read and written by the host directly */

@@ -49,7 +49,12 @@ sw_tensor sw_row_view(const sw_tensor *t, int64_t start, int64_t count)
     return r;
 }
 
-sw_tensor sw_reshaped(const sw_tensor *t, int ndim, const int64_t *shape) { return sw_tensor_of(t->data, t->dtype, ndim, shape); }
+sw_tensor sw_reshaped(const sw_tensor *t, int ndim, const int64_t *shape)
+{
+    sw_tensor r = sw_tensor_of(t->data, t->dtype, ndim, shape);
+    r.scales = t->scales;
+    return r;
+}
 
 float sw_f16_to_f32(uint16_t h)
 {

@@ -67,8 +67,19 @@ typedef struct sw_dtype_info {
 extern const sw_dtype_info sw_dtypes[SW_DTYPE_COUNT];
 
 static inline bool sw_is_quantised(sw_dtype t) { return sw_dtypes[t].block > 1; }
+static inline bool sw_is_float8(sw_dtype t) { return t == SW_F8_E4M3 || t == SW_F8_E5M2; } /* may have scales */
 static inline bool sw_is_float(sw_dtype t) { return t == SW_F32 || t == SW_BF16 || t == SW_F16; } /* computable floats */
 static inline bool sw_is_integer(sw_dtype t) { return t >= SW_I8 && t <= SW_BOOL; } /* ids and counts, no weights */
+
+/* What 8-bit floats are multiplied by: a scale for each block of a matrix, or of several on top of each other. Which one a value
+ * has follows from where it lies (a value is a byte), so that any view of the matrix keeps them by keeping the pointer. */
+typedef struct sw_scales {
+    const float *at;    /* device memory: [matrices, ceil(rows / high), line] */
+    const void *origin; /* the first value of the first matrix */
+    int64_t rows, width; /* of each matrix, whose rows lie side by side */
+    int64_t high, wide; /* of a block; those at the edges are cut */
+    int64_t line;       /* scales from a row of blocks to the next one, ceil(width / wide) or more */
+} sw_scales;
 
 typedef struct sw_tensor {
     void *data;
@@ -76,6 +87,7 @@ typedef struct sw_tensor {
     int ndim;
     int64_t shape[SW_MAX_DIMS];
     int64_t stride[SW_MAX_DIMS]; /* in values; for quantised types the last is 1 and the others whole blocks */
+    const sw_scales *scales;     /* of 8-bit floats, host memory that outlives all views; NULL: the values are those of the bytes */
 } sw_tensor;
 
 /* A dense tensor over data (last dimension fastest). */
@@ -92,6 +104,14 @@ bool sw_is_dense(const sw_tensor *t);
 /* Views. rows: [start, start+count) of the first dimension. */
 sw_tensor sw_row_view(const sw_tensor *t, int64_t start, int64_t count);
 sw_tensor sw_reshaped(const sw_tensor *t, int ndim, const int64_t *shape); /* dense only */
+
+/* The scales of the row that the value at p lies in, from its first block on; *column: where in the row it lies. */
+static inline const float *sw_scales_at(const sw_scales *s, const void *p, int64_t *column)
+{
+    int64_t i = (const char *)p - (const char *)s->origin, row = i / s->width;
+    *column = i - row * s->width;
+    return s->at + (row / s->rows * ((s->rows + s->high - 1) / s->high) + row % s->rows / s->high) * s->line;
+}
 
 /* Scalar conversions; bf16 rounds to nearest even, NaN stays NaN. */
 static inline float sw_bf16_to_f32(uint16_t h)

@@ -237,7 +237,9 @@ static int load_value(sw_tuned *t, sw_param *p, const sw_entry *e)
                        (long long)sw_numel(&e->t), e->t.ndim);
     if (sw_is_integer(e->t.dtype))
         return sw_fail("%s: is of type %s, weights are floats", e->name, sw_dtypes[e->t.dtype].name);
-    if (!p->owned) { /* a base module that lies in its file: it gets values of its own */
+    if (!p->owned || sw_is_float8(p->v.t.dtype)) { /* a base module as its file has it: it gets values of its own */
+        if (p->owned)
+            t->device->free(t->device, p->owned);
         p->owned = t->device->alloc(t->device, (size_t)n * sizeof(float));
         if (!p->owned)
             return -1;

@@ -43,6 +43,7 @@ typedef enum sw_ask_flags {
     SW_ASK_TRANSPOSED = 4, /* stored [in, out] */
     SW_ASK_FIXED = 8,      /* never trained */
     SW_ASK_EMBEDDING = 16, /* a Linear that is a table of rows: [rows, width] */
+    SW_ASK_ANY = 32,       /* read by kernels that take any weights (kernels.def): 8-bit floats stay what they are. Linears are. */
 } sw_ask_flags;
 
 const sw_spec *sw_builder_spec(const sw_builder *b);

@@ -4,6 +4,7 @@
 #include "store/checkpoint.h"
 #include "store/made.h"
 #include "store/quant.h"
+#include "store/scaled.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -139,6 +140,44 @@ static int fill_turned(const sw_builder *b, char *to, sw_dtype type, const sw_en
     return rc;
 }
 
+/* ---- 8-bit floats with scales */
+
+/* Whether 8-bit floats that stand for e's values, or are them, become the parameter that is asked for. */
+static bool stays_float8(const sw_builder *b, const sw_entry *e, unsigned flags, bool turned)
+{
+    return (e->coded || sw_is_float8(e->t.dtype)) && (flags & SW_ASK_ANY) && !(flags & SW_ASK_F32) && !turned && !b->o->dequantise;
+}
+
+/* The scales of p, used where they lie if that can be. On a GPU they lie as cuBLASLt asks: rows of whole 16 bytes. */
+static int take_scales(const sw_builder *b, sw_param *p, const sw_coded *c)
+{
+    sw_device *d = b->m->device;
+    bool there = d->host && c->scales->t.dtype == SW_F32 && (uintptr_t)c->scales->t.data % sizeof(float) == 0;
+    int64_t own = sw_coded_line(c), line = d->host ? own : (own + 3) / 4 * 4;
+    size_t n = (size_t)(c->matrices * sw_coded_lines(c) * line) * sizeof(float);
+    float *f32 = sw_malloc(n);
+    int rc = sw_coded_scales(c, f32, line);
+    if (!rc && !there) {
+        p->owned_scales = d->alloc(d, n);
+        rc = p->owned_scales ? d->put(d, p->owned_scales, f32, n) : -1;
+    }
+    free(f32);
+    sw_param_scale(p, (sw_scales){.at = there ? c->scales->t.data : p->owned_scales, .rows = c->rows, .width = c->width, .high = c->high,
+                                  .wide = c->wide, .line = line});
+    return rc;
+}
+
+static sw_param *float8_param(sw_builder *b, const char *path, const sw_entry *e)
+{
+    sw_model *m = b->m;
+    sw_device *d = m->device;
+    const sw_tensor *t = e->coded ? &e->coded->values->t : &e->t;
+    sw_param *p = d->host ? sw_param_borrow(&m->params, path, *t) : sw_param_new(&m->params, d, path, t->dtype, t->ndim, t->shape);
+    if (!p || (e->coded && take_scales(b, p, e->coded)) || (!d->host && d->put(d, p->v.t.data, t->data, sw_tensor_bytes(t))))
+        return NULL;
+    return p;
+}
+
 /* ---- finding */
 
 /* The name in the file of what is called `ours`. */
@@ -217,7 +256,12 @@ static sw_param *ask(sw_builder *b, const char *ours, int ndim, const int64_t *s
     sw_dtype to = wanted(b, e->t.dtype, flags);
     bool aligned = (uintptr_t)e->t.data % (size_t)SW_MIN(sw_dtypes[e->t.dtype].bytes, 4) == 0 || sw_is_quantised(e->t.dtype);
     sw_param *p;
-    if (to == e->t.dtype && !turned && !e->made && m->device->host && aligned) {
+    if (stays_float8(b, e, flags, turned)) {
+        if (!(p = float8_param(b, path, e))) {
+            b->rc = sw_fail_in("%s", e->name);
+            return NULL;
+        }
+    } else if (to == e->t.dtype && !turned && !e->made && m->device->host && aligned) {
         p = sw_param_borrow(&m->params, path, e->t);
     } else {
         p = sw_is_quantised(e->t.dtype) && turned ? sw_fail_null("a quantised tensor cannot be turned")
@@ -291,7 +335,7 @@ void sw_ask_linear(sw_builder *b, sw_linear *l, const char *module, int64_t out,
     if (b->layer >= 0 && b->m->spec.conv1d)
         flags |= SW_ASK_TRANSPOSED;
     snprintf(name, sizeof name, "%s.weight", module);
-    l->w = sw_ask(b, name, 2, (int64_t[]){out, in}, flags);
+    l->w = sw_ask(b, name, 2, (int64_t[]){out, in}, flags | SW_ASK_ANY);
     snprintf(name, sizeof name, "%s.bias", module);
     if (flags & SW_ASK_BIAS)
         l->bias = sw_ask(b, name, 1, &out, flags);
@@ -389,6 +433,8 @@ static void take_copy(sw_builder *b, const sw_entry *e, sw_param *p)
 
 static bool same_values(const sw_entry *a, const sw_entry *b)
 {
+    if (a->coded || b->coded)
+        return a->coded && b->coded && same_values(a->coded->values, b->coded->values) && same_values(a->coded->scales, b->coded->scales);
     return a->t.dtype == b->t.dtype && a->t.ndim == b->t.ndim && !memcmp(a->t.shape, b->t.shape, (size_t)a->t.ndim * sizeof *a->t.shape) &&
            (a->t.data == b->t.data || !memcmp(a->t.data, b->t.data, sw_tensor_bytes(&a->t)));
 }

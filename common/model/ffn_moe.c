@@ -51,14 +51,15 @@ static void ask_stacks(sw_builder *b, moe *m)
     bool turned = m->o->turned;
     if (m->o->apart) {
         int64_t rows[2] = {experts * wide, hidden};
-        m->gate = sw_ask(b, "mlp.experts.gate", 2, rows, 0);
-        m->up = sw_ask(b, "mlp.experts.up", 2, rows, 0);
-        m->down = sw_ask(b, "mlp.experts.down", 2, rows, 0);
+        m->gate = sw_ask(b, "mlp.experts.gate", 2, rows, SW_ASK_ANY);
+        m->up = sw_ask(b, "mlp.experts.up", 2, rows, SW_ASK_ANY);
+        m->down = sw_ask(b, "mlp.experts.down", 2, rows, SW_ASK_ANY);
         return;
     }
     m->gate_up = sw_ask(b, "mlp.experts.gate_up", 3,
-                        (int64_t[]){experts, turned ? hidden : 2 * wide, turned ? 2 * wide : hidden}, 0);
-    m->down = sw_ask(b, "mlp.experts.down", 3, (int64_t[]){experts, turned ? wide : hidden, turned ? hidden : wide}, 0);
+                        (int64_t[]){experts, turned ? hidden : 2 * wide, turned ? 2 * wide : hidden}, SW_ASK_ANY);
+    m->down = sw_ask(b, "mlp.experts.down", 3, (int64_t[]){experts, turned ? wide : hidden, turned ? hidden : wide},
+                     SW_ASK_ANY);
     if (m->o->biased) {
         m->gate_up_bias = sw_ask(b, "mlp.experts.gate_up_bias", 2, (int64_t[]){experts, 2 * wide}, 0);
         m->down_bias = sw_ask(b, "mlp.experts.down_bias", 2, (int64_t[]){experts, hidden}, 0);

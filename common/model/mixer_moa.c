@@ -18,8 +18,8 @@ static void declare(sw_builder *b, void *self)
     int64_t wide = l->kv_heads * l->head_dim;
     sw_ask_linear(b, &a->router, "self_attn.router", o->experts, s->hidden, 0);
     sw_ask_linear(b, &a->kv, "self_attn.kv_proj", 2 * wide, s->hidden, 0);
-    a->query = sw_ask(b, "self_attn.experts.query", 3, (int64_t[]){o->experts, wide, s->hidden}, 0);
-    a->out = sw_ask(b, "self_attn.experts.out", 3, (int64_t[]){o->experts, s->hidden, wide}, 0);
+    a->query = sw_ask(b, "self_attn.experts.query", 3, (int64_t[]){o->experts, wide, s->hidden}, SW_ASK_ANY);
+    a->out = sw_ask(b, "self_attn.experts.out", 3, (int64_t[]){o->experts, s->hidden, wide}, SW_ASK_ANY);
     a->bias = sw_ask(b, "self_attn.bias", 1, &s->hidden, 0);
 }
 

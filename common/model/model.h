@@ -46,8 +46,8 @@ typedef struct sw_model {
 } sw_model;
 
 typedef struct sw_load_options {
-    sw_dtype dtype;   /* convert plain float weights to this; SW_DTYPE_COUNT keeps the file's. Quantised ones stay. */
-    bool dequantise;  /* quantised weights become dtype too */
+    sw_dtype dtype;   /* convert plain float weights to this; SW_DTYPE_COUNT keeps the file's. Quantised ones and 8-bit floats stay. */
+    bool dequantise;  /* those become dtype too */
     const struct sw_new_head *head; /* for a model without a head for classes (new_head.h); NULL: as the file is */
 } sw_load_options;
 

@@ -5,6 +5,7 @@
 #include "model/gemma_layers.h"
 #include "model/gguf_import.h"
 #include "model/new_head.h"
+#include "store/scaled.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -74,8 +75,9 @@ static double weights(const sw_builder *b)
     const sw_checkpoint *ck = b->m->checkpoint;
     double sum = 0;
     for (size_t i = 0; i < sw_checkpoint_count(ck); i++) {
-        const sw_tensor *t = &sw_checkpoint_at(ck, i)->t;
-        bool stays = b->o->dtype == SW_DTYPE_COUNT || (sw_is_quantised(t->dtype) && !b->o->dequantise);
+        const sw_entry *e = sw_checkpoint_at(ck, i);
+        const sw_tensor *t = e->coded && !b->o->dequantise ? &e->coded->values->t : &e->t;
+        bool stays = b->o->dtype == SW_DTYPE_COUNT || ((sw_is_quantised(t->dtype) || sw_is_float8(t->dtype)) && !b->o->dequantise);
         sum += stays ? (double)sw_tensor_bytes(t) : (double)sw_numel(t) * sw_dtypes[b->o->dtype].bytes;
     }
     return sum;

@@ -5,6 +5,7 @@
 #include "store/checkpoint.h"
 #include "store/made.h"
 #include "store/quant.h"
+#include "store/scaled.h"
 #include "text/tokenizer.h"
 
 #include <stdlib.h>
@@ -146,16 +147,17 @@ static int write_param(const item *it, sw_device *d, sw_checkpoint_writer *w, si
     sw_tensor part = it->stored ? sw_stored_part(it->stored, whole) : *whole;
     const sw_tensor *from = &part;
     bool turned = it->stored && it->stored->transposed;
-    void *copy;
-    const void *have = on_host(d, from, &copy);
-    int rc = have ? 0 : -1;
+    const sw_coded *coded = from->scales ? it->raw->coded : NULL; /* as the file has it */
+    void *copy = NULL;
+    const void *have = coded ? NULL : on_host(d, from, &copy);
+    int rc = have || coded ? 0 : -1;
     if (!rc && !it->linear && !turned && from->dtype == it->dtype) {
         rc = sw_checkpoint_write(w, have, bytes);
     } else if (!rc) {
         int64_t n = sw_numel(from);
         float *values = sw_malloc((size_t)n * sizeof *values);
         void *out = it->dtype == SW_F32 ? values : sw_malloc(bytes);
-        rc = sw_dequantise(values, have, from->dtype, n);
+        rc = coded ? sw_coded_rows(coded, 0, coded->matrices * coded->rows, values) : sw_dequantise(values, have, from->dtype, n);
         if (!rc && it->linear)
             rc = merge_chain(it->linear, it->linear->adapter, d, values);
         if (!rc && turned)

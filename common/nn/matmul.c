@@ -132,7 +132,7 @@ static sw_tensor part_of(const sw_tensor *t, const stack_args *a, int ndim)
 {
     int64_t rows = t->shape[0] / a->count;
     sw_tensor m = sw_row_view(t, a->index * rows, rows);
-    return t->ndim == ndim ? m : sw_tensor_of(m.data, m.dtype, ndim, m.shape + 1);
+    return t->ndim == ndim ? m : sw_reshaped(&m, ndim, m.shape + 1);
 }
 
 static int stack_back(sw_ctx *c, sw_node *n)

@@ -34,6 +34,22 @@ sw_param *sw_param_new(sw_params *list, sw_device *d, const char *name, sw_dtype
     return p;
 }
 
+void sw_param_scale(sw_param *p, sw_scales scales)
+{
+    p->scales = scales;
+    p->scales.origin = p->v.t.data;
+    p->v.t.scales = &p->scales;
+}
+
+static void give_back(sw_param *p, sw_device *d)
+{
+    if (p->owned)
+        d->free(d, p->owned);
+    if (p->owned_scales)
+        d->free(d, p->owned_scales);
+    p->owned = p->owned_scales = NULL;
+}
+
 int sw_master_values(const sw_param *p)
 {
     return p->parts ? sw_fail("%s: is computed with in f32, whose values --shard divides among ranks; use --dtype f32 or --shard none", p->name) : 0;
@@ -50,8 +66,7 @@ sw_param *sw_param_find(const sw_params *list, const char *name)
 void sw_params_free(sw_params *list, sw_device *d)
 {
     for (size_t i = 0; i < list->n; i++) {
-        if (list->at[i]->owned)
-            d->free(d, list->at[i]->owned);
+        give_back(list->at[i], d);
         free(list->at[i]->name);
         free(list->at[i]);
     }
@@ -194,9 +209,7 @@ static int take_values(sw_flat *f, size_t i)
     sw_tensor master = part(&f->master, p);
     if (d->k->copy(d->stream, &master, &p->v.t))
         return -1;
-    if (p->owned)
-        d->free(d, p->owned);
-    p->owned = NULL;
+    give_back(p, d);
     p->master = master;
     p->parts = f->low.data && sw_flat_shares_master(f);
     p->v.t = f->low.data ? part(&f->low, p) : master;

@@ -18,6 +18,8 @@ typedef struct sw_param {
     sw_tensor master; /* its f32 values there; data NULL before */
     bool parts;       /* of the master values this rank holds only its parts: sw_master_values */
     void *owned;      /* device memory of the value that this parameter frees, or NULL */
+    sw_scales scales; /* of 8-bit floats: what v.t.scales points at */
+    void *owned_scales; /* device memory of theirs, or NULL */
 } sw_param;
 
 typedef struct sw_params { /* a list in checkpoint order; owns the params */
@@ -31,6 +33,8 @@ int sw_master_values(const sw_param *p) SW_MUST_CHECK;
 sw_param *sw_param_borrow(sw_params *list, const char *name, sw_tensor t);
 /* A parameter with its own device memory, not filled. */
 sw_param *sw_param_new(sw_params *list, sw_device *d, const char *name, sw_dtype dtype, int ndim, const int64_t *shape) SW_MUST_CHECK;
+/* Gives a dense parameter of 8-bit floats scales (sw_scales; the origin is the parameter's own), in memory that outlives it. */
+void sw_param_scale(sw_param *p, sw_scales scales);
 sw_param *sw_param_find(const sw_params *list, const char *name);
 void sw_params_free(sw_params *list, sw_device *d);
 

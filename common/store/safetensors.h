@@ -11,11 +11,13 @@
 
 /* A named tensor that lies in a mapped file. data of the tensor is read-only memory. */
 typedef struct sw_made sw_made;
+typedef struct sw_coded sw_coded;
 typedef struct sw_entry {
     char *name;
     sw_tensor t;
     const struct sw_mapping *file; /* what it lies in; NULL: in none */
     const sw_made *made;           /* its rows are computed (store/made.h) and t has no data; NULL: they lie there */
+    const sw_coded *coded;         /* what they are computed from, where that can be used in their place (store/scaled.h); or NULL */
 } sw_entry;
 
 typedef struct sw_entries {

@@ -83,10 +83,7 @@ static int block_of(const cJSON *config, int64_t block[2])
 
 typedef struct scaled {
     sw_made base;
-    const sw_entry *w, *s;
-    int64_t rows, width;   /* of each of the matrices that w is a row of */
-    int64_t high, wide;    /* of a block */
-    int64_t s_rows, s_wide; /* scales of each matrix */
+    sw_coded c;
 } scaled;
 
 static float tables[2][256];
@@ -107,48 +104,80 @@ static const float *table_of(sw_dtype t)
     return tables[t == SW_F8_E5M2];
 }
 
-static int scaled_rows(const sw_made *base, int64_t first, int64_t n, void *out)
+/* The scale number `at`. */
+static int scale_at(const sw_coded *c, int64_t at, float *scale)
 {
-    const scaled *m = (const scaled *)base;
-    const float *value = table_of(m->w->t.dtype);
-    uint16_t *to = out;
-    for (int64_t r = first; r < first + n; r++, to += m->width) {
-        const uint8_t *from = (const uint8_t *)m->w->t.data + r * m->width;
-        int64_t at = (r / m->rows * m->s_rows + r % m->rows / m->high) * m->s_wide;
-        for (int64_t c = 0; c < m->width; c += m->wide, at++) {
-            float scale = (float)sw_scalar_get(m->s->t.data, m->s->t.dtype, at);
-            if (!isfinite(scale))
-                return sw_fail("%s: scale %" PRId64 " is no number", m->s->name, at);
-            for (int64_t k = c; k < SW_MIN(c + m->wide, m->width); k++)
-                to[k] = sw_f32_to_bf16(value[from[k]] * scale);
+    *scale = (float)sw_scalar_get(c->scales->t.data, c->scales->t.dtype, at);
+    return isfinite(*scale) ? 0 : sw_fail("%s: scale %" PRId64 " is no number", c->scales->name, at);
+}
+
+int sw_coded_scales(const sw_coded *c, float *to, int64_t line)
+{
+    int64_t own = sw_coded_line(c);
+    for (int64_t r = 0; r < c->matrices * sw_coded_lines(c); r++, to += line) {
+        for (int64_t k = 0; k < own; k++)
+            if (scale_at(c, r * own + k, to + k))
+                return -1;
+        memset(to + own, 0, (size_t)(line - own) * sizeof *to);
+    }
+    return 0;
+}
+
+int sw_coded_rows(const sw_coded *c, int64_t first, int64_t n, float *to)
+{
+    const float *value = table_of(c->values->t.dtype);
+    for (int64_t r = first; r < first + n; r++, to += c->width) {
+        const uint8_t *from = (const uint8_t *)c->values->t.data + r * c->width;
+        int64_t at = (r / c->rows * sw_coded_lines(c) + r % c->rows / c->high) * sw_coded_line(c);
+        for (int64_t k = 0; k < c->width; at++) {
+            float scale;
+            if (scale_at(c, at, &scale))
+                return -1;
+            for (int64_t end = SW_MIN(k + c->wide, c->width); k < end; k++)
+                to[k] = value[from[k]] * scale;
         }
     }
     return 0;
 }
 
+static int scaled_rows(const sw_made *base, int64_t first, int64_t n, void *out)
+{
+    const sw_coded *c = &((const scaled *)base)->c;
+    uint16_t *to = out;
+    float *row = sw_malloc((size_t)c->width * sizeof *row);
+    int rc = 0;
+    for (int64_t r = first; r < first + n && !rc; r++, to += c->width) {
+        rc = sw_coded_rows(c, r, 1, row);
+        for (int64_t k = 0; k < c->width && !rc; k++)
+            to[k] = sw_f32_to_bf16(row[k]);
+    }
+    free(row);
+    return rc;
+}
+
 static int64_t parts(int64_t n, int64_t size) { return (n + size - 1) / size; }
 
-static int shape_error(const scaled *m, const int64_t block[2])
+static int shape_error(const sw_coded *m, const int64_t block[2])
 {
     char have[96] = "[";
-    for (int i = 0; i < m->s->t.ndim; i++)
-        snprintf(have + strlen(have), sizeof have - strlen(have), "%s%" PRId64, i ? ", " : "", m->s->t.shape[i]);
+    for (int i = 0; i < m->scales->t.ndim; i++)
+        snprintf(have + strlen(have), sizeof have - strlen(have), "%s%" PRId64, i ? ", " : "", m->scales->t.shape[i]);
     int64_t high = block[0] ? block[0] : 128, wide = block[1] ? block[1] : 128;
     return sw_fail("%s is %s] for weights of %" PRId64 " x %" PRId64 ": one scale, one a row, or [%" PRId64 ", %" PRId64 "] for blocks of %" PRId64
-                   " x %" PRId64 " are needed", m->s->name, have, m->rows, m->width, parts(m->rows, high), parts(m->width, wide), high, wide);
+                   " x %" PRId64 " are needed", m->scales->name, have, m->rows, m->width, parts(m->rows, high), parts(m->width, wide), high, wide);
 }
 
 /* Which values a scale is for, by how many there are. */
-static int fit(scaled *m, const int64_t block[2])
+static int fit(sw_coded *m, const int64_t block[2])
 {
-    const sw_tensor *s = &m->s->t;
-    int64_t n = sw_numel(s), matrices = m->rows && m->width ? sw_numel(&m->w->t) / (m->rows * m->width) : 0;
+    const sw_tensor *s = &m->scales->t;
+    int64_t n = sw_numel(s), matrices = m->matrices;
     int64_t high = block[0] ? block[0] : 128, wide = block[1] ? block[1] : 128;
     if (!sw_is_float(s->dtype))
-        return sw_fail("%s is of type %s, a float is needed", m->s->name, sw_dtypes[s->dtype].name);
+        return sw_fail("%s is of type %s, a float is needed", m->scales->name, sw_dtypes[s->dtype].name);
     bool blocks = s->ndim >= 2 && s->shape[s->ndim - 2] == parts(m->rows, high) && s->shape[s->ndim - 1] == parts(m->width, wide);
     if (matrices < 1)
-        return 0;
+        return sw_fail("%s has no values, and a scale", m->values->name);
     if (blocks && n == matrices * parts(m->rows, high) * parts(m->width, wide)) {
         m->high = high;
         m->wide = wide;
@@ -161,8 +190,6 @@ static int fit(scaled *m, const int64_t block[2])
     } else {
         return shape_error(m, block);
     }
-    m->s_rows = parts(m->rows, m->high);
-    m->s_wide = parts(m->width, m->wide);
     return 0;
 }
 
@@ -173,8 +200,6 @@ static const sw_entry *sibling(const sw_checkpoint *c, const char *name, const c
     free(path);
     return e;
 }
-
-static bool is_float_8_type(sw_dtype t) { return t == SW_F8_E4M3 || t == SW_F8_E5M2; }
 
 static int float_8(const sw_checkpoint *c, const sw_entry *e, const sw_entry **out, sw_arena *arena)
 {
@@ -191,11 +216,13 @@ static int float_8(const sw_checkpoint *c, const sw_entry *e, const sw_entry **o
     if (block_of(c->config, block))
         return -1;
     scaled *m = sw_arena_zalloc(arena, sizeof *m);
-    *m = (scaled){.base = {scaled_rows}, .w = e, .s = s, .rows = e->t.shape[e->t.ndim - 2], .width = e->t.shape[e->t.ndim - 1]};
-    if (fit(m, block))
+    int64_t rows = e->t.shape[e->t.ndim - 2], width = e->t.shape[e->t.ndim - 1];
+    *m = (scaled){.base = {scaled_rows},
+                  .c = {.values = e, .scales = s, .matrices = rows && width ? sw_numel(&e->t) / (rows * width) : 0, .rows = rows, .width = width}};
+    if (fit(&m->c, block))
         return -1;
     sw_entry *made = sw_arena_zalloc(arena, sizeof *made);
-    *made = (sw_entry){.name = e->name, .t = sw_tensor_of(NULL, SW_BF16, e->t.ndim, e->t.shape), .made = &m->base};
+    *made = (sw_entry){.name = e->name, .t = sw_tensor_of(NULL, SW_BF16, e->t.ndim, e->t.shape), .made = &m->base, .coded = &m->c};
     *out = made;
     return 0;
 }
@@ -255,7 +282,7 @@ int sw_scaled_entry(const sw_checkpoint *c, const sw_entry *e, const sw_entry **
     static const char *const scales[][2] = {{".weight_scale_inv", ".weight"}, {".weight_scale", ".weight"}, {"_scale_inv", ""}, {"_scale", ""},
                                             {".input_scale", ".weight"}, {".activation_scale", ".weight"}};
     *out = e;
-    if (is_float_8_type(e->t.dtype))
+    if (sw_is_float8(e->t.dtype))
         return float_8(c, e, out, arena);
     if (sw_ends_with(e->name, "_blocks") && e->t.dtype == SW_U8)
         return four_bits(c, e, out, arena);
@@ -263,7 +290,7 @@ int sw_scaled_entry(const sw_checkpoint *c, const sw_entry *e, const sw_entry **
         *out = NULL;
     for (size_t i = 0; i < SW_COUNT(scales) && *out; i++) {
         const sw_entry *of = sw_ends_with(e->name, scales[i][0]) ? sibling(c, e->name, scales[i][0], scales[i][1]) : NULL;
-        if (of && is_float_8_type(of->t.dtype))
+        if (of && sw_is_float8(of->t.dtype))
             *out = NULL;
     }
     /* of a cache in 8 bits, which is another thing */

@@ -86,7 +86,7 @@ int SW_CPU(copy)(sw_stream *s, sw_tensor *y, const sw_tensor *x)
 {
     (void)s;
     int n = y->ndim;
-    bool same = x->dtype == y->dtype, quantised = sw_is_quantised(x->dtype);
+    bool same = x->dtype == y->dtype, quantised = sw_is_quantised(x->dtype) || (sw_is_float8(x->dtype) && !same);
     if (!sw_numel(y))
         return 0;
     bool y_rows = !n || y->stride[n - 1] == 1 || y->shape[n - 1] == 1, x_rows = !n || x->stride[n - 1] == 1 || x->shape[n - 1] == 1;
@@ -100,15 +100,15 @@ int SW_CPU(copy)(sw_stream *s, sw_tensor *y, const sw_tensor *x)
         float buf[SW_RUN];
         int64_t m = sw_run_length(&r, i);
         void *to = y_rows ? sw_at(y, sw_run_at(&r, y, i)) : NULL;
-        const void *from = sw_at(x, sw_run_at(&r, x, i));
+        int64_t from = sw_run_at(&r, x, i);
         if (!y_rows) {
-            SW_CPU(dequantise)(buf, from, x->dtype, m);
+            sw_load_any(x, from, m, buf);
             for (int64_t j = 0; j < m; j++)
                 sw_scalar_set(y->data, y->dtype, sw_row_at(y, i / r.per_row) + (sw_run_column(&r, i) + j) * y->stride[n - 1], buf[j]);
         } else if (same)
-            memmove(to, from, sw_dtype_bytes(x->dtype, m));
+            memmove(to, sw_at(x, from), sw_dtype_bytes(x->dtype, m));
         else
-            sw_store(to, y->dtype, m, sw_load_any(from, x->dtype, m, buf));
+            sw_store(to, y->dtype, m, sw_load_any(x, from, m, buf));
     }
     return 0;
 }

@@ -150,13 +150,19 @@ static inline void sw_store(void *dst, sw_dtype t, int64_t n, const float *src)
         memcpy(dst, src, (size_t)n * sizeof(float));
 }
 
-/* dst = n values of src, of any float or quantised type (then n is a multiple of the block). */
+/* dst = n values of src, of a quantised type (n is a multiple of the block); of 8-bit floats, times their scales s, or NULL. */
 void SW_CPU(dequantise)(float *dst, const void *src, sw_dtype t, int64_t n);
-static inline const float *sw_load_any(const void *src, sw_dtype t, int64_t n, float *buf)
+void SW_CPU(float8_values)(float *dst, const void *src, sw_dtype t, const sw_scales *s, int64_t n);
+/* n values from value `at` of t on, of any type that weights have: as sw_load. */
+static inline const float *sw_load_any(const sw_tensor *t, int64_t at, int64_t n, float *buf)
 {
-    if (!sw_is_quantised(t))
-        return sw_load(src, t, n, buf);
-    SW_CPU(dequantise)(buf, src, t, n);
+    const void *src = sw_at(t, at);
+    if (sw_is_float8(t->dtype))
+        SW_CPU(float8_values)(buf, src, t->dtype, t->scales, n);
+    else if (sw_is_quantised(t->dtype))
+        SW_CPU(dequantise)(buf, src, t->dtype, n);
+    else
+        return sw_load(src, t->dtype, n, buf);
     return buf;
 }
 

@@ -22,11 +22,11 @@ static void convert_rows(void *dst, sw_dtype to, const sw_tensor *t, int64_t fir
         float buf[SW_RUN];
         int64_t r = i / per_row, c = i % per_row * SW_RUN, n = SW_MIN(SW_RUN, width - c);
         char *at = (char *)dst + sw_dtype_bytes(to, r * width + c);
-        const void *from = sw_at(t, (first + r) * t->stride[0] + c);
+        int64_t from = (first + r) * t->stride[0] + c;
         if (to == SW_BF16 && sw_is_quantised(t->dtype))
-            SW_CPU(dequantise_bf16)((uint16_t *)(void *)at, from, t->dtype, n);
+            SW_CPU(dequantise_bf16)((uint16_t *)(void *)at, sw_at(t, from), t->dtype, n);
         else
-            sw_store(at, to, n, sw_load_any(from, t->dtype, n, to == SW_F32 ? (float *)(void *)at : buf));
+            sw_store(at, to, n, sw_load_any(t, from, n, to == SW_F32 ? (float *)(void *)at : buf));
     }
 }
 

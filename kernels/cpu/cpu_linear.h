@@ -42,15 +42,19 @@ typedef struct sw_pair_rows {
     int64_t line, sums_line;
 } sw_pair_rows;
 
-/* Space that pair_rows fills, or 0 where x and weights of type w cannot be multiplied so (wrong types, or no
- * SW_HAS_BF16_DOT). */
-size_t SW_CPU(pair_bytes)(const sw_tensor *x, sw_dtype w);
+/* Space that pair_rows fills, or 0 where x and weights w cannot be multiplied so (wrong types, no SW_HAS_BF16_DOT, or scales of
+ * blocks that float8_pairs says no to). */
+size_t SW_CPU(pair_bytes)(const sw_tensor *x, const sw_tensor *w);
 sw_pair_rows SW_CPU(pair_rows)(void *space, const sw_tensor *x, sw_dtype w);
 /* lane[r * SW_LANES + o]: a vector whose lanes add up to x[r] . w[o], for `count` (SW_LANES at most) rows of w, w_line
  * bytes apart, each n values of bf16 or a quantised type. Levels are multiplied as they are (they are whole numbers of
  * at most 8 bits: exact in bf16) and scaled a block at a time. */
 void SW_CPU(pair_dots)(sw_vec *lane, int64_t rows, const sw_pair_rows *x, const void *w, size_t w_line, int64_t count,
                        sw_dtype type, int64_t n);
+
+/* The same for rows [first, first + count) of w, of 8-bit floats: they are exact in bf16, and each 128 products have one scale. */
+void SW_CPU(float8_dots)(sw_vec *lane, int64_t rows, const sw_pair_rows *x, const sw_tensor *w, int64_t first, int64_t count);
+bool SW_CPU(float8_pairs)(const sw_tensor *w);
 
 void SW_CPU(dequantise_bf16)(uint16_t *dst, const void *src, sw_dtype t, int64_t n);
 

@@ -33,13 +33,13 @@ __attribute__((always_inline)) static inline void dots(sw_vec *lane, int rows, c
     }
 }
 
-/* A row of w as f32, run by run. */
-static void row_dots(sw_vec *lane, int64_t rows, const float *x, int64_t line, const void *w, sw_dtype type, int64_t n)
+/* Row o of w as f32, run by run. */
+static void row_dots(sw_vec *lane, int64_t rows, const float *x, int64_t line, const sw_tensor *w, int64_t o)
 {
     float buf[SW_RUN];
-    for (int64_t c = 0; c < n; c += SW_RUN) {
+    for (int64_t c = 0, n = w->shape[1]; c < n; c += SW_RUN) {
         int64_t m = SW_MIN(SW_RUN, n - c), r = 0;
-        const float *run = sw_load_any((const char *)w + sw_dtype_bytes(type, c), type, m, buf);
+        const float *run = sw_load_any(w, o * w->stride[0] + c, m, buf);
         for (; r + ROWS <= rows; r += ROWS)
             dots(lane + r * SW_LANES, ROWS, x + r * line + c, line, run, m);
         for (; r < rows; r++)
@@ -66,9 +66,9 @@ typedef struct operand {
     sw_rounded_rows rounded;
 } operand;
 
-static int prepare(operand *o, sw_stream *s, const sw_tensor *x, sw_dtype w, bool rounds)
+static int prepare(operand *o, sw_stream *s, const sw_tensor *x, const sw_tensor *w, bool rounds)
 {
-    size_t rounded = rounds ? SW_CPU(rounded_bytes)(x, w) : 0, pairs = rounded ? 0 : SW_CPU(pair_bytes)(x, w);
+    size_t rounded = rounds ? SW_CPU(rounded_bytes)(x, w->dtype) : 0, pairs = rounded ? 0 : SW_CPU(pair_bytes)(x, w);
     o->line = (x->shape[1] + 31) & ~(int64_t)15;
     o->plain = sw_stream_scratch(s, rounded ? rounded
                                     : pairs ? pairs
@@ -77,9 +77,9 @@ static int prepare(operand *o, sw_stream *s, const sw_tensor *x, sw_dtype w, boo
         return -1;
     o->how = rounded ? ROUNDED : pairs ? PAIRS : PLAIN;
     if (rounded)
-        o->rounded = SW_CPU(rounded_rows)(o->plain, x, w);
+        o->rounded = SW_CPU(rounded_rows)(o->plain, x, w->dtype);
     else if (pairs)
-        o->pairs = SW_CPU(pair_rows)(o->plain, x, w);
+        o->pairs = SW_CPU(pair_rows)(o->plain, x, w->dtype);
     else
         copy_rows(o->plain, o->line, x);
     return 0;
@@ -98,11 +98,13 @@ static void products(sw_vec *lane, const operand *o, int64_t row, int64_t rows, 
     if (o->how == ROUNDED) {
         sw_rounded_rows from = {(const char *)o->rounded.at + (size_t)row * o->rounded.line, o->rounded.line};
         SW_CPU(rounded_dots)(lane, rows, &from, at, line, n, w->dtype, in);
+    } else if (o->how == PAIRS && sw_is_float8(w->dtype)) {
+        SW_CPU(float8_dots)(lane, rows, &o->pairs, w, first, n);
     } else if (o->how == PAIRS) {
         SW_CPU(pair_dots)(lane, rows, &o->pairs, at, line, n, w->dtype, in);
     } else {
         for (int64_t i = 0; i < n; i++)
-            row_dots(lane + i, rows, o->plain, o->line, at + (size_t)i * line, w->dtype, in);
+            row_dots(lane + i, rows, o->plain, o->line, w, first + i);
     }
 }
 
@@ -163,7 +165,7 @@ static int few(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *
                float beta, bool rounds)
 {
     call c = {.y = y, .w = w, .bias = bias, .alpha = alpha, .beta = beta, .rows = x->shape[0], .outs = outs_of(w)};
-    if (prepare(&c.x, s, x, w->dtype, rounds))
+    if (prepare(&c.x, s, x, w, rounds))
         return -1;
     sw_cpu_team((w->shape[0] + c.outs - 1) / c.outs, chunk, &c);
     return 0;

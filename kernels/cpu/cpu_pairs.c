@@ -27,9 +27,10 @@ static inline bool is_read(sw_dtype t)
 static inline bool is_k(sw_dtype t) { return sw_block_values(t) == 256; }
 static int64_t line_of(const sw_tensor *x) { return (x->shape[1] + SW_RUN - 1) / SW_RUN * SW_RUN; }
 
-size_t SW_CPU(pair_bytes)(const sw_tensor *x, sw_dtype w)
+size_t SW_CPU(pair_bytes)(const sw_tensor *x, const sw_tensor *w)
 {
-    if (x->dtype != SW_BF16 || (w != SW_BF16 && !is_read(w)))
+    bool read = sw_is_float8(w->dtype) ? SW_CPU(float8_pairs)(w) : w->dtype == SW_BF16 || is_read(w->dtype);
+    if (x->dtype != SW_BF16 || !read)
         return 0;
     int64_t line = line_of(x);
     return (size_t)(x->shape[0] * line) * sizeof(uint16_t) + (size_t)(x->shape[0] * line / PER) * sizeof(float);
@@ -39,6 +40,15 @@ size_t SW_CPU(pair_bytes)(const sw_tensor *x, sw_dtype w)
 static inline bool has_halves(sw_dtype t)
 {
     return t == SW_Q4_0 || t == SW_Q4_1 || t == SW_Q5_0 || t == SW_Q5_1 || t == SW_IQ4_NL || t == SW_MXFP4;
+}
+
+/* 64 values: those in even places, then those in odd ones. */
+static void turn_apart(uint16_t *x)
+{
+    __m512i a = _mm512_loadu_si512(x), b = _mm512_loadu_si512(x + PER);
+    _mm512_storeu_si512(x, _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi32_epi16(a)), _mm512_cvtepi32_epi16(b), 1));
+    a = _mm512_srli_epi32(a, 16), b = _mm512_srli_epi32(b, 16);
+    _mm512_storeu_si512(x + PER, _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi32_epi16(a)), _mm512_cvtepi32_epi16(b), 1));
 }
 
 sw_pair_rows SW_CPU(pair_rows)(void *space, const sw_tensor *x, sw_dtype w)
@@ -56,6 +66,9 @@ sw_pair_rows SW_CPU(pair_rows)(void *space, const sw_tensor *x, sw_dtype w)
                    high = _mm512_castsi512_ps(_mm512_and_si512(v, _mm512_set1_epi32((int)0xffff0000)));
             sums[(r * line + i) / PER] = _mm512_reduce_add_ps(_mm512_add_ps(low, high));
         }
+        if (sw_is_float8(w)) /* of two values side by side the first ones, then the second ones: bytes of words */
+            for (int64_t i = 0; i < line; i += 2 * PER)
+                turn_apart(to + i);
         if (has_halves(w)) /* first halves of two blocks side by side, then second halves */
             for (int64_t i = 0; i + 2 * PER <= in; i += 2 * PER) {
                 __m256i *at = (__m256i *)(void *)(to + i), second = _mm256_loadu_si256(at + 1), third = _mm256_loadu_si256(at + 2);
@@ -382,7 +395,7 @@ void SW_CPU(pair_dots)(sw_vec *lane, int64_t rows, const sw_pair_rows *x, const 
 
 #else
 
-size_t SW_CPU(pair_bytes)(const sw_tensor *x, sw_dtype w) { return (void)x, (void)w, 0; }
+size_t SW_CPU(pair_bytes)(const sw_tensor *x, const sw_tensor *w) { return (void)x, (void)w, 0; }
 sw_pair_rows SW_CPU(pair_rows)(void *space, const sw_tensor *x, sw_dtype w) { return (void)space, (void)x, (void)w, (sw_pair_rows){0}; }
 void SW_CPU(pair_dots)(sw_vec *lane, int64_t rows, const sw_pair_rows *x, const void *w, size_t w_line, int64_t count, sw_dtype type,
                        int64_t n)

@@ -79,7 +79,7 @@ int SW_CPU(embedding_fwd)(sw_stream *s, sw_tensor *y, const sw_tensor *w, const 
     for (int64_t i = 0; i < r.count; i++) {
         float buf[SW_RUN], out[SW_RUN];
         int64_t n = sw_run_length(&r, i), row = id[i / r.per_row];
-        const float *from = sw_load_any(sw_at(w, row * w->stride[0] + sw_run_column(&r, i)), w->dtype, n, buf);
+        const float *from = sw_load_any(w, row * w->stride[0] + sw_run_column(&r, i), n, buf);
         for (int64_t j = 0; j < n; j++)
             out[j] = from[j] * (float)scale;
         sw_run_store(&r, y, i, out);

@@ -5,20 +5,68 @@
 
 #include "cuda_common.cuh"
 
-__device__ static inline float f8_value(unsigned b, int exponent_bits)
+/* An 8-bit float. An e5m2 is the upper half of an f16; the bits of an e4m3, moved, are an f16 of 2^-8 times its value. */
+__device__ static inline float float8_value(unsigned b, int type)
 {
-    int mantissa_bits = 7 - exponent_bits, bias = (1 << (exponent_bits - 1)) - 1;
-    int exponent = (int)(b >> mantissa_bits) & ((1 << exponent_bits) - 1), mantissa = (int)b & ((1 << mantissa_bits) - 1);
-    float v;
-    if (exponent_bits == 4 ? (b & 0x7f) == 0x7f : exponent == 31 && mantissa)
-        v = __uint_as_float(0x7fc00000u);
-    else if (exponent_bits == 5 && exponent == 31)
-        v = __uint_as_float(0x7f800000u);
-    else if (exponent)
-        v = ldexpf((float)((1 << mantissa_bits) + mantissa), exponent - bias - mantissa_bits);
-    else
-        v = ldexpf((float)mantissa, 1 - bias - mantissa_bits);
-    return b & 0x80 ? -v : v;
+    if (type == SW_F8_E5M2)
+        return __half2float(__ushort_as_half((uint16_t)(b << 8)));
+    unsigned size = b & 0x7f;
+    float v = __half2float(__ushort_as_half((uint16_t)((b & 0x80) << 8 | size << 7))) * 256;
+    return size == 0x7f ? __uint_as_float(0x7fc00000u) : v;
+}
+
+/* What sw_scales (kernels/tensor.h) says, for kernels; at NULL: all scales are 1. */
+struct scales_of {
+    const float *at;
+    const uint8_t *origin;
+    int64_t rows, width, high, wide, line, lines;
+};
+static inline scales_of cuda_scales(const sw_tensor *t)
+{
+    const sw_scales *s = t->scales;
+    return s ? scales_of{s->at, (const uint8_t *)s->origin, s->rows, s->width, s->high, s->wide, s->line, (s->rows + s->high - 1) / s->high}
+             : scales_of{};
+}
+
+__device__ static inline int64_t quotient(int64_t a, int64_t b)
+{
+    return (uint64_t)(a | b) <= 0xffffffffu ? (int64_t)((unsigned)a / (unsigned)b) : a / b;
+}
+
+/* The scales of the row that the value at p lies in, and where in the row it lies. */
+struct scale_row {
+    const float *at;
+    int64_t column;
+};
+__device__ static inline scale_row scale_row_at(const scales_of &s, const uint8_t *p)
+{
+    if (!s.at)
+        return scale_row{NULL, 0};
+    int64_t i = p - s.origin, row = quotient(i, s.width), matrix = quotient(row, s.rows);
+    return scale_row{s.at + (matrix * s.lines + quotient(row - matrix * s.rows, s.high)) * s.line, i - row * s.width};
+}
+
+/* n (8 at most) values from p on, the rest 0; p lies `further` values after what r was made for, in the same row. */
+__device__ static inline void load_float8(float (&v)[8], const uint8_t *p, int type, int n, const scales_of &s, const scale_row &r, int64_t further)
+{
+    unsigned bytes[2] = {0, 0};
+    if (n == 8 && ((uintptr_t)p & 7) == 0) {
+        uint2 both = *(const uint2 *)p;
+        bytes[0] = both.x, bytes[1] = both.y;
+    } else {
+        for (int k = 0; k < n; k++)
+            bytes[k / 4] |= (unsigned)p[k] << k % 4 * 8;
+    }
+    float scale = 1;
+    int64_t column = r.column + further, end = 0; /* of the block */
+    for (int k = 0; k < 8; k++) {
+        if (r.at && k < n && column + k >= end) {
+            int64_t block = quotient(column + k, s.wide);
+            scale = r.at[block];
+            end = (block + 1) * s.wide;
+        }
+        v[k] = k < n ? __fmul_rn(float8_value(bytes[k / 4] >> k % 4 * 8 & 255, type), scale) : 0;
+    }
 }
 
 __device__ static inline int block_values(int type)
@@ -151,10 +199,15 @@ __device__ static inline void decode8(float (&v)[8], const uint8_t *b, int type,
     }
 }
 
-/* As load_run, from any float or quantised type; there i counts values from the start of a row of blocks and is a
- * multiple of 8, as n is. */
-__device__ static inline void load_any(float (&v)[RUN], const void *p, int type, int64_t i, int n)
+/* As load_run, from any float or quantised type or 8-bit floats with scales s, which do not reach beyond a row; of the quantised i
+ * counts values from the start of a row of blocks and is a multiple of 8, as n is. */
+__device__ static inline void load_any(float (&v)[RUN], const void *p, int type, int64_t i, int n, const scales_of &s)
 {
+    if (type == SW_F8_E4M3 || type == SW_F8_E5M2) {
+        const uint8_t *at = (const uint8_t *)p + i;
+        load_float8(v, at, type, n, s, scale_row_at(s, at), 0);
+        return;
+    }
     if (type < SW_Q4_0) {
         load_run(v, p, type, i, n);
         return;

@@ -4,6 +4,7 @@
  * pinned memory: `put` returns once the bytes are in one, and the GPU takes them in order with the kernels; weights stream
  * from a mapped file that way, a megabyte at a time. What is `sent` has a ring and a stream of its own beside the kernels',
  * which waits for the mark it was given, and for which the kernels' stream waits before the first of them that comes after. */
+#include "cuda_products.cuh"
 #include "cuda_steps.cuh"
 
 #include <stdio.h>
@@ -15,8 +16,16 @@ sw_cuda_host cuda_host;
 static const sw_kernels table = {
 #define K(name, args) cuda_step_kernel<cuda_##name>::call,
 #include "kernels/kernels.def"
-#undef K
 };
+/* The same but for two. */
+#define cuda_linear_fwd cuda_linear_rounded
+#define cuda_linear_act_fwd cuda_linear_act_rounded
+static const sw_kernels table_rounding = {
+#include "kernels/kernels.def"
+};
+#undef cuda_linear_act_fwd
+#undef cuda_linear_fwd
+#undef K
 
 /* ---- rings: segments that are filled in turn; an event says when the GPU has read one */
 enum { SEGMENT = 1 << 20, SEGMENTS = 32, SEND_SEGMENTS = 4, READ_HALF = 4 << 20 };
@@ -385,6 +394,8 @@ extern "C" __attribute__((visibility("default"))) sw_device *SW_CUDA_ENTRY(const
     c->device.k = &table;
     c->device.stream = &c->stream;
     c->device.low_precision = p.major >= 8;
+    if (p.major * 10 + p.minor >= 89) /* products of 8-bit floats */
+        c->device.rounding = &table_rounding;
     c->device.alloc = device_alloc;
     c->device.free = device_free;
     c->device.put = device_put;

@@ -320,14 +320,14 @@ __device__ double number_at(const void *p, int type, int64_t i)
     case SW_I64: return (double)((const int64_t *)p)[i];
     case SW_U8:
     case SW_BOOL: return ((const uint8_t *)p)[i];
-    case SW_F8_E4M3: return f8_value(((const uint8_t *)p)[i], 4);
-    case SW_F8_E5M2: return f8_value(((const uint8_t *)p)[i], 5);
+    case SW_F8_E4M3:
+    case SW_F8_E5M2: return float8_value(((const uint8_t *)p)[i], type);
     default: break;
     }
     if (type < SW_Q4_0)
         return value_of(p, type, i);
     float v[RUN];
-    load_any(v, p, type, i & ~(int64_t)7, RUN);
+    load_any(v, p, type, i & ~(int64_t)7, RUN, scales_of{});
     return v[i & 7];
 }
 
@@ -358,10 +358,11 @@ __global__ void __launch_bounds__(256) copy_any(any_shape g, strided y, strided 
 
 struct convert_run { /* from any stored type, rows */
     rows_of y, x;
+    scales_of scales;
     __device__ void operator()(const rows_shape &g, int64_t r, int64_t c, int n) const
     {
         float v[RUN];
-        load_any(v, x.data, x.type, row_start(g, x, r) + c, n);
+        load_any(v, x.data, x.type, row_start(g, x, r) + c, n, scales);
         store_run(y.data, y.type, row_start(g, y, r) + c, n, v);
     }
 };
@@ -381,13 +382,13 @@ static bool vectors(const sw_tensor *t) { return !t->ndim || t->shape[t->ndim - 
 
 int cuda_copy(sw_stream *s, sw_tensor *y, const sw_tensor *x)
 {
-    bool same = y->dtype == x->dtype, blocks = sw_is_quantised(x->dtype);
+    bool same = y->dtype == x->dtype, blocks = sw_is_quantised(x->dtype) || (sw_is_float8(x->dtype) && !same);
     if (vectors(y) && vectors(x) && (blocks || (sw_is_float(x->dtype) && !same))) {
         convert_run f;
         const sw_tensor *t[] = {y, x};
         rows_of of[2];
         rows_shape g = cuda_rows(of, t, 2, blocks);
-        f.y = of[0], f.x = of[1];
+        f.y = of[0], f.x = of[1], f.scales = cuda_scales(x);
         return cuda_map(s, g, f, "copy");
     }
     if (same && sw_is_dense(x) && sw_is_dense(y)) {

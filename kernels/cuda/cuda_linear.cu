@@ -10,14 +10,15 @@ enum { SLAB_BYTES = 64 << 20 };
 /* to [rows, columns] dense = part of x that starts at (row, column).
  * 4096 x 8192 of Q4_K to bf16: 19 MB read, 67 MB written, 0.03 ms. */
 __global__ void __launch_bounds__(256)
-convert_part(void *to, int to_type, const void *x, int type, int64_t stride, int64_t row, int64_t column, int64_t rows, int64_t columns)
+convert_part(void *to, int to_type, const void *x, int type, int64_t stride, int64_t row, int64_t column, int64_t rows, int64_t columns,
+             scales_of scales)
 {
     int64_t per_row = (columns + RUN - 1) / RUN, total = rows * per_row;
     for (int64_t t = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; t < total; t += (int64_t)gridDim.x * blockDim.x) {
         int64_t r = t / per_row, c = (t - r * per_row) * RUN;
         int n = columns - c < RUN ? (int)(columns - c) : (int)RUN;
         float v[RUN];
-        load_any(v, x, type, (row + r) * stride + column + c, n);
+        load_any(v, x, type, (row + r) * stride + column + c, n, scales);
         store_run(to, to_type, r * columns + c, n, v);
     }
 }
@@ -27,7 +28,7 @@ int convert(sw_stream *s, void *to, int type, const sw_tensor *x, int64_t row, i
     if (!rows || !columns)
         return 0;
     SW_LAUNCH(convert_part, cuda_blocks(s, rows * ((columns + RUN - 1) / RUN), 256), 256, 0, s->stream, to, type, x->data, (int)x->dtype,
-              x->stride[0], row, column, rows, columns);
+              x->stride[0], row, column, rows, columns, cuda_scales(x));
     return cuda_launched(s, "weights");
 }
 
@@ -98,7 +99,7 @@ int forward(sw_stream *s, sw_tensor *y, sw_tensor *before, const sw_tensor *x, c
         return 0;
     if (!in || alpha == 0)
         return act == SW_ACT_NONE ? without_product(s, y, bias, beta) : 1;
-    if (rows <= (sw_is_quantised(w->dtype) ? (int)CUDA_FEW_ROWS : 4))
+    if (rows <= (sw_is_quantised(w->dtype) || sw_is_float8(w->dtype) ? (int)CUDA_FEW_ROWS : 4))
         return act == SW_ACT_NONE ? cuda_linear_few(s, y, x, w, bias, (float)alpha, (float)beta) : 1;
     int type = product_type(x, w), c_type = y->dtype;
     bool as_is = (int)w->dtype == type && in_place(w), direct = writes(y, type);

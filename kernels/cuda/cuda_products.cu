@@ -75,6 +75,8 @@ __global__ void __launch_bounds__(256) multiply_plain(cuda_product p)
 
 int plain(sw_stream *s, const cuda_product *p)
 {
+    if (p->type == SW_F8_E4M3)
+        return CUDA_NO_ALGORITHM;
     int64_t down = (p->m + TILE - 1) / TILE, across = (p->n + TILE - 1) / TILE;
     for (int64_t first = 0; first < across; first += 65535) { /* the grid's limit */
         cuda_product part = *p;
@@ -101,7 +103,30 @@ int failed(const sw_stream *s, cublasStatus_t e, const char *what)
             return failed(s, e_, #call); \
     } while (0)
 
-cudaDataType_t lt_type(int t) { return t == SW_F32 ? CUDA_R_32F : t == SW_BF16 ? CUDA_R_16BF : CUDA_R_16F; }
+cudaDataType_t lt_type(int t)
+{
+    return t == SW_F32 ? CUDA_R_32F : t == SW_BF16 ? CUDA_R_16BF : t == SW_F8_E4M3 ? CUDA_R_8F_E4M3 : CUDA_R_16F;
+}
+
+/* Scales of blocks, for cuBLASLt's first matrix, which is b, and its second. */
+enum { BLOCK_SCALES = CUBLAS_VERSION >= 120900 };
+int set_scales(sw_stream *s, plan *made, const cuda_product *p)
+{
+    LT_TRY(s, cublasLtMatmulDescSetAttribute(made->call, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &p->b_scales, sizeof p->b_scales));
+    LT_TRY(s, cublasLtMatmulDescSetAttribute(made->call, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &p->a_scales, sizeof p->a_scales));
+    return 0;
+}
+int set_scale_modes(sw_stream *s, plan *made)
+{
+#if CUBLAS_VERSION >= 120900
+    int32_t first = CUBLASLT_MATMUL_MATRIX_SCALE_BLK128x128_32F, second = CUBLASLT_MATMUL_MATRIX_SCALE_VEC128_32F;
+    LT_TRY(s, cublasLtMatmulDescSetAttribute(made->call, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, &first, sizeof first));
+    LT_TRY(s, cublasLtMatmulDescSetAttribute(made->call, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &second, sizeof second));
+#else
+    (void)s, (void)made;
+#endif
+    return 0;
+}
 
 /* The largest of 16, 8, 4, 2 that divides the addresses of all rows. */
 uint32_t alignment(const void *p, int64_t ld, int type)
@@ -152,6 +177,8 @@ int make_plan(sw_stream *s, plan *made, const cuda_product *p, int epilogue, con
         LT_TRY(s, cublasLtMatmulDescSetAttribute(made->call, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &c_type, sizeof c_type));
         LT_TRY(s, cublasLtMatmulDescSetAttribute(made->call, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p->bias, sizeof p->bias));
     }
+    if (p->a_scales && (set_scale_modes(s, made) || set_scales(s, made, p)))
+        return -1;
     uint64_t m = (uint64_t)p->m, n = (uint64_t)p->n, k = (uint64_t)p->k;
     LT_TRY(s, cublasLtMatrixLayoutCreate(&made->a, type, p->b_turned ? k : n, p->b_turned ? n : k, p->b_ld));
     LT_TRY(s, cublasLtMatrixLayoutCreate(&made->b, type, p->a_turned ? m : k, p->a_turned ? k : m, p->a_ld));
@@ -202,11 +229,13 @@ void cuda_products_close(sw_stream *s)
 int cuda_multiply(sw_stream *s, const cuda_product *p)
 {
     cuda_products *o = s->products;
+    if (p->a_scales && !BLOCK_SCALES)
+        return CUDA_NO_ALGORITHM;
     uint32_t align[3] = {alignment(p->a, p->a_ld, p->type), alignment(p->b, p->b_ld, p->type), alignment(p->c, p->c_ld, p->c_type)};
     int epilogue = epilogue_of(p);
     if (!epilogue)
         return 1;
-    int kind = epilogue << 16 | (p->type * 64 + p->c_type * 8 + p->a_turned * 4 + p->b_turned * 2);
+    int kind = epilogue << 16 | (p->type * 64 + (p->a_scales ? 32 : 0) + p->c_type * 8 + p->a_turned * 4 + p->b_turned * 2);
     plan_key key(p->m, p->n, p->k, p->a_ld, p->b_ld, p->c_ld, p->before ? p->before_ld : 0, kind, (int)(align[0] << 16 | align[1] << 8 | align[2]));
     auto found = o->plans.find(key);
     if (found == o->plans.end()) {
@@ -227,6 +256,8 @@ int cuda_multiply(sw_stream *s, const cuda_product *p)
         LT_TRY(s, cublasLtMatmulDescSetAttribute(q->call, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &p->before, sizeof p->before));
     if (p->bias)
         LT_TRY(s, cublasLtMatmulDescSetAttribute(q->call, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p->bias, sizeof p->bias));
+    if (p->a_scales && set_scales(s, q, p))
+        return -1;
     cublasStatus_t e = cublasLtMatmul(o->lt, q->call, &p->alpha, p->b, q->a, p->a, q->b, &p->beta, p->c, q->c, p->c, q->c,
                                       &q->algorithm, o->workspace, WORKSPACE, s->stream);
     if (e == CUBLAS_STATUS_NOT_SUPPORTED) {

@@ -58,6 +58,7 @@ struct indexed {
     const int *ids;
     int64_t n;
     float scale;
+    scales_of scales; /* of from */
 };
 
 /* to[n] = scale from[ids[n]] (GATHER; zeros where ids < 0), or to[ids[n]] = from[n].
@@ -73,7 +74,8 @@ template <bool GATHER> __global__ void __launch_bounds__(256) move_rows(indexed 
         if (!GATHER && id < 0)
             continue;
         if (id >= 0 || !GATHER)
-            load_any(v, p.from.data, p.from.type, (GATHER ? id : n) * p.from_row + row_start(p.g, p.from, r) + c, count);
+            load_any(v, p.from.data, p.from.type, (GATHER ? id : n) * p.from_row + row_start(p.g, p.from, r) + c, count,
+                     p.scales);
 #pragma unroll
         for (int i = 0; i < RUN; i++)
             v[i] *= p.scale;
@@ -146,7 +148,7 @@ indexed indexed_of(const sw_tensor *to, const sw_tensor *from, const sw_tensor *
     const sw_tensor *t[] = {&inner[0], &inner[1]};
     rows_of of[2];
     rows_shape g = cuda_rows(of, t, 2, false);
-    return indexed{g, of[0], of[1], to->stride[0], from->stride[0], (const int *)ids->data, sw_numel(ids), (float)scale};
+    return indexed{g, of[0], of[1], to->stride[0], from->stride[0], (const int *)ids->data, sw_numel(ids), (float)scale, cuda_scales(from)};
 }
 
 template <bool GATHER> int moved(sw_stream *s, const indexed &p, const char *name)

@@ -299,7 +299,7 @@ int cuda_step_put(sw_stream *s, void *to, const void *from, size_t n)
 
 bool cuda_same(const sw_tensor &a, const sw_tensor &b)
 {
-    bool same = a.data == b.data && a.dtype == b.dtype && a.ndim == b.ndim;
+    bool same = a.data == b.data && a.dtype == b.dtype && a.ndim == b.ndim && a.scales == b.scales;
     for (int i = 0; same && i < a.ndim; i++)
         same = a.shape[i] == b.shape[i] && a.stride[i] == b.stride[i];
     return same;

@@ -38,12 +38,20 @@ static int64_t row_offset(const sw_tensor *t, int64_t r)
 
 static int64_t last_stride(const sw_tensor *t) { return t->ndim ? t->stride[t->ndim - 1] : 1; }
 
+/* What value `at` of t is multiplied by. */
+static double scale_of(const sw_tensor *t, int64_t at)
+{
+    int64_t column;
+    const float *scale = sw_scales_at(t->scales, (const char *)t->data + at, &column);
+    return scale[column / t->scales->wide];
+}
+
 void ref_load(double *to, const sw_tensor *t, int64_t r)
 {
     int64_t n = ref_width(t), at = row_offset(t, r), step = last_stride(t);
     if (!sw_is_quantised(t->dtype)) {
         for (int64_t i = 0; i < n; i++)
-            to[i] = sw_scalar_get(t->data, t->dtype, at + i * step);
+            to[i] = sw_scalar_get(t->data, t->dtype, at + i * step) * (t->scales ? scale_of(t, at + i * step) : 1);
         return;
     }
     const int block = sw_dtypes[t->dtype].block;

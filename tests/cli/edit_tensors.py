@@ -1,6 +1,7 @@
 """Changes FOLDER/model.safetensors: edit_tensors.py FOLDER EDIT…, an EDIT being "drop NAME", "rename NAME NEW", "copy NAME NEW",
 "rows NAME N" (the first N of them), "type DTYPE" (of all matrices: F16, BF16, F8_E4M3, F8_E5M2; the values must fit, see "round"),
-"round DTYPE" (values become ones that DTYPE has), or "size NAME N" (N rows of zeros, in a sparse file). Standard library only."""
+"round DTYPE" (values become ones that DTYPE has), "scaled row", "scaled tensor" or "scaled N" (projections of f32 become F8_E4M3 with
+scales beside them for each row, one, or for blocks of N x N, and config.json says so), or "size NAME N" (N rows of zeros, in a sparse file). Standard library only."""
 import bisect, json, os, struct, sys
 
 folder, edits = sys.argv[1], [e.split() for e in sys.argv[2:]]
@@ -48,6 +49,25 @@ for what, *a in edits:
         t = tensors[a[0]]
         t[2] = t[2][:len(t[2]) // t[1][0] * int(a[1])]
         t[1] = [int(a[1])] + t[1][1:]
+    elif what == "scaled":
+        encode = coder("F8_E4M3")
+        method = {"quant_method": "fp8", "weight_block_size": [int(a[0])] * 2} if a[0].isdigit() else {
+            "quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 8, "type": "float"}}}}
+        for name in [n for n in tensors if n.endswith("_proj.weight")]:
+            (rows, width), values = tensors[name][1], [v for (v,) in struct.iter_unpack("<f", tensors[name][2])]
+            high, wide = (int(a[0]), int(a[0])) if a[0].isdigit() else (1, width) if a[0] == "row" else (rows, width)
+            shape = [-(-rows // high), -(-width // wide)]
+            most = [0.0] * (shape[0] * shape[1])
+            block = [i // width // high * shape[1] + i % width // wide for i in range(rows * width)]
+            for b, v in zip(block, values):
+                most[b] = max(most[b], abs(v))
+            raw = struct.pack(f"<{len(most)}f", *(m / 448 for m in most))
+            scale = [s for (s,) in struct.iter_unpack("<f", raw)]
+            tensors[name] = ["F8_E4M3", [rows, width], b"".join(encode(v / scale[b])[0] for b, v in zip(block, values))]
+            tensors[name + ("_scale_inv" if a[0].isdigit() else "_scale")] = ["F32", [1] if a[0] == "tensor" else shape, raw]
+        path_of = os.path.join(folder, "config.json")
+        config = json.load(open(path_of))
+        json.dump(config | {"quantization_config": method}, open(path_of, "w"))
     elif what == "size":
         sparse, t = a[0], tensors.pop(a[0])
         t[1], t[2] = [int(a[1])] + t[1][1:], b""

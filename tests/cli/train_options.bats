@@ -203,6 +203,23 @@ E
     [ "$(sort -u last | wc -l)" = 8 ] # all of them another model
 }
 
+@test "a base of 8-bit floats with scales trains as its decoded values do, and is merged as they are" {
+    for how in row tensor 16; do
+        python3 "$BATS_TEST_DIRNAME/make_model.py" base-$how
+        python3 "$BATS_TEST_DIRNAME/edit_tensors.py" base-$how "scaled $how"
+        swift-merge -q --model base-$how --dtype f32 --out decoded-$how
+        ! grep -aq F8_E4M3 decoded-$how/model.safetensors || false
+        for m in base-$how decoded-$how; do $T --model $m --warmup 0 --lr 0.01 --max-steps 3 --out of.$m "$W/train.shard"; done
+        paste <(metrics train of.base-$how | field loss) <(metrics train of.decoded-$how | field loss) |
+            awk '($1 - $2) ^ 2 > 1e-10 * $1 * $1 {print; bad = 1} END {exit bad || NR != 3}'
+        for m in base-$how decoded-$how; do swift-merge -q --model $m --adapter of.$m --dtype f32 --out merged.$m; done
+        cmp merged.base-$how/model.safetensors merged.decoded-$how/model.safetensors
+        $T --model base-$how --tuner full --max-steps 2 --save-dtype f32 --out full "$W/train.shard" --overwrite
+        $T --model decoded-$how --tuner full --max-steps 2 --save-dtype f32 --out full-decoded "$W/train.shard" --overwrite
+        cmp full/model.safetensors full-decoded/model.safetensors
+    done
+}
+
 @test "f16 weights of a whole model are trained in their f32 masters, and written as --save-dtype says" {
     python3 "$BATS_TEST_DIRNAME/make_model.py" half --bf16
     $T --model half --tuner full --max-steps 2 --out out "$W/train.shard"

@@ -104,6 +104,7 @@ static inline int __ffs(int x) { return __builtin_ffs(x); }
 static inline float __fmul_rn(float a, float b) { return a * b; }
 static inline float __fadd_rn(float a, float b) { return a + b; }
 static inline float __fsub_rn(float a, float b) { return a - b; }
+static inline int __float2int_rn(float v) { return (int)rintf(v); }
 static inline float rsqrtf(float x) { return 1 / sqrtf(x); }
 static inline float __uint_as_float(unsigned u) { float f; memcpy(&f, &u, 4); return f; }
 static inline unsigned __float_as_uint(float f) { unsigned u; memcpy(&u, &f, 4); return u; }

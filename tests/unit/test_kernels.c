@@ -95,8 +95,12 @@ int main(void)
     for (size_t i = 0; i < SW_COUNT(own_cases); i++)
         add("reference", own_cases[i].name, own_cases[i].run, reference, reference);
     for (char *name; (name = strsep(&rest, ","));)
-        if (strcmp(name, "cpu") || !add_levels(reference))
-            add_device(name, reference, opened(name));
+        if (strcmp(name, "cpu") || !add_levels(reference)) {
+            sw_device *d = opened(name);
+            add_device(name, reference, d);
+            if (!strcmp(name, "emulator"))
+                add(name, "rounded 8-bit floats", rounded_float8, reference, d);
+        }
     free(names);
     cmocka_set_test_filter(getenv("SWIFT_TEST_FILTER"));
     return _cmocka_run_group_tests("kernels", tests.at, tests.n, NULL, NULL);

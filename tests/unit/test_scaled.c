@@ -1,14 +1,19 @@
-/* Weights in 8 and 4 bits with scales beside them: what they stand for, in bf16, and what is refused. */
+/* Weights in 8 and 4 bits with scales beside them: what they stand for, models that compute with them as they are, and what is
+ * refused. */
 #include "model/model.h"
+#include "model/model_save.h"
+#include "nn/logprob.h"
 #include "store/made.h"
 #include "store/scaled.h"
 
 #include "base/json.h"
 #include "tests/unit/folder.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <setjmp.h>
@@ -117,6 +122,8 @@ static void bad_scales(void **state)
     refused(blocks, wrong, 2, "a.weight_scale_inv is [4, 2]");
     wrong[1] = (given){"a.weight_scale_inv", SW_F32, 0, {0}, f32};
     refused(blocks, wrong, 2, "a.weight_scale_inv is []");
+    wrong[1] = (given){"a.weight_scale_inv", SW_F32, 2, {0, 4}, f32};
+    refused(blocks, wrong, 2, "a.weight_scale_inv is [0, 4]");
     wrong[1] = (given){"a.weight_scale_inv", SW_I32, 2, {2, 4}, f32};
     refused(blocks, wrong, 2, "a float is needed");
     refused(blocks, wrong, 1, "a.weight is of type f8_e4m3, and its scale");
@@ -199,72 +206,198 @@ static uint8_t nearest(double v)
     return best;
 }
 
-/* A whole model whose matrices are 8-bit floats: it loads as bf16, answers as the values that they stand for do, and is saved
- * as a plain one. */
-static void model(void **state)
+/* ---- whole models */
+
+enum { ROWS, ONE, BLOCKS, KINDS };
+static const struct {
+    const char *config, *end;
+    int64_t high, wide; /* 0: all */
+    sw_dtype type;
+} kinds[KINDS] = {{"{\"quant_method\":\"compressed-tensors\",\"config_groups\":{\"a\":{\"weights\":{\"num_bits\":8,\"type\":\"float\"}}}}", "_scale", 1, 0, SW_BF16},
+                  {"{\"quant_method\":\"fbgemm_fp8\"}", "_scale", 0, 0, SW_F32},
+                  {"{\"quant_method\":\"fp8\",\"weight_block_size\":[16,8]}", "_scale_inv", 16, 8, SW_F32}};
+
+/* A tensor of a model in 8 bits. */
+typedef struct coding {
+    int64_t matrices, rows, width, high, wide, lines, line;
+    uint8_t *bytes;
+    float *scales, *values; /* and what it stands for */
+} coding;
+
+static coding code(const sw_entry *e, int kind, sw_arena *arena)
+{
+    coding c = {.rows = e->t.shape[e->t.ndim - 2], .width = e->t.shape[e->t.ndim - 1]};
+    int64_t n = sw_numel(&e->t);
+    c.matrices = n / (c.rows * c.width);
+    c.high = kinds[kind].high ? kinds[kind].high : c.rows;
+    c.wide = kinds[kind].wide ? kinds[kind].wide : c.width;
+    c.lines = (c.rows + c.high - 1) / c.high;
+    c.line = (c.width + c.wide - 1) / c.wide;
+    c.bytes = sw_arena_alloc(arena, (size_t)n);
+    c.values = sw_arena_alloc(arena, (size_t)n * sizeof *c.values);
+    c.scales = sw_arena_alloc(arena, (size_t)(c.matrices * c.lines * c.line) * sizeof *c.scales);
+    for (int64_t i = 0; i < c.matrices * c.lines * c.line; i++)
+        c.scales[i] = 0.0625f * (1 + 0.25f * (float)(i % 7)); /* exact in bf16, too */
+    for (int64_t i = 0; i < n; i++) {
+        int64_t r = i / c.width, k = i % c.width;
+        float scale = c.scales[(r / c.rows * c.lines + r % c.rows / c.high) * c.line + k / c.wide];
+        c.bytes[i] = nearest(sw_scalar_get(e->t.data, e->t.dtype, i) / scale);
+        c.values[i] = (float)sw_scalar_get(c.bytes, SW_F8_E4M3, i) * scale;
+    }
+    return c;
+}
+
+static bool is_coded(const sw_entry *e) { return e->t.ndim > 1 && strstr(e->name, "_proj") && !strstr(e->name, "bias"); }
+
+/* c's tensors in a folder: with projections in 8 bits, or (decoded) the values that those stand for. broken: the number of a scale of
+ * the first of them that is NaN, or -1. */
+static void write_folder(const char *name, const sw_checkpoint *c, int kind, bool decoded, int64_t broken)
+{
+    sw_arena arena = {0};
+    sw_entries out = {0};
+    cJSON *config = cJSON_Duplicate(c->config, true);
+    if (!decoded)
+        cJSON_AddItemToObject(config, "quantization_config", sw_json_parse(kinds[kind].config, strlen(kinds[kind].config)));
+    for (size_t i = 0; i < sw_checkpoint_count(c); i++) {
+        sw_entry e = *sw_checkpoint_at(c, i);
+        if (is_coded(&e)) {
+            coding d = code(&e, kind, &arena);
+            int64_t shape[3] = {d.matrices, d.lines, d.line};
+            int skip = e.t.ndim == 2, ndim = 3 - skip;
+            sw_entry s = {.name = sw_arena_alloc(&arena, strlen(e.name) + 16), .t = sw_tensor_of(d.scales, SW_F32, ndim, shape + skip)};
+            strcat(strcpy(s.name, e.name), kinds[kind].end);
+            if (broken >= 0)
+                d.scales[broken] = NAN;
+            broken = -1;
+            if (kinds[kind].type == SW_BF16) {
+                uint16_t *low = sw_arena_alloc(&arena, (size_t)sw_numel(&s.t) * sizeof *low);
+                for (int64_t k = 0; k < sw_numel(&s.t); k++)
+                    low[k] = sw_f32_to_bf16(d.scales[k]);
+                s.t = sw_tensor_of(low, SW_BF16, ndim, shape + skip);
+            }
+            if (kind == ONE)
+                s.t = sw_tensor_of(d.scales, SW_F32, 1, &d.matrices);
+            e.t = decoded ? sw_tensor_of(d.values, SW_F32, e.t.ndim, e.t.shape) : sw_tensor_of(d.bytes, SW_F8_E4M3, e.t.ndim, e.t.shape);
+            if (!decoded)
+                SW_PUSH(out, s);
+        }
+        SW_PUSH(out, e);
+    }
+    char *folder = sw_strdup(in(name)), *file = sw_path_join(folder, "model.safetensors");
+    if (sw_is_dir(folder))
+        assert_int_equal(sw_remove_tree(folder), 0);
+    assert_int_equal(mkdir(folder, 0777), 0);
+    assert_int_equal(sw_save_json(folder, "config.json", config), 0);
+    if (sw_st_save(file, out.at, out.n, NULL))
+        fail_msg("%s", sw_error());
+    free(folder);
+    free(file);
+    free(out.at);
+    cJSON_Delete(config);
+    sw_arena_free(&arena);
+}
+
+enum { TOKENS = 12 };
+
+/* Logits of two texts, and the gradient that the embedding of them gets. */
+static float *outputs(sw_device *d, const char *name, sw_dtype compute, bool dequantise, int64_t *n)
+{
+    sw_ctx c = {0};
+    sw_model *m = sw_model_load(in(name), d, &(sw_load_options){.dtype = dequantise ? SW_F32 : SW_DTYPE_COUNT, .dequantise = dequantise});
+    if (!m || sw_ctx_init(&c, d, compute))
+        fail_msg("%s", sw_error());
+    size_t coded = 0;
+    for (size_t i = 0; i < m->params.n; i++) {
+        const sw_tensor *t = &m->params.at[i]->v.t;
+        const sw_entry *e = sw_checkpoint_find(m->checkpoint, m->params.at[i]->name);
+        coded += t->dtype == SW_F8_E4M3;
+        assert_int_equal(t->dtype == SW_F8_E4M3, !dequantise && e && e->coded);
+        if (t->dtype == SW_F8_E4M3 && d->host) /* where it lies in the file */
+            assert_ptr_equal(t->data, e->coded->values->t.data);
+    }
+    assert_int_equal(coded > 0, !dequantise && !strcmp(name, "coded"));
+    int32_t ids[TOKENS], targets[TOKENS];
+    for (int i = 0; i < TOKENS; i++) {
+        ids[i] = (int32_t)(i * 7 % m->spec.vocab);
+        targets[i] = (int32_t)(i * 5 % m->spec.vocab);
+    }
+    sw_flat flat;
+    for (size_t i = 0; i < m->params.n; i++)
+        m->params.at[i]->trainable = m->params.at[i] == m->embed.w;
+    sw_head head = sw_model_head(m);
+    if (sw_flat_build(&flat, &m->params, d, compute) || sw_flat_zero_grad(&flat))
+        fail_msg("%s", sw_error());
+    c.recording = true;
+    int64_t logits = TOKENS * m->spec.vocab;
+    float *out = SW_NEW_ARRAY(float, (size_t)(logits + flat.n));
+    sw_var *h = sw_model_forward(&c, m, &(sw_batch){.n = TOKENS, .n_seqs = 2, .ids = ids, .lengths = (int64_t[]){5, 7}}, false);
+    sw_var *y = h ? sw_logits(&c, h, &head) : NULL;
+    sw_var *at = y ? sw_from_host(&c, SW_I32, 1, &(int64_t){TOKENS}, targets) : NULL;
+    float one[TOKENS];
+    for (int i = 0; i < TOKENS; i++)
+        one[i] = 1;
+    sw_var *seed = at ? sw_from_host(&c, SW_F32, 1, &(int64_t){TOKENS}, one) : NULL;
+    sw_logprobs got = {0};
+    if (!seed || sw_to_host(&c, y, out) || sw_token_logprobs(&c, h, &head, &(sw_logprob_request){.targets = at}, &got) ||
+        sw_backward(&c, got.logp, &seed->t) || d->get(d, out + logits, flat.grad.data, (size_t)flat.n * sizeof *out))
+        fail_msg("%s", sw_error());
+    *n = logits + flat.n;
+    sw_flat_free(&flat);
+    sw_ctx_free(&c);
+    sw_model_free(m);
+    return out;
+}
+
+static void same(const char *what, const float *a, const float *b, int64_t n, double most)
+{
+    double largest = 0;
+    for (int64_t i = 0; i < n; i++)
+        largest = fmax(largest, fabs((double)b[i]));
+    assert_true(largest > 0);
+    for (int64_t i = 0; i < n; i++)
+        if (!(fabs((double)a[i] - b[i]) <= most * largest))
+            fail_msg("%s: number %" PRId64 " is %g, not %g (largest %g)", what, i, a[i], b[i], largest);
+}
+
+/* Whole models, one of them with experts in one tensor each: 8-bit floats stay what they are, and give what the values that they
+ * stand for give; they become those where that is asked for, and where a model is saved. */
+static void models(void **state)
 {
     (void)state;
-    sw_checkpoint *c = sw_checkpoint_open("tests/golden/llm/llama");
-    assert_non_null(c);
-    static const char how[] = "{\"quant_method\":\"fp8\",\"weight_block_size\":[16,16]}";
-    cJSON *config = cJSON_Duplicate(c->config, true);
-    cJSON_AddItemToObject(config, "quantization_config", sw_json_parse(how, strlen(how)));
-    sw_buf text = {0};
-    sw_json_print(&text, config);
-    assert_int_equal(sw_write_file(in("config.json"), text.at, text.n), 0);
-    sw_st_writer *w = sw_st_writer_new();
-    sw_arena arena = {0};
-    size_t n = sw_checkpoint_count(c);
-    for (int pass = 0; pass < 2; pass++) {
-        for (size_t i = 0; i < n; i++) {
-            const sw_entry *e = sw_checkpoint_at(c, i);
-            bool coded = strstr(e->name, "_proj.weight");
-            int64_t high = (e->t.shape[0] + 15) / 16, wide = e->t.ndim > 1 ? (e->t.shape[1] + 15) / 16 : 1, values = sw_numel(&e->t);
-            char *scale_name = sw_strfmt("%s_scale_inv", e->name);
-            if (!pass) {
-                sw_st_declare(w, e->name, coded ? SW_F8_E4M3 : e->t.dtype, e->t.ndim, e->t.shape);
-                if (coded)
-                    sw_st_declare(w, scale_name, SW_F32, 2, (int64_t[]){high, wide});
-            } else if (!coded) {
-                assert_int_equal(sw_st_write(w, e->t.data, sw_tensor_bytes(&e->t)), 0);
-            } else {
-                uint8_t *b = sw_arena_alloc(&arena, (size_t)values);
-                float *s = sw_arena_alloc(&arena, (size_t)(high * wide) * sizeof *s);
-                for (int64_t k = 0; k < values; k++)
-                    b[k] = nearest(sw_scalar_get(e->t.data, e->t.dtype, k) / 0.125);
-                for (int64_t k = 0; k < high * wide; k++)
-                    s[k] = 0.125f;
-                assert_int_equal(sw_st_write(w, b, (size_t)values), 0);
-                assert_int_equal(sw_st_write(w, s, (size_t)(high * wide) * sizeof *s), 0);
+    static const char *const bases[] = {"tests/golden/llm/llama", "tests/golden/llm/gemma4_moe", "tests/golden/llm/llama4_text"};
+    static const char *const devices[] = {"cpu", "emulator"};
+    for (size_t k = 0; k < SW_COUNT(devices); k++)
+        for (size_t i = 0; i < SW_COUNT(bases); i++)
+            for (int kind = 0; kind < KINDS; kind++) {
+                sw_checkpoint *c = sw_checkpoint_open(bases[i]);
+                sw_device *d = sw_device_open(devices[k]);
+                int64_t n;
+                if (!c || !d)
+                    fail_msg("%s", sw_error());
+                write_folder("coded", c, kind, false, -1);
+                write_folder("decoded", c, kind, true, -1);
+                float *want = outputs(d, "decoded", SW_F32, false, &n), *got = outputs(d, "coded", SW_F32, false, &n),
+                      *low = outputs(d, "coded", SW_BF16, false, &n),
+                      *want_low = outputs(d, "decoded", SW_BF16, false, &n), *turned = outputs(d, "coded", SW_F32, true, &n);
+                char what[96];
+                snprintf(what, sizeof what, "%s, %s, %s", devices[k], bases[i], kinds[kind].config);
+                same(what, got, want, n, 2e-5);
+                same(what, low, want_low, n, 0.05);
+                same(what, turned, want, n, 0.03); /* by way of bf16 */
+                free(want), free(got), free(low), free(want_low), free(turned);
+                write_folder("coded", c, kind, false, 1);
+                if (kind != ONE) {
+                    assert_null(sw_model_load(in("coded"), d, &(sw_load_options){.dtype = SW_DTYPE_COUNT}));
+                    assert_non_null(strstr(sw_error(), "scale 1 is no number"));
+                }
+                sw_checkpoint_close(c);
+                d->close(d);
             }
-            free(scale_name);
-        }
-        if (!pass)
-            assert_int_equal(sw_st_writer_open(w, in("model.safetensors")), 0);
-    }
-    assert_int_equal(sw_st_writer_commit(w), 0);
-    sw_device *d = sw_device_open("cpu");
-    sw_model *m = sw_model_load(dir, d, &(sw_load_options){.dtype = SW_DTYPE_COUNT});
-    if (!m)
-        fail_msg("%s", sw_error());
-    sw_param *p = sw_param_find(&m->params, "model.layers.1.mlp.up_proj.weight");
-    const sw_entry *e = sw_checkpoint_find(c, p->name);
-    assert_int_equal(p->v.t.dtype, SW_BF16);
-    for (int64_t i = 0; i < sw_numel(&p->v.t); i++) {
-        double got = sw_scalar_get(p->v.t.data, SW_BF16, i), was = sw_scalar_get(e->t.data, e->t.dtype, i);
-        assert_true(fabs(got - was) <= 0.07 * fabs(was) + 0.125 * 0x1p-9);
-    }
-    sw_model_free(m);
-    d->close(d);
-    cJSON_Delete(config);
-    sw_buf_free(&text);
-    sw_arena_free(&arena);
-    sw_checkpoint_close(c);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(granularities), cmocka_unit_test(bad_scales), cmocka_unit_test(methods),
-                                       cmocka_unit_test(four_bits), cmocka_unit_test(model)};
+                                       cmocka_unit_test(four_bits), cmocka_unit_test(models)};
     return cmocka_run_group_tests(tests, sw_folder_make, sw_folder_remove);
 }

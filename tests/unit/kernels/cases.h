@@ -27,6 +27,8 @@ typedef struct array {
     unsigned char *before; /* the bytes that both devices were given */
     size_t bytes;
     bool expected;
+    sw_scales scales[2]; /* of 8-bit floats */
+    struct array *scaled_by; /* their memory */
     struct array *next;
 } array;
 
@@ -49,6 +51,11 @@ double draw_normal(rig *r);
 array *blank(rig *r, sw_dtype t, layout l, int ndim, const int64_t *shape);
 array *normal(rig *r, sw_dtype t, layout l, int ndim, const int64_t *shape, double scale);
 array *whole(rig *r, sw_dtype t, layout l, int ndim, const int64_t *shape, int64_t low, int64_t high);
+/* A matrix of 8-bit floats times scales, values around 1: a view of one with more rows and columns, or of one of several, where
+ * `l` is not DENSE. Its scales are for blocks of high x wide; 0 x 0: of the whole matrix, 1 x 0: of rows, -1: it has none. */
+array *float8(rig *r, sw_dtype t, layout l, int64_t rows, int64_t width, int64_t high, int64_t wide);
+/* The same with blocks of any kind. */
+array *any_float8(rig *r, sw_dtype t, layout l, int64_t rows, int64_t width);
 #define SHAPE(...)                                                                                                     \
     (int)(sizeof((int64_t[]){__VA_ARGS__}) / 8), (int64_t[]) { __VA_ARGS__ }
 /* Value i, counted row by row, of what both devices start from. */
@@ -105,5 +112,6 @@ void gradients_xent(rig *r);
 void known_values(rig *r);
 /* The products of a device's table `rounding` (kernels.h). */
 void rounded_products(rig *r);
+void rounded_float8(rig *r); /* of the emulated GPU */
 
 #endif

@@ -17,6 +17,26 @@ void case_fill(rig *r)
             }
 }
 
+/* Every code of the 8-bit floats, and scales: to the bit in f32. */
+static void copy_float8(rig *r)
+{
+    static const sw_dtype types[] = {SW_F8_E4M3, SW_F8_E5M2};
+    for (size_t i = 0; i < 2; i++)
+        FOR_FLOATS(to)
+            FOR_LAYOUTS(l, GAPS)
+                for (int k = 0; k < 12; k++) {
+                    int64_t rows = draw(r, 0, 9), width = draw(r, 1, 300);
+                    note(r, "%s to %s [%d, %d]", sw_dtypes[types[i]].name, sw_dtypes[*to].name, (int)rows, (int)width);
+                    array *x = any_float8(r, types[i], l, rows, width), *y = blank(r, *to, l, SHAPE(rows, width));
+                    for (int64_t j = 0; j < (k < 2 ? rows * width : 0); j++)
+                        x->before[(char *)x->t[0].data - (char *)x->memory[0] + j / width * x->t[0].stride[0] + j % width] = (unsigned char)j;
+                    put_both(r, x);
+                    RUN(r, copy, AT(y), AT(x));
+                    expect(r, y, *to == SW_F32 ? 0 : tolerance_of(*to), 0);
+                    finish(r);
+                }
+}
+
 void case_copy(rig *r)
 {
     static const int64_t shapes[][SW_MAX_DIMS] = {
@@ -48,6 +68,7 @@ void case_copy(rig *r)
                 }
         }
     }
+    copy_float8(r);
 }
 
 void case_axpby(rig *r)

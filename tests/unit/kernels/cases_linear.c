@@ -27,10 +27,11 @@ static void for_products(rig *r, bool quantised, void (*run)(rig *r, const produ
 {
     static const double factors[][2] = {{1, 0}, {1, 1}, {0.5, 0}, {-2, 0.5}};
     for (int w = 0; w < SW_DTYPE_COUNT; w++) {
-        if (!sw_is_float((sw_dtype)w) && !(quantised && sw_is_quantised((sw_dtype)w)))
+        if (!sw_is_float((sw_dtype)w) && !(quantised && (sw_is_quantised((sw_dtype)w) || sw_is_float8((sw_dtype)w))))
             continue;
         FOR_FLOATS(x)
-            for (size_t i = 0; i < SW_COUNT(sizes); i++) {
+            for (size_t k = 0; k < SW_COUNT(sizes) * (sw_is_float8((sw_dtype)w) ? 4 : 1); k++) { /* there are many kinds of scales */
+                size_t i = k % SW_COUNT(sizes);
                 if (sw_is_quantised((sw_dtype)w) && (i + (size_t)w + (size_t)(x - float_types)) % 3)
                     continue;
                 const double *f = factors[draw(r, 0, 3)];
@@ -53,6 +54,11 @@ static void for_products(rig *r, bool quantised, void (*run)(rig *r, const produ
     }
 }
 
+static array *weights(rig *r, const product *p)
+{
+    return sw_is_float8(p->w) ? any_float8(r, p->w, p->l, p->out, p->in) : normal(r, p->w, p->l, SHAPE(p->out, p->in), 1);
+}
+
 static array *result(rig *r, sw_dtype t, const product *p, int64_t width)
 {
     return p->beta != 0 ? normal(r, t, p->l, SHAPE(p->n, width), 1) : blank(r, t, p->l, SHAPE(p->n, width));
@@ -60,7 +66,7 @@ static array *result(rig *r, sw_dtype t, const product *p, int64_t width)
 
 static void forward(rig *r, const product *p)
 {
-    array *x = normal(r, p->x, p->l, SHAPE(p->n, p->in), 1), *w = normal(r, p->w, p->l, SHAPE(p->out, p->in), 1);
+    array *x = normal(r, p->x, p->l, SHAPE(p->n, p->in), 1), *w = weights(r, p);
     array *bias = draw(r, 0, 1) ? normal(r, draw(r, 0, 1) ? SW_F32 : p->x, DENSE, SHAPE(p->out), 1) : NULL;
     array *y = result(r, p->y, p, p->out);
     RUN(r, linear_fwd, AT(y), AT(x), AT(w), AT(bias), p->alpha, p->beta);
@@ -83,7 +89,7 @@ static void forward_act(rig *r, const product *p)
 
 static void backward_x(rig *r, const product *p)
 {
-    array *dy = normal(r, p->x, p->l, SHAPE(p->n, p->out), 1), *w = normal(r, p->w, p->l, SHAPE(p->out, p->in), 1);
+    array *dy = normal(r, p->x, p->l, SHAPE(p->n, p->out), 1), *w = weights(r, p);
     array *dx = result(r, p->y, p, p->in);
     RUN(r, linear_bwd_x, AT(dx), AT(dy), AT(w), p->alpha, p->beta);
     expect(r, dx, tolerance(p), floor_of(p->out));

@@ -48,14 +48,15 @@ void case_embedding_fwd(rig *r)
         FOR_FLOATS(t)
             FOR_LAYOUTS(l, GAPS)
                 for (size_t i = 0; i < SW_COUNT(counts); i++) {
-                    if (!sw_is_quantised((sw_dtype)w) && !sw_is_float((sw_dtype)w))
+                    if (!sw_is_quantised((sw_dtype)w) && !sw_is_float((sw_dtype)w) && !sw_is_float8((sw_dtype)w))
                         continue;
                     int block = sw_dtypes[w].block;
                     int64_t width = block > 1 ? block * draw(r, 1, 3) : draw(r, 1, 100), vocabulary = draw(r, 1, 40);
                     double scale = draw(r, 0, 1) ? 1 : 1.7;
                     note(r, "%s from %s [%d, %d], %d ids", sw_dtypes[*t].name, sw_dtypes[w].name, (int)vocabulary,
                          (int)width, (int)counts[i]);
-                    array *table = normal(r, (sw_dtype)w, l, SHAPE(vocabulary, width), 1),
+                    array *table = sw_is_float8((sw_dtype)w) ? any_float8(r, (sw_dtype)w, l, vocabulary, width)
+                                                             : normal(r, (sw_dtype)w, l, SHAPE(vocabulary, width), 1),
                           *y = blank(r, *t, l, SHAPE(counts[i], width));
                     array *ids = whole(r, SW_I32, DENSE, 1, counts + i, 0, vocabulary - 1);
                     RUN(r, embedding_fwd, AT(y), AT(table), AT(ids), scale);

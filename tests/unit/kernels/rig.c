@@ -136,6 +136,49 @@ array *normal(rig *r, sw_dtype t, layout l, int ndim, const int64_t *shape, doub
     return a;
 }
 
+array *float8(rig *r, sw_dtype t, layout l, int64_t rows, int64_t width, int64_t high, int64_t wide)
+{
+    bool view = l != DENSE;
+    int64_t aligned = wide > 0 ? wide : 1;
+    int64_t left = view && wide ? draw(r, 0, 2) * (draw(r, 0, 1) ? aligned : 1) : 0, right = view && wide ? draw(r, 0, 5) : 0;
+    int64_t above = view ? draw(r, 0, 9) : 0, below = view ? draw(r, 0, 9) : 0, matrices = view ? draw(r, 1, 3) : 1;
+    int64_t m = draw(r, 0, matrices - 1), all = above + rows + below, broad = left + width + right;
+    array *a = blank(r, t, DENSE, SHAPE(matrices * all, broad));
+    for (size_t i = 0; i < a->bytes; i++) {
+        unsigned b = (unsigned)draw(r, 0, 255);
+        a->before[i] = (unsigned char)(t == SW_F8_E5M2 ? (b & 0x80) | (30 + b % 40) : (b & 0x7f) == 0x7f ? 0 : b);
+    }
+    put_both(r, a);
+    if (high >= 0 && all > 0 && broad > 0) {
+        high = high ? high : all;
+        wide = wide ? wide : broad;
+        int64_t lines = (all + high - 1) / high, line = ((broad + wide - 1) / wide + 3) / 4 * 4;
+        a->scaled_by = blank(r, SW_F32, DENSE, SHAPE(matrices * lines, line));
+        for (int64_t i = 0; i < matrices * lines * line; i++)
+            put_value(a->scaled_by, i, (t == SW_F8_E5M2 ? 1. : 1. / 64) * (0.5 + (double)draw(r, 0, 100) / 100));
+        put_both(r, a->scaled_by);
+        for (int side = 0; side < 2; side++) {
+            a->scales[side] = (sw_scales){a->scaled_by->t[side].data, a->memory[side], all, broad, high, wide, line};
+            a->t[side].scales = &a->scales[side];
+        }
+    }
+    for (int side = 0; side < 2; side++) {
+        a->t[side].data = (char *)a->memory[side] + (m * all + above) * broad + left;
+        a->t[side].shape[0] = rows;
+        a->t[side].shape[1] = width;
+    }
+    return a;
+}
+
+array *any_float8(rig *r, sw_dtype t, layout l, int64_t rows, int64_t width)
+{
+    static const int64_t kinds[][2] = {{-1, 0}, {0, 0}, {1, 0}, {128, 128}, {128, 128}, {64, 256}, {4, 3}, {1, 16}};
+    const int64_t *k = kinds[draw(r, 0, SW_COUNT(kinds) - 1)];
+    size_t n = strlen(r->note);
+    snprintf(r->note + n, sizeof r->note - n, ", blocks of %d x %d", (int)k[0], (int)k[1]);
+    return float8(r, t, l, rows, width, k[0], k[1]);
+}
+
 array *whole(rig *r, sw_dtype t, layout l, int ndim, const int64_t *shape, int64_t low, int64_t high)
 {
     array *a = blank(r, t, l, ndim, shape);

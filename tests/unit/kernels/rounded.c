@@ -1,6 +1,8 @@
 #include "cases.h"
 #include "kernels/blocks.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { BLOCK = 32, LARGEST = 32512 };
@@ -139,4 +141,118 @@ void rounded_products(rig *r)
         }
         not_finite(r, k, type);
     }
+}
+
+/* ---- 8-bit floats on a GPU */
+
+/* The nearest value that an e4m3 has; of two as near, the one whose code is even. */
+static float nearest_e4m3(float v)
+{
+    float best = NAN;
+    int at = 0;
+    for (int code = 0; code < 127; code++) {
+        uint8_t byte = (uint8_t)code;
+        float value = (float)sw_scalar_get(&byte, SW_F8_E4M3, 0), far = fabsf(fabsf(v) - value), least = fabsf(fabsf(v) - best);
+        if (isnan(best) || far < least || (far == least && at % 2)) {
+            best = value;
+            at = code;
+        }
+    }
+    return copysignf(best, v);
+}
+
+/* The rows of x as the device may take them: a scale for each `span` values of a row. */
+static void round_float8(array *to, const array *x, int64_t span)
+{
+    float *q = to->t[REFERENCE].data;
+    int64_t rows = x->t[0].shape[0], in = x->t[0].shape[1];
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < in; c += span) {
+            int64_t end = SW_MIN(c + span, in);
+            float most = 0;
+            for (int64_t i = c; i < end; i++)
+                most = fmaxf(most, fabsf((float)value_at(x, r * in + i)));
+            for (int64_t i = c; i < end; i++)
+                q[r * in + i] = most < 0x1p-100f ? 0 : nearest_e4m3((float)value_at(x, r * in + i) * (448 / most)) * (most / 448);
+        }
+}
+
+static const struct float8_kind {
+    int64_t high, wide; /* of float8() */
+    int64_t span;       /* of the values of x that share a scale; 0: nothing is rounded */
+    int oldest, newest; /* compute capabilities that round */
+} float8_kinds[] = {{-1, 0, INT64_MAX, 89, 999}, {0, 0, INT64_MAX, 89, 999}, {1, 0, INT64_MAX, 89, 999}, {128, 128, 128, 90, 99}, {64, 256, 0, 999, 0}};
+
+static void one_float8(rig *r, const struct float8_kind *kind, int capability, sw_dtype x_type, sw_dtype w_type, const int64_t *size)
+{
+    const double f[2] = {draw(r, 0, 1) ? 1 : -2, draw(r, 0, 1) ? 0 : 0.5};
+    const int64_t high = kind->high, wide = kind->wide;
+    if (wide >= size[1]) /* one for all of a row is one a row, whatever it is called */
+        kind = &float8_kinds[2];
+    bool whole = size[1] % 16 == 0 && size[2] % 16 == 0 && w_type == SW_F8_E4M3; /* what tensor cores take */
+    int64_t span = whole && capability >= kind->oldest && capability <= kind->newest ? kind->span : 0;
+    note(r, "capability %d: w %s [%d, %d], blocks of %d x %d, x %s [%d, ..], alpha %g beta %g", capability, sw_dtypes[w_type].name, (int)size[2],
+         (int)size[1], (int)high, (int)wide, sw_dtypes[x_type].name, (int)size[0], f[0], f[1]);
+    array *x = normal(r, x_type, GAPS, SHAPE(size[0], size[1]), 3), *w = float8(r, w_type, DENSE, size[2], size[1], high, wide);
+    array *bias = draw(r, 0, 1) ? normal(r, x_type, DENSE, SHAPE(size[2]), 1) : NULL;
+    array *y = f[1] != 0 ? normal(r, SW_F32, GAPS, SHAPE(size[0], size[2]), 1) : blank(r, SW_F32, GAPS, SHAPE(size[0], size[2]));
+    array *rounded = blank(r, SW_F32, DENSE, SHAPE(size[0], size[1]));
+    for (int64_t i = 0; size[0] && i < 16; i++)
+        put_value(x, i, i % 2 ? 0 : i == 8 ? -1e3 : 1e-3);
+    put_both(r, x);
+    if (span)
+        round_float8(rounded, x, span);
+    ran(r, REFERENCE, "linear_fwd", product(r, r->device[REFERENCE]->k, REFERENCE, y, span ? &rounded->t[REFERENCE] : &x->t[REFERENCE], w, bias, f));
+    ran(r, TESTED, "linear_fwd, rounding", product(r, r->device[TESTED]->rounding, TESTED, y, &x->t[TESTED], w, bias, f));
+    expect(r, y, span || x_type == SW_F32 ? 2e-5 : tolerance_of(x_type), sqrt((double)size[1]) + 0.1);
+    rounded->expected = true;
+    finish(r);
+}
+
+/* A row of x with a NaN or infinity gives no finite numbers, the others do. */
+static void float8_not_finite(rig *r, int64_t rows)
+{
+    static const double values[] = {NAN, INFINITY, -INFINITY};
+    for (size_t v = 0; v < SW_COUNT(values); v++)
+        for (int64_t high = 0; high <= 128; high += 128) {
+            note(r, "x has %g", values[v]);
+            array *x = normal(r, SW_BF16, DENSE, SHAPE(rows, 256), 1), *w = float8(r, SW_F8_E4M3, DENSE, 128, 256, high, high);
+            array *y = blank(r, SW_F32, DENSE, SHAPE(rows, 128));
+            set_value(r, x, 256 + draw(r, 0, 255), values[v]);
+            ran(r, TESTED, "linear_fwd, rounding", product(r, r->device[TESTED]->rounding, TESTED, y, &x->t[TESTED], w, NULL, (double[]){1, 0}));
+            float *got = SW_NEW_ARRAY(float, (size_t)rows * 128);
+            assert_int_equal(r->device[TESTED]->get(r->device[TESTED], got, y->t[TESTED].data, (size_t)rows * 128 * sizeof *got), 0);
+            for (int64_t i = 0; i < rows * 128; i++)
+                assert_int_equal(isfinite(got[i]) != 0, i / 128 != 1);
+            free(got);
+            y->expected = true;
+            finish(r);
+        }
+}
+
+/* On GPUs of several compute capabilities; r's own device gives way to each. */
+void rounded_float8(rig *r)
+{
+    static const int64_t sizes[][3] = {{1, 256, 128}, {8, 144, 48}, {9, 256, 128}, {17, 400, 272}, {32, 16, 16}, {30, 120, 64}, {12, 64, 20}, {0, 16, 16}};
+    static const int capabilities[] = {80, 89, 90, 100};
+    sw_device *own = r->device[TESTED];
+    for (size_t c = 0; c < SW_COUNT(capabilities); c++) {
+        char text[8];
+        snprintf(text, sizeof text, "%d", capabilities[c]);
+        setenv("SWIFT_EMULATOR_CAPABILITY", text, 1);
+        sw_device *d = r->device[TESTED] = sw_device_open("emulator");
+        assert_non_null(d);
+        assert_int_equal(d->rounding != NULL, capabilities[c] >= 89);
+        for (size_t k = 0; d->rounding && k < SW_COUNT(float8_kinds); k++)
+            for (size_t i = 0; i < SW_COUNT(sizes); i++)
+                FOR_FLOATS(x)
+                    one_float8(r, &float8_kinds[k], capabilities[c], *x, i == 3 && *x == SW_F16 ? SW_F8_E5M2 : SW_F8_E4M3, sizes[i]);
+        if (d->rounding) {
+            float8_not_finite(r, 3);
+            float8_not_finite(r, 12);
+        }
+        d->close(d);
+    }
+    unsetenv("SWIFT_EMULATOR_CAPABILITY");
+    r->device[TESTED] = own;
 }

@@ -32,6 +32,8 @@ typedef enum sw_rope_mode {
     SW_ROPE_INTERLEAVED, /* pairs (2i, 2i + 1) */
 } sw_rope_mode;
 
+enum { SW_MOST_STREAMS = 16 }; /* of hidden states side by side */
+
 typedef struct sw_attention {
     double scale;
     int causal;         /* a query sees no later place */

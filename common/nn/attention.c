@@ -34,26 +34,36 @@ static int rope_back(sw_ctx *c, sw_node *n)
 {
     sw_var *x = n->in[0], *y = n->out[0];
     const sw_tensor *cos = &n->saved[0]->t, *sin = &n->saved[1]->t;
-    int mode = (int)n->i[0];
+    int mode = (int)n->i[0], inverse = !n->i[2];
     if (!x->needs_grad)
         return 0;
     if (!x->base && !x->grad && y->grad->storage && y->grad->storage->refs == 1) /* turn y's gradient back where it lies */
-        return turn(c, &y->grad->t, &y->grad->t, n->i[1], cos, sin, mode, 1) ? -1 : sw_grad_pass(c, x, y);
+        return turn(c, &y->grad->t, &y->grad->t, n->i[1], cos, sin, mode, inverse) ? -1 : sw_grad_pass(c, x, y);
     sw_var *t = sw_tmp(c, y->grad->t.dtype, y->t.ndim, y->t.shape);
-    if (!t || turn(c, &t->t, &y->grad->t, n->i[1], cos, sin, mode, 1))
+    if (!t || turn(c, &t->t, &y->grad->t, n->i[1], cos, sin, mode, inverse))
         return -1;
     int acc;
     sw_tensor *g = sw_grad(c, x, &acc);
     return g ? sw_k(c)->axpby(sw_s(c), g, 1, &t->t, acc) : -1;
 }
 
-sw_var *sw_rope_from(sw_ctx *c, sw_var *x, int64_t from, sw_var *cos, sw_var *sin, sw_rope_mode mode)
+static sw_var *turned_var(sw_ctx *c, sw_var *x, int64_t from, sw_var *cos, sw_var *sin, sw_rope_mode mode, bool inverse)
 {
     sw_tensor of = x->t;
     sw_var *y = sw_take_over(c, x);
-    if (!y || turn(c, &y->t, &of, from, &cos->t, &sin->t, mode, 0))
+    if (!y || turn(c, &y->t, &of, from, &cos->t, &sin->t, mode, inverse))
         return NULL;
-    return sw_record(c, (sw_node){.op = "rope", .back = rope_back, .in = {x}, .out = {y}, .saved = {cos, sin}, .i = {mode, from}});
+    return sw_record(c, (sw_node){.op = "rope", .back = rope_back, .in = {x}, .out = {y}, .saved = {cos, sin}, .i = {mode, from, inverse}});
+}
+
+sw_var *sw_rope_from(sw_ctx *c, sw_var *x, int64_t from, sw_var *cos, sw_var *sin, sw_rope_mode mode)
+{
+    return turned_var(c, x, from, cos, sin, mode, false);
+}
+
+sw_var *sw_rope_back(sw_ctx *c, sw_var *x, int64_t from, sw_var *cos, sw_var *sin, sw_rope_mode mode)
+{
+    return turned_var(c, x, from, cos, sin, mode, true);
 }
 
 sw_var *sw_rope(sw_ctx *c, sw_var *x, sw_var *cos, sw_var *sin, sw_rope_mode mode) { return sw_rope_from(c, x, 0, cos, sin, mode); }
@@ -174,6 +184,63 @@ sw_var *sw_attend_seen(sw_ctx *c, sw_var *q, sw_var *k, sw_var *v, sw_var *seqs,
 sw_var *sw_attend_biased(sw_ctx *c, sw_var *q, sw_var *k, sw_var *v, sw_var *seqs, const sw_attention *a, sw_var *bias)
 {
     return attend(c, q, k, v, seqs, a, NULL, NULL, NULL, bias);
+}
+
+/* ---- two sets of keys: each is a call of its own; with the sum and the result of both, their ways back are right */
+
+typedef struct both {
+    sw_attention first, second;
+} both;
+
+/* One set's part of the gradients: dq, and dk + dv into its keys'. */
+static int back_over(sw_ctx *c, sw_node *n, sw_tensor *dq, sw_var *kv, const sw_var *saved, const sw_var *seqs, const sw_attention *a)
+{
+    const sw_kernels *k = sw_k(c);
+    sw_var *dk = sw_like(c, saved), *dv = dk ? sw_like(c, saved) : NULL;
+    const sw_tensor *q = &n->saved[0]->t, *out = &n->saved[5]->t, *lse = &n->saved[6]->t;
+    if (!dv || k->attention_bwd(sw_s(c), dq, &dk->t, &dv->t, &n->out[0]->grad->t, out, lse, q, &saved->t, &saved->t, &seqs->t, a))
+        return -1;
+    int acc;
+    sw_tensor *g = sw_grad(c, kv, &acc);
+    return acc == -2 || (g && (k->axpby(sw_s(c), g, 1, &dk->t, acc) || k->axpby(sw_s(c), g, 1, &dv->t, 1))) ? -1 : 0;
+}
+
+static int attend_more_back(sw_ctx *c, sw_node *n)
+{
+    both *b = n->data;
+    b->first.dsinks = n->in[3] && n->in[3]->needs_grad ? n->in[3]->grad->t.data : NULL;
+    int acc;
+    sw_tensor *g = sw_grad(c, n->in[0], &acc);
+    if (acc == -2)
+        return -1;
+    sw_var *dq[2] = {sw_like(c, n->saved[0]), sw_like(c, n->saved[0])};
+    if (!dq[0] || !dq[1] || back_over(c, n, &dq[0]->t, n->in[1], n->saved[1], n->saved[3], &b->first) ||
+        back_over(c, n, &dq[1]->t, n->in[2], n->saved[2], n->saved[4], &b->second))
+        return -1;
+    return g && (sw_k(c)->axpby(sw_s(c), g, 1, &dq[0]->t, acc) || sw_k(c)->axpby(sw_s(c), g, 1, &dq[1]->t, 1)) ? -1 : 0;
+}
+
+sw_var *sw_attend_more(sw_ctx *c, sw_var *q, sw_var *kv, sw_var *seqs, const sw_attention *a, sw_param *sinks, const sw_more_keys *more)
+{
+    sw_var *sink = sinks ? &sinks->v : NULL, *out[2], *lse[2];
+    both *b = sw_ctx_alloc(c, sizeof *b);
+    if (sw_use(c, sink, NULL) || (sinks && sw_master_values(sinks) < 0))
+        return NULL;
+    b->first = *a;
+    b->first.sinks = sinks ? f32_values(sinks) : NULL;
+    b->second = (sw_attention){.scale = a->scale, .seen = more->seen ? more->seen->t.data : NULL, .seen_words = more->seen ? more->seen->t.shape[1] : 0};
+    for (int i = 0; i < 2; i++) {
+        sw_var *of = i ? more->kv : kv;
+        out[i] = sw_tmp3(c, q->t.dtype, q->t.shape[0], q->t.shape[1], of->t.shape[2]);
+        lse[i] = sw_tmp2(c, SW_F32, q->t.shape[0], q->t.shape[1]);
+        if (!out[i] || !lse[i] ||
+            sw_k(c)->attention_fwd(sw_s(c), &out[i]->t, &lse[i]->t, &q->t, &of->t, &of->t, i ? &more->seqs->t : &seqs->t, i ? &b->second : &b->first))
+            return NULL;
+    }
+    if (sw_k(c)->attention_merge(sw_s(c), &out[0]->t, &lse[0]->t, &out[1]->t, &lse[1]->t))
+        return NULL;
+    return sw_record(c, (sw_node){.op = "attention", .back = attend_more_back, .in = {q, kv, more->kv, sink}, .out = {out[0]},
+                                  .saved = {q, kv, more->kv, seqs, more->seqs, out[0], lse[0], more->seen}, .data = b});
 }
 
 /* t [A, B] as [B, A]: the same memory. */

@@ -47,6 +47,8 @@ sw_var *sw_embedding(sw_ctx *c, sw_param *w, sw_var *ids, double scale) SW_MUST_
 sw_var *sw_rope(sw_ctx *c, sw_var *x, sw_var *cos, sw_var *sin, sw_rope_mode mode) SW_MUST_CHECK;
 /* The same where the first `from` dimensions of each head do not turn. */
 sw_var *sw_rope_from(sw_ctx *c, sw_var *x, int64_t from, sw_var *cos, sw_var *sin, sw_rope_mode mode) SW_MUST_CHECK;
+/* And turned back. */
+sw_var *sw_rope_back(sw_ctx *c, sw_var *x, int64_t from, sw_var *cos, sw_var *sin, sw_rope_mode mode) SW_MUST_CHECK;
 /* Keys [M, H, A + B] of own parts [M, H, A] and one part [M, 1, B] that all heads share. */
 sw_var *sw_shared_keys(sw_ctx *c, sw_var *own, sw_var *shared) SW_MUST_CHECK;
 
@@ -56,11 +58,28 @@ sw_var *sw_attend(sw_ctx *c, sw_var *q, sw_var *k, sw_var *v, sw_var *seqs, cons
 /* The same where each query sees only the places whose bits are set: seen i32 [N, words] (sw_attention), or NULL: all. */
 sw_var *sw_attend_seen(sw_ctx *c, sw_var *q, sw_var *k, sw_var *v, sw_var *seqs, const sw_attention *a, sw_var *seen) SW_MUST_CHECK;
 
+/* One softmax over two sets of keys, which are their own values: kv [M, Hk, D] as sw_attend has it, with the sinks, and more
+ * [E, Hk, D] with a table of sequences of its own and the bits of what each query sees of it. */
+typedef struct sw_more_keys {
+    sw_var *kv, *seqs, *seen; /* seen i32 [N, words] or NULL: all of the sequence's */
+} sw_more_keys;
+sw_var *sw_attend_more(sw_ctx *c, sw_var *q, sw_var *kv, sw_var *seqs, const sw_attention *a, sw_param *sinks, const sw_more_keys *more) SW_MUST_CHECK;
+
 /* Scores by the distance of a key from a query, as sw_attention has them: x [span, heads], a row a distance -> f32
  * [heads, span]. */
 sw_var *sw_bias_table(sw_ctx *c, sw_var *x) SW_MUST_CHECK;
 /* sw_attend where those are added; bias may be NULL. a's bias_zero says which of them is distance 0. */
 sw_var *sw_attend_biased(sw_ctx *c, sw_var *q, sw_var *k, sw_var *v, sw_var *seqs, const sw_attention *a, sw_var *bias) SW_MUST_CHECK;
+
+/* Matrices x f32 [N, S * S] made such that rows and columns sum to one, as kernels.def says. (streams.c) */
+sw_var *sw_sinkhorn(sw_ctx *c, sw_var *x, int64_t streams, int rounds, double eps) SW_MUST_CHECK;
+/* x [N, J * D] is `from` = J streams: K of them [N, K * D], stream k of token n the sum over j of w[n, j, k] times stream j;
+ * w f32 [N, J * K] (columns of something wider, too). y NULL, or what is added to, in its memory (nobody may have saved its
+ * values). */
+sw_var *sw_mix_streams(sw_ctx *c, sw_var *y, sw_var *x, sw_var *w, int64_t from) SW_MUST_CHECK;
+/* Rows of x [M, P * width] pooled by softmaxes of gate f32 [M, P * width] over the slots that rows i32 [E, P * R] says, as
+ * kernels.def has it: [E, width]. */
+sw_var *sw_pool(sw_ctx *c, sw_var *x, sw_var *gate, sw_var *rows, int64_t width) SW_MUST_CHECK;
 
 /* A parameter in f32, for ops between parameters. (recurrent.c) */
 sw_var *sw_parameter(sw_ctx *c, sw_param *p) SW_MUST_CHECK;
@@ -96,7 +115,7 @@ sw_var *sw_matmul_add(sw_ctx *c, sw_var *y, sw_var *x, sw_param *w, double alpha
 
 /* SPARSEMIXER (Liu et al. 2024, arXiv 2409.12136) as it is when nothing is sampled: the best is taken k times; each weight is
  * its share in the softmax of those left that are close to it. */
-typedef enum sw_router_score { SW_ROUTE_SOFTMAX, SW_ROUTE_SIGMOID, SW_ROUTE_SPARSEMIXER } sw_router_score;
+typedef enum sw_router_score { SW_ROUTE_SOFTMAX, SW_ROUTE_SIGMOID, SW_ROUTE_SPARSEMIXER, SW_ROUTE_SQRT_SOFTPLUS } sw_router_score;
 enum { SW_MOST_GROUPS = 256 };
 typedef struct sw_router {
     sw_router_score score;
@@ -107,6 +126,7 @@ typedef struct sw_router {
     double power;               /* of that norm: (sum of s^power)^(1 / power); 0 is 1 */
     double eps, scale;
     double jitter;              /* SW_ROUTE_SPARSEMIXER: how far below the best a score may be, as a share of it, over 2 */
+    const int32_t *chosen;      /* host [N, k]: the experts of each token, where not their scores decide; or NULL */
 } sw_router;
 
 /* From logits [N, E]: the experts of each token (ids, host [N, k], which must live as long as the tape) by score +

@@ -22,6 +22,7 @@ static const struct {
                  {"gradients of rope", gradients_rope},
                  {"gradients of attention", gradients_attention},
                  {"gradients of layers with a state", gradients_recurrent},
+                 {"gradients of streams and pooling", gradients_streams},
                  {"gradients of cross-entropy", gradients_xent}};
 
 typedef struct job {

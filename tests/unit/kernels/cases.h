@@ -108,6 +108,7 @@ void gradients_norm(rig *r);
 void gradients_rope(rig *r);
 void gradients_attention(rig *r);
 void gradients_recurrent(rig *r);
+void gradients_streams(rig *r);
 void gradients_xent(rig *r);
 void known_values(rig *r);
 /* The products of a device's table `rounding` (kernels.h). */

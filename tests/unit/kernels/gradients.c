@@ -418,6 +418,69 @@ void gradients_recurrent(rig *r)
         gradients_matrices(r, form);
 }
 
+/* ---- streams, and windows that are pooled */
+
+typedef struct streams {
+    rig *r;
+    array *x, *w, *y, *dy, *lse, *divisors, *rows;
+} streams;
+
+static double run_pool(void *setup)
+{
+    streams *s = setup;
+    CALL(s->r, pool_fwd, T(s->y), T(s->lse), T(s->x), T(s->w), T(s->rows));
+    return inner(s->y, s->dy);
+}
+
+static double run_sinkhorn(void *setup)
+{
+    streams *s = setup;
+    CALL(s->r, sinkhorn_fwd, T(s->y), T(s->divisors), T(s->x), 4, 1e-2);
+    return inner(s->y, s->dy);
+}
+
+static double run_mix(void *setup)
+{
+    streams *s = setup;
+    CALL(s->r, mix_streams, T(s->y), T(s->w), T(s->x), 0);
+    return inner(s->y, s->dy);
+}
+
+/* Two entries of two windows of two tokens; the first has no window before its own. */
+static void gradients_pool(rig *r)
+{
+    static const int slots[] = {-1, -1, 0, 1, 0, 1, 2, 3};
+    streams s = {.r = r, .x = input(r, SHAPE(5, 6)), .w = input(r, SHAPE(5, 6)), .y = zero(r, SHAPE(2, 3)), .dy = input(r, SHAPE(2, 3)),
+                 .lse = zero(r, SHAPE(2, 3)), .rows = blank(r, SW_I32, DENSE, SHAPE(2, 4))};
+    array *dx = zero(r, SHAPE(5, 6)), *dgate = zero(r, SHAPE(5, 6));
+    for (int i = 0; i < 8; i++)
+        set_value(r, s.rows, i, slots[i]);
+    note(r, "pool");
+    run_pool(&s);
+    CALL(r, pool_bwd, T(dx), T(dgate), T(s.dy), T(s.y), T(s.lse), T(s.x), T(s.w), T(s.rows));
+    check(r, "x", s.x, dx, run_pool, &s);
+    check(r, "gate", s.w, dgate, run_pool, &s);
+    done(r);
+}
+
+void gradients_streams(rig *r)
+{
+    gradients_pool(r);
+    streams s = {.r = r, .x = input(r, SHAPE(3, 9)), .y = zero(r, SHAPE(3, 9)), .dy = input(r, SHAPE(3, 9)), .divisors = zero(r, SHAPE(3, 21))};
+    array *dx = zero(r, SHAPE(3, 9));
+    note(r, "sinkhorn");
+    run_sinkhorn(&s);
+    CALL(r, sinkhorn_bwd, T(dx), T(s.dy), T(s.y), T(s.divisors), 4, 1e-2);
+    check(r, "x", s.x, dx, run_sinkhorn, &s);
+    done(r);
+    s = (streams){.r = r, .x = input(r, SHAPE(2, 3, 5)), .w = input(r, SHAPE(2, 3, 4)), .y = zero(r, SHAPE(2, 4, 5)), .dy = input(r, SHAPE(2, 4, 5))};
+    array *dw = zero(r, SHAPE(2, 3, 4));
+    note(r, "mix_streams");
+    CALL(r, mix_streams_bwd_w, T(dw), T(s.dy), T(s.x));
+    check(r, "w", s.w, dw, run_mix, &s);
+    done(r);
+}
+
 /* ---- the forward kernels themselves, at values that tables and a pocket calculator give */
 
 static void near(double got, double want)

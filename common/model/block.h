@@ -59,6 +59,9 @@ sw_param *sw_ask(sw_builder *b, const char *name, int ndim, const int64_t *shape
 sw_param *sw_ask_optional(sw_builder *b, const char *name, int ndim, const int64_t *shape, unsigned flags);
 /* One parameter [count, ...shape] that the file holds as `count` tensors; name has one %d. */
 sw_param *sw_ask_stack(sw_builder *b, const char *name, int64_t count, int ndim, const int64_t *shape, unsigned flags);
+/* Whole numbers of [0, below), which nobody trains: on the host, as long as the model; written again as the file has them.
+ * NULL where something is wrong, and where nothing is loaded. */
+const int32_t *sw_ask_integers(sw_builder *b, const char *name, int ndim, const int64_t *shape, int64_t below);
 /* A Linear: module ".weight" [out, in] and with SW_ASK_BIAS module ".bias". Tuners see it under the file's module path. */
 void sw_ask_linear(sw_builder *b, sw_linear *l, const char *module, int64_t out, int64_t in, unsigned flags);
 

@@ -186,14 +186,14 @@ static char *name_of(const sw_builder *b, const char *ours, char out[SW_NAME_MAX
     return sw_file_name(&b->m->spec, b->layer, ours, out);
 }
 
-/* Finds a tensor of a shape; notes what is wrong with it. */
-static const sw_entry *seek(sw_builder *b, const char *name, int ndim, const int64_t *shape, bool optional)
+/* Finds a tensor of a shape; notes what is wrong with it. whole: of whole numbers */
+static const sw_entry *seek(sw_builder *b, const char *name, int ndim, const int64_t *shape, bool optional, bool whole)
 {
     char want[96], have[96];
     if (b->asked) {
         if (optional)
             return NULL;
-        sw_entry asked = {.name = sw_arena_strndup(&b->m->arena, name, strlen(name)), .t = sw_tensor_of(NULL, SW_F32, ndim, shape)};
+        sw_entry asked = {.name = sw_arena_strndup(&b->m->arena, name, strlen(name)), .t = sw_tensor_of(NULL, whole ? SW_I32 : SW_F32, ndim, shape)};
         SW_PUSH(*b->asked, asked);
         return &b->asked->at[b->asked->n - 1];
     }
@@ -209,8 +209,9 @@ static const sw_entry *seek(sw_builder *b, const char *name, int ndim, const int
                            shape_text(ndim, shape, want));
         return NULL;
     }
-    if (sw_is_integer(e->t.dtype)) {
-        sw_builder_problem(b, "%s is of type %s, weights are floats or quantised", e->name, sw_dtypes[e->t.dtype].name);
+    if (sw_is_integer(e->t.dtype) != whole) {
+        sw_builder_problem(b, "%s is of type %s, %s", e->name, sw_dtypes[e->t.dtype].name,
+                           whole ? "whole numbers are needed" : "weights are floats or quantised");
         return NULL;
     }
     return e;
@@ -244,7 +245,8 @@ static sw_param *ask(sw_builder *b, const char *ours, int ndim, const int64_t *s
     char path[SW_NAME_MAX], name[SW_NAME_MAX];
     bool turned = (flags & SW_ASK_TRANSPOSED) && ndim == 2;
     int problems = b->n_problems;
-    const sw_entry *e = seek(b, name_of(b, ours, name), ndim, turned ? (int64_t[]){shape[1], shape[0]} : shape, optional || b->fresh);
+    const sw_entry *e = seek(b, name_of(b, ours, name), ndim, turned ? (int64_t[]){shape[1], shape[0]} : shape, optional || b->fresh,
+                             false);
     if (!e)
         return b->fresh && b->n_problems == problems ? draw(b, name, ndim, shape) : NULL;
     if (b->look_only) {
@@ -300,7 +302,7 @@ sw_param *sw_ask_stack(sw_builder *b, const char *ours, int64_t count, int ndim,
     sw_param *p = NULL;
     for (int64_t i = 0; i < count; i++) { /* rows of equal size, one after the other */
         snprintf(each, sizeof each, ours, (int)i);
-        const sw_entry *e = seek(b, name_of(b, each, name), ndim, shape, false);
+        const sw_entry *e = seek(b, name_of(b, each, name), ndim, shape, false, false);
         if (!e)
             return NULL;
         if (b->look_only)
@@ -317,6 +319,25 @@ sw_param *sw_ask_stack(sw_builder *b, const char *ours, int64_t count, int ndim,
         remember(b, e, p, i, count, false);
     }
     return p;
+}
+
+const int32_t *sw_ask_integers(sw_builder *b, const char *ours, int ndim, const int64_t *shape, int64_t below)
+{
+    char name[SW_NAME_MAX];
+    const sw_entry *e = seek(b, name_of(b, ours, name), ndim, shape, false, true);
+    if (!e || b->look_only)
+        return NULL;
+    int64_t n = sw_numel(&e->t);
+    int32_t *to = sw_builder_alloc(b, (size_t)n * sizeof *to);
+    for (int64_t i = 0; i < n; i++) {
+        double v = sw_scalar_get(e->t.data, e->t.dtype, i);
+        if (!(v >= 0 && v < (double)below)) {
+            sw_builder_problem(b, "%s: value %lld is %g, which is not between 0 and %lld", e->name, (long long)i, v, (long long)below - 1);
+            return NULL;
+        }
+        to[i] = (int32_t)v;
+    }
+    return to;
 }
 
 /* ---- modules */

@@ -30,6 +30,7 @@ typedef struct sw_family {
     /* After s->layer is filled: what differs from layer to layer. */
     int (*layers)(sw_spec *s, const cJSON *config);
     const sw_rename *names;            /* NULL: Llama's */
+    const sw_rename *other_names;      /* of files whose embedding is called as these have it; NULL: there are none */
     const sw_rename *encoder_names;    /* of the layers of an encoder in front of a decoder; NULL: there is none */
     const char *const *same_embedding; /* names under which files hold the embedding once more; NULL: none */
     const char *const *unread;         /* beginnings of tensors' names that belong to heads of other tasks; NULL: none */

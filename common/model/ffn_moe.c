@@ -19,6 +19,7 @@ typedef struct moe {
     sw_param *gate, *up; /* where those are apart */
     sw_param *correction, *out_bias;
     float *correction_host; /* [experts + identities], read at first use */
+    const int32_t *by_token; /* host [vocab, k], or NULL */
     bool read;
     sw_norm norm;                            /* of what experts get */
     sw_param *router_scale, *expert_scale;   /* [hidden]; [experts] */
@@ -87,6 +88,8 @@ static void declare(sw_builder *b, void *self)
                                SW_ASK_F32 | SW_ASK_FIXED);
         m->correction_host = sw_builder_alloc(b, (size_t)choices * sizeof(float));
     }
+    if (o->by_token)
+        m->by_token = sw_ask_integers(b, "mlp.router.by_token", 2, (int64_t[]){s->vocab, o->router.k}, o->experts);
     if (o->own_norms) {
         sw_ask_norm(b, &m->norm, "mlp.expert_norm", s->hidden, &s->norm);
         m->router_scale = sw_ask(b, "mlp.router_scale", 1, &s->hidden, 0);
@@ -113,14 +116,13 @@ static void declare(sw_builder *b, void *self)
         sw_ask_linear(b, &m->shared_gate, "mlp.shared_gate", 1, s->hidden, 0);
 }
 
-/* x where it is below the limit. */
+/* x where it is below the limit: x - relu(x - limit), which leaves small values as they are in 16 bits, too. */
 static sw_var *cut_above(sw_ctx *c, sw_var *x, double limit)
 {
-    sw_var *y = sw_scale(c, x, -1); /* limit - relu(limit - x) */
-    y = y ? sw_shift(c, y, limit) : NULL;
+    sw_var *y = sw_shift(c, x, -limit);
     y = y ? sw_activation(c, y, SW_ACT_RELU) : NULL;
     y = y ? sw_scale(c, y, -1) : NULL;
-    return y ? sw_shift(c, y, limit) : NULL;
+    return y ? sw_add(c, y, x) : NULL;
 }
 
 #define QUICK_SHARPNESS 1.702 /* of SW_ACT_GELU_QUICK */
@@ -134,11 +136,13 @@ static sw_var *every_second(sw_ctx *c, sw_var *y, int64_t first)
     return v ? sw_part(c, v, 0, 2, (int64_t[]){n, wide}, (int64_t[]){wide, 1}) : NULL;
 }
 
-/* gate sigmoid(sharpness gate) (up + 1), both cut at the limit. */
-static sw_var *glu_cut(sw_ctx *c, sw_var *gate, sw_var *up, double limit, double sharpness)
+/* gate sigmoid(sharpness gate) (up + 1), both cut at the limit; without a sharpness act(gate) up. */
+static sw_var *glu_cut(sw_ctx *c, sw_var *gate, sw_var *up, double limit, double sharpness, sw_act act)
 {
     gate = cut_above(c, gate, limit);
     up = gate ? sw_clamp(c, up, limit) : NULL;
+    if (!(sharpness > 0))
+        return up ? sw_glu(c, gate, up, act) : NULL;
     up = up ? sw_shift(c, up, 1) : NULL;
     double stretch = sharpness / QUICK_SHARPNESS;
     gate = up && stretch != 1 ? sw_scale(c, gate, stretch) : gate;
@@ -149,7 +153,7 @@ static sw_var *glu_cut(sw_ctx *c, sw_var *gate, sw_var *up, double limit, double
 sw_var *sw_glu_turns(sw_ctx *c, sw_var *y, double limit)
 {
     sw_var *gate = every_second(c, y, 0), *up = gate ? every_second(c, y, 1) : NULL;
-    return up ? glu_cut(c, gate, up, limit, QUICK_SHARPNESS) : NULL;
+    return up ? glu_cut(c, gate, up, limit, QUICK_SHARPNESS, SW_ACT_NONE) : NULL;
 }
 
 /* Gate and up from a projection y [N, 2 wide] of both. */
@@ -166,7 +170,7 @@ static sw_var *gated(sw_ctx *c, const moe *m, const sw_spec *s, sw_var *y)
     }
     if (!gate || !up)
         return NULL;
-    return m->o->limit > 0 ? glu_cut(c, gate, up, m->o->limit, m->o->sharpness) : sw_glu(c, gate, up, s->act);
+    return m->o->limit > 0 ? glu_cut(c, gate, up, m->o->limit, m->o->sharpness, s->act) : sw_glu(c, gate, up, s->act);
 }
 
 static sw_var *run_expert(sw_ctx *c, expert *e, const moe *m, const sw_spec *s, sw_var *x)
@@ -179,7 +183,10 @@ static sw_var *run_expert(sw_ctx *c, expert *e, const moe *m, const sw_spec *s, 
         h = gated(c, m, s, gate);
     } else {
         sw_var *up = sw_linear_forward(c, &e->up, x);
-        h = !up ? NULL : gate ? sw_glu(c, gate, up, s->act) : sw_activation(c, up, s->act);
+        h = !up                           ? NULL
+            : !gate                       ? sw_activation(c, up, s->act)
+            : m->o->limit > 0             ? glu_cut(c, gate, up, m->o->limit, m->o->sharpness, s->act)
+                                          : sw_glu(c, gate, up, s->act);
     }
     return h ? sw_linear_forward(c, &e->down, h) : NULL;
 }
@@ -291,11 +298,24 @@ int sw_moe_dispatch_logits(sw_ctx *c, sw_var *logits, const float *correction, c
     return 0;
 }
 
+/* The experts of the batch's tokens [n, k]. */
+static const int32_t *experts_by_token(sw_ctx *c, const moe *m, const sw_pass *p)
+{
+    int64_t k = m->o->router.k;
+    int32_t *ids = sw_ctx_alloc(c, (size_t)(p->n * k) * sizeof *ids);
+    for (int64_t i = 0; i < p->n; i++)
+        memcpy(ids + i * k, m->by_token + p->ids[i] * k, (size_t)k * sizeof *ids);
+    return ids;
+}
+
 static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
 {
     moe *m = self;
     const sw_moe *o = m->o;
+    sw_router router = o->router;
     sw_dispatch d;
+    if (m->by_token)
+        router.chosen = experts_by_token(c, m, p);
     if (m->correction && !m->read) {
         if (sw_to_host(c, &m->correction->v, m->correction_host))
             return NULL;
@@ -303,8 +323,8 @@ static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
     }
     sw_var *seen = routed_by(c, m, x), *in = x;
     int rc = !seen    ? -1
-             : o->own ? sw_moe_dispatch_logits(c, o->own->logits(c, m->own, seen), m->correction_host, &o->router, &d)
-                      : sw_moe_dispatch(c, &m->router, m->correction_host, &o->router, seen, &d);
+             : o->own ? sw_moe_dispatch_logits(c, o->own->logits(c, m->own, seen), m->correction_host, &router, &d)
+                      : sw_moe_dispatch(c, &m->router, m->correction_host, &router, seen, &d);
     if (rc || !(in = sw_norm_forward(c, &m->norm, in)) || (o->latent && !(in = sw_linear_forward(c, &m->latent_in, in))))
         return NULL;
     sw_var *y = sw_like(c, in);

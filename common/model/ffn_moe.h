@@ -40,8 +40,9 @@ typedef struct sw_moe {
     bool interleaved; /* columns of gate and up take turns */
     bool apart;       /* stacked, but gate, up and down each [E * wide, hidden] (DBRX) */
     bool biased;      /* stacked biases [E, 2 wide] and [E, hidden] */
-    double limit;     /* > 0: gate is cut above, up on both sides, and 1 added to up; then x sigmoid(sharpness x) of */
-    double sharpness; /* the gate (gpt-oss) */
+    bool by_token;    /* a token's experts stand in a table, mlp.router.by_token [vocab, k]; only their weights are the router's */
+    double limit;     /* > 0: gate is cut above, up on both sides; */
+    double sharpness; /* > 0: and 1 is added to up, and x sigmoid(sharpness x) of the gate is taken (gpt-oss) */
 } sw_moe;
 
 extern const sw_ffn_ops sw_ffn_moe;
@@ -70,7 +71,9 @@ void sw_moe_layer(sw_spec *s, int64_t i, const sw_moe *m);
 /* Sizes and choices that contradict each other are errors. */
 int sw_moe_check(const sw_moe *m) SW_MUST_CHECK;
 
-/* Reads sizes and choices from config.json over what `base` says (base->shared_wide: so many shared experts where the
+/* Reads sizes and choices from config.json over what m says. */
+int sw_moe_read(const sw_spec *s, const cJSON *config, sw_moe *m) SW_MUST_CHECK;
+/* The same over what `base` says (base->shared_wide: so many shared experts where the
  * configuration says nothing; 0: never any) and makes the layers mixtures that are some. */
 int sw_moe_layers(sw_spec *s, const cJSON *config, const sw_moe *base) SW_MUST_CHECK;
 /* A family's `layers` with its own base. */

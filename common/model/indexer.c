@@ -114,26 +114,16 @@ static void keep_best(uint32_t *bits, const float *score, int64_t m, int64_t see
         set(bits, space[j].place);
 }
 
-/* What a batch's indexer works with. */
-typedef struct work {
-    const sw_indexer *o;
-    sw_var *q, *weights; /* [N, heads, width]; f32 [N, heads] */
-    float *scores;
-    scored *space;
-    int64_t places; /* among which the best are sought: in training those of the batch's longest sequence, as in the
-                       reference, whose shorter rows are padded; which of equals come first depends on it. 0: the sequence's */
-} work;
-
 /* Scores f32 [count, m] of the queries from row `first` on with keys [m, width], to the host:
  * sum over heads of weight * max(0, q . k). */
-static int score(sw_ctx *c, const work *w, int64_t first, int64_t count, const sw_tensor *keys)
+static int score(sw_ctx *c, const sw_ranking *w, int64_t first, int64_t count, const sw_tensor *keys, float *to_host)
 {
     const sw_kernels *k = sw_k(c);
-    int64_t m = keys->shape[0], heads = w->o->heads;
+    int64_t m = keys->shape[0], heads = w->heads;
     sw_scope scope = sw_scope_begin(c);
     sw_var *each = sw_tmp2(c, SW_F32, count * heads, m), *sum = sw_tmp2(c, SW_F32, count, m);
     sw_tensor q = sw_row_view(&w->q->t, first, count);
-    q = sw_reshaped(&q, 2, (int64_t[]){count * heads, w->o->width});
+    q = sw_reshaped(&q, 2, (int64_t[]){count * heads, w->width});
     if (!each || !sum || k->linear_fwd(sw_s(c), &each->t, &q, keys, NULL, 1, 0) || k->act_fwd(sw_s(c), &each->t, &each->t, SW_ACT_RELU))
         return -1;
     for (int64_t i = 0; i < count; i++) {
@@ -141,37 +131,58 @@ static int score(sw_ctx *c, const work *w, int64_t first, int64_t count, const s
         if (k->linear_bwd_x(sw_s(c), &to, &weights, &of, 1, 0))
             return -1;
     }
-    int rc = sw_to_host(c, sum, w->scores);
+    int rc = sw_to_host(c, sum, to_host);
     sw_scope_end(c, scope, NULL, 0);
     return rc;
 }
 
 /* Queries at a time, so that their scores by head take at most 64 MiB. */
-static int64_t at_a_time(const sw_indexer *o, int64_t m) { return SW_MAX(((int64_t)1 << 24) / (o->heads * m), 1); }
+static int64_t at_a_time(const sw_ranking *w, int64_t m) { return SW_MAX(((int64_t)1 << 24) / (w->heads * SW_MAX(m, 1)), 1); }
 
-static int choose_sequence(sw_ctx *c, const work *w, choice *to, int64_t first, int64_t n, const sw_tensor *keys)
+/* The n queries from row `at` on, of sequence s. */
+static int rank_sequence(sw_ctx *c, const sw_ranking *w, int64_t s, int64_t at, float *scores, scored *space, int64_t longest)
 {
-    int64_t m = keys->shape[0], most = at_a_time(w->o, m);
+    int64_t n = w->lengths[s], m = w->count[s], most = at_a_time(w, m), places = w->together ? longest : m;
+    sw_tensor keys = sw_row_view(w->keys, w->first[s], m);
+    keys = sw_reshaped(&keys, 2, (int64_t[]){m, w->width});
     for (int64_t i = 0; i < n; i += most) {
         int64_t count = SW_MIN(most, n - i);
-        bool all = m - n + i + count <= w->o->topk; /* the last of them sees no more */
-        if (!all && score(c, w, first + i, count, keys))
+        bool all = (w->before[s] + i + count) / w->every <= w->topk; /* the last of them sees no more */
+        if (!all && score(c, w, at + i, count, &keys, scores))
             return -1;
         for (int64_t r = 0; r < count; r++) {
-            int64_t seen = m - n + i + r + 1;
-            uint32_t *bits = to->bits + (first + i + r) * to->words;
-            if (seen <= w->o->topk)
+            int64_t seen = (w->before[s] + i + r + 1) / w->every;
+            uint32_t *bits = w->bits + (at + i + r) * w->words;
+            if (seen <= w->topk)
                 for (int64_t j = 0; j < seen; j++)
                     set(bits, j);
             else
-                keep_best(bits, w->scores + r * m, SW_MAX(m, w->places), seen, w->o->topk, w->space);
+                keep_best(bits, scores + r * m, places, seen, w->topk, space);
         }
     }
     return 0;
 }
 
+int sw_rank(sw_ctx *c, const sw_ranking *w)
+{
+    int64_t longest = 0, rows = 0;
+    int rc = 0;
+    for (int64_t i = 0; i < w->n_seqs; i++) {
+        longest = SW_MAX(longest, w->count[i]);
+        rows = SW_MAX(rows, SW_MIN(at_a_time(w, w->count[i]), w->lengths[i]) * w->count[i]);
+    }
+    float *scores = sw_malloc((size_t)SW_MAX(rows, 1) * sizeof *scores);
+    scored *space = sw_malloc((size_t)SW_MAX(longest, 1) * sizeof *space);
+    for (int64_t i = 0, at = 0; !rc && i < w->n_seqs; at += w->lengths[i++])
+        if (w->lengths[i] && w->count[i])
+            rc = rank_sequence(c, w, i, at, scores, space, longest);
+    free(scores);
+    free(space);
+    return rc;
+}
+
 /* Queries and keys of the indexer for this batch, and the weights of its heads, scaled. */
-static int project(sw_ctx *c, sw_indexer_parts *a, const sw_indexer *o, const sw_pass *p, sw_var *x, sw_var *latent, int state, work *w,
+static int project(sw_ctx *c, sw_indexer_parts *a, const sw_indexer *o, const sw_pass *p, sw_var *x, sw_var *latent, int state, sw_ranking *w,
                    sw_var **keys)
 {
     int which = p->block->spec->rope;
@@ -193,36 +204,28 @@ static int project(sw_ctx *c, sw_indexer_parts *a, const sw_indexer *o, const sw
 
 static int choose(sw_ctx *c, sw_indexer_parts *a, const sw_indexer *o, const sw_pass *p, sw_var *x, sw_var *latent, int state, choice *to)
 {
-    work w = {.o = o};
+    sw_ranking w = {.topk = o->topk, .heads = o->heads, .width = o->width, .every = 1, .n_seqs = p->n_seqs, .lengths = p->lengths,
+                    .before = p->before, .together = !p->cache};
     sw_var *keys;
-    int64_t longest = 0, rows = 0;
+    int64_t longest = 0, *tables = sw_ctx_alloc(c, (size_t)p->n_seqs * 2 * sizeof *tables), *first = tables, *count = first + p->n_seqs;
     if (project(c, a, o, p, x, latent, state, &w, &keys))
         return -1;
-    for (int64_t i = 0; i < p->n_seqs; i++) {
-        int64_t m = (p->cache ? p->before[i] : 0) + p->lengths[i];
-        longest = SW_MAX(longest, m);
-        rows = SW_MAX(rows, m ? SW_MIN(at_a_time(o, m), p->lengths[i]) * m : 0);
+    for (int64_t i = 0, at = 0; i < p->n_seqs; at += p->lengths[i++]) {
+        first[i] = p->cache ? p->slots[i] * p->cache->capacity : at;
+        count[i] = p->before[i] + p->lengths[i];
+        longest = SW_MAX(longest, count[i]);
     }
     to->made = true;
     if (longest <= o->topk)
         return 0;
     to->words = (longest + 31) / 32;
     to->bits = sw_ctx_alloc(c, (size_t)(p->n * to->words) * sizeof *to->bits);
-    memset(to->bits, 0, (size_t)(p->n * to->words) * sizeof *to->bits);
-    w.places = p->cache ? 0 : longest;
-    w.scores = sw_malloc((size_t)SW_MAX(rows, 1) * sizeof *w.scores);
-    w.space = sw_malloc((size_t)longest * sizeof *w.space);
-    int rc = 0;
-    for (int64_t i = 0, at = 0; !rc && i < p->n_seqs; at += p->lengths[i++]) {
-        int64_t before = p->cache ? p->before[i] : 0, m = before + p->lengths[i], from = p->cache ? p->slots[i] * p->cache->capacity : at;
-        sw_tensor of = sw_row_view(&keys->t, from, m);
-        of = sw_reshaped(&of, 2, (int64_t[]){m, o->width});
-        if (p->lengths[i])
-            rc = choose_sequence(c, &w, to, at, p->lengths[i], &of);
-    }
-    free(w.scores);
-    free(w.space);
-    return rc;
+    w.keys = &keys->t;
+    w.first = first;
+    w.count = count;
+    w.bits = to->bits;
+    w.words = to->words;
+    return sw_rank(c, &w);
 }
 
 int sw_indexer_choose(sw_ctx *c, sw_indexer_parts *a, const sw_indexer *o, const sw_pass *p, sw_var *x, sw_var *latent, int state, sw_var **seen)

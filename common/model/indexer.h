@@ -25,6 +25,22 @@ sw_state_spec sw_indexer_state(const sw_indexer *o);
 int sw_indexer_choose(sw_ctx *c, sw_indexer_parts *a, const sw_indexer *o, const sw_pass *p, sw_var *x, sw_var *latent, int state,
                       sw_var **seen) SW_MUST_CHECK;
 
+/* The choice alone, of keys that an indexer has made. */
+typedef struct sw_ranking {
+    int64_t topk, heads, width;
+    int64_t every;             /* a query with t tokens of its sequence before it chooses among the first (t + 1) / every keys */
+    sw_var *q, *weights;       /* [N, heads, width]; f32 [N, heads] */
+    const sw_tensor *keys;     /* rows of `width` values */
+    int64_t n_seqs;
+    const int64_t *lengths, *before; /* host, of each sequence: its queries, and the tokens before them */
+    const int64_t *first, *count;    /* the row of its first key, and how many it has */
+    bool together;             /* the best are sought among as many keys as the longest sequence has, as where a batch is trained with
+                                  rows that are padded: which of equals come first depends on it */
+    uint32_t *bits;            /* result, host [N, words], zeros before */
+    int64_t words;
+} sw_ranking;
+int sw_rank(sw_ctx *c, const sw_ranking *w) SW_MUST_CHECK;
+
 /* Families with indexers have this body: it holds what layers have chosen. */
 extern const sw_body_ops sw_indexer_body;
 

@@ -29,7 +29,7 @@ static int read_any(const cJSON *o, const char *const *keys, int64_t missing, in
     return 0;
 }
 
-static int read_moe(const sw_spec *s, const cJSON *c, sw_moe *m)
+int sw_moe_read(const sw_spec *s, const cJSON *c, sw_moe *m)
 {
     int64_t shared, wide;
     if (read_any(c, SW_NAMES("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), m->experts,
@@ -104,7 +104,7 @@ static int is_sparse(const sw_spec *s, const cJSON *c, const sw_moe *m, int64_t 
 int sw_moe_layers(sw_spec *s, const cJSON *config, const sw_moe *base)
 {
     sw_moe m = *base;
-    if (read_moe(s, config, &m))
+    if (sw_moe_read(s, config, &m))
         return -1;
     const sw_moe *kept = sw_moe_keep(s, &m);
     for (int64_t i = 0; i < s->layers; i++) {

@@ -18,7 +18,9 @@ static void scores_of(float *s, const float *logits, int64_t n, sw_router_score 
     for (int64_t e = 0; e < n; e++)
         top = logits[e] > top ? logits[e] : top;
     for (int64_t e = 0; e < n; e++) {
-        double v = kind == SW_ROUTE_SIGMOID ? 1 / (1 + exp(-(double)logits[e])) : exp((double)logits[e] - (double)top);
+        double x = logits[e], v = kind == SW_ROUTE_SIGMOID         ? 1 / (1 + exp(-x))
+                                  : kind == SW_ROUTE_SQRT_SOFTPLUS ? sqrt(log1p(exp(-fabs(x))) + fmax(x, 0))
+                                                                   : exp(x - (double)top);
         s[e] = (float)v;
         sum += v;
     }
@@ -116,8 +118,10 @@ static void row_back(const routed *d, const float *s, const int32_t *ids, const 
         ds[ids[j]] = d->r.scale * ((double)dw[j] / sum - dnorm * dot / (sum * sum));
         all += ds[ids[j]] * s[ids[j]];
     }
-    for (int64_t e = 0; e < d->experts; e++)
-        dlogits[e] = (float)(d->r.score == SW_ROUTE_SIGMOID ? ds[e] * s[e] * (1 - (double)s[e]) : s[e] * (ds[e] - all));
+    for (int64_t e = 0; e < d->experts; e++) {
+        double v = s[e], slope = -expm1(-v * v) / (2 * fmax(v, 1e-30)); /* of sqrt(softplus), whose square v^2 is */
+        dlogits[e] = (float)(d->r.score == SW_ROUTE_SIGMOID ? ds[e] * v * (1 - v) : d->r.score == SW_ROUTE_SQRT_SOFTPLUS ? ds[e] * slope : v * (ds[e] - all));
+    }
 }
 
 static int route_back(sw_ctx *c, sw_node *n)
@@ -166,7 +170,7 @@ sw_var *sw_route(sw_ctx *c, sw_var *logits, const float *correction, const sw_ro
         if (r->groups > 1)
             keep_groups(choice, experts, r);
         for (int64_t j = 0; j < r->k; j++) {
-            int64_t best = largest(choice, experts);
+            int64_t best = r->chosen ? r->chosen[i * r->k + j] : largest(choice, experts);
             ids[i * r->k + j] = (int32_t)best;
             choice[best] = -INFINITY;
         }

@@ -54,9 +54,9 @@ static void for_products(rig *r, bool quantised, void (*run)(rig *r, const produ
     }
 }
 
-static array *weights(rig *r, const product *p)
+static array *weights(rig *r, const product *p, double scale)
 {
-    return sw_is_float8(p->w) ? any_float8(r, p->w, p->l, p->out, p->in) : normal(r, p->w, p->l, SHAPE(p->out, p->in), 1);
+    return sw_is_float8(p->w) ? any_float8(r, p->w, p->l, p->out, p->in) : normal(r, p->w, p->l, SHAPE(p->out, p->in), scale);
 }
 
 static array *result(rig *r, sw_dtype t, const product *p, int64_t width)
@@ -66,7 +66,7 @@ static array *result(rig *r, sw_dtype t, const product *p, int64_t width)
 
 static void forward(rig *r, const product *p)
 {
-    array *x = normal(r, p->x, p->l, SHAPE(p->n, p->in), 1), *w = weights(r, p);
+    array *x = normal(r, p->x, p->l, SHAPE(p->n, p->in), 1), *w = weights(r, p, 1);
     array *bias = draw(r, 0, 1) ? normal(r, draw(r, 0, 1) ? SW_F32 : p->x, DENSE, SHAPE(p->out), 1) : NULL;
     array *y = result(r, p->y, p, p->out);
     RUN(r, linear_fwd, AT(y), AT(x), AT(w), AT(bias), p->alpha, p->beta);
@@ -75,7 +75,7 @@ static void forward(rig *r, const product *p)
 
 static void forward_act(rig *r, const product *p)
 {
-    array *x = normal(r, p->x, p->l, SHAPE(p->n, p->in), 1), *w = normal(r, p->w, p->l, SHAPE(p->out, p->in), 0.3);
+    array *x = normal(r, p->x, p->l, SHAPE(p->n, p->in), 1), *w = weights(r, p, 0.3);
     array *bias = draw(r, 0, 1) ? normal(r, draw(r, 0, 1) ? SW_F32 : p->x, DENSE, SHAPE(p->out), 1) : NULL;
     array *y = blank(r, p->y, p->l, SHAPE(p->n, p->out)), *before = draw(r, 0, 1) ? blank(r, p->y, p->l, SHAPE(p->n, p->out)) : NULL;
     static const sw_act kinds[] = {SW_ACT_RELU, SW_ACT_GELU_TANH, SW_ACT_RELU, SW_ACT_GELU_TANH, SW_ACT_SILU, SW_ACT_GELU};
@@ -89,7 +89,7 @@ static void forward_act(rig *r, const product *p)
 
 static void backward_x(rig *r, const product *p)
 {
-    array *dy = normal(r, p->x, p->l, SHAPE(p->n, p->out), 1), *w = weights(r, p);
+    array *dy = normal(r, p->x, p->l, SHAPE(p->n, p->out), 1), *w = weights(r, p, 1);
     array *dx = result(r, p->y, p, p->in);
     RUN(r, linear_bwd_x, AT(dx), AT(dy), AT(w), p->alpha, p->beta);
     expect(r, dx, tolerance(p), floor_of(p->out));

@@ -1,0 +1,126 @@
+#include "model/windows.h"
+
+#include "model/cache.h"
+#include "model/model.h"
+
+#include <string.h>
+
+static sw_var *kept(sw_ctx *c, sw_pass *p, int ndim, const int64_t *shape, const int32_t *host)
+{
+    return sw_pass_keep(c, p, sw_from_host(c, SW_I32, ndim, shape, host));
+}
+
+static int64_t cache_row(const sw_pass *p, int64_t i, int64_t place) { return p->slots[i] * p->cache->capacity + place; }
+
+/* The first place whose token rows that sequence i completes are made of, and how many of them come before the batch. */
+static int64_t old_of(const sw_pass *p, const sw_windows *w, int64_t i, int64_t *from)
+{
+    int64_t before = p->before[i], window = before / w->every;
+    *from = SW_MAX((window - w->parts + 1) * w->every, 0);
+    return (before + p->lengths[i]) / w->every > window ? before - *from : 0;
+}
+
+static void count(sw_ctx *c, const sw_pass *p, sw_windows *w)
+{
+    w->first = sw_ctx_alloc(c, (size_t)p->n_seqs * sizeof *w->first);
+    w->count = sw_ctx_alloc(c, (size_t)p->n_seqs * sizeof *w->count);
+    w->single = p->cache != NULL;
+    for (int64_t i = 0; i < p->n_seqs; i++) {
+        int64_t from;
+        w->first[i] = w->total;
+        w->count[i] = (p->before[i] + p->lengths[i]) / w->every;
+        w->total += w->count[i];
+        w->longest = SW_MAX(w->longest, w->count[i]);
+        w->made += w->count[i] - p->before[i] / w->every;
+        w->old += old_of(p, w, i, &from);
+        w->single &= p->lengths[i] <= 1;
+    }
+}
+
+/* Tokens: their places, and what of the ring they fill. */
+static int lay_tokens(sw_ctx *c, sw_pass *p, sw_windows *w)
+{
+    int32_t *places = sw_ctx_alloc(c, (size_t)p->n * 2 * sizeof *places), *ring = places + p->n;
+    int64_t size = w->every * w->parts;
+    for (int64_t i = 0, at = 0; i < p->n_seqs; i++)
+        for (int64_t t = 0; t < p->lengths[i]; t++, at++) {
+            int64_t place = p->before[i] + t;
+            places[at] = (int32_t)(place % w->every);
+            ring[at] = t + size < p->lengths[i] ? -1 : (int32_t)(p->slots[i] * size + place % size);
+        }
+    w->places = kept(c, p, 1, &p->n, places);
+    w->ring = p->cache ? kept(c, p, 1, &p->n, ring) : NULL;
+    return w->places && (!p->cache || w->ring) ? 0 : -1;
+}
+
+/* Rows that are completed. */
+static int lay_rows(sw_ctx *c, sw_pass *p, sw_windows *w, int rope)
+{
+    int64_t slots = w->parts * w->every, size = slots;
+    int32_t *rows = sw_ctx_alloc(c, (size_t)(w->made * slots + 1) * sizeof *rows), *old = sw_ctx_alloc(c, (size_t)(w->old + 1) * sizeof *old);
+    int32_t *closing = sw_ctx_alloc(c, (size_t)(2 * w->made + 1) * sizeof *closing), *positions = closing + w->made;
+    for (int64_t i = 0, at = 0, e = 0, gone = 0; i < p->n_seqs; at += p->lengths[i++]) {
+        int64_t before = p->before[i], from, n = old_of(p, w, i, &from);
+        for (int64_t k = before / w->every; k < w->count[i]; k++, e++) {
+            for (int64_t j = 0; j < slots; j++) {
+                int64_t place = (k - w->parts + 1) * w->every + j;
+                rows[e * slots + j] = (int32_t)(place < 0 ? -1 : place < before ? gone + place - from : w->old + at + place - before);
+            }
+            positions[e] = (int32_t)(k * w->every);
+            closing[e] = p->cache ? (int32_t)cache_row(p, i, (k + 1) * w->every - 1) : 0;
+        }
+        for (int64_t k = 0; k < n; k++)
+            old[gone++] = (int32_t)(p->slots[i] * size + (from + k) % size);
+    }
+    if (!w->made)
+        return 0;
+    const sw_rope_spec *r = &p->spec->rope[rope];
+    int64_t pairs = sw_rope_pairs(r);
+    float *frequency = sw_ctx_alloc(c, (size_t)pairs * sizeof *frequency);
+    double scale;
+    sw_rope_frequencies(r, p->longest, frequency, &scale);
+    w->rows = kept(c, p, 2, (int64_t[]){w->made, slots}, rows);
+    w->old_rows = w->old ? kept(c, p, 1, &w->old, old) : NULL;
+    w->closing = p->cache ? kept(c, p, 1, &w->made, closing) : NULL;
+    w->cos = sw_pass_keep(c, p, sw_tmp2(c, SW_F32, w->made, pairs));
+    w->sin = sw_pass_keep(c, p, sw_tmp2(c, SW_F32, w->made, pairs));
+    sw_var *at = sw_from_host(c, SW_I32, 1, &w->made, positions), *f = sw_from_host(c, SW_F32, 1, &pairs, frequency);
+    if (!w->rows || (w->old && !w->old_rows) || (p->cache && !w->closing) || !w->cos || !w->sin || !at || !f)
+        return -1;
+    return sw_k(c)->rope_table(sw_s(c), &w->cos->t, &w->sin->t, &at->t, &f->t, scale);
+}
+
+/* What there is to see, and who sees what. */
+static int lay_seen(sw_ctx *c, sw_pass *p, sw_windows *w)
+{
+    int32_t *seqs = sw_ctx_alloc(c, (size_t)p->n_seqs * 4 * sizeof *seqs), *all = sw_ctx_alloc(c, (size_t)w->total * sizeof *all);
+    int64_t words = (w->longest + 31) / 32;
+    for (int64_t i = 0, at = 0; i < p->n_seqs; at += p->lengths[i++]) {
+        memcpy(seqs + 4 * i, (int32_t[]){(int32_t)at, (int32_t)p->lengths[i], (int32_t)w->first[i], (int32_t)w->count[i]}, 4 * sizeof *seqs);
+        for (int64_t k = 0; p->cache && k < w->count[i]; k++)
+            all[w->first[i] + k] = (int32_t)cache_row(p, i, (k + 1) * w->every - 1);
+    }
+    w->seqs = kept(c, p, 2, (int64_t[]){p->n_seqs, 4}, seqs);
+    w->all = p->cache ? kept(c, p, 1, &w->total, all) : NULL;
+    if (!w->seqs || (p->cache && !w->all))
+        return -1;
+    if (w->single)
+        return 0;
+    uint32_t *bits = sw_ctx_alloc(c, (size_t)(p->n * words) * sizeof *bits), *row = bits;
+    for (int64_t i = 0; i < p->n_seqs; i++)
+        for (int64_t t = 0; t < p->lengths[i]; t++, row += words) {
+            int64_t seen = (p->before[i] + t + 1) / w->every;
+            memset(row, 0xff, (size_t)(seen / 32) * sizeof *row);
+            if (seen % 32)
+                row[seen / 32] = ((uint32_t)1 << seen % 32) - 1;
+        }
+    w->seen = kept(c, p, 2, (int64_t[]){p->n, words}, (const int32_t *)bits);
+    return w->seen ? 0 : -1;
+}
+
+int sw_windows_make(sw_ctx *c, sw_pass *p, int64_t every, int64_t parts, int rope, sw_windows *w)
+{
+    *w = (sw_windows){.every = every, .parts = parts};
+    count(c, p, w);
+    return lay_tokens(c, p, w) || lay_rows(c, p, w, rope) || (w->total && lay_seen(c, p, w)) ? -1 : 0;
+}

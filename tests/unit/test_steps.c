@@ -202,6 +202,40 @@ static void batches_are_sent_beside_kernels(void **state)
     assert_memory_not_equal(all[0][0], all[0][1], sizeof all[0][0]);
 }
 
+/* Memory that batches land in is used again while kernels that read it may still wait: the host asks for all of it and waits
+ * for nothing. */
+static void landing_is_left_before_it_is_used_again(void **state)
+{
+    (void)state;
+    enum { WIDTH = 100, TIMES = 20 };
+    static const char *const late[] = {"", "0", "1"};
+    for (size_t k = 0; k < SW_COUNT(late); k++) {
+        setenv("SWIFT_EMULATOR_LATE", late[k], 1);
+        sw_device *d = sw_device_open("emulator");
+        assert_non_null(d);
+        int64_t n = WIDTH;
+        float values[WIDTH];
+        sw_ctx c;
+        sw_tensor sum = sw_tensor_of(d->alloc(d, sizeof values), SW_F32, 1, &n);
+        assert_int_equal(sw_ctx_init(&c, d, SW_F32) || d->k->fill(d->stream, &sum, 0), 0);
+        for (int i = 1; i <= TIMES; i++) {
+            for (int j = 0; j < WIDTH; j++)
+                values[j] = (float)(i * (j + 1));
+            sw_var *v = sw_from_host(&c, SW_F32, 1, &n, values);
+            assert_non_null(v);
+            assert_int_equal(d->k->axpby(d->stream, &sum, 1, &v->t, 1), 0);
+            sw_ctx_reset(&c);
+        }
+        assert_int_equal(d->get(d, values, sum.data, sizeof values), 0);
+        for (int j = 0; j < WIDTH; j++)
+            assert_true(values[j] == (float)(TIMES * (TIMES + 1) / 2 * (j + 1)));
+        sw_ctx_free(&c);
+        d->free(d, sum.data);
+        d->close(d);
+    }
+    unsetenv("SWIFT_EMULATOR_LATE");
+}
+
 static void weights_that_do_not_fit(void **state)
 {
     (void)state;
@@ -224,6 +258,7 @@ int main(void)
         cmocka_unit_test(other_families),
         cmocka_unit_test(training_asks_for_no_memory),
         cmocka_unit_test(batches_are_sent_beside_kernels),
+        cmocka_unit_test(landing_is_left_before_it_is_used_again),
         cmocka_unit_test(weights_that_do_not_fit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

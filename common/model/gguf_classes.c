@@ -48,26 +48,44 @@ int sw_gguf_read_labels(const sw_gguf *g, const char *arch, cJSON *config)
 
 enum { POOLED_MEAN = 1, POOLED_FIRST = 2, POOLED_LAST = 3, POOLED_RANK = 4 };
 
+static char *pooling_key(const sw_gguf *g, char out[SW_GGUF_KEY_MAX])
+{
+    sw_span arch = sw_gguf_str(g, "general.architecture");
+    snprintf(out, SW_GGUF_KEY_MAX, "%.*s.pooling_type", (int)SW_MIN(arch.n, 64), arch.n ? arch.at : "");
+    return out;
+}
+
+bool sw_gguf_pools(const sw_gguf *g)
+{
+    char key[SW_GGUF_KEY_MAX];
+    int64_t kind;
+    return !sw_gguf_i64(g, pooling_key(g, key), POOLED_MEAN, POOLED_LAST, 0, &kind) && kind > 0;
+}
+
 int sw_gguf_read_pooling(const sw_gguf *g, sw_spec *s)
 {
     char key[SW_GGUF_KEY_MAX];
-    sw_span arch = sw_gguf_str(g, "general.architecture");
     int64_t kind;
-    snprintf(key, sizeof key, "%.*s.pooling_type", (int)SW_MIN(arch.n, 64), arch.n ? arch.at : "");
-    if (s->task != SW_TASK_EMBED)
+    if (s->task != SW_TASK_EMBED && s->task != SW_TASK_LM)
         return 0;
-    if (sw_gguf_i64(g, key, 0, INT_MAX, POOLED_MEAN, &kind))
+    if (sw_gguf_i64(g, pooling_key(g, key), 0, INT_MAX, s->task == SW_TASK_EMBED ? POOLED_MEAN : POOLED_LAST, &kind))
         return -1;
     s->pooling = kind == POOLED_FIRST ? SW_POOL_FIRST : kind == POOLED_LAST ? SW_POOL_LAST : SW_POOL_MEAN;
     return 0;
+}
+
+void sw_gguf_put_pooling(sw_gguf_writer *w, const char *arch, const sw_spec *s)
+{
+    char key[SW_GGUF_KEY_MAX];
+    int pooling = s->task == SW_TASK_CLASSIFY ? POOLED_RANK : s->pooling == SW_POOL_FIRST ? POOLED_FIRST : s->pooling == SW_POOL_LAST ? POOLED_LAST : POOLED_MEAN;
+    sw_gguf_put_u32(w, sw_gguf_full(arch, "pooling_type", key), (uint32_t)pooling);
 }
 
 void sw_gguf_put_encoder(sw_gguf_writer *w, const char *arch, const sw_spec *s, const cJSON *config)
 {
     char key[SW_GGUF_KEY_MAX];
     sw_gguf_put_bool(w, sw_gguf_full(arch, "attention.causal", key), false);
-    int pooling = s->task == SW_TASK_CLASSIFY ? POOLED_RANK : s->pooling == SW_POOL_FIRST ? POOLED_FIRST : s->pooling == SW_POOL_LAST ? POOLED_LAST : POOLED_MEAN;
-    sw_gguf_put_u32(w, sw_gguf_full(arch, "pooling_type", key), (uint32_t)pooling);
+    sw_gguf_put_pooling(w, arch, s);
     if (s->task != SW_TASK_CLASSIFY)
         return;
     sw_span *labels = SW_NEW_ARRAY(sw_span, (size_t)s->labels);

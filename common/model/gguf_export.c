@@ -1,5 +1,6 @@
 #include "model/gguf_export.h"
 
+#include "base/fileio.h"
 #include "base/log.h"
 #include "base/map.h"
 #include "base/memory.h"
@@ -56,6 +57,14 @@ static int check_read(const sw_gguf_writer *w, const sw_spec *s, const sw_entrie
     return rc;
 }
 
+static bool beside(const char *folder, const char *name)
+{
+    char *path = sw_path_join(folder, name);
+    bool there = sw_is_file(path);
+    free(path);
+    return there;
+}
+
 /* Heads that files have a place for. */
 static int check_task(const sw_gguf_kind *kind, const sw_spec *s)
 {
@@ -87,6 +96,8 @@ int sw_gguf_export(sw_gguf_writer *w, const sw_checkpoint *c, const sw_spec *giv
         return sw_fail("GGUF's %s has no place for these biases", kind->arch);
     int rc = sw_model_check(c, s);
     rc = rc ? rc : sw_gguf_put_config(w, kind, s, c);
+    if (!rc && s->task == SW_TASK_LM && c->path && beside(c->path, SW_POOLING_FILE)) /* a decoder that makes embeddings */
+        sw_gguf_put_pooling(w, kind->arch, s);
     rc = rc ? rc : sw_gguf_weave(s, kind, c, true, &links, arena);
     rc = rc ? rc : check_used(c, &links, s, kind->values);
     rc = rc ? rc : sw_gguf_tensors(&links, c, true, out, arena);

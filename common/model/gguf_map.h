@@ -192,11 +192,13 @@ const struct sw_mla *sw_gguf_latent(const sw_spec *s);
 double sw_gguf_period(const sw_spec *s, bool first);
 const struct sw_moe *sw_gguf_moe(const sw_spec *s); /* the first layer's that has one, or NULL */
 /* Of encoders (gguf_classes.c): the family's class of config.json that has the head which the file has; names of classes, or how
- * many there are; the metadata of pooling and classes; and how a file says that sequences are pooled, if it does. */
+ * many there are; the metadata of pooling and classes; how a file says that sequences are pooled, and whether it does. */
 const char *const *sw_gguf_encoder_architecture(const sw_gguf *g, const sw_family *f);
 int sw_gguf_read_labels(const sw_gguf *g, const char *arch, cJSON *config) SW_MUST_CHECK;
 void sw_gguf_put_encoder(sw_gguf_writer *w, const char *arch, const sw_spec *s, const cJSON *config);
 int sw_gguf_read_pooling(const sw_gguf *g, sw_spec *s) SW_MUST_CHECK;
+void sw_gguf_put_pooling(sw_gguf_writer *w, const char *arch, const sw_spec *s);
+bool sw_gguf_pools(const sw_gguf *g);
 /* What a reader of the file would take for another model: 0, or -1 naming what differs. */
 int sw_gguf_same(const sw_gguf_kind *kind, const sw_spec *meant, const sw_spec *read) SW_MUST_CHECK;
 int sw_gguf_put_config(sw_gguf_writer *w, const sw_gguf_kind *kind, const sw_spec *s, const sw_checkpoint *c) SW_MUST_CHECK;

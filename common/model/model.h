@@ -63,7 +63,10 @@ int sw_model_check(const struct sw_checkpoint *c, const sw_spec *s) SW_MUST_CHEC
 int sw_model_tensors(const sw_spec *s, sw_entries *out, sw_arena *arena) SW_MUST_CHECK;
 /* Tensors that files carry and no model of the spec reads: buffers, heads of other tasks, layers that guess further tokens. */
 bool sw_model_ignores(const sw_spec *s, const char *name);
-/* What lies beside an embedding model in the folder: how it pools, into s; modules that are not computed here are an error. */
+/* What lies beside a model in the folder, as sentence-transformers writes it: how texts are pooled, into s; of embedding models
+ * modules that are not computed here are an error. */
+#define SW_POOLING_FILE "1_Pooling/config.json"
+#define SW_MODULES_FILE "modules.json"
 int sw_model_modules_around(const char *folder, sw_spec *s) SW_MUST_CHECK;
 /* Whether the head of such a model with c's tensors is the embedding. */
 bool sw_model_ties(const struct sw_checkpoint *c, const sw_spec *s);

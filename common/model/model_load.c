@@ -44,7 +44,7 @@ static int read_pooling(const char *folder, sw_spec *s)
         const char *key;
         sw_pooling pooling;
     } known[] = {{"pooling_mode_cls_token", SW_POOL_FIRST}, {"pooling_mode_mean_tokens", SW_POOL_MEAN}, {"pooling_mode_lasttoken", SW_POOL_LAST}};
-    char *path = sw_path_join(folder, "1_Pooling/config.json");
+    char *path = sw_path_join(folder, SW_POOLING_FILE);
     int rc = 0;
     if (sw_is_file(path)) {
         cJSON *o = sw_json_load(path);
@@ -85,7 +85,7 @@ static double weights(const sw_builder *b)
 
 int sw_model_check_modules(const char *folder, sw_spec *s)
 {
-    char *path = sw_path_join(folder, "modules.json");
+    char *path = sw_path_join(folder, SW_MODULES_FILE);
     int rc = 0;
     if (sw_is_file(path)) {
         cJSON *list = sw_json_load(path);
@@ -106,7 +106,9 @@ int sw_model_check_modules(const char *folder, sw_spec *s)
 
 int sw_model_modules_around(const char *folder, sw_spec *s)
 {
-    return s->task == SW_TASK_EMBED && (read_pooling(folder, s) || sw_model_check_modules(folder, s)) ? -1 : 0;
+    if (s->task != SW_TASK_EMBED && s->task != SW_TASK_LM)
+        return 0;
+    return read_pooling(folder, s) || (s->task == SW_TASK_EMBED && sw_model_check_modules(folder, s)) ? -1 : 0;
 }
 
 /* Which of the family's names the file has. */
@@ -128,8 +130,7 @@ static int load(sw_builder *b)
     sw_device *d = m->device; /* NULL where tensors are only looked for */
     bool asked = d && d->memory;
     size_t left = 0, total;
-    if (sw_model_modules_around(m->checkpoint->path, &m->spec) || (m->spec.task == SW_TASK_LM && read_pooling(m->checkpoint->path, &m->spec)) ||
-        (asked && d->memory(d, &left, &total)))
+    if (sw_model_modules_around(m->checkpoint->path, &m->spec) || (asked && d->memory(d, &left, &total)))
         return -1;
     if (sw_builder_run(b)) {
         char need[32], have[32];

@@ -2,6 +2,8 @@
 
 #include "base/fileio.h"
 #include "base/json.h"
+#include "base/log.h"
+#include "model/gguf_map.h"
 #include "store/checkpoint.h"
 #include "store/made.h"
 #include "store/quant.h"
@@ -255,6 +257,62 @@ static int write_tokenizer(const sw_model *m, const char *dir)
     return rc;
 }
 
+static bool beside(const sw_model *m, const char *name)
+{
+    char *path = sw_path_join(m->checkpoint->path, name);
+    bool there = sw_is_file(path);
+    free(path);
+    return there;
+}
+
+static void add_module(cJSON *list, const char *path, const char *type)
+{
+    cJSON *o = cJSON_CreateObject();
+    char *name = sw_strfmt("%d", cJSON_GetArraySize(list)), *full = sw_strfmt("sentence_transformers.models.%s", type);
+    cJSON_AddNumberToObject(o, "idx", cJSON_GetArraySize(list));
+    cJSON_AddStringToObject(o, "name", name);
+    cJSON_AddStringToObject(o, "path", path);
+    cJSON_AddStringToObject(o, "type", full);
+    cJSON_AddItemToArray(list, o);
+    free(name);
+    free(full);
+}
+
+/* How texts are pooled, as sentence-transformers reads it, where the base says it in its files or its metadata. */
+static int write_modules(const sw_model *m, const char *dir)
+{
+    sw_spec s = m->spec;
+    bool said = m->checkpoint->gguf ? sw_gguf_pools(m->checkpoint->gguf) : beside(m, SW_POOLING_FILE) || beside(m, SW_MODULES_FILE);
+    if (!said || (s.task != SW_TASK_EMBED && s.task != SW_TASK_LM))
+        return 0;
+    if (s.task == SW_TASK_LM && sw_model_check_modules(m->checkpoint->path, &s)) {
+        sw_warn("%s; the folder that is written pools nothing", sw_error());
+        return 0;
+    }
+    const struct {
+        const char *name;
+        bool yes;
+    } modes[] = {{"cls_token", s.pooling == SW_POOL_FIRST}, {"mean_tokens", s.pooling == SW_POOL_MEAN}, {"max_tokens", false},
+                 {"mean_sqrt_len_tokens", false}, {"weightedmean_tokens", false}, {"lasttoken", s.pooling == SW_POOL_LAST}};
+    cJSON *list = cJSON_CreateArray(), *pooling = cJSON_CreateObject();
+    add_module(list, "", "Transformer");
+    add_module(list, "1_Pooling", "Pooling");
+    if (s.unit_vectors)
+        add_module(list, "2_Normalize", "Normalize");
+    cJSON_AddNumberToObject(pooling, "word_embedding_dimension", (double)s.hidden);
+    for (size_t i = 0; i < SW_COUNT(modes); i++) {
+        char *key = sw_strfmt("pooling_mode_%s", modes[i].name);
+        cJSON_AddBoolToObject(pooling, key, modes[i].yes);
+        free(key);
+    }
+    char *folder = sw_path_join(dir, "1_Pooling");
+    int rc = sw_mkdirs(folder) || sw_save_json(dir, SW_POOLING_FILE, pooling) || sw_save_json(dir, SW_MODULES_FILE, list) ? -1 : 0;
+    free(folder);
+    cJSON_Delete(list);
+    cJSON_Delete(pooling);
+    return rc;
+}
+
 int sw_model_save(const sw_model *m, const sw_modules *modules, const char *dir, const sw_save_options *o, sw_save_report *report)
 {
     *report = (sw_save_report){0};
@@ -273,7 +331,7 @@ int sw_model_save(const sw_model *m, const sw_modules *modules, const char *dir,
         sw_checkpoint_writer_abort(w);
     else
         rc = sw_checkpoint_writer_finish(w);
-    if (rc || write_config(o, m, dir))
+    if (rc || write_config(o, m, dir) || write_modules(m, dir))
         return -1;
     return m->checkpoint->gguf ? write_tokenizer(m, dir) : sw_checkpoint_copy_companions(m->checkpoint->path, dir, false);
 }

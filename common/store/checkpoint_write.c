@@ -149,7 +149,8 @@ int sw_checkpoint_copy_companions(const char *from, const char *to, bool with_co
 {
     static const char *const names[] = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
                                         "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "chat_template.json",
-                                        "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt", "preprocessor_config.json"};
+                                        "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt", "preprocessor_config.json",
+                                        "sentence_bert_config.json", "config_sentence_transformers.json"};
     for (size_t i = with_config ? 0 : 1; i < SW_COUNT(names); i++) {
         char *source = sw_path_join(from, names[i]), *target = sw_path_join(to, names[i]);
         sw_buf b = {0};

@@ -161,6 +161,39 @@ E
     fails 1 "makes embeddings of whole texts" swift-infer -q --embed -m "$W/qwen2_lm" <<< '{"prompt": "a", "continuations": ["b"]}'
 }
 
+@test "how texts are pooled goes from a folder to GGUF and back, and along when a folder is merged" {
+    cp -r "$W/bert_mlm" body
+    sed -i 's/BertForMaskedLM/BertModel/' body/config.json
+    cp -r "$W/qwen2_lm" decoder
+    head -3 "$W/words.jsonl" > texts
+    for m in body decoder; do
+        mkdir $m/1_Pooling
+        [ $m = body ] && mode=cls_token || mode=mean_tokens
+        echo "{\"pooling_mode_$mode\": true, \"pooling_mode_lasttoken\": false}" > $m/1_Pooling/config.json
+        swift-quant -q -m $m -t f32 -o $m.gguf
+        swift-merge -q -m $m.gguf -o $m.back
+        swift-merge -q -m $m -o $m.again
+        for x in $m $m.gguf $m.back $m.again; do
+            swift-infer -q --dtype f32 --embed -m $x texts > $x.rows
+        done
+        python3 - $m $mode <<'E'
+import json, sys
+m, mode = sys.argv[1:]
+rows = {x: [json.loads(line)["embedding"] for line in open(f"{m}{x}.rows")] for x in ("", ".gguf", ".back", ".again")}
+for x, got in rows.items():
+    assert max(abs(a - b) for u, v in zip(got, rows[""], strict=True) for a, b in zip(u, v)) < 1e-5, x
+for x in (".back", ".again"):
+    assert [part["path"] for part in json.load(open(f"{m}{x}/modules.json"))] == ["", "1_Pooling"]
+    pooling = json.load(open(f"{m}{x}/1_Pooling/config.json"))
+    assert pooling["word_embedding_dimension"] == 32 and [k for k, v in pooling.items() if v is True] == ["pooling_mode_" + mode]
+E
+    done
+    rm -r decoder/1_Pooling
+    swift-quant -q -m decoder -t f32 -o plain.gguf
+    swift-merge -q -m plain.gguf -o plain
+    [ ! -e plain/modules.json ]
+}
+
 @test "what cannot be learnt is refused" {
     swift-tokenize -q --model "$W/roberta_cls" --out plain "$W/one.jsonl" --map label=
     fails 1 "its records have no label" $T --model "$W/roberta_cls" --out x plain

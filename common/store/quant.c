@@ -193,7 +193,7 @@ static writer *writer_of(sw_dtype dtype)
     case SW_F16: case SW_BF16: return write_halves;
     case SW_Q4_0: case SW_Q4_1: case SW_Q5_0: case SW_Q5_1: case SW_Q8_0: case SW_IQ4_NL: return quantise_blocks;
     case SW_Q2_K: case SW_Q3_K: case SW_Q4_K: case SW_Q5_K: case SW_Q6_K: case SW_IQ4_XS: return sw_quantise_k;
-    case SW_MXFP4: case SW_TQ1_0: case SW_TQ2_0: return sw_quantise_codes;
+    case SW_MXFP4: case SW_TQ1_0: case SW_TQ2_0: case SW_Q1_0: case SW_Q2_0: return sw_quantise_codes;
     default: return NULL;
     }
 }

@@ -64,24 +64,24 @@ static void write_mxfp4(uint8_t *p, const float *x, const float *w)
         p[1 + i] = (uint8_t)(nearest_float(x[i], half_scale) | nearest_float(x[i + B / 2], half_scale) << 4);
 }
 
-/* ---- ternary: every value is -d, 0 or d */
+/* ---- few levels: every value is -d, 0 or d, and in Q2_0 it may be 2 d */
 
-static int ternary(float x, float inverse)
+static int level_of(float x, float inverse, int top)
 {
     float r = roundf(x * inverse);
-    return r > 1 ? 1 : r < -1 ? -1 : (int)r;
+    return r > (float)top ? top : r < -1 ? -1 : (int)r;
 }
 
-/* The largest value is d; with weights, d is searched below it, each by least squares for the levels it gives. */
-static float ternary_scale(const float *x, const float *w)
+/* The largest of n values is d; with weights, d is searched below it, each by least squares for the levels it gives. */
+static float level_scale(const float *x, const float *w, int n, int top)
 {
-    float most = largest(x, N), best = most, most_gain = -1;
+    float most = largest(x, n), best = most, most_gain = -1;
     for (int k = 1; w && most > 0 && k <= 20; k++) {
         float inverse = 20 / (most * (float)k), xq = 0, qq = 0;
         if (!isfinite(inverse))
             continue;
-        for (int i = 0; i < N; i++) {
-            float q = (float)ternary(x[i], inverse);
+        for (int i = 0; i < n; i++) {
+            float q = (float)level_of(x[i], inverse, top);
             xq += w[i] * x[i] * q;
             qq += w[i] * q * q;
         }
@@ -90,6 +90,48 @@ static float ternary_scale(const float *x, const float *w)
     }
     return best;
 }
+
+/* Their levels of n values, and d as a half; -1: it is too large for one. */
+static int few_levels(const float *x, const float *w, int n, int top, int *level, uint16_t *half)
+{
+    float d = level_scale(x, w, n, top), inverse = d != 0 ? 1 / d : 0;
+    for (int i = 0; i < n; i++)
+        level[i] = level_of(x[i], isfinite(inverse) ? inverse : 0, top);
+    *half = sw_f32_to_f16(d);
+    return isfinite(sw_f16_to_f32(*half)) ? 0 : -1;
+}
+
+/* Q2_0: [d][pairs of bits: level + 1]. */
+static int write_q2(uint8_t *p, const float *x, const float *w)
+{
+    int level[64];
+    uint16_t half;
+    if (few_levels(x, w, 64, 2, level, &half))
+        return -1;
+    memset(p, 0, 18);
+    memcpy(p, &half, 2);
+    for (int i = 0; i < 64; i++)
+        p[2 + i / 4] |= (uint8_t)((level[i] + 1) << i % 4 * 2);
+    return 0;
+}
+
+/* Q1_0: [d][bits: whether the value is not negative]. d is the mean magnitude, which is what least squares gives. */
+static int write_q1(uint8_t *p, const float *x, const float *w)
+{
+    float sum = 0, all = 0;
+    for (int i = 0; i < 128; i++) {
+        sum += w ? w[i] * fabsf(x[i]) : fabsf(x[i]);
+        all += w ? w[i] : 1;
+    }
+    uint16_t half = sw_f32_to_f16(all > 0 ? sum / all : 0);
+    memset(p, 0, 18);
+    memcpy(p, &half, 2);
+    for (int i = 0; i < 128; i++)
+        p[2 + i / 8] |= (uint8_t)((x[i] >= 0) << i % 8);
+    return isfinite(sw_f16_to_f32(half)) ? 0 : -1;
+}
+
+/* ---- ternary */
 
 /* TQ1_0: five ternary digits in a byte as the fraction of 256 that they are of 243, rounded up: three times the byte, cut to eight
  * bits, has the next digit above. Digits of value i lie as kernels/codebooks.h reads them. */
@@ -103,12 +145,9 @@ static uint8_t digits(const int *level, int step, int count)
 
 static int write_ternary(uint8_t *p, sw_dtype dtype, const float *x, const float *w)
 {
-    float d = ternary_scale(x, w), inverse = d != 0 ? 1 / d : 0;
     int level[N];
-    for (int i = 0; i < N; i++)
-        level[i] = ternary(x[i], isfinite(inverse) ? inverse : 0);
-    uint16_t half = sw_f32_to_f16(d);
-    if (!isfinite(sw_f16_to_f32(half)))
+    uint16_t half;
+    if (few_levels(x, w, N, 1, level, &half))
         return -1;
     if (dtype == SW_TQ1_0) {
         for (int i = 0; i < 32; i++)
@@ -127,6 +166,16 @@ static int write_ternary(uint8_t *p, sw_dtype dtype, const float *x, const float
     return 0;
 }
 
+static int write_block(uint8_t *p, sw_dtype dtype, const float *x, const float *w)
+{
+    switch (dtype) {
+    case SW_MXFP4: write_mxfp4(p, x, w); return 0;
+    case SW_Q1_0: return write_q1(p, x, w);
+    case SW_Q2_0: return write_q2(p, x, w);
+    default: return write_ternary(p, dtype, x, w);
+    }
+}
+
 int sw_quantise_codes(void *dst, sw_dtype dtype, const float *src, int64_t n, const float *importance)
 {
     int block = sw_dtypes[dtype].block;
@@ -135,10 +184,8 @@ int sw_quantise_codes(void *dst, sw_dtype dtype, const float *src, int64_t n, co
         float w[N];
         if (importance && sw_quant_weights(w, importance, block, at))
             return -1;
-        if (dtype == SW_MXFP4)
-            write_mxfp4(p, src + at, importance ? w : NULL);
-        else if (write_ternary(p, dtype, src + at, importance ? w : NULL))
-            return sw_fail("values %" PRId64 " to %" PRId64 " are too large for the half-precision scale of %s", at, at + N - 1,
+        if (write_block(p, dtype, src + at, importance ? w : NULL))
+            return sw_fail("values %" PRId64 " to %" PRId64 " are too large for the half-precision scale of %s", at, at + block - 1,
                            sw_dtypes[dtype].name);
     }
     return 0;

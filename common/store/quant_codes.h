@@ -1,5 +1,5 @@
-/* Writing the types whose levels are few and fixed: 4-bit floats under a power of two (MXFP4) and ternary values (TQ1_0, TQ2_0).
- * Used by store/quant.c. */
+/* Writing the types whose levels are few and fixed: 4-bit floats under a power of two (MXFP4), ternary values (TQ1_0, TQ2_0),
+ * one and two bits (Q1_0, Q2_0). Used by store/quant.c. */
 #ifndef SW_STORE_QUANT_CODES_H
 #define SW_STORE_QUANT_CODES_H
 

@@ -3,8 +3,13 @@
 tests/unit/test_quant.c has them: FNV-1a of the values as little-endian f32, where NaN counts as 0 and -0 as 0.
 
     make_blocks.py LIBGGML_BASE.so
+
+With a folder of golden cases (tests/golden/quant/gguf) it writes what ggml makes of source.safetensors in Q1_0 and Q2_0 instead.
+
+    make_blocks.py LIBGGML_BASE.so DIR
 """
 import ctypes
+import json
 import sys
 
 import numpy as np
@@ -36,6 +41,30 @@ def digest(data):
 lib = ctypes.CDLL(sys.argv[1])
 lib.ggml_get_type_traits.restype = ctypes.POINTER(Traits)
 Decoder = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int64)
+
+
+def write_case(folder, number):
+    from safetensors.numpy import load_file, save_file
+    t = lib.ggml_get_type_traits(number).contents
+    name, out, rmse = t.name.decode(), {}, {}
+    encode, decode = (getattr(lib, f) for f in (f"quantize_row_{name}_ref", f"dequantize_row_{name}"))
+    for key, x in load_file(folder + "/source.safetensors").items():
+        packed, values = np.zeros((x.shape[0], x.shape[1] // t.values * t.bytes), np.uint8), np.zeros_like(x)
+        encode(ctypes.c_void_p(x.ctypes.data), ctypes.c_void_p(packed.ctypes.data), ctypes.c_int64(x.size))
+        decode(ctypes.c_void_p(packed.ctypes.data), ctypes.c_void_p(values.ctypes.data), ctypes.c_int64(x.size))
+        out["bytes/" + key], out["dequant/" + key] = packed, values
+        rmse[key] = round(float(np.sqrt(np.mean((x.astype(np.float64) - values) ** 2))), 10)
+    case = f"{folder}/{name.upper()}"
+    save_file(out, case + ".safetensors")
+    with open(case + ".json", "w") as f:
+        json.dump({"type": name.upper(), "ggml_type": number, "block": [t.values, t.bytes], "rmse": rmse, "origin": "ggml"}, f, indent=1)
+        f.write("\n")
+
+
+if len(sys.argv) > 2:
+    for number in (41, 42):
+        write_case(sys.argv[2], number)
+    sys.exit()
 for number in NUMBERS:
     t = lib.ggml_get_type_traits(number).contents
     decode = Decoder(t.to_float) if t.to_float else Decoder(("dequantize_row_" + t.name.decode(), lib))

@@ -15,9 +15,9 @@
 enum { N = 1024 };
 
 static const sw_dtype blocks[] = {SW_Q4_0, SW_Q4_1, SW_Q5_0, SW_Q5_1, SW_Q8_0, SW_Q2_K, SW_Q3_K, SW_Q4_K, SW_Q5_K, SW_Q6_K,
-                                  SW_IQ4_NL, SW_IQ4_XS, SW_MXFP4, SW_TQ1_0, SW_TQ2_0};
+                                  SW_IQ4_NL, SW_IQ4_XS, SW_MXFP4, SW_TQ1_0, SW_TQ2_0, SW_Q2_0, SW_Q1_0};
 /* Root mean square errors that a normal distribution leaves, with a fifth to spare. */
-static const double normal_error[] = {0.106, 0.089, 0.053, 0.044, 0.0068, 0.33, 0.18, 0.083, 0.043, 0.022, 0.091, 0.092, 0.14, 0.97, 0.97};
+static const double normal_error[] = {0.106, 0.089, 0.053, 0.044, 0.0068, 0.33, 0.18, 0.083, 0.043, 0.022, 0.091, 0.092, 0.14, 0.97, 0.97, 0.88, 0.73};
 
 static void normal(float *x, int64_t n, double scale, uint32_t site)
 {

@@ -57,6 +57,12 @@ static void as_llama_cpp_mixes(void **state)
                   2, 512, want[i].down[k]);
     }
     picks("tq1_0", &m, "token_embd.weight", 2, 256, SW_Q4_K);
+    picks("q2_0", &m, "token_embd.weight", 2, 256, SW_Q4_K);
+    picks("q2_0", &m, "output.weight", 2, 256, SW_Q6_K);
+    picks("q2_0", &m, "blk.0.attn_v.weight", 2, 64, SW_Q2_0);
+    picks("q1_0", &m, "token_embd.weight", 2, 256, SW_Q1_0);
+    picks("q1_0", &m, "output.weight", 2, 256, SW_Q6_K);
+    picks("q1_0", &m, "blk.0.ffn_down.weight", 2, 64, SW_Q4_0);
     picks("mxfp4_moe", &m, "blk.0.ffn_up_exps.weight", 3, 64, SW_MXFP4);
     picks("mxfp4_moe", &m, "blk.0.attn_q.weight", 2, 64, SW_Q8_0);
 }

@@ -31,6 +31,8 @@ const quant_recipe quant_recipes[] = {
     {"iq4_xs", SW_IQ4_XS, 30, {HEAD, {QUANT_VALUE, QUANT_GROUPED, SW_Q5_K}, {QUANT_DOWN, QUANT_FIRST_8TH, SW_Q5_K}}},
     {"tq1_0", SW_TQ1_0, 36, {HEAD, {QUANT_EMBEDDING, QUANT_ALWAYS, SW_Q4_K}}},
     {"tq2_0", SW_TQ2_0, 37, {HEAD, {QUANT_EMBEDDING, QUANT_ALWAYS, SW_Q4_K}}},
+    {"q2_0", SW_Q2_0, 41, {HEAD, {QUANT_EMBEDDING, QUANT_ALWAYS, SW_Q4_K}}},
+    {"q1_0", SW_Q1_0, 40, {HEAD}},
     {"mxfp4_moe", SW_MXFP4, 38, {{QUANT_NO_EXPERTS, QUANT_ALWAYS, SW_Q8_0}}},
     {"f16", SW_F16, 1, {{0}}},
     {"bf16", SW_BF16, 32, {{0}}},
@@ -38,7 +40,7 @@ const quant_recipe quant_recipes[] = {
 };
 
 const char *const quant_recipe_names[] = {"q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q2_k", "q3_k_s", "q3_k_m", "q3_k_l", "q4_k_s", "q4_k_m",
-                                          "q5_k_s", "q5_k_m", "q6_k", "iq4_nl", "iq4_xs", "tq1_0", "tq2_0", "mxfp4_moe", "f16", "bf16", "f32", NULL};
+                                          "q5_k_s", "q5_k_m", "q6_k", "iq4_nl", "iq4_xs", "tq1_0", "tq2_0", "q2_0", "q1_0", "mxfp4_moe", "f16", "bf16", "f32", NULL};
 _Static_assert(SW_COUNT(quant_recipe_names) == SW_COUNT(quant_recipes) + 1, "a name for each recipe");
 
 /* The type that takes a row whose length is no multiple of the block: blocks of 32 in place of K blocks, then halves. */
@@ -48,7 +50,7 @@ static sw_dtype fitting(sw_dtype t, int64_t row)
         return t;
     switch (t) {
     case SW_IQ4_XS: return fitting(SW_IQ4_NL, row);
-    case SW_Q2_K: case SW_Q3_K: case SW_TQ1_0: case SW_TQ2_0: return fitting(SW_Q4_0, row);
+    case SW_Q2_K: case SW_Q3_K: case SW_TQ1_0: case SW_TQ2_0: case SW_Q2_0: case SW_Q1_0: return fitting(SW_Q4_0, row);
     case SW_Q4_K: return fitting(SW_Q5_0, row);
     case SW_Q5_K: return fitting(SW_Q5_1, row);
     case SW_Q6_K: return fitting(SW_Q8_0, row);

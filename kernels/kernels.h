@@ -58,6 +58,40 @@ typedef struct sw_adamw {
     int64_t step; /* from 1 */
 } sw_adamw;
 
+/* How the experts of a token are chosen by their scores. SPARSEMIXER (Liu et al. 2024, arXiv 2409.12136) as it is when nothing is
+ * sampled: the best is taken k times; each weight is its share in the softmax of those left that are close to it. */
+typedef enum sw_router_score { SW_ROUTE_SOFTMAX, SW_ROUTE_SIGMOID, SW_ROUTE_SPARSEMIXER, SW_ROUTE_SQRT_SOFTPLUS } sw_router_score;
+enum { SW_MOST_GROUPS = 256 };
+typedef struct sw_router {
+    sw_router_score score;
+    int64_t k;                  /* experts of a token */
+    int64_t groups, top_groups; /* > 1: experts come from the top_groups best of so many equal groups */
+    bool group_by_two;          /* a group is worth the sum of its two best, else its best */
+    bool normalise;             /* weights are divided by their norm + eps */
+    double power;               /* of that norm: (sum of s^power)^(1 / power); 0 is 1 */
+    double eps, scale;
+    double jitter;              /* SW_ROUTE_SPARSEMIXER: how far below the best a score may be, as a share of it, over 2 */
+    bool given;                 /* the experts of tokens are known, whatever their scores (ids is an input of route_fwd) */
+} sw_router;
+
+/* Matrices of one type and shape, one for each group of rows. */
+typedef struct sw_matrices {
+    sw_tensor one; /* the first */
+    int64_t count;
+    int64_t step;             /* values from one to the next */
+    const void *const *at;    /* or, where they lie anyhow: where each begins. Host memory; */
+    const void *const *table; /* and the same list in the device's */
+    const sw_scales *const *scales;  /* of each, where those in `at` are 8-bit floats with scales, which are alike but for where */
+    const void *const *scales_table; /* they lie: in device memory, the first of each */
+} sw_matrices;
+static inline sw_tensor sw_matrix(const sw_matrices *m, int64_t i)
+{
+    sw_tensor t = m->one;
+    t.data = m->at ? (void *)(uintptr_t)m->at[i] : (char *)t.data + sw_dtype_bytes(t.dtype, i * m->step);
+    t.scales = m->scales ? m->scales[i] : t.scales;
+    return t;
+}
+
 typedef struct sw_kernels {
 #define K(name, args) int(*name) args;
 #include "kernels/kernels.def"
@@ -76,7 +110,7 @@ extern const char *const sw_kernel_names[SW_KERNEL_COUNT];
 typedef struct sw_device {
     const char *name;   /* "cpu", "reference", "cuda:0" */
     const sw_kernels *k;
-    /* The same, but linear_fwd may round x: to 16 bits, in blocks of 32, where w is quantised, or to e4m3 where w is (a scale for a
+    /* The same, but linear_fwd and grouped_fwd may round x: to 16 bits, in blocks of 32, where w is quantised, or to e4m3 where w is (a scale for a
      * row of x, or for 128 of its values, as w's scales are): for generating tokens one by one, where reading w sets the time.
      * Then what a row is rounded to does not depend on how many there are; on host devices its results do not either, to the bit.
      * NULL: nothing to gain. */

@@ -17,6 +17,7 @@ KERNEL_OBJ = $(KERNEL_SRC:%.c=$(O)/obj/%.o) $(foreach i,$(ISA_LEVELS),$(CPU_SRC:
 # Stored values are defined by separately rounded operations.
 EXTRA_kernels/cpu/cpu_blocks := -ffp-contract=off
 EXTRA_kernels/cpu/cpu_rounded := -ffp-contract=off
+EXTRA_kernels/cpu/cpu_route := -ffp-contract=off
 
 define isa_rule
 $$(O)/obj/kernels/cpu/%.$1.o: kernels/cpu/%.c

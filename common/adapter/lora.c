@@ -20,6 +20,36 @@ static sw_var *lora_forward(sw_ctx *c, sw_linear *l, sw_adapter *adapter, sw_var
     return t ? sw_matmul_add(c, y, t, a->b, a->scale) : NULL;
 }
 
+static bool lora_alike(sw_adapter *const *a, int64_t n)
+{
+    const sw_lora *first = (const sw_lora *)a[0];
+    for (int64_t e = 1; e < n; e++) {
+        const sw_lora *l = (const sw_lora *)a[e];
+        if (l->scale != first->scale || l->dropout != first->dropout || !sw_experts_alike(&(sw_experts){(sw_param *[]){first->a, l->a}, 2, 2, false}) ||
+            !sw_experts_alike(&(sw_experts){(sw_param *[]){first->b, l->b}, 2, 2, false}))
+            return false;
+    }
+    return true;
+}
+
+/* Of experts' Linears: their dropout's random numbers are those of the first one's site. */
+static sw_var *lora_places(sw_ctx *c, sw_linear *l, sw_adapter *const *adapters, int64_t n, sw_var *x, const sw_dispatch *d)
+{
+    const sw_lora *first = (const sw_lora *)adapters[0];
+    sw_param **a = sw_ctx_alloc(c, (size_t)n * sizeof *a), **b = sw_ctx_alloc(c, (size_t)n * sizeof *b);
+    for (int64_t e = 0; e < n; e++) {
+        a[e] = ((const sw_lora *)adapters[e])->a;
+        b[e] = ((const sw_lora *)adapters[e])->b;
+    }
+    sw_experts down = {a, n, n, false}, up = {b, n, n, false};
+    sw_var *y = sw_places_below(c, l, adapters, n, x, d), *kept = y ? sw_dropout(c, x, first->dropout, first->site) : NULL;
+    sw_dtype product = c->product;
+    c->product = c->compute;
+    sw_var *t = kept ? sw_matmul_places(c, kept, &down, NULL, d) : NULL;
+    c->product = product;
+    return t ? sw_matmul_places_add(c, y, t, &up, first->scale, d) : NULL;
+}
+
 static sw_var *lora_embed(sw_ctx *c, sw_linear *l, sw_adapter *adapter, sw_var *ids)
 {
     sw_lora *a = (sw_lora *)adapter;
@@ -60,7 +90,7 @@ static void lora_factors(const sw_adapter *adapter, sw_param **down, sw_param **
     *scale = a->scale;
 }
 
-static const sw_adapter_ops lora_ops = {"lora", lora_forward, lora_embed, lora_merge, lora_free, lora_factors};
+static const sw_adapter_ops lora_ops = {"lora", lora_forward, lora_embed, lora_merge, lora_free, lora_factors, lora_alike, lora_places};
 
 /* As PEFT draws them. A Linear: A Kaiming-uniform with a = sqrt(5), that is uniform in +-1/sqrt(in), and B zero. An
  * embedding: A zero and B normal. */

@@ -6,44 +6,47 @@
 #include <stdio.h>
 #include <string.h>
 
-typedef struct expert {
-    sw_linear gate, up, down;
-} expert;
+/* One of each expert; of the shared one. gate NULL: there is none; up NULL: it is in the gate. */
+typedef struct experts {
+    sw_linear *gate, *up, *down;
+} experts;
 
 typedef struct moe {
     const sw_moe *o;
     sw_linear router, shared_gate, latent_in, latent_out;
     void *own; /* of o->own */
-    expert *experts, shared; /* experts NULL where they are stacked */
+    experts apart, shared; /* empty where they are stacked, where there is none */
     sw_param *gate_up, *down, *gate_up_bias, *down_bias;
     sw_param *gate, *up; /* where those are apart */
     sw_param *correction, *out_bias;
-    float *correction_host; /* [experts + identities], read at first use */
     const int32_t *by_token; /* host [vocab, k], or NULL */
-    bool read;
     sw_norm norm;                            /* of what experts get */
     sw_param *router_scale, *expert_scale;   /* [hidden]; [experts] */
 } moe;
 
-/* packed: the name of gate and up in one, or NULL */
-static void ask_expert(sw_builder *b, expert *e, const char *prefix, const char *const names[3], int64_t in, int64_t wide,
+static experts new_experts(sw_builder *b, int64_t n, bool packed)
+{
+    size_t size = (size_t)n * sizeof(sw_linear);
+    bool gated = packed || !sw_builder_spec(b)->plain_mlp;
+    return (experts){gated ? sw_builder_alloc(b, size) : NULL, packed ? NULL : sw_builder_alloc(b, size), sw_builder_alloc(b, size)};
+}
+
+/* Expert e. packed: the name of gate and up in one, or NULL */
+static void ask_expert(sw_builder *b, experts *x, int64_t e, const char *prefix, const char *const names[3], int64_t in, int64_t wide,
                        const char *packed, bool bias)
 {
     unsigned flags = bias ? SW_ASK_BIAS : 0;
     char name[SW_NAME_MAX];
-    if (packed) {
-        snprintf(name, sizeof name, "%s.%s", prefix, packed);
-        sw_ask_linear(b, &e->gate, name, 2 * wide, in, flags);
-    } else {
-        if (!sw_builder_spec(b)->plain_mlp) {
-            snprintf(name, sizeof name, "%s.%s", prefix, names[0]);
-            sw_ask_linear(b, &e->gate, name, wide, in, flags);
-        }
+    if (x->gate) {
+        snprintf(name, sizeof name, "%s.%s", prefix, packed ? packed : names[0]);
+        sw_ask_linear(b, &x->gate[e], name, packed ? 2 * wide : wide, in, flags);
+    }
+    if (x->up) {
         snprintf(name, sizeof name, "%s.%s", prefix, names[1]);
-        sw_ask_linear(b, &e->up, name, wide, in, flags);
+        sw_ask_linear(b, &x->up[e], name, wide, in, flags);
     }
     snprintf(name, sizeof name, "%s.%s", prefix, names[2]);
-    sw_ask_linear(b, &e->down, name, in, wide, flags);
+    sw_ask_linear(b, &x->down[e], name, in, wide, flags);
 }
 
 static void ask_stacks(sw_builder *b, moe *m)
@@ -86,7 +89,6 @@ static void declare(sw_builder *b, void *self)
         int64_t row[2] = {1, choices};
         m->correction = sw_ask(b, "mlp.correction", o->correction_row ? 2 : 1, o->correction_row ? row : &choices,
                                SW_ASK_F32 | SW_ASK_FIXED);
-        m->correction_host = sw_builder_alloc(b, (size_t)choices * sizeof(float));
     }
     if (o->by_token)
         m->by_token = sw_ask_integers(b, "mlp.router.by_token", 2, (int64_t[]){s->vocab, o->router.k}, o->experts);
@@ -105,13 +107,15 @@ static void declare(sw_builder *b, void *self)
     if (o->stacked)
         ask_stacks(b, m);
     else
-        m->experts = sw_builder_alloc(b, (size_t)o->experts * sizeof *m->experts);
-    for (int64_t e = 0; m->experts && e < o->experts; e++) {
+        m->apart = new_experts(b, o->experts, o->packed);
+    for (int64_t e = 0; m->apart.down && e < o->experts; e++) {
         snprintf(prefix, sizeof prefix, "mlp.experts.%lld", (long long)e);
-        ask_expert(b, &m->experts[e], prefix, names, o->latent ? o->latent : s->hidden, o->wide, o->packed ? names[0] : NULL, false);
+        ask_expert(b, &m->apart, e, prefix, names, o->latent ? o->latent : s->hidden, o->wide, o->packed ? names[0] : NULL, false);
     }
-    if (o->shared_wide)
-        ask_expert(b, &m->shared, "mlp.shared", usual, s->hidden, o->shared_wide, o->shared_packed ? "gate_up_proj" : NULL, o->shared_bias);
+    if (o->shared_wide) {
+        m->shared = new_experts(b, 1, o->shared_packed);
+        ask_expert(b, &m->shared, 0, "mlp.shared", usual, s->hidden, o->shared_wide, o->shared_packed ? "gate_up_proj" : NULL, o->shared_bias);
+    }
     if (o->shared_gated)
         sw_ask_linear(b, &m->shared_gate, "mlp.shared_gate", 1, s->hidden, 0);
 }
@@ -173,36 +177,44 @@ static sw_var *gated(sw_ctx *c, const moe *m, const sw_spec *s, sw_var *y)
     return m->o->limit > 0 ? glu_cut(c, gate, up, m->o->limit, m->o->sharpness, s->act) : sw_glu(c, gate, up, s->act);
 }
 
-static sw_var *run_expert(sw_ctx *c, expert *e, const moe *m, const sw_spec *s, sw_var *x)
+/* The experts' part for x at all places of d; the shared one's for every token without d. */
+static sw_var *linear(sw_ctx *c, sw_linear *l, const moe *m, sw_var *x, const sw_dispatch *d)
 {
-    bool packed = !e->up.w && e->gate.w;
-    sw_var *gate = e->gate.w ? sw_linear_forward(c, &e->gate, x) : NULL, *h;
-    if (e->gate.w && !gate)
-        return NULL;
-    if (packed) {
-        h = gated(c, m, s, gate);
-    } else {
-        sw_var *up = sw_linear_forward(c, &e->up, x);
-        h = !up                           ? NULL
-            : !gate                       ? sw_activation(c, up, s->act)
-            : m->o->limit > 0             ? glu_cut(c, gate, up, m->o->limit, m->o->sharpness, s->act)
-                                          : sw_glu(c, gate, up, s->act);
-    }
-    return h ? sw_linear_forward(c, &e->down, h) : NULL;
+    return d ? sw_linear_places(c, l, m->o->experts, x, d) : sw_linear_forward(c, l, x);
 }
 
-static sw_var *run_stacked(sw_ctx *c, const moe *m, const sw_spec *s, int64_t e, sw_var *x)
+static sw_var *run_apart(sw_ctx *c, const experts *e, const moe *m, const sw_spec *s, sw_var *x, const sw_dispatch *d)
 {
-    int64_t n = m->o->experts;
-    if (m->o->apart) {
-        sw_var *gate = sw_matmul_one(c, x, m->gate, NULL, n, e, false);
-        sw_var *up = gate ? sw_matmul_one(c, x, m->up, NULL, n, e, false) : NULL;
-        up = up ? sw_glu(c, gate, up, s->act) : NULL;
-        return up ? sw_matmul_one(c, up, m->down, NULL, n, e, true) : NULL;
+    sw_var *gate = e->gate ? linear(c, e->gate, m, x, d) : NULL, *h;
+    if (e->gate && !gate)
+        return NULL;
+    if (e->up) {
+        sw_var *up = linear(c, e->up, m, x, d);
+        h = !up                ? NULL
+            : !gate            ? sw_activation(c, up, s->act)
+            : m->o->limit > 0  ? glu_cut(c, gate, up, m->o->limit, m->o->sharpness, s->act)
+                               : sw_glu(c, gate, up, s->act);
+    } else {
+        h = gated(c, m, s, gate);
     }
-    sw_var *y = sw_matmul_one(c, x, m->gate_up, m->gate_up_bias, n, e, m->o->turned);
-    y = y ? gated(c, m, s, y) : NULL;
-    return y ? sw_matmul_one(c, y, m->down, m->down_bias, n, e, m->o->turned) : NULL;
+    return h ? linear(c, e->down, m, h, d) : NULL;
+}
+
+static sw_var *run_stacked(sw_ctx *c, moe *m, const sw_spec *s, sw_var *x, const sw_dispatch *d)
+{
+    bool turned = m->o->turned;
+    sw_experts gate = {&m->gate, 1, m->o->experts, false}, up = {&m->up, 1, m->o->experts, false},
+               both = {&m->gate_up, 1, m->o->experts, turned}, down = {&m->down, 1, m->o->experts, turned || m->o->apart};
+    sw_var *y;
+    if (m->o->apart) {
+        y = sw_matmul_places(c, x, &gate, NULL, d);
+        sw_var *u = y ? sw_matmul_places(c, x, &up, NULL, d) : NULL;
+        y = u ? sw_glu(c, y, u, s->act) : NULL;
+    } else {
+        y = sw_matmul_places(c, x, &both, m->gate_up_bias, d);
+        y = y ? gated(c, m, s, y) : NULL;
+    }
+    return y ? sw_matmul_places(c, y, &down, m->down_bias, d) : NULL;
 }
 
 /* What the router looks at: x of length 1, its columns scaled. */
@@ -215,44 +227,50 @@ static sw_var *routed_by(sw_ctx *c, moe *m, sw_var *x)
     return y ? sw_scale(c, y, 1 / sqrt((double)x->t.shape[1])) : NULL;
 }
 
-/* The weights w [count, 1] of expert e's tokens, times its own scale. */
-static sw_var *scaled_by(sw_ctx *c, moe *m, int64_t e, sw_var *w)
+/* A value of each choice [choices, 1], at all places. */
+static sw_var *of_choices(sw_ctx *c, sw_var *each, const sw_dispatch *d)
 {
-    int64_t count = w->t.shape[0], experts = m->o->experts;
-    int32_t *ids = sw_ctx_alloc(c, (size_t)count * sizeof *ids);
-    for (int64_t i = 0; i < count; i++)
-        ids[i] = (int32_t)e;
-    sw_var *all = sw_parameter(c, m->expert_scale), *at = sw_from_host(c, SW_I32, 1, &count, ids);
+    each = each ? sw_gather(c, each, d->of) : NULL;
+    return each ? sw_cast(c, each, c->compute) : NULL;
+}
+
+/* The weights w of all places, times their experts' own scales. */
+static sw_var *scaled(sw_ctx *c, moe *m, sw_var *w, const sw_dispatch *d)
+{
+    sw_var *all = sw_parameter(c, m->expert_scale);
     all = all ? sw_scale(c, all, 1) : NULL;
-    all = all && at ? sw_gather(c, sw_part(c, all, 0, 2, (int64_t[]){experts, 1}, (int64_t[]){1, 1}), at) : NULL;
-    all = all ? sw_cast(c, all, w->t.dtype) : NULL;
+    all = all ? of_choices(c, sw_part(c, all, 0, 2, (int64_t[]){m->o->experts, 1}, (int64_t[]){1, 1}), d) : NULL;
     return all ? sw_mul(c, w, all) : NULL;
 }
 
-/* What expert e gives its tokens is added to y. */
-static sw_var *add_expert(sw_ctx *c, moe *m, const sw_pass *p, int64_t e, sw_var *x, sw_var *y, const sw_dispatch *d)
+/* y, where choices that are identities give zeros, plus what they got. */
+static sw_var *plus_identities(sw_ctx *c, const moe *m, sw_var *y, sw_var *x, const sw_dispatch *d)
 {
-    sw_scope scope = sw_scope_begin(c);
-    int64_t first = d->start[e], count = d->start[e + 1] - first;
-    sw_var *at = sw_from_host(c, SW_I32, 1, &count, d->rows + first), *slot = sw_from_host(c, SW_I32, 1, &count, d->slots + first);
-    sw_var *mine = at ? sw_gather(c, x, at) : NULL, *w = slot && mine ? sw_gather(c, d->weights, slot) : NULL;
-    if (w && m->expert_scale)
-        w = scaled_by(c, m, e, w);
-    if (w && m->o->weigh_input)
-        mine = sw_scale_rows(c, mine, w);
-    if (!w || !mine)
+    float *is = sw_ctx_alloc(c, (size_t)d->experts * sizeof *is);
+    for (int64_t e = 0; e < d->experts; e++)
+        is[e] = e >= m->o->experts;
+    sw_var *at = of_choices(c, sw_from_host(c, SW_F32, 2, (int64_t[]){d->experts, 1}, is), d);
+    sw_var *same = at ? sw_scale_rows(c, x, at) : NULL;
+    return same ? sw_add(c, y, same) : NULL;
+}
+
+/* The weighted sum of what a token's experts give it. */
+static sw_var *routed(sw_ctx *c, moe *m, const sw_pass *p, sw_var *x, sw_var *w, const sw_dispatch *d)
+{
+    if (!(w = sw_pairs_to_places(c, w, d)) || !(x = sw_to_places(c, x, d)) || (m->expert_scale && !(w = scaled(c, m, w, d))) ||
+        (m->o->weigh_input && !(x = sw_scale_rows(c, x, w))))
         return NULL;
-    sw_var *out = e >= m->o->experts ? mine
-                  : m->experts       ? run_expert(c, &m->experts[e], m, p->spec, mine)
-                                     : run_stacked(c, m, p->spec, e, mine);
-    if (out && !m->o->weigh_input)
-        out = sw_scale_rows(c, out, w);
-    return out ? sw_scope_return(c, scope, sw_scatter_add(c, y, out, at)) : NULL;
+    sw_var *y = m->apart.down ? run_apart(c, &m->apart, m, p->spec, x, d) : run_stacked(c, m, p->spec, x, d);
+    if (y && m->o->identities)
+        y = plus_identities(c, m, y, x, d);
+    if (y && !m->o->weigh_input)
+        y = sw_scale_rows(c, y, w);
+    return y ? sw_from_places(c, y, d) : NULL;
 }
 
 static sw_var *shared(sw_ctx *c, moe *m, const sw_pass *p, sw_var *x)
 {
-    sw_var *y = run_expert(c, &m->shared, m, p->spec, x);
+    sw_var *y = run_apart(c, &m->shared, m, p->spec, x, NULL);
     if (!y || !m->o->shared_gated)
         return y;
     sw_var *w = sw_linear_forward(c, &m->shared_gate, x);
@@ -260,79 +278,48 @@ static sw_var *shared(sw_ctx *c, moe *m, const sw_pass *p, sw_var *x)
     return w ? sw_scale_rows(c, y, w) : NULL;
 }
 
-int sw_moe_dispatch(sw_ctx *c, sw_linear *router, const float *correction, const sw_router *r, sw_var *x,
-                    sw_dispatch *out)
+int sw_moe_dispatch(sw_ctx *c, sw_linear *router, sw_param *correction, sw_var *given, const sw_router *r, sw_var *x, sw_dispatch *out,
+                    sw_var **weights)
 {
     sw_dtype product = c->product;
     c->product = SW_F32; /* the choice hangs on small differences */
     sw_var *logits = sw_linear_forward(c, router, x);
     c->product = product;
-    return sw_moe_dispatch_logits(c, logits, correction, r, out);
+    return sw_moe_dispatch_logits(c, logits, correction, given, r, out, weights);
 }
 
-int sw_moe_dispatch_logits(sw_ctx *c, sw_var *logits, const float *correction, const sw_router *r, sw_dispatch *out)
+int sw_moe_dispatch_logits(sw_ctx *c, sw_var *logits, sw_param *correction, sw_var *given, const sw_router *r, sw_dispatch *out,
+                           sw_var **weights)
 {
-    if (!logits)
+    sw_var *ids = given;
+    if (!logits || !(*weights = sw_route(c, logits, correction, r, &ids)) || !(*weights = sw_cast(c, *weights, c->compute)))
         return -1;
-    int64_t n = logits->t.shape[0], k = r->k, choices = logits->t.shape[1];
-    int32_t *ids = sw_ctx_alloc(c, (size_t)(n * k) * sizeof *ids);
-    sw_var *weights = sw_route(c, logits, correction, r, ids);
-    if (!weights || !(out->weights = sw_cast(c, weights, c->compute)))
-        return -1;
-    int64_t *start = out->start = sw_ctx_alloc(c, (size_t)(choices + 1) * sizeof *start),
-            *at = sw_ctx_alloc(c, (size_t)choices * sizeof *at);
-    out->rows = sw_ctx_alloc(c, (size_t)(n * k) * sizeof *out->rows);
-    out->slots = sw_ctx_alloc(c, (size_t)(n * k) * sizeof *out->slots);
-    memset(start, 0, (size_t)(choices + 1) * sizeof *start);
-    for (int64_t i = 0; i < n * k; i++)
-        start[ids[i] + 1]++;
-    for (int64_t e = 0; e < choices; e++) {
-        at[e] = start[e];
-        start[e + 1] += start[e];
-    }
-    for (int64_t i = 0; i < n * k; i++) {
-        int64_t to = at[ids[i]]++;
-        out->rows[to] = (int32_t)(i / k);
-        out->slots[to] = (int32_t)i;
-    }
-    return 0;
+    return sw_dispatch_pairs(c, ids, logits->t.shape[1], out);
 }
 
 /* The experts of the batch's tokens [n, k]. */
-static const int32_t *experts_by_token(sw_ctx *c, const moe *m, const sw_pass *p)
+static sw_var *experts_by_token(sw_ctx *c, const moe *m, const sw_pass *p)
 {
     int64_t k = m->o->router.k;
     int32_t *ids = sw_ctx_alloc(c, (size_t)(p->n * k) * sizeof *ids);
     for (int64_t i = 0; i < p->n; i++)
         memcpy(ids + i * k, m->by_token + p->ids[i] * k, (size_t)k * sizeof *ids);
-    return ids;
+    return sw_from_host(c, SW_I32, 2, (int64_t[]){p->n, k}, ids);
 }
 
 static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
 {
     moe *m = self;
     const sw_moe *o = m->o;
-    sw_router router = o->router;
     sw_dispatch d;
-    if (m->by_token)
-        router.chosen = experts_by_token(c, m, p);
-    if (m->correction && !m->read) {
-        if (sw_to_host(c, &m->correction->v, m->correction_host))
-            return NULL;
-        m->read = true;
-    }
-    sw_var *seen = routed_by(c, m, x), *in = x;
-    int rc = !seen    ? -1
-             : o->own ? sw_moe_dispatch_logits(c, o->own->logits(c, m->own, seen), m->correction_host, &router, &d)
-                      : sw_moe_dispatch(c, &m->router, m->correction_host, &router, seen, &d);
+    sw_var *w, *given = m->by_token ? experts_by_token(c, m, p) : NULL, *seen = routed_by(c, m, x), *in = x;
+    int rc = !seen || (m->by_token && !given)
+                 ? -1
+             : o->own ? sw_moe_dispatch_logits(c, o->own->logits(c, m->own, seen), m->correction, given, &o->router, &d, &w)
+                      : sw_moe_dispatch(c, &m->router, m->correction, given, &o->router, seen, &d, &w);
     if (rc || !(in = sw_norm_forward(c, &m->norm, in)) || (o->latent && !(in = sw_linear_forward(c, &m->latent_in, in))))
         return NULL;
-    sw_var *y = sw_like(c, in);
-    if (!y || sw_k(c)->fill(sw_s(c), &y->t, 0))
-        return NULL;
-    for (int64_t e = 0; y && e < o->experts + o->identities; e++)
-        if (d.start[e + 1] > d.start[e])
-            y = add_expert(c, m, p, e, in, y, &d);
+    sw_var *y = routed(c, m, p, in, w, &d);
     if (y && o->latent)
         y = sw_linear_forward(c, &m->latent_out, y);
     if (y && m->out_bias) {

@@ -50,17 +50,13 @@ extern const sw_ffn_ops sw_ffn_moe;
 /* Gate and up are the columns of y [N, 2 wide] in turns: GELU_QUICK(gate, cut above limit) * (1 + up, cut to [-limit, limit]). */
 sw_var *sw_glu_turns(sw_ctx *c, sw_var *y, double limit) SW_MUST_CHECK;
 
-/* Where a batch's tokens go: expert e has the pairs start[e] ... start[e + 1] - 1, in the order of the tokens. */
-typedef struct sw_dispatch {
-    int64_t *start;       /* [choices + 1] */
-    int32_t *rows, *slots; /* [n * k] of each pair: its token, and which of the weights is its own (token * k + choice) */
-    sw_var *weights;      /* [n * k, 1] */
-} sw_dispatch;
-/* x [N, hidden]; correction host [choices] or NULL. Host memory is the tape's. */
-int sw_moe_dispatch(sw_ctx *c, sw_linear *router, const float *correction, const sw_router *r, sw_var *x,
-                    sw_dispatch *out) SW_MUST_CHECK;
-/* The same from a router's logits [N, choices]; NULL is an error passed on. */
-int sw_moe_dispatch_logits(sw_ctx *c, sw_var *logits, const float *correction, const sw_router *r, sw_dispatch *out) SW_MUST_CHECK;
+/* Where x [N, hidden] goes by a router's logits, and the weights [N * k, 1] of pairs; correction [choices] or NULL; given i32 [N, k],
+ * the experts, where scores do not decide, or NULL. */
+int sw_moe_dispatch(sw_ctx *c, sw_linear *router, sw_param *correction, sw_var *given, const sw_router *r, sw_var *x, sw_dispatch *out,
+                    sw_var **weights) SW_MUST_CHECK;
+/* The same from the logits [N, choices]; NULL is an error passed on. */
+int sw_moe_dispatch_logits(sw_ctx *c, sw_var *logits, sw_param *correction, sw_var *given, const sw_router *r, sw_dispatch *out,
+                           sw_var **weights) SW_MUST_CHECK;
 
 /* A mixer: a mixture of attention heads (mixer_moa.c), whose mixer_options are a sw_moe. */
 extern const sw_mixer_ops sw_mixer_moa;

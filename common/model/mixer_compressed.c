@@ -299,7 +299,7 @@ static sw_var *grouped(sw_ctx *c, attention *a, const sw_compressed *o, sw_var *
     sw_var **parts = sw_ctx_alloc(c, (size_t)o->groups * sizeof *parts);
     for (int64_t g = 0; g < o->groups; g++) {
         sw_var *part = sw_part(c, y, g * each, 2, (int64_t[]){n, each}, (int64_t[]){wide, 1});
-        if (!(parts[g] = sw_matmul_one(c, part, a->o_a, NULL, o->groups, g, false)))
+        if (!(parts[g] = sw_matmul_one(c, part, a->o_a, NULL, o->groups, g)))
             return NULL;
     }
     return sw_join(c, parts, (size_t)o->groups);

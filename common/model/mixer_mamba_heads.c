@@ -60,9 +60,9 @@ static sw_var *scan(sw_ctx *c, mamba_heads *m, const sw_pass *p, int64_t h, sw_v
     const sw_mamba_heads_options *o = options(p->block->spec);
     int64_t each = o->inner / o->heads;
     sw_var *x = sw_dense(c, sw_columns(c, u, h * each, each));
-    sw_var *parts = x ? sw_matmul_one(c, x, m->x, NULL, o->heads, h, false) : NULL;
+    sw_var *parts = x ? sw_matmul_one(c, x, m->x, NULL, o->heads, h) : NULL;
     sw_var *dt = parts ? sw_dense(c, sw_columns(c, parts, 0, o->rank)) : NULL;
-    dt = dt ? sw_matmul_one(c, dt, m->dt, m->dt_bias, o->heads, h, false) : NULL;
+    dt = dt ? sw_matmul_one(c, dt, m->dt, m->dt_bias, o->heads, h) : NULL;
     dt = dt ? sw_cast(c, dt, SW_F32) : NULL;
     dt = dt ? sw_activation(c, dt, SW_ACT_SOFTPLUS) : NULL;
     if (!dt)

@@ -23,34 +23,6 @@ static void declare(sw_builder *b, void *self)
     a->bias = sw_ask(b, "self_attn.bias", 1, &s->hidden, 0);
 }
 
-/* y[to] += the product of x[from] with expert e's matrix, weighted where w says so. */
-static sw_var *add_product(sw_ctx *c, const moa *a, sw_param *m, int64_t e, const sw_dispatch *d, sw_var *x, bool back, sw_var *y)
-{
-    sw_scope scope = sw_scope_begin(c);
-    int64_t first = d->start[e], count = d->start[e + 1] - first;
-    sw_var *token = sw_from_host(c, SW_I32, 1, &count, d->rows + first), *slot = sw_from_host(c, SW_I32, 1, &count, d->slots + first);
-    sw_var *mine = token && slot ? sw_gather(c, x, back ? slot : token) : NULL;
-    mine = mine ? sw_matmul_one(c, mine, m, NULL, a->o->experts, e, false) : NULL;
-    if (mine && back) {
-        sw_var *w = sw_gather(c, d->weights, slot);
-        mine = w ? sw_scale_rows(c, mine, w) : NULL;
-    }
-    return mine ? sw_scope_return(c, scope, sw_scatter_add(c, y, mine, back ? token : slot)) : NULL;
-}
-
-/* The products of all experts: of tokens x [N, hidden] with their queries, [N * k, width], or `back` of what those attended
- * to with their outputs, [N, hidden]. */
-static sw_var *products(sw_ctx *c, const moa *a, sw_param *m, const sw_dispatch *d, sw_var *x, bool back, int64_t rows, int64_t width)
-{
-    sw_var *y = sw_tmp2(c, c->compute, rows, width);
-    if (!y || sw_k(c)->fill(sw_s(c), &y->t, 0))
-        return NULL;
-    for (int64_t e = 0; y && e < a->o->experts; e++)
-        if (d->start[e + 1] > d->start[e])
-            y = add_product(c, a, m, e, d, x, back, y);
-    return y;
-}
-
 /* x [N, A, B, head_dim], dense and of any shape, with A and B the other way round: [N, B * A, head_dim]. */
 static sw_var *turned(sw_ctx *c, sw_var *x, int64_t n, int64_t a, int64_t b, int64_t head_dim)
 {
@@ -64,10 +36,13 @@ static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
     moa *a = self;
     const sw_layer *l = p->block->spec;
     int64_t n = x->t.shape[0], k = a->o->router.k, wide = l->kv_heads * l->head_dim;
+    const sw_experts query = {&a->query, 1, a->o->experts, false}, out = {&a->out, 1, a->o->experts, false};
     sw_dispatch d;
-    if (sw_moe_dispatch(c, &a->router, NULL, &a->o->router, x, &d))
+    sw_var *w, *q;
+    if (sw_moe_dispatch(c, &a->router, NULL, NULL, &a->o->router, x, &d, &w) || !(q = sw_to_places(c, x, &d)))
         return NULL;
-    sw_var *q = products(c, a, a->query, &d, x, false, n * k, wide);
+    q = sw_matmul_places(c, q, &query, NULL, &d);
+    q = q ? sw_places_to_pairs(c, q, &d) : NULL;
     q = q ? turned(c, q, n, k, l->kv_heads, l->head_dim) : NULL;
     sw_var *kv = q ? sw_linear_forward(c, &a->kv, x) : NULL;
     if (!kv)
@@ -81,7 +56,10 @@ static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
     sw_var *y = sw_attend(c, q, key, value, p->seqs, &how, NULL, NULL);
     y = y ? turned(c, y, n, l->kv_heads, k, l->head_dim) : NULL;
     y = y ? sw_part(c, y, 0, 2, (int64_t[]){n * k, wide}, (int64_t[]){wide, 1}) : NULL;
-    y = y ? products(c, a, a->out, &d, y, true, n, x->t.shape[1]) : NULL;
+    y = y ? sw_pairs_to_places(c, y, &d) : NULL;
+    y = y ? sw_matmul_places(c, y, &out, NULL, &d) : NULL;
+    y = y && (w = sw_pairs_to_places(c, w, &d)) ? sw_scale_rows(c, y, w) : NULL;
+    y = y ? sw_from_places(c, y, &d) : NULL;
     sw_var *bias = y ? sw_parameter(c, a->bias) : NULL;
     return bias ? sw_plus_row(c, y, bias) : NULL;
 }

@@ -136,6 +136,13 @@ void sw_ctx_free(sw_ctx *c)
     sw_landing_free(&c->landing, c->device);
     if (!c->twin_of)
         free_pool(c);
+    for (size_t i = 0; i < c->lists.n; i++) {
+        if (c->lists.at[i].device != c->lists.at[i].host)
+            c->device->free(c->device, c->lists.at[i].device);
+        free(c->lists.at[i].host);
+    }
+    free(c->lists.at);
+    sw_map_free(&c->known_lists);
     free(c->temps.at);
     free(c->nodes.at);
     sw_arena_free(&c->arena);
@@ -193,6 +200,29 @@ int sw_to_host(sw_ctx *c, const sw_var *x, void *host)
 {
     assert(sw_is_dense(&x->t));
     return c->device->get(c->device, host, x->t.data, sw_tensor_bytes(&x->t));
+}
+
+int sw_ctx_addresses(sw_ctx *c, const void *const *list, size_t n, const void *const **host, const void *const **device)
+{
+    size_t bytes = n * sizeof *list;
+    int64_t known = sw_map_get(&c->known_lists, (const char *)list, bytes, -1);
+    if (known < 0) {
+        struct sw_address_list made = {sw_malloc(bytes), NULL};
+        memcpy(made.host, list, bytes);
+        made.device = c->device->host ? made.host : c->device->alloc(c->device, bytes);
+        if (!made.device || (!c->device->host && c->device->put(c->device, made.device, list, bytes))) {
+            if (made.device)
+                c->device->free(c->device, made.device);
+            free(made.host);
+            return -1;
+        }
+        known = (int64_t)c->lists.n;
+        SW_PUSH(c->lists, made);
+        sw_map_put(&c->known_lists, (const char *)list, bytes, known);
+    }
+    *host = c->lists.at[known].host;
+    *device = (const void *const *)c->lists.at[known].device;
+    return 0;
 }
 
 sw_var *sw_borrow(sw_ctx *c, sw_tensor t)
@@ -323,21 +353,24 @@ int sw_use_away(sw_ctx *c, sw_var *const *in, size_t n)
     return 0;
 }
 
+static size_t inputs(const sw_node *n) { return SW_NODE_IN + n->n_more; }
+static sw_var *input(const sw_node *n, size_t i) { return i < SW_NODE_IN ? n->in[i] : n->more[i - SW_NODE_IN]; }
+
 sw_var *sw_record(sw_ctx *c, sw_node n)
 {
-    for (int i = 0; i < SW_NODE_IN; i++)
-        if (n.in[i] && n.in[i]->away)
+    for (size_t i = 0; i < inputs(&n); i++)
+        if (input(&n, i) && input(&n, i)->away)
             return sw_fail_null("%s reads a parameter without asking for its values (sw_use)", n.op);
     for (int i = 0; c->check && i < SW_NODE_OUT && n.out[i]; i++)
         if (check_finite(c, &n.out[i]->t, n.op, "the result"))
             return NULL;
-    if (!sw_wants(c, n.in, SW_NODE_IN))
+    if (!sw_wants(c, n.in, SW_NODE_IN) && !sw_wants(c, n.more, n.n_more))
         return n.out[0];
     for (int i = 0; i < SW_NODE_OUT && n.out[i]; i++)
         n.out[i]->needs_grad = sw_is_float(n.out[i]->t.dtype);
-    for (int i = 0; i < SW_NODE_IN; i++)
-        if (n.in[i] && n.in[i]->leaf && n.in[i]->needs_grad)
-            n.in[i]->uses++;
+    for (size_t i = 0; i < inputs(&n); i++)
+        if (input(&n, i) && input(&n, i)->leaf && input(&n, i)->needs_grad)
+            input(&n, i)->uses++;
     for (int i = 0; i < SW_NODE_SAVED; i++) {
         if (!n.saved[i])
             continue;
@@ -375,11 +408,12 @@ void sw_ctx_reset(sw_ctx *c)
 {
     while (c->nodes.n) {
         sw_node n = c->nodes.at[--c->nodes.n];
-        for (int i = 0; i < SW_NODE_IN; i++) {
-            if (n.in[i] && n.in[i]->leaf)
-                n.in[i]->uses = 0;
-            else if (n.in[i])
-                sw_drop_grad(c, n.in[i]);
+        for (size_t i = 0; i < inputs(&n); i++) {
+            sw_var *v = input(&n, i);
+            if (v && v->leaf)
+                v->uses = 0;
+            else if (v)
+                sw_drop_grad(c, v);
         }
         forget_node(c, &n);
     }
@@ -483,14 +517,14 @@ int sw_backward_to(sw_ctx *c, size_t mark)
             reached |= n.out[i] && n.out[i]->grad;
         if (reached) {
             sw_scope s = sw_scope_begin(c);
-            rc = sw_use_away(c, n.in, SW_NODE_IN) || n.back(c, &n) ? -1 : 0;
+            rc = sw_use_away(c, n.in, SW_NODE_IN) || sw_use_away(c, n.more, n.n_more) || n.back(c, &n) ? -1 : 0;
             sw_scope_end(c, s, NULL, 0);
-            for (int i = 0; !rc && c->check && i < SW_NODE_IN; i++)
-                if (n.in[i] && n.in[i]->grad)
-                    rc = check_finite(c, &n.in[i]->grad->t, n.op, "a gradient");
+            for (size_t i = 0; !rc && c->check && i < inputs(&n); i++)
+                if (input(&n, i) && input(&n, i)->grad)
+                    rc = check_finite(c, &input(&n, i)->grad->t, n.op, "a gradient");
         }
-        for (int i = 0; i < SW_NODE_IN; i++) {
-            sw_var *v = n.in[i];
+        for (size_t i = 0; i < inputs(&n); i++) {
+            sw_var *v = input(&n, i);
             if (v && v->leaf && v->needs_grad && --v->uses == 0 && !rc && c->hooks.final_grad && !c->late)
                 rc = c->hooks.final_grad(c->hooks.arg, v->param);
         }

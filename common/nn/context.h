@@ -11,6 +11,7 @@
 #define SW_NN_CONTEXT_H
 
 #include "base/error.h"
+#include "base/map.h"
 #include "base/memory.h"
 #include "kernels/kernels.h"
 #include "nn/landing.h"
@@ -48,6 +49,8 @@ struct sw_node {
     double f[4];
     int64_t i[4];
     void *data; /* of the op, from sw_ctx_alloc */
+    sw_var *const *more; /* inputs beside `in`, of which it has too many (experts' parameters) */
+    size_t n_more;
 };
 
 /* Hooks that a higher layer fills. */
@@ -80,6 +83,8 @@ struct sw_ctx {
     sw_arena arena;
     struct { sw_var **at; size_t n, cap; } temps;
     struct { sw_node *at; size_t n, cap; } nodes;
+    sw_map known_lists; /* of addresses: their bytes to their place in lists */
+    struct { struct sw_address_list { const void **host; void *device; } *at; size_t n, cap; } lists;
 };
 
 int sw_ctx_init(sw_ctx *c, sw_device *d, sw_dtype compute) SW_MUST_CHECK;
@@ -115,6 +120,9 @@ sw_var *sw_like(sw_ctx *c, const sw_var *x) SW_MUST_CHECK; /* same type and shap
 sw_var *sw_from_host(sw_ctx *c, sw_dtype dtype, int ndim, const int64_t *shape, const void *host) SW_MUST_CHECK;
 /* Reads a dense var into host memory. */
 int sw_to_host(sw_ctx *c, const sw_var *x, void *host) SW_MUST_CHECK;
+/* A list of n addresses on the host and, unless that is the device, in its memory, both until sw_ctx_free: the same for the same
+ * list, so that a step which comes again finds it where it was. */
+int sw_ctx_addresses(sw_ctx *c, const void *const *list, size_t n, const void *const **host, const void *const **device) SW_MUST_CHECK;
 /* A var over memory that lives elsewhere. */
 sw_var *sw_borrow(sw_ctx *c, sw_tensor t);
 /* Gives a dense var another shape of as many values, in place; its gradient will have that shape. */

@@ -21,6 +21,10 @@ typedef struct sw_adapter_ops {
     void (*free)(sw_adapter *a);
     /* Where all that it does is to add scale b (a x): its factors a [r, in] and b [out, r]. NULL: it is no such adapter. */
     void (*factors)(const sw_adapter *a, sw_param **down, sw_param **up, double *scale);
+    /* For Linears of experts (sw_linear_places), where every one of them has such an adapter: whether all can run at once, and
+     * the output at all places; what lies below is had by sw_places_below. NULL: one by one. */
+    bool (*alike)(sw_adapter *const *a, int64_t n);
+    sw_var *(*places)(sw_ctx *c, sw_linear *l, sw_adapter *const *a, int64_t n, sw_var *x, const sw_dispatch *d);
 } sw_adapter_ops;
 
 struct sw_adapter { /* a tuner's own struct begins with this */
@@ -41,6 +45,11 @@ sw_var *sw_linear_forward(sw_ctx *c, sw_linear *l, sw_var *x) SW_MUST_CHECK;
 sw_var *sw_linear_below(sw_ctx *c, sw_linear *l, sw_adapter *a, sw_var *x) SW_MUST_CHECK;
 /* act of it; one kernel where no adapter stands between the product and act. */
 sw_var *sw_linear_act(sw_ctx *c, sw_linear *l, sw_var *x, sw_act kind) SW_MUST_CHECK;
+/* At each place of d the row of x [N * k, in] through its expert's Linear, of n [N * k, out]: at once where they are alike and have
+ * adapters that are, else one by one. Choices behind the last of them give zeros. */
+sw_var *sw_linear_places(sw_ctx *c, sw_linear *l, int64_t n, sw_var *x, const sw_dispatch *d) SW_MUST_CHECK;
+/* What lies below the adapters a, one of each (NULL: everything). */
+sw_var *sw_places_below(sw_ctx *c, sw_linear *l, sw_adapter *const *a, int64_t n, sw_var *x, const sw_dispatch *d) SW_MUST_CHECK;
 /* The table's rows at ids i32 [N], with its adapters: [N, in]. l->w is [V, D]; l->in is D, l->out is V. */
 sw_var *sw_embed_forward(sw_ctx *c, sw_linear *l, sw_var *ids, double scale) SW_MUST_CHECK;
 sw_var *sw_embed_below(sw_ctx *c, sw_linear *l, sw_adapter *a, sw_var *ids) SW_MUST_CHECK;

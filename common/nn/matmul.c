@@ -1,6 +1,7 @@
 #include "nn/ops.h"
 
 #include <assert.h>
+#include <string.h>
 
 /* [N, anything] as [N, width]. */
 static sw_tensor flat2(const sw_tensor *t)
@@ -123,8 +124,7 @@ sw_var *sw_matmul_add(sw_ctx *c, sw_var *y, sw_var *x, sw_param *w, double alpha
 
 typedef struct stack_args {
     sw_param *w, *bias;
-    int64_t index, count;
-    bool turned;
+    int64_t count, index;
 } stack_args;
 
 /* Part `index` of `count` equal ones, of `ndim` dimensions. */
@@ -142,13 +142,11 @@ static int stack_back(sw_ctx *c, sw_node *n)
     sw_tensor dy = n->out[0]->grad->t, w = part_of(&a->w->v.t, a, 2);
     int acc;
     sw_tensor *dx = sw_grad(c, n->in[0], &acc);
-    if (acc == -2)
-        return -1;
-    if (dx && (a->turned ? k->linear_fwd(sw_s(c), dx, &dy, &w, NULL, 1, acc) : k->linear_bwd_x(sw_s(c), dx, &dy, &w, 1, acc)))
+    if (acc == -2 || (dx && k->linear_bwd_x(sw_s(c), dx, &dy, &w, 1, acc)))
         return -1;
     if (a->w->v.needs_grad) {
-        sw_tensor dw = part_of(&a->w->v.grad->t, a, 2), *x = &n->saved[0]->t;
-        if (k->linear_bwd_w(sw_s(c), &dw, a->turned ? x : &dy, a->turned ? &dy : x, 1))
+        sw_tensor dw = part_of(&a->w->v.grad->t, a, 2);
+        if (k->linear_bwd_w(sw_s(c), &dw, &dy, &n->saved[0]->t, 1))
             return -1;
     }
     if (!a->bias || !a->bias->v.needs_grad)
@@ -157,30 +155,163 @@ static int stack_back(sw_ctx *c, sw_node *n)
     return k->sum_rows(sw_s(c), &db, &dy, NULL);
 }
 
-sw_var *sw_matmul_one(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias, int64_t count, int64_t index, bool turned)
+sw_var *sw_matmul_one(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias, int64_t count, int64_t index)
 {
-    const sw_kernels *k = sw_k(c);
     stack_args *a = sw_ctx_alloc(c, sizeof *a);
-    *a = (stack_args){w, bias, index, count, turned};
+    *a = (stack_args){w, bias, count, index};
     if (sw_use(c, &w->v, bias ? &bias->v : NULL))
         return NULL;
     sw_tensor m = part_of(&w->v.t, a, 2), add = bias ? part_of(&bias->v.t, a, 1) : m;
-    int64_t n = x->t.shape[0], out = m.shape[turned];
-    assert(x->t.ndim == 2 && x->t.shape[1] == m.shape[!turned]);
-    sw_var *y = sw_tmp2(c, c->product, n, out);
-    if (!y)
-        return NULL;
-    if (turned && bias) { /* the product adds to the bias, which lies in every row */
-        int32_t *none = sw_ctx_alloc(c, (size_t)n * sizeof *none);
-        sw_tensor row = sw_tensor_of(add.data, add.dtype, 2, (int64_t[]){1, out});
-        for (int64_t i = 0; i < n; i++)
-            none[i] = 0;
-        sw_var *ids = sw_from_host(c, SW_I32, 1, &n, none);
-        if (!ids || k->gather_rows(sw_s(c), &y->t, &row, &ids->t))
-            return NULL;
-    }
-    if (turned ? k->linear_bwd_x(sw_s(c), &y->t, &x->t, &m, 1, bias ? 1 : 0) : k->linear_fwd(sw_s(c), &y->t, &x->t, &m, bias ? &add : NULL, 1, 0))
+    assert(x->t.ndim == 2 && x->t.shape[1] == m.shape[1]);
+    sw_var *y = sw_tmp2(c, c->product, x->t.shape[0], m.shape[0]);
+    if (!y || sw_k(c)->linear_fwd(sw_s(c), &y->t, &x->t, &m, bias ? &add : NULL, 1, 0))
         return NULL;
     return sw_record(c, (sw_node){.op = "matmul_one", .back = stack_back, .in = {x, &w->v, bias ? &bias->v : NULL}, .out = {y},
                                   .saved = {w->v.needs_grad ? x : NULL}, .data = a});
+}
+
+/* ---- each row with its expert's matrix */
+
+/* Where the scales of 8-bit floats are of the whole matrix, from its beginning on. */
+static bool same_scales(const sw_tensor *a, const sw_tensor *b)
+{
+    const sw_scales *s = a->scales, *t = b->scales;
+    if (!s || !t)
+        return !s && !t;
+    return s->origin == a->data && t->origin == b->data && s->rows == t->rows && s->width == t->width && s->high == t->high &&
+           s->wide == t->wide && s->line == t->line;
+}
+
+static bool same_layout(const sw_tensor *a, const sw_tensor *b)
+{
+    return a->dtype == b->dtype && a->ndim == 2 && b->ndim == 2 && a->shape[0] == b->shape[0] && a->shape[1] == b->shape[1] &&
+           a->stride[0] == b->stride[0] && same_scales(a, b);
+}
+
+bool sw_experts_alike(const sw_experts *w)
+{
+    for (int64_t e = 1; e < w->n; e++)
+        if (!same_layout(&w->at[e]->v.t, &w->at[0]->v.t) || w->at[e]->v.needs_grad != w->at[0]->v.needs_grad)
+            return false;
+    return true;
+}
+
+static int scales_of(sw_ctx *c, const sw_experts *w, sw_matrices *m)
+{
+    const sw_scales **each = sw_ctx_alloc(c, (size_t)w->n * sizeof *each);
+    const void **at = sw_ctx_alloc(c, (size_t)w->n * sizeof *at), *const *host;
+    for (int64_t e = 0; e < w->n; e++) {
+        each[e] = w->at[e]->v.t.scales;
+        at[e] = each[e]->at;
+    }
+    m->scales = each;
+    return sw_ctx_addresses(c, at, (size_t)w->n, &host, &m->scales_table);
+}
+
+/* The matrices, or their gradients. */
+static int matrices_of(sw_ctx *c, const sw_experts *w, bool gradients, sw_matrices *m)
+{
+    sw_tensor first = gradients ? w->at[0]->v.grad->t : w->at[0]->v.t;
+    *m = (sw_matrices){.one = first, .count = w->count};
+    if (w->n > 1) {
+        const void **at = sw_ctx_alloc(c, (size_t)w->n * sizeof *at);
+        for (int64_t e = 0; e < w->n; e++)
+            at[e] = gradients ? w->at[e]->v.grad->t.data : w->at[e]->v.t.data;
+        if (first.scales && scales_of(c, w, m))
+            return -1;
+        return sw_ctx_addresses(c, at, (size_t)w->n, &m->at, &m->table);
+    }
+    m->one.ndim = 2;
+    if (first.ndim == 3) {
+        m->step = first.stride[0];
+        m->one.shape[0] = first.shape[1];
+        m->one.shape[1] = first.shape[2];
+        m->one.stride[0] = first.stride[1];
+        m->one.stride[1] = 1;
+    } else {
+        m->one.shape[0] /= w->count;
+        m->step = m->one.shape[0] * first.stride[0];
+    }
+    return 0;
+}
+
+typedef struct places_args {
+    sw_experts w;
+    sw_param *bias;
+    double alpha;
+} places_args;
+
+static int places_back(sw_ctx *c, sw_node *n)
+{
+    const sw_kernels *k = sw_k(c);
+    const places_args *a = n->data;
+    sw_tensor *dy = &n->out[0]->grad->t, *x = n->saved[0] ? &n->saved[0]->t : NULL, start = sw_row_view(&n->saved[1]->t, 0, a->w.count + 1);
+    sw_matrices m;
+    int acc;
+    sw_tensor *dx = sw_grad(c, n->in[0], &acc);
+    if (acc == -2 || (dx && matrices_of(c, &a->w, false, &m)))
+        return -1;
+    if (dx && (a->w.turned ? k->grouped_fwd(sw_s(c), dx, dy, &m, NULL, &start, a->alpha, acc)
+                           : k->grouped_bwd_x(sw_s(c), dx, dy, &m, &start, a->alpha, acc)))
+        return -1;
+    if (x && (matrices_of(c, &a->w, true, &m) ||
+              k->grouped_bwd_w(sw_s(c), &m, a->w.turned ? x : dy, a->w.turned ? dy : x, &start, a->alpha)))
+        return -1;
+    return a->bias && a->bias->v.needs_grad ? k->grouped_sum(sw_s(c), &a->bias->v.grad->t, dy, &start) : 0;
+}
+
+static int places_add_back(sw_ctx *c, sw_node *n)
+{
+    return places_back(c, n) || sw_grad_pass(c, n->in[3], n->out[0]) ? -1 : 0;
+}
+
+static sw_node places_node(sw_ctx *c, sw_var *x, const sw_experts *w, sw_param *bias, double alpha, const sw_dispatch *d)
+{
+    places_args *a = sw_ctx_alloc(c, sizeof *a);
+    *a = (places_args){*w, bias, alpha};
+    sw_var **all = sw_ctx_alloc(c, (size_t)w->n * sizeof *all);
+    a->w.at = sw_ctx_alloc(c, (size_t)w->n * sizeof *a->w.at);
+    memcpy((void *)(uintptr_t)a->w.at, w->at, (size_t)w->n * sizeof *w->at);
+    for (int64_t e = 0; e < w->n; e++)
+        all[e] = &w->at[e]->v;
+    return (sw_node){.op = "matmul_places", .back = places_back, .in = {x, bias ? &bias->v : NULL}, .more = all, .n_more = (size_t)w->n,
+                     .saved = {w->at[0]->v.needs_grad ? x : NULL, d->start}, .data = a};
+}
+
+sw_var *sw_matmul_places(sw_ctx *c, sw_var *x, const sw_experts *w, sw_param *bias, const sw_dispatch *d)
+{
+    const sw_kernels *k = sw_k(c);
+    sw_node n = places_node(c, x, w, bias, 1, d);
+    sw_tensor start = sw_row_view(&d->start->t, 0, w->count + 1);
+    sw_matrices m;
+    if (sw_use_away(c, n.in, 2) || sw_use_away(c, n.more, n.n_more) || matrices_of(c, w, false, &m))
+        return NULL;
+    assert(x->t.ndim == 2 && x->t.shape[1] == m.one.shape[!w->turned] && (!bias || d->experts == w->count));
+    sw_var *y = n.out[0] = sw_tmp2(c, c->product, x->t.shape[0], m.one.shape[w->turned]);
+    if (!y)
+        return NULL;
+    /* turned: the product adds to the bias, which lies in every row */
+    if (w->turned && bias && k->gather_rows(sw_s(c), &y->t, &bias->v.t, &d->of->t))
+        return NULL;
+    if (w->turned ? k->grouped_bwd_x(sw_s(c), &y->t, &x->t, &m, &start, 1, bias ? 1 : 0)
+                  : k->grouped_fwd(sw_s(c), &y->t, &x->t, &m, bias ? &bias->v.t : NULL, &start, 1, 0))
+        return NULL;
+    return sw_record(c, n);
+}
+
+sw_var *sw_matmul_places_add(sw_ctx *c, sw_var *y, sw_var *x, const sw_experts *w, double alpha, const sw_dispatch *d)
+{
+    sw_node n = places_node(c, x, w, NULL, alpha, d);
+    sw_tensor start = sw_row_view(&d->start->t, 0, w->count + 1), from = y->t;
+    sw_matrices m;
+    sw_var *sum = sw_take_over(c, y);
+    assert(!w->turned);
+    if (!sum || (sum->t.data != from.data && sw_k(c)->copy(sw_s(c), &sum->t, &from)) || sw_use_away(c, n.more, n.n_more) ||
+        matrices_of(c, w, false, &m) || sw_k(c)->grouped_fwd(sw_s(c), &sum->t, &x->t, &m, NULL, &start, alpha, 1))
+        return NULL;
+    n.op = "matmul_places_add";
+    n.back = places_add_back;
+    n.in[3] = y;
+    n.out[0] = sum;
+    return sw_record(c, n);
 }

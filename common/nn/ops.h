@@ -105,34 +105,47 @@ sw_var *sw_recurrence(sw_ctx *c, const sw_recurrence_in *in, sw_var *runs, sw_te
 sw_var *sw_matmul(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias) SW_MUST_CHECK;
 /* act(x w^T + bias): what sw_activation gives of it, by one kernel where the device has it. */
 sw_var *sw_matmul_act(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias, sw_act kind) SW_MUST_CHECK;
-/* sw_matmul with matrix `index` of a stack of `count`: w [E, O, I], or `turned` [E, I, O], whose first two dimensions may be
- * one; bias [E, O] or NULL. */
-sw_var *sw_matmul_one(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias, int64_t count, int64_t index, bool turned) SW_MUST_CHECK;
+/* sw_matmul with matrix `index` of a stack of `count`, w [E, O, I], whose first two dimensions may be one; bias [E, O] or NULL. */
+sw_var *sw_matmul_one(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias, int64_t count, int64_t index) SW_MUST_CHECK;
 /* y += alpha x w^T, in y's memory (nobody may have saved y's values). Returns the new y. */
 sw_var *sw_matmul_add(sw_ctx *c, sw_var *y, sw_var *x, sw_param *w, double alpha) SW_MUST_CHECK;
 
 /* ---- mixtures of experts (route.c) */
 
-/* SPARSEMIXER (Liu et al. 2024, arXiv 2409.12136) as it is when nothing is sampled: the best is taken k times; each weight is
- * its share in the softmax of those left that are close to it. */
-typedef enum sw_router_score { SW_ROUTE_SOFTMAX, SW_ROUTE_SIGMOID, SW_ROUTE_SPARSEMIXER, SW_ROUTE_SQRT_SOFTPLUS } sw_router_score;
-enum { SW_MOST_GROUPS = 256 };
-typedef struct sw_router {
-    sw_router_score score;
-    int64_t k;                  /* experts of a token */
-    int64_t groups, top_groups; /* > 1: experts come from the top_groups best of so many equal groups */
-    bool group_by_two;          /* a group is worth the sum of its two best, else its best */
-    bool normalise;             /* weights are divided by their norm + eps */
-    double power;               /* of that norm: (sum of s^power)^(1 / power); 0 is 1 */
-    double eps, scale;
-    double jitter;              /* SW_ROUTE_SPARSEMIXER: how far below the best a score may be, as a share of it, over 2 */
-    const int32_t *chosen;      /* host [N, k]: the experts of each token, where not their scores decide; or NULL */
-} sw_router;
+/* From logits [N, E]: the experts of each token, *ids i32 [N, k], by score + correction (f32 [E], or NULL), or those that *ids
+ * says unless it is NULL; and their weights f32 [N * k, 1], by score alone. */
+sw_var *sw_route(sw_ctx *c, sw_var *logits, sw_param *correction, const sw_router *r, sw_var **ids) SW_MUST_CHECK;
 
-/* From logits [N, E]: the experts of each token (ids, host [N, k], which must live as long as the tape) by score +
- * correction (host [E], or NULL), and their weights f32 [N * k, 1], by score alone. Decided on the host, which lists the rows
- * of each expert anyway. */
-sw_var *sw_route(sw_ctx *c, sw_var *logits, const float *correction, const sw_router *r, int32_t *ids) SW_MUST_CHECK;
+/* Where a batch's tokens go. Pairs of a token and one of its experts (token * k + choice) have places: in the order of experts,
+ * those of one in the order of tokens. */
+typedef struct sw_dispatch {
+    int64_t n, k, experts;
+    sw_var *start;              /* i32 [experts + 1]: where each expert's places begin */
+    sw_var *tokens, *pairs, *of; /* i32 [n * k] of each place: its token, pair, expert */
+    sw_var *places;             /* i32 [n, k]: those of each token, ascending */
+} sw_dispatch;
+/* ids i32 [N, k] in [0, experts). */
+int sw_dispatch_pairs(sw_ctx *c, sw_var *ids, int64_t experts, sw_dispatch *d) SW_MUST_CHECK;
+/* Rows of tokens [N, D] at each place [N * k, D]; and for each token the sum of what lies at its places, in their order. */
+sw_var *sw_to_places(sw_ctx *c, sw_var *x, const sw_dispatch *d) SW_MUST_CHECK;
+sw_var *sw_from_places(sw_ctx *c, sw_var *x, const sw_dispatch *d) SW_MUST_CHECK;
+/* Rows [N * k, D] in the order of pairs, in that of places; and back. */
+sw_var *sw_pairs_to_places(sw_ctx *c, sw_var *x, const sw_dispatch *d) SW_MUST_CHECK;
+sw_var *sw_places_to_pairs(sw_ctx *c, sw_var *x, const sw_dispatch *d) SW_MUST_CHECK;
+/* The matrices of `count` experts: one parameter [E, O, I], or `turned` [E, I, O], whose first two dimensions may be one; or as many
+ * parameters [O, I]. */
+typedef struct sw_experts {
+    sw_param *const *at;
+    int64_t n, count; /* n: parameters, 1 or count */
+    bool turned;
+} sw_experts;
+/* Whether they can be multiplied at once: they are alike in type and shape, and all train or none. */
+bool sw_experts_alike(const sw_experts *w);
+/* At each place the row of x [N * k, I] times its expert's matrix: y [N * k, O] of the product type; bias [E, O] or NULL. Choices
+ * behind the last of these experts give zeros. (matmul.c) */
+sw_var *sw_matmul_places(sw_ctx *c, sw_var *x, const sw_experts *w, sw_param *bias, const sw_dispatch *d) SW_MUST_CHECK;
+/* y += alpha times those products, in y's memory (nobody may have saved y's values). Returns the new y. */
+sw_var *sw_matmul_places_add(sw_ctx *c, sw_var *y, sw_var *x, const sw_experts *w, double alpha, const sw_dispatch *d) SW_MUST_CHECK;
 /* y[ids[n]] += x[n], in y's memory (nobody may have saved y's values); ids i32 [N]. Returns the new y. */
 sw_var *sw_scatter_add(sw_ctx *c, sw_var *y, sw_var *x, sw_var *ids) SW_MUST_CHECK;
 

@@ -18,6 +18,9 @@ int SW_CPU(linear_rounded)(sw_stream *s, sw_tensor *y, const sw_tensor *x, const
 
 int SW_CPU(linear_act_rounded)(sw_stream *s, sw_tensor *y, sw_tensor *before, const sw_tensor *x, const sw_tensor *w,
                                const sw_tensor *bias, int kind);
+/* The kernel grouped_fwd of that table. */
+int SW_CPU(grouped_rounded)(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_matrices *w, const sw_tensor *bias,
+                            const sw_tensor *start, double alpha, double beta);
 
 /* Rows of x rounded to whole numbers of at most 32512 in size, times a scale for every 32 of them (the largest of them
  * / 32512), laid out for weights of one type, `line` bytes apart. */

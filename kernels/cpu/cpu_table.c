@@ -9,6 +9,7 @@ const sw_kernels SW_CPU(table) = {
 /* The same but for two. */
 #define linear_fwd linear_rounded
 #define linear_act_fwd linear_act_rounded
+#define grouped_fwd grouped_rounded
 const sw_kernels SW_CPU(table_rounding) = {
 #include "kernels/kernels.def"
 };

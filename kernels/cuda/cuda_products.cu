@@ -32,56 +32,26 @@ struct cuda_products {
 
 namespace {
 
-/* ---- the plain kernel: 64 x 64 of c a block, 4 x 4 a thread */
-enum { TILE = 64, DEPTH = 16 };
-/* 512 x 4096 x 4096 in f32: 17 GFLOP, 0.26 ms at the limit of f32 (shared memory, a read for two operations, allows
+/* ---- the plain kernel
+ * 512 x 4096 x 4096 in f32: 17 GFLOP, 0.26 ms at the limit of f32 (shared memory, a read for two operations, allows
  * half); 84 MB. */
 __global__ void __launch_bounds__(256) multiply_plain(cuda_product p)
 {
-    __shared__ float a[DEPTH][TILE + 4], b[DEPTH][TILE + 4];
-    int64_t row = (int64_t)blockIdx.x * TILE, column = (int64_t)blockIdx.y * TILE;
-    int tx = (int)threadIdx.x % 16, ty = (int)threadIdx.x / 16;
-    float sum[4][4] = {{0}};
-    for (int64_t k = 0; k < p.k; k += DEPTH) {
-        for (int i = (int)threadIdx.x; i < TILE * DEPTH; i += 256) {
-            /* neighbours in memory to neighbouring threads */
-            int r = p.a_turned ? i % TILE : i / DEPTH, d = p.a_turned ? i / TILE : i % DEPTH;
-            bool in = row + r < p.m && k + d < p.k;
-            a[d][r] = in ? value_of(p.a, p.type, p.a_turned ? (k + d) * p.a_ld + row + r : (row + r) * p.a_ld + k + d) : 0;
-            int c = p.b_turned ? i / DEPTH : i % TILE;
-            d = p.b_turned ? i % DEPTH : i / TILE;
-            in = column + c < p.n && k + d < p.k;
-            b[d][c] = in ? value_of(p.b, p.type, p.b_turned ? (column + c) * p.b_ld + k + d : (k + d) * p.b_ld + column + c) : 0;
-        }
-        __syncthreads();
-#pragma unroll
-        for (int d = 0; d < DEPTH; d++)
-#pragma unroll
-            for (int i = 0; i < 4; i++)
-#pragma unroll
-                for (int j = 0; j < 4; j++)
-                    sum[i][j] += a[d][ty * 4 + i] * b[d][tx * 4 + j];
-        __syncthreads();
-    }
-    for (int i = 0; i < 4; i++)
-        for (int j = 0; j < 4; j++) {
-            int64_t r = row + ty * 4 + i, c = column + tx * 4 + j, at = r * p.c_ld + c;
-            if (r >= p.m || c >= p.n)
-                continue;
-            float v = p.alpha * sum[i][j] + (p.bias ? value_of(p.bias, p.c_type, c) : 0);
-            set_value(p.c, p.c_type, at, p.beta != 0 ? v + p.beta * value_of(p.c, p.c_type, at) : v);
-        }
+    plain_tile(p, (int64_t)blockIdx.x * PLAIN_TILE, (int64_t)blockIdx.y * PLAIN_TILE);
 }
 
 int plain(sw_stream *s, const cuda_product *p)
 {
     if (p->type == SW_F8_E4M3)
         return CUDA_NO_ALGORITHM;
+    enum { TILE = PLAIN_TILE };
     int64_t down = (p->m + TILE - 1) / TILE, across = (p->n + TILE - 1) / TILE;
     for (int64_t first = 0; first < across; first += 65535) { /* the grid's limit */
         cuda_product part = *p;
         int64_t skip = first * TILE, n = p->n - skip < 65535 * (int64_t)TILE ? p->n - skip : 65535 * (int64_t)TILE;
         part.n = n;
+        part.b_type = p->type;
+        part.bias_type = p->c_type;
         part.b = (const char *)p->b + sw_dtype_bytes((sw_dtype)p->type, p->b_turned ? skip * p->b_ld : skip);
         part.c = (char *)p->c + sw_dtype_bytes((sw_dtype)p->c_type, skip);
         part.bias = p->bias ? (const char *)p->bias + sw_dtype_bytes((sw_dtype)p->c_type, skip) : NULL;

@@ -37,6 +37,15 @@ static inline int cuda_touch_attention(sw_stream *s, const sw_attention *a)
                ? -1
                : 0;
 }
+static inline int cuda_touch_matrices(sw_stream *s, const sw_matrices *m)
+{
+    for (int64_t i = 0; i < m->count; i++) {
+        sw_tensor t = sw_matrix(m, i);
+        if (cuda_touch_tensor(s, &t))
+            return -1;
+    }
+    return 0;
+}
 template <class T> static inline int cuda_touch(sw_stream *s, T v)
 {
     typedef typename std::remove_const<typename std::remove_pointer<T>::type>::type pointed;
@@ -44,6 +53,8 @@ template <class T> static inline int cuda_touch(sw_stream *s, T v)
         return cuda_touch_tensor(s, v);
     else if constexpr (std::is_pointer<T>::value && std::is_same<pointed, sw_attention>::value)
         return cuda_touch_attention(s, v);
+    else if constexpr (std::is_pointer<T>::value && std::is_same<pointed, sw_matrices>::value)
+        return cuda_touch_matrices(s, v);
     return 0;
 }
 

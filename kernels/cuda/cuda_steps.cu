@@ -319,3 +319,16 @@ bool cuda_same(const sw_adamw &a, const sw_adamw &b)
     return a.lr == b.lr && a.beta1 == b.beta1 && a.beta2 == b.beta2 && a.eps == b.eps && a.decay == b.decay &&
            a.grad_scale == b.grad_scale && a.step == b.step;
 }
+
+bool cuda_same(const sw_router &a, const sw_router &b)
+{
+    return a.score == b.score && a.k == b.k && a.groups == b.groups && a.top_groups == b.top_groups && a.group_by_two == b.group_by_two &&
+           a.normalise == b.normalise && a.power == b.power && a.eps == b.eps && a.scale == b.scale && a.jitter == b.jitter &&
+           a.given == b.given;
+}
+
+bool cuda_same(const sw_matrices &a, const sw_matrices &b)
+{
+    return cuda_same(a.one, b.one) && a.count == b.count && a.step == b.step && (a.at ? a.table : NULL) == (b.at ? b.table : NULL) &&
+           (a.scales ? a.scales_table : NULL) == (b.scales ? b.scales_table : NULL);
+}

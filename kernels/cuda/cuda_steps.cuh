@@ -43,6 +43,8 @@ bool cuda_same(const sw_tensor &a, const sw_tensor &b);
 bool cuda_same(const sw_attention &a, const sw_attention &b);
 bool cuda_same(const sw_rng &a, const sw_rng &b);
 bool cuda_same(const sw_adamw &a, const sw_adamw &b);
+bool cuda_same(const sw_router &a, const sw_router &b);
+bool cuda_same(const sw_matrices &a, const sw_matrices &b);
 
 template <class T> struct cuda_kept {
     T value;

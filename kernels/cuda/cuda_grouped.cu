@@ -58,7 +58,7 @@ template <int FORM> __global__ void __launch_bounds__(256) grouped_plain(grouped
     cuda_product q;
     int64_t row;
     if (locate<FORM>(p, PLAIN_TILE, &q, &row))
-        plain_tile(q, row, (int64_t)blockIdx.y * PLAIN_TILE);
+        plain_tile<FORM != BACK_W>(q, row, (int64_t)blockIdx.y * PLAIN_TILE);
 }
 
 /* ---- tensor cores: 64 x 128 of the result a block, four warps of 32 x 64; 64 of k at a time, the next ones on their way meanwhile */
@@ -68,9 +68,9 @@ enum { A_STRIDE = DEPTH + 8, B_STRIDE = DEPTH + 8, B_STRIDE_TURNED = COLUMNS + 8
 static_assert(ROWS == DEPTH && B_VALUES >= DEPTH * B_STRIDE_TURNED, "space for both ways round");
 const size_t SHARED_BYTES = (size_t)2 * (A_VALUES + B_VALUES) * sizeof(uint16_t);
 
-/* R x C values from (row, column) on, zeros behind the matrix's rows and columns, as 16 bits. They are there after wait_copies
- * and a barrier. */
-template <bool BF16, int R, int C>
+/* R x C values from (row, column) on, zeros behind the matrix's rows and columns, as 16 bits; BLOCKS: it may be of any type. They
+ * are there after wait_copies and a barrier. */
+template <bool BF16, bool BLOCKS, int R, int C>
 __device__ static inline void load_block(uint16_t *to, int stride, const void *m, int type, int64_t ld, int64_t row, int64_t rows, int64_t column, int64_t columns,
                                                   const scales_of &scales)
 {
@@ -83,8 +83,10 @@ __device__ static inline void load_block(uint16_t *to, int stride, const void *m
             continue;
         }
         float v[RUN] = {0};
-        if (left > 0)
+        if (left > 0 && BLOCKS)
             load_any(v, m, type, at, left < RUN ? (int)left : (int)RUN, scales);
+        else if (left > 0)
+            load_run(v, m, type, at, left < RUN ? (int)left : (int)RUN);
         *(uint4 *)here = uint4{packed<BF16>(v[0], v[1]), packed<BF16>(v[2], v[3]), packed<BF16>(v[4], v[5]), packed<BF16>(v[6], v[7])};
     }
 }
@@ -127,24 +129,25 @@ template <bool BF16, int FORM> __global__ void __launch_bounds__(WARPS * 32) gro
     auto load = [&](int stage, int64_t k) {
         uint16_t *a = shared + stage * (A_VALUES + B_VALUES), *b = a + A_VALUES;
         if (A_TURNED)
-            load_block<BF16, DEPTH, ROWS>(a, A_STRIDE, q.a, q.type, q.a_ld, k, q.k, row, q.m, scales_of{});
+            load_block<BF16, false, DEPTH, ROWS>(a, A_STRIDE, q.a, q.type, q.a_ld, k, q.k, row, q.m, scales_of{});
         else
-            load_block<BF16, ROWS, DEPTH>(a, A_STRIDE, q.a, q.type, q.a_ld, row, q.m, k, q.k, scales_of{});
+            load_block<BF16, false, ROWS, DEPTH>(a, A_STRIDE, q.a, q.type, q.a_ld, row, q.m, k, q.k, scales_of{});
         if (B_TURNED)
-            load_block<BF16, DEPTH, COLUMNS>(b, B_STRIDE_TURNED, q.b, q.b_type, q.b_ld, k, q.k, column, q.n, q.scales);
+            load_block<BF16, FORM != BACK_W, DEPTH, COLUMNS>(b, B_STRIDE_TURNED, q.b, q.b_type, q.b_ld, k, q.k, column, q.n, q.scales);
         else
-            load_block<BF16, COLUMNS, DEPTH>(b, B_STRIDE, q.b, q.b_type, q.b_ld, column, q.n, k, q.k, q.scales);
+            load_block<BF16, true, COLUMNS, DEPTH>(b, B_STRIDE, q.b, q.b_type, q.b_ld, column, q.n, k, q.k, q.scales);
     };
-    if (q.k)
-        load(0, 0);
-    int stage = 0;
-    for (int64_t k = 0; k < q.k; k += DEPTH, stage = 1 - stage) {
-        wait_copies();
-        __syncthreads(); /* these are there, nobody needs those before them */
+    int stage = 1;
+    for (int64_t k = -(int64_t)DEPTH; k < q.k; k += DEPTH, stage = 1 - stage) {
+        if (k >= 0) {
+            wait_copies();
+            __syncthreads(); /* these are there, nobody needs those before them */
+        }
         if (k + DEPTH < q.k)
             load(1 - stage, k + DEPTH);
         const uint16_t *a = shared + stage * (A_VALUES + B_VALUES), *b = a + A_VALUES;
-        multiply_block<BF16, A_TURNED, B_TURNED>(c, A_TURNED ? a + down : a + down * A_STRIDE, B_TURNED ? b + across : b + across * B_STRIDE);
+        if (k >= 0)
+            multiply_block<BF16, A_TURNED, B_TURNED>(c, A_TURNED ? a + down : a + down * A_STRIDE, B_TURNED ? b + across : b + across * B_STRIDE);
     }
 #pragma unroll
     for (int i = 0; i < 2; i++)

@@ -37,7 +37,7 @@ namespace {
  * half); 84 MB. */
 __global__ void __launch_bounds__(256) multiply_plain(cuda_product p)
 {
-    plain_tile(p, (int64_t)blockIdx.x * PLAIN_TILE, (int64_t)blockIdx.y * PLAIN_TILE);
+    plain_tile<false>(p, (int64_t)blockIdx.x * PLAIN_TILE, (int64_t)blockIdx.y * PLAIN_TILE);
 }
 
 int plain(sw_stream *s, const cuda_product *p)

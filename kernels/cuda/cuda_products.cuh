@@ -23,8 +23,8 @@ struct cuda_product {
     void *before; /* [m, n] of c's type: takes what act is given; or NULL */
     int64_t before_ld;
     const float *a_scales = NULL, *b_scales = NULL;
-    int b_type = SW_F32, bias_type = SW_F32; /* of plain_tile: b may be of any type, the bias of any float type; there a's is `type` */
-    scales_of scales = {};                   /* there of b */
+    int b_type = SW_F32, bias_type = SW_F32; /* of plain_tile: those of b and the bias; there `type` is a's */
+    scales_of scales = {};                   /* and these are b's */
 };
 /* 0, -1, or CUDA_NO_ALGORITHM where cuBLASLt has not that act, or cannot multiply e4m3: nothing is done. */
 enum { CUDA_NO_ALGORITHM = 1 };
@@ -40,9 +40,9 @@ int cuda_linear_few(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_ten
 int cuda_grouped_few(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_matrices *w, const sw_tensor *bias, const sw_tensor *start,
                      float alpha, float beta);
 
-/* 64 x 64 of c, from a row and a column on: 256 threads, 4 x 4 each, in f32. */
+/* 64 x 64 of c, from a row and a column on: 256 threads, 4 x 4 each, in f32. BLOCKS: b may be of any type. */
 enum { PLAIN_TILE = 64 };
-__device__ static inline void plain_tile(const cuda_product &p, int64_t row, int64_t column)
+template <bool BLOCKS> __device__ static inline void plain_tile(const cuda_product &p, int64_t row, int64_t column)
 {
     enum { DEPTH = 16, WIDE = PLAIN_TILE / RUN, DEEP = DEPTH / RUN };
     __shared__ float a[DEPTH][PLAIN_TILE + 4], b[DEPTH][PLAIN_TILE + 4];
@@ -55,9 +55,11 @@ __device__ static inline void plain_tile(const cuda_product &p, int64_t row, int
         int64_t at = (left ? row : column) + line, most = left ? p.m : p.n, ld = left ? p.a_ld : p.b_ld;
         int64_t have = along ? (at < most ? p.k - k - d : 0) : (k + d < p.k ? most - at : 0);
         float v[RUN] = {0};
-        if (have > 0)
-            load_any(v, left ? p.a : p.b, left ? p.type : p.b_type, along ? at * ld + k + d : (k + d) * ld + at, have < RUN ? (int)have : (int)RUN,
-                     left ? scales_of{} : p.scales);
+        int64_t from = along ? at * ld + k + d : (k + d) * ld + at;
+        if (have > 0 && BLOCKS && !left)
+            load_any(v, p.b, p.b_type, from, have < RUN ? (int)have : (int)RUN, p.scales);
+        else if (have > 0)
+            load_run(v, left ? p.a : p.b, left ? p.type : p.b_type, from, have < RUN ? (int)have : (int)RUN);
 #pragma unroll
         for (int q = 0; q < RUN; q++)
             (left ? a : b)[along ? d + q : d][along ? line : line + q] = v[q];

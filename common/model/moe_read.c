@@ -36,8 +36,8 @@ int sw_moe_read(const sw_spec *s, const cJSON *c, sw_moe *m)
                  &m->experts) ||
         read_any(c, SW_NAMES("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "moe_top_k", "top_k_experts"), m->router.k ? m->router.k : 2,
                  &m->router.k) ||
-        read_any(c, SW_NAMES("moe_intermediate_size", "expert_ffn_hidden_size", "intermediate_size"), s->mlp,
-                 &m->wide) ||
+        read_any(c, SW_NAMES("moe_intermediate_size", "expert_ffn_hidden_size", "intermediate_size"),
+                 m->wide ? m->wide : s->mlp, &m->wide) ||
         read_any(c, SW_NAMES("n_shared_experts", "num_shared_experts", "moe_num_shared_experts", "num_shared_expert"),
                  m->shared_wide, &shared) ||
         read_any(c, SW_NAMES("shared_expert_intermediate_size", "shared_intermediate_size"), shared * m->wide, &wide) ||

@@ -10,30 +10,40 @@ static sw_var *kept(sw_ctx *c, sw_pass *p, int ndim, const int64_t *shape, const
     return sw_pass_keep(c, p, sw_from_host(c, SW_I32, ndim, shape, host));
 }
 
+enum { TOGETHER = 64 }; /* rows */
+
 static int64_t cache_row(const sw_pass *p, int64_t i, int64_t place) { return p->slots[i] * p->cache->capacity + place; }
 
-/* The first place whose token rows that sequence i completes are made of, and how many of them come before the batch. */
-static int64_t old_of(const sw_pass *p, const sw_windows *w, int64_t i, int64_t *from)
+/* The first place of the tokens that the rows which sequence i completes are made of. */
+static int64_t first_of(const sw_pass *p, const sw_windows *w, int64_t i)
 {
-    int64_t before = p->before[i], window = before / w->every;
-    *from = SW_MAX((window - w->parts + 1) * w->every, 0);
-    return (before + p->lengths[i]) / w->every > window ? before - *from : 0;
+    return SW_MAX((p->before[i] / w->every - w->parts + 1) * w->every, 0);
 }
 
+static int64_t completed(const sw_pass *p, const sw_windows *w, int64_t i)
+{
+    return w->count[i] - p->before[i] / w->every;
+}
+
+/* Where every sequence has a token at most there is room for a row of each and all that it is made of, whether it is
+ * complete or not, so that one such batch asks for what the next one does. */
 static void count(sw_ctx *c, const sw_pass *p, sw_windows *w)
 {
     w->first = sw_ctx_alloc(c, (size_t)p->n_seqs * sizeof *w->first);
     w->count = sw_ctx_alloc(c, (size_t)p->n_seqs * sizeof *w->count);
     w->single = p->cache != NULL;
     for (int64_t i = 0; i < p->n_seqs; i++) {
-        int64_t from;
         w->first[i] = w->total;
         w->count[i] = (p->before[i] + p->lengths[i]) / w->every;
         w->total += w->count[i];
         w->longest = SW_MAX(w->longest, w->count[i]);
-        w->made += w->count[i] - p->before[i] / w->every;
-        w->old += old_of(p, w, i, &from);
+        w->made += completed(p, w, i);
+        w->old += completed(p, w, i) ? p->before[i] - first_of(p, w, i) : 0;
         w->single &= p->lengths[i] <= 1;
+    }
+    if (w->single) {
+        w->made = p->n_seqs;
+        w->old = p->n_seqs * (w->parts * w->every - 1);
     }
 }
 
@@ -56,21 +66,28 @@ static int lay_tokens(sw_ctx *c, sw_pass *p, sw_windows *w)
 /* Rows that are completed. */
 static int lay_rows(sw_ctx *c, sw_pass *p, sw_windows *w, int rope)
 {
-    int64_t slots = w->parts * w->every, size = slots;
+    int64_t slots = w->parts * w->every;
     int32_t *rows = sw_ctx_alloc(c, (size_t)(w->made * slots + 1) * sizeof *rows), *old = sw_ctx_alloc(c, (size_t)(w->old + 1) * sizeof *old);
     int32_t *closing = sw_ctx_alloc(c, (size_t)(2 * w->made + 1) * sizeof *closing), *positions = closing + w->made;
+    memset(rows, 0xff, (size_t)(w->made * slots) * sizeof *rows); /* -1: none */
+    memset(closing, 0xff, (size_t)w->made * sizeof *closing);
+    memset(old, 0xff, (size_t)w->old * sizeof *old);
     for (int64_t i = 0, at = 0, e = 0, gone = 0; i < p->n_seqs; at += p->lengths[i++]) {
-        int64_t before = p->before[i], from, n = old_of(p, w, i, &from);
-        for (int64_t k = before / w->every; k < w->count[i]; k++, e++) {
+        int64_t before = p->before[i], from = first_of(p, w, i), k = before / w->every;
+        if (w->single) {
+            e = i;
+            gone = i * (slots - 1);
+        }
+        for (int64_t first = gone; k < w->count[i]; k++, e++) {
             for (int64_t j = 0; j < slots; j++) {
                 int64_t place = (k - w->parts + 1) * w->every + j;
-                rows[e * slots + j] = (int32_t)(place < 0 ? -1 : place < before ? gone + place - from : w->old + at + place - before);
+                rows[e * slots + j] = (int32_t)(place < 0 ? -1 : place < before ? first + place - from : w->old + at + place - before);
             }
             positions[e] = (int32_t)(k * w->every);
-            closing[e] = p->cache ? (int32_t)cache_row(p, i, (k + 1) * w->every - 1) : 0;
+            closing[e] = (int32_t)(p->cache ? cache_row(p, i, (k + 1) * w->every - 1) : -1);
         }
-        for (int64_t k = 0; k < n; k++)
-            old[gone++] = (int32_t)(p->slots[i] * size + (from + k) % size);
+        for (int64_t place = from; completed(p, w, i) && place < before; place++)
+            old[gone++] = (int32_t)(p->slots[i] * slots + place % slots);
     }
     if (!w->made)
         return 0;
@@ -90,18 +107,20 @@ static int lay_rows(sw_ctx *c, sw_pass *p, sw_windows *w, int rope)
     return sw_k(c)->rope_table(sw_s(c), &w->cos->t, &w->sin->t, &at->t, &f->t, scale);
 }
 
-/* What there is to see, and who sees what. */
+/* What there is to see, and who sees what. Rows of the cache are taken some at a time, so that batches which follow each
+ * other ask for the same. */
 static int lay_seen(sw_ctx *c, sw_pass *p, sw_windows *w)
 {
-    int32_t *seqs = sw_ctx_alloc(c, (size_t)p->n_seqs * 4 * sizeof *seqs), *all = sw_ctx_alloc(c, (size_t)w->total * sizeof *all);
-    int64_t words = (w->longest + 31) / 32;
+    int64_t words = (w->longest + 31) / 32, taken = (w->total + TOGETHER - 1) / TOGETHER * TOGETHER;
+    int32_t *seqs = sw_ctx_alloc(c, (size_t)p->n_seqs * 4 * sizeof *seqs), *all = sw_ctx_alloc(c, (size_t)taken * sizeof *all);
+    memset(all + w->total, 0xff, (size_t)(taken - w->total) * sizeof *all);
     for (int64_t i = 0, at = 0; i < p->n_seqs; at += p->lengths[i++]) {
         memcpy(seqs + 4 * i, (int32_t[]){(int32_t)at, (int32_t)p->lengths[i], (int32_t)w->first[i], (int32_t)w->count[i]}, 4 * sizeof *seqs);
         for (int64_t k = 0; p->cache && k < w->count[i]; k++)
             all[w->first[i] + k] = (int32_t)cache_row(p, i, (k + 1) * w->every - 1);
     }
     w->seqs = kept(c, p, 2, (int64_t[]){p->n_seqs, 4}, seqs);
-    w->all = p->cache ? kept(c, p, 1, &w->total, all) : NULL;
+    w->all = p->cache ? kept(c, p, 1, &taken, all) : NULL;
     if (!w->seqs || (p->cache && !w->all))
         return -1;
     if (w->single)

@@ -12,15 +12,15 @@
 typedef struct sw_windows {
     int64_t every;      /* tokens of a window */
     int64_t parts;      /* windows that a row is made of: its own, and with 2 the one before it */
-    int64_t made, old;  /* rows that this batch completes; tokens before the batch that they are made of */
-    sw_var *old_rows;   /* i32 [old]: which of the ring's */
+    int64_t made, old;  /* rows that this batch completes, and tokens before the batch that they are made of: some may be empty */
+    sw_var *old_rows;   /* i32 [old]: which of the ring's, or -1 */
     sw_var *rows;       /* i32 [made, parts * every] for sw_pool, over the old tokens and then the batch's */
     sw_var *places;     /* i32 [N]: each token's place in its window */
     sw_var *ring;       /* i32 [N]: where it is remembered, -1 where a later one will be; NULL without a cache */
     sw_var *cos, *sin;  /* f32 [made, R]: angles of the rows that are made: those of their windows' first tokens */
-    sw_var *closing;    /* i32 [made]: cache row of each one's last token; NULL without a cache */
+    sw_var *closing;    /* i32 [made]: cache row of each one's last token, or -1; NULL without a cache */
     int64_t total;      /* rows that the batch's sequences have, those of the cache with them */
-    sw_var *all;        /* i32 [total]: cache rows of them; NULL without a cache: they are those that are made */
+    sw_var *all;        /* i32 [total or more, then -1]: cache rows of them; NULL without a cache: they are those that are made */
     sw_var *seqs;       /* i32 [n_seqs, 4]: as sw_attend has it, of queries and these rows */
     int64_t *first, *count, longest; /* host [n_seqs]: of the sequences' rows */
     sw_var *seen;       /* i32 [N, words]: rows complete at each token; NULL: all of its sequence's */

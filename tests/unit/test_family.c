@@ -1,5 +1,6 @@
 /* Families: what configurations are refused, names both ways, and that a model read is written back as it was. */
 #include "model/ffn_moe.h"
+#include "model/mixer_compressed.h"
 #include "model/model_save.h"
 
 #include "base/fileio.h"
@@ -94,6 +95,25 @@ static void refusals(void **state)
             WORDS("text_config", "lama", "nearest"));
     refuses(HAS("GPTJForCausalLM", HEADS ",\"rotary_dim\":64"), WORDS("rotary_dim"));
     refuses(HAS("Gemma3nForCausalLM", HEADS ",\"num_kv_shared_layers\":2"), WORDS("num_kv_shared_layers"));
+#define V4(...) HAS("DeepseekV4ForCausalLM", HEADS ",\"head_dim\":16,\"n_routed_experts\":8," __VA_ARGS__)
+    refuses(V4("\"hc_mult\":17"), WORDS("hc_mult", "16"));
+    refuses(V4("\"hc_eps\":2"), WORDS("hc_eps", "2"));
+    refuses(V4("\"layer_types\":[\"full_attention\",\"sliding_attention\"]"), WORDS("layer_types", "layer 0", "compressed_sparse_attention"));
+    refuses(V4("\"compress_ratios\":[4]"), WORDS("compress_ratios", "128"));
+    refuses(V4("\"compress_ratios\":[4,5]"), WORDS("compress_ratios", "layer 1"));
+    refuses(V4("\"compress_rates\":4"), WORDS("compress_rates", "object"));
+    refuses(V4("\"compress_rates\":{\"heavily_compressed_attention\":0}"), WORDS("heavily_compressed_attention"));
+    refuses(V4("\"mlp_layer_types\":[\"moe\",\"dense\"]"), WORDS("mlp_layer_types", "layer 1", "hash_moe"));
+    refuses(V4("\"mlp_layer_types\":[\"moe\"]"), WORDS("mlp_layer_types", "2"));
+    refuses(V4("\"o_groups\":7"), WORDS("o_groups", "7"));
+    refuses(V4("\"scoring_func\":\"tanh\""), WORDS("scoring_func", "tanh", "sqrtsoftplus"));
+    refuses(V4("\"swiglu_limit\":0"), WORDS("swiglu_limit"));
+    refuses(V4("\"sliding_window\":0"), WORDS("sliding_window"));
+    refuses(V4("\"num_experts_per_tok\":9"), WORDS("num_experts_per_tok", "9"));
+    refuses(V4("\"qk_rope_head_dim\":3"), WORDS("partial_rotary_factor", "even"));
+    refuses(V4("\"qk_rope_head_dim\":8,\"index_head_dim\":6"), WORDS("index_head_dim", "8"));
+    refuses(V4("\"compress_rope_theta\":-1"), WORDS("compress_rope_theta"));
+    refuses(V4("\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":2}"), WORDS("rope_type"));
     refuses(HAS("Phi3ForCausalLM", HEADS ",\"rope_scaling\":{\"type\":\"longrope\",\"short_factor\":[1],\"long_factor\":[1]}"),
             WORDS("short_factor", "4"));
 }
@@ -189,6 +209,47 @@ static void defaults(void **state)
     sw_spec_free(&s);
 }
 
+/* DeepSeek 4 as its configuration is published, with the spellings of the version before, and as transformers writes it. */
+static void deepseek_v4(void **state)
+{
+    (void)state;
+    sw_spec s;
+    assert_int_equal(read_spec(&s, HAS("DeepseekV4ForCausalLM", "\"num_hidden_layers\":4,\"num_attention_heads\":8,\"head_dim\":32,"
+                                       "\"qk_rope_head_dim\":8,\"compress_ratios\":[0,4,128,0,0],\"num_hash_layers\":1,\"rope_theta\":500,"
+                                       "\"compress_rope_theta\":7000,\"max_position_embeddings\":64,\"rope_scaling\":{\"type\":\"yarn\","
+                                       "\"factor\":4,\"original_max_position_embeddings\":16},\"sliding_window\":9")),
+                     0);
+    static const int64_t every[] = {0, 4, 128, 0};
+    for (int i = 0; i < 4; i++) {
+        const sw_compressed *o = s.layer[i].mixer_options;
+        const sw_moe *m = s.layer[i].ffn_options;
+        assert_int_equal(o->every, every[i]);
+        assert_int_equal(o->overlap, i == 1);
+        assert_int_equal(o->indexer.topk, i == 1 ? 512 : 0);
+        assert_int_equal(o->nope, 24);
+        assert_int_equal(s.layer[i].rope, every[i] > 0);
+        assert_int_equal(s.layer[i].window, 9);
+        assert_int_equal(m->by_token, i == 0);
+        assert_int_equal(m->correction, i > 0);
+        assert_int_equal(m->router.k, 6);
+        assert_int_equal(m->experts, 256);
+    }
+    assert_float_equal(s.rope[0].theta, 500, 0);
+    assert_int_equal(s.rope[0].kind, SW_ROPE_DEFAULT);
+    assert_float_equal(s.rope[1].theta, 7000, 0);
+    assert_int_equal(s.rope[1].kind, SW_ROPE_YARN);
+    assert_float_equal(s.rope[1].attention_factor, 1, 0);
+    assert_int_equal(sw_rope_pairs(&s.rope[1]), 4);
+    name_is(&s, 1, "self_attn.kv_norm.weight", "layers.1.attn.kv_norm.weight");
+    name_is(&s, -1, "model.embed_tokens.weight", "embed.weight");
+    name_is(&s, 1, "mlp.experts.3.w1.weight", "layers.1.ffn.experts.3.w1.weight");
+    name_is(&s, 0, "mlp.router.by_token", "layers.0.ffn.gate.tid2eid");
+    s.names = s.family->other_names;
+    name_is(&s, 1, "self_attn.kv_norm.weight", "model.layers.1.attn.norm.weight");
+    name_is(&s, -1, "model.embed_tokens.weight", "model.embed_tokens.weight");
+    sw_spec_free(&s);
+}
+
 /* ---- what is read is written back */
 
 static void same_tensors(const char *a, const char *b)
@@ -280,7 +341,8 @@ static void packed_modules(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(refusals), cmocka_unit_test(names), cmocka_unit_test(defaults), cmocka_unit_test(wrapped),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(refusals), cmocka_unit_test(names), cmocka_unit_test(defaults), cmocka_unit_test(deepseek_v4),
+                                       cmocka_unit_test(wrapped),
                                        cmocka_unit_test(round_trips), cmocka_unit_test(packed_modules)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -117,7 +117,7 @@ static void steps_become_graphs(void **state)
 static void other_families(void **state)
 {
     (void)state;
-    static const char *const names[] = {"deepseek_v2", "mamba2", "llama_dynamic", "glm_moe_dsa", "kimi_linear", "phi3_longrope"};
+    static const char *const names[] = {"deepseek_v2", "mamba2", "llama_dynamic", "glm_moe_dsa", "kimi_linear", "phi3_longrope", "deepseek_v4"};
     for (size_t i = 0; i < SW_COUNT(names); i++) {
         result with, without;
         same_bits(names[i], &with, &without);

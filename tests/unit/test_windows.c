@@ -1,0 +1,241 @@
+/* Rows that windows of tokens are compressed into (DeepSeek 4): what is read in parts, in slots beside other texts, sees
+ * what a text that is read at once sees; also where an indexer chooses among the rows, and a table the experts. */
+#include "base/fileio.h"
+#include "base/json.h"
+#include "base/memory.h"
+#include "model/cache.h"
+#include "model/model.h"
+#include "nn/logprob.h"
+#include "store/checkpoint.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+#define FOLDER "tests/golden/llm/deepseek_v4"
+
+enum { TEXTS = 3, LONGEST = 41 };
+static const int64_t lengths[TEXTS] = {LONGEST, 17, 30};
+static int32_t texts[TEXTS][LONGEST];
+
+static void ok(int rc)
+{
+    if (rc)
+        fail_msg("%s", sw_error());
+}
+
+/* Logits [n, V] of the batch's tokens to `to`. */
+static void run(sw_ctx *c, sw_model *m, const sw_batch *b, float *to)
+{
+    sw_head head = sw_model_head(m);
+    sw_var *h = sw_model_forward(c, m, b, false), *y = h ? sw_logits(c, h, &head) : NULL;
+    ok(!y || sw_to_host(c, y, to));
+    sw_ctx_reset(c);
+}
+
+/* The model, where an indexer keeps `topk` rows. */
+static sw_model *opened(sw_device *d, int topk)
+{
+    char path[] = "/tmp/swift-windows-XXXXXX";
+    cJSON *config = sw_json_load(FOLDER "/config.json");
+    int file = mkstemp(path);
+    assert_true(file >= 0 && config && d);
+    cJSON_ReplaceItemInObjectCaseSensitive(config, "index_topk", cJSON_CreateNumber(topk));
+    char *text = cJSON_Print(config);
+    assert_int_equal(write(file, text, strlen(text)), strlen(text));
+    close(file);
+    sw_model *m = sw_model_load_config(FOLDER, path, d, &(sw_load_options){.dtype = SW_F32});
+    unlink(path);
+    free(text);
+    cJSON_Delete(config);
+    if (!m)
+        fail_msg("%s", sw_error());
+    for (int i = 0; i < TEXTS; i++)
+        for (int k = 0; k < LONGEST; k++)
+            texts[i][k] = (int32_t)((k * k * 5 + i * 31 + k * 7 + 11) % m->spec.vocab);
+    return m;
+}
+
+static double apart(const float *a, const float *b, int64_t n)
+{
+    double most = 0, d = 0;
+    for (int64_t i = 0; i < n; i++) {
+        most = fmax(most, fabs((double)a[i]));
+        d = fmax(d, fabs((double)a[i] - b[i]));
+    }
+    return d / most;
+}
+
+/* One part of each text after the other, of at most `part` tokens, all texts in the same batches; grows the cache on its way.
+ * Logits of text i to y[i]. */
+static void in_parts(sw_model *m, sw_cache *cache, sw_ctx *c, const int64_t part[TEXTS], int64_t until, float *y[TEXTS])
+{
+    int64_t v = m->spec.vocab;
+    float *all = SW_NEW_ARRAY(float, (size_t)(TEXTS * LONGEST * v));
+    for (bool more = true; more;) {
+        int32_t ids[TEXTS * LONGEST];
+        int64_t each[TEXTS], slots[TEXTS] = {2, 0, 1}, before[TEXTS], n = 0;
+        more = false;
+        for (int i = 0; i < TEXTS; i++) {
+            before[i] = cache->length[slots[i]];
+            each[i] = SW_MAX(SW_MIN(part[i], SW_MIN(lengths[i], until) - before[i]), 0);
+            memcpy(ids + n, texts[i] + before[i], (size_t)each[i] * sizeof *ids);
+            ok(sw_cache_reserve(cache, m, before[i] + each[i]));
+            n += each[i];
+        }
+        if (!n)
+            break;
+        more = true;
+        run(c, m, &(sw_batch){.n = n, .n_seqs = TEXTS, .ids = ids, .lengths = each, .cache = cache, .slots = slots}, all);
+        for (int64_t i = 0, at = 0; i < TEXTS; at += each[i++])
+            memcpy(y[i] + before[i] * v, all + at * v, (size_t)(each[i] * v) * sizeof *all);
+    }
+    free(all);
+}
+
+static void allocate(float *y[TEXTS], int64_t v)
+{
+    for (int i = 0; i < TEXTS; i++)
+        y[i] = SW_NEW_ARRAY(float, (size_t)(LONGEST * v));
+}
+
+static void release(float *y[TEXTS])
+{
+    for (int i = 0; i < TEXTS; i++)
+        free(y[i]);
+}
+
+/* Every text at once without a cache; then in parts, whose ends fall inside of windows, on their last tokens and behind them. */
+static void parts(void **state)
+{
+    (void)state;
+    static const int64_t plans[][TEXTS] = {{LONGEST, LONGEST, LONGEST}, {1, 1, 1}, {5, 2, 1}, {4, 9, 3}, {1, 7, 12}};
+    sw_device *d = sw_device_open("cpu");
+    sw_model *m = opened(d, 64);
+    int64_t v = m->spec.vocab;
+    float *want[TEXTS], *got[TEXTS];
+    sw_ctx c = {0};
+    allocate(want, v);
+    allocate(got, v);
+    ok(sw_ctx_init(&c, d, SW_F32));
+    for (int i = 0; i < TEXTS; i++)
+        run(&c, m, &(sw_batch){.n = lengths[i], .n_seqs = 1, .ids = texts[i], .lengths = &lengths[i]}, want[i]);
+    for (size_t k = 0; k < SW_COUNT(plans); k++) {
+        sw_cache cache;
+        ok(sw_cache_init(&cache, &c, m, TEXTS + 1, 7));
+        in_parts(m, &cache, &c, plans[k], LONGEST, got);
+        for (int i = 0; i < TEXTS; i++)
+            if (!(apart(want[i], got[i], lengths[i] * v) < 2e-5))
+                fail_msg("plan %d, text %d differs by %g", (int)k, i, apart(want[i], got[i], lengths[i] * v));
+        sw_cache_free(&cache, m);
+    }
+    release(want);
+    release(got);
+    sw_ctx_free(&c);
+    sw_model_free(m);
+    d->close(d);
+}
+
+/* A slot that begins as a copy of another goes on as that does. */
+static void copies(void **state)
+{
+    (void)state;
+    sw_device *d = sw_device_open("cpu");
+    sw_model *m = opened(d, 64);
+    int64_t v = m->spec.vocab, rest = 13;
+    float *y[TEXTS], *a = SW_NEW_ARRAY(float, (size_t)(rest * v)), *b = SW_NEW_ARRAY(float, (size_t)(rest * v));
+    sw_ctx c = {0};
+    sw_cache cache;
+    allocate(y, v);
+    ok(sw_ctx_init(&c, d, SW_F32) || sw_cache_init(&cache, &c, m, TEXTS + 1, LONGEST));
+    in_parts(m, &cache, &c, (int64_t[]){6, 6, 6}, LONGEST - rest, y);
+    ok(sw_cache_copy_slot(&cache, m, 3, 2));
+    run(&c, m, &(sw_batch){.n = rest, .n_seqs = 1, .ids = texts[0] + LONGEST - rest, .lengths = &rest, .cache = &cache, .slots = &(int64_t){2}}, a);
+    for (int64_t i = 0; i < rest; i++)
+        run(&c, m, &(sw_batch){.n = 1, .n_seqs = 1, .ids = texts[0] + LONGEST - rest + i, .lengths = &(int64_t){1}, .cache = &cache, .slots = &(int64_t){3}}, b + i * v);
+    assert_true(apart(a, b, rest * v) < 2e-5);
+    release(y);
+    free(a);
+    free(b);
+    sw_cache_free(&cache, m);
+    sw_ctx_free(&c);
+    sw_model_free(m);
+    d->close(d);
+}
+
+/* One token of each text reads the rows that were chosen alone; beside longer parts all are read and the others left out.
+ * (Which of equal scores win depends on how many there are, so both go token by token.) */
+static void chosen(void **state)
+{
+    (void)state;
+    sw_device *d = sw_device_open("cpu");
+    sw_model *m = opened(d, 3), *all = opened(d, 64);
+    int64_t v = m->spec.vocab;
+    float *want[TEXTS], *got[TEXTS], *more[TEXTS];
+    sw_ctx c = {0};
+    ok(sw_ctx_init(&c, d, SW_F32));
+    allocate(want, v);
+    allocate(got, v);
+    allocate(more, v);
+    for (int k = 0; k < 3; k++) {
+        sw_cache cache;
+        ok(sw_cache_init(&cache, &c, k == 2 ? all : m, TEXTS, LONGEST));
+        in_parts(k == 2 ? all : m, &cache, &c, (int64_t[]){1, k == 1 ? 2 : 1, 1}, LONGEST, k == 0 ? want : k == 1 ? got : more);
+        sw_cache_free(&cache, m);
+    }
+    assert_true(apart(want[0], got[0], lengths[0] * v) < 2e-5);
+    assert_true(apart(want[2], got[2], lengths[2] * v) < 2e-5);
+    assert_true(apart(want[0], more[0], lengths[0] * v) > 1e-3);
+    release(want);
+    release(got);
+    release(more);
+    sw_ctx_free(&c);
+    sw_model_free(m);
+    sw_model_free(all);
+    d->close(d);
+}
+
+/* A table that names an expert that there is not. */
+static void table(void **state)
+{
+    (void)state;
+    sw_device *d = sw_device_open("cpu");
+    char path[] = "/tmp/swift-windows-XXXXXX";
+    assert_non_null(mkdtemp(path));
+    char *command = sw_strfmt("cp %s/*.* '%s'", FOLDER, path), *file = sw_strfmt("%s/model.safetensors", path);
+    assert_int_equal(system(command), 0);
+    sw_checkpoint *k = sw_checkpoint_open(path);
+    const sw_entry *e = k ? sw_checkpoint_find(k, "model.layers.0.ffn.gate.tid2eid") : NULL;
+    assert_non_null(e);
+    const char *start = NULL;
+    sw_buf bytes = {0};
+    ok(sw_read_file(file, &bytes));
+    for (size_t i = 0; i + sw_tensor_bytes(&e->t) <= bytes.n && !start; i++)
+        if (!memcmp(bytes.at + i, e->t.data, sw_tensor_bytes(&e->t)))
+            start = bytes.at + i;
+    assert_non_null(start);
+    ((int64_t *)(uintptr_t)start)[5] = 4;
+    sw_checkpoint_close(k);
+    ok(sw_write_file(file, bytes.at, bytes.n));
+    assert_null(sw_model_load(path, d, &(sw_load_options){.dtype = SW_F32}));
+    assert_non_null(strstr(sw_error(), "tid2eid: value 5 is 4, which is not between 0 and 3"));
+    free(command);
+    command = sw_strfmt("rm -r '%s'", path);
+    assert_int_equal(system(command), 0);
+    free(command);
+    free(file);
+    sw_buf_free(&bytes);
+    d->close(d);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(parts), cmocka_unit_test(copies), cmocka_unit_test(chosen), cmocka_unit_test(table)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

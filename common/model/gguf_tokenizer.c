@@ -286,7 +286,7 @@ static const cJSON *step_at(const cJSON *part, const char *list, int i)
 static int put_unigram(sw_gguf_writer *w, const cJSON *json)
 {
     const cJSON *normal = sw_json_get(json, "normalizer"), *pre = sw_json_get(json, "pre_tokenizer"), *step;
-    bool squeeze = false, metaspace = false, prefix = false;
+    bool squeeze = false, metaspace = false, prefix = false, cuts = false;
     sw_buf map = {0};
     int rc = 0;
     for (int i = 0; (step = step_at(normal, "normalizers", i)) && !rc; i++) {
@@ -307,13 +307,15 @@ static int put_unigram(sw_gguf_writer *w, const cJSON *json)
             metaspace = true;
             prefix = cJSON_IsString(scheme) ? strcmp(scheme->valuestring, "never") != 0 : !cJSON_IsFalse(adds);
         } else if (is_type(step, "WhitespaceSplit")) {
-            squeeze = true;
+            squeeze = cuts = true;
         } else {
             rc = sw_fail("pre_tokenizer: GGUF's Unigram has a place for Metaspace and WhitespaceSplit only");
         }
     }
     if (!rc && !metaspace)
         rc = sw_fail("pre_tokenizer: GGUF's Unigram marks spaces as Metaspace does, which is not there");
+    if (!rc && cuts && !map.n) /* sentencepiece's tables make spaces of them */
+        sw_warn("GGUF's Unigram cuts at spaces alone: texts with line ends or tabs will have other ids");
     if (!rc) {
         sw_gguf_put_bool(w, "tokenizer.ggml.add_space_prefix", prefix);
         sw_gguf_put_bool(w, "tokenizer.ggml.remove_extra_whitespaces", squeeze);

@@ -120,6 +120,19 @@ left_alone() { [ "$(ls | tr '\n' ' ')" = "$1" ] || { ls; return 1; }; }
     [ ! -e m.gguf ]
 }
 
+@test "a warning says where GGUF cuts texts otherwise than the folder" {
+    cat > M/tokenizer.json <<'END'
+{"pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, {"type": "Metaspace", "replacement": "\u2581",
+                   "prepend_scheme": "always", "split": true}]},
+ "model": {"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0], ["\u2581", -1], ["a", -2]]}}
+END
+    swift-quant -q -m M -t f32 -o m.gguf 2> told
+    grep -q 'warning: GGUF.s Unigram cuts at spaces alone' told
+    sed -i 's/{"type": "WhitespaceSplit"}, //' M/tokenizer.json
+    swift-quant -q -m M -t f32 -o m.gguf 2> told
+    [ ! -s told ]
+}
+
 @test "a full disk and signals leave no file" {
     status=0
     bash -c "ulimit -f 8; exec swift-quant -q -m M -t f32 -o m.gguf" 2> told || status=$?

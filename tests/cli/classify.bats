@@ -168,7 +168,7 @@ E
     head -3 "$W/words.jsonl" > texts
     for m in body decoder; do
         mkdir $m/1_Pooling
-        [ $m = body ] && mode=cls_token || mode=mean_tokens
+        case $m in body) mode=cls_token ;; *) mode=mean_tokens ;; esac
         echo "{\"pooling_mode_$mode\": true, \"pooling_mode_lasttoken\": false}" > $m/1_Pooling/config.json
         swift-quant -q -m $m -t f32 -o $m.gguf
         swift-merge -q -m $m.gguf -o $m.back

@@ -34,6 +34,18 @@ typedef enum sw_rope_mode {
 
 enum { SW_MOST_STREAMS = 16 }; /* of hidden states side by side */
 
+/* Rows of a tensor in pages of 1 << bits: row r lies at row (page[r >> bits] << bits) + (r & ((1 << bits) - 1)). A page below 0
+ * is nowhere: nobody may ask for its rows. page NULL: row r lies at r. Device memory. */
+typedef struct sw_paging {
+    const int32_t *page;
+    int bits;
+    int64_t most; /* rows that a sequence has at most */
+} sw_paging;
+static inline int64_t sw_paged(const sw_paging *p, int64_t r) /* on host devices */
+{
+    return p->page ? ((int64_t)p->page[r >> p->bits] << p->bits) + (r & (((int64_t)1 << p->bits) - 1)) : r;
+}
+
 typedef struct sw_attention {
     double scale;
     int causal;         /* a query sees no later place */
@@ -51,7 +63,25 @@ typedef struct sw_attention {
      * set; places beyond the words are not seen. Device memory. */
     const uint32_t *seen;
     int64_t seen_words;
+    sw_paging paging; /* where the rows of k and v lie that the sequences' keys are */
 } sw_attention;
+
+/* How a token is drawn (kernel `sample`). The order is that of Hugging Face and llama.cpp: penalties, temperature, top-k,
+ * top-p, min-p, draw. Settings at their neutral values change nothing. */
+typedef struct sw_draw {
+    double temperature;        /* 0: greedy */
+    double top_p;              /* 1: all. Smallest set whose probabilities reach it */
+    double min_p;              /* 0: all. Tokens of at least this share of the best one's probability */
+    double repetition_penalty; /* 1: none. Logits of tokens seen are divided, negative ones multiplied (Keskar et al. 2019) */
+    double presence_penalty;   /* 0: none. Taken off logits of tokens of the answer */
+    double frequency_penalty;  /* 0: none. The same times how often */
+    int64_t top_k;             /* 0: all */
+    sw_rng rng;                /* the draw takes number `place` */
+    uint64_t place;
+    int32_t seen_first, seen_count; /* rows of `seen` */
+    int32_t forced;            /* >= 0: this token and no other, of probability 1 */
+    int32_t want_logp;         /* natural, under the softmax of the logits before any setting */
+} sw_draw;
 
 typedef struct sw_adamw {
     double lr, beta1, beta2, eps, decay, grad_scale;

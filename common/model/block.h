@@ -86,16 +86,17 @@ typedef struct sw_pass {
     int64_t longest;                              /* largest position + 1 */
     sw_var *token_ids, *type_ids, *place_ids;     /* i32 [n]: rows of the embeddings; of the last two where there are such tables */
     sw_var *seqs;                                 /* i32 [n_seqs, 4], as sw_attend has it: of the cache when there is one */
+    sw_var *pages;                                /* i32: where its keys lie there, as sw_paging has it; NULL without a cache */
     sw_var *chunks;                               /* as seqs, where each chunk is a sequence; NULL: no layer is chunked */
     sw_var *runs;                                 /* i32 [n_seqs, 4], as kernels with a state have it */
-    sw_var *rows;                                 /* i32 [n]: cache row of each token; NULL without a cache */
+    sw_var *rows;                                 /* i32 [n]: row of each token in the cache's states; NULL without a cache */
     sw_var *cos[SW_MOST_ROPES], *sin[SW_MOST_ROPES]; /* f32 [n, R] of each rope that some layer uses */
     sw_var *query_scale, *query_zero;             /* f32 [n, head_dim / 2]: tables that scale instead of turn, or NULL */
     sw_var *alibi;                                /* f32 [heads] or NULL */
     sw_var *bias;                                 /* f32 [heads, span] where layers share their scores by distance, or NULL */
     sw_var *memory;                               /* what the encoder made of the sources of this batch [tokens, hidden]; or NULL */
     sw_var *memory_rows;                          /* i32: cache row of each; NULL without a cache */
-    sw_var *cross;                                /* as seqs, with the keys of the source; NULL without an encoder */
+    sw_var *cross, *cross_pages;                  /* as seqs and pages, with the keys of the source; NULL without an encoder */
     struct sw_pass *source;                       /* of the encoder in front, where this batch has sources */
     sw_var *asked;                                /* i32: rows of the results that were asked for; NULL: all */
     struct sw_cache *cache;                       /* NULL in training */
@@ -114,8 +115,10 @@ typedef struct sw_state_spec {
     int64_t shape[3];  /* of a row */
     sw_dtype dtype;    /* SW_DTYPE_COUNT: the context's compute type */
 } sw_state_spec;
-/* State k of the running block: [slots * capacity, ...] by token, [slots, ...] else. NULL without a cache. */
+/* State k of the running block: rows of pages by token (cache.h), [slots, ...] else. NULL without a cache. */
 sw_tensor *sw_pass_state(const sw_pass *p, int k);
+/* A pass's table for sw_attention; NULL: of keys that lie as they come. */
+sw_paging sw_pass_paging(const sw_var *pages);
 
 typedef struct sw_mixer_ops {
     const char *name;

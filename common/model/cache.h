@@ -1,33 +1,63 @@
-/* What sequences that are being generated remember: for each layer the states that its mixer asks for (block.h). */
+/* What sequences that are being generated remember: for each layer the states that its mixer asks for (block.h).
+ *
+ * States by token lie in pages of SW_PAGE places that slots take as they grow and give back when they end, so that a short
+ * sequence does not hold what a long one needs. A page's number is the same in every layer. Slots that began as copies
+ * share the pages of what they have in common; a page is copied before one of them writes into it. Where the device has
+ * address space without memory, pages are added behind the others and nothing moves. */
 #ifndef SW_MODEL_CACHE_H
 #define SW_MODEL_CACHE_H
 
 #include "model/block.h"
 
+/* A tile of keys of the attention kernels is a page or half of one; half a page, what a sequence wastes on average, is
+ * less than what a slot's other buffers take. */
+enum { SW_PAGE_BITS = 6, SW_PAGE = 1 << SW_PAGE_BITS };
+
 typedef struct sw_layer_states {
     int n;
     sw_state_spec spec[SW_MOST_STATES];
     sw_tensor t[SW_MOST_STATES];
-    void *memory[SW_MOST_STATES];
+    void *memory[SW_MOST_STATES]; /* of those by slot */
 } sw_layer_states;
+
+/* The pages of the states of one kind. */
+typedef struct sw_pages {
+    int64_t made, room; /* pages that the tensors cover; that the memory has addresses for */
+    void *memory;       /* of all layers' states, one behind the other */
+    size_t bytes;
+    bool reserved;      /* addresses, which take memory where they are written */
+    struct { int32_t *at; size_t n, cap; } holders; /* [made] slots that have the page */
+    struct { int32_t *at; size_t n, cap; } idle;
+    struct sw_slot_pages { int32_t *at; size_t n, cap; } *of; /* [slots] page of each SW_PAGE places; -1: nobody reads them any more */
+} sw_pages;
 
 typedef struct sw_cache {
     sw_ctx *ctx;
-    int64_t slots, capacity;   /* sequences, and places of each */
+    int64_t slots;
     int64_t *length;           /* [slots] places filled; set to 0 to start a slot afresh */
-    int32_t *ids;              /* [slots * capacity] the tokens themselves, for rotations that change with the length */
+    int64_t *source_length;    /* [slots] the same of the source, of models with an encoder */
+    sw_pages tokens, sources;
+    int64_t window;            /* places that all layers see at most; 0: all */
+    int32_t **ids;             /* [slots] the tokens themselves, for rotations that change with the length */
     sw_layer_states *layer;    /* [layers] */
-    /* Of models with an encoder: places for the tokens of each slot's source, and [slots] how many are filled. */
-    int64_t source_capacity, *source_length;
 } sw_cache;
 
-int sw_cache_init(sw_cache *cache, sw_ctx *c, const struct sw_model *m, int64_t slots, int64_t capacity) SW_MUST_CHECK;
-/* Grows the places of each slot, keeping what is there. */
-int sw_cache_reserve(sw_cache *cache, const struct sw_model *m, int64_t capacity) SW_MUST_CHECK;
-/* The same of the places for its source. */
-int sw_cache_reserve_source(sw_cache *cache, const struct sw_model *m, int64_t capacity) SW_MUST_CHECK;
+int sw_cache_init(sw_cache *cache, sw_ctx *c, const struct sw_model *m, int64_t slots) SW_MUST_CHECK;
+/* Pages for the places from length[slot] up to `places`, which nobody shares. A pass does it for what it reads. */
+int sw_cache_take(sw_cache *cache, const struct sw_model *m, int64_t slot, int64_t places) SW_MUST_CHECK;
+/* The same for a source of so many tokens, instead of the one that was. */
+int sw_cache_take_source(sw_cache *cache, const struct sw_model *m, int64_t slot, int64_t places) SW_MUST_CHECK;
+/* Row of the states' tensors that a place of a slot has. */
+static inline int64_t sw_cache_row(const sw_pages *p, int64_t slot, int64_t place)
+{
+    return ((int64_t)p->of[slot].at[place >> SW_PAGE_BITS] << SW_PAGE_BITS) + (place & (SW_PAGE - 1));
+}
+/* Pages that slots have: what the cache takes of memory. */
+int64_t sw_cache_pages(const sw_cache *cache);
 /* Makes slot `to` a copy of `from` (several samples of one prompt). */
 int sw_cache_copy_slot(sw_cache *cache, const struct sw_model *m, int64_t to, int64_t from) SW_MUST_CHECK;
+/* Its sequence has ended: gives its pages back. */
+void sw_cache_clear_slot(sw_cache *cache, int64_t slot);
 void sw_cache_free(sw_cache *cache, const struct sw_model *m);
 
 #endif

@@ -109,7 +109,7 @@ static sw_var *yuan_forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
     if (!q || !k || !(q = sw_pass_rope(c, p, q, true)) || !(k = sw_pass_rope(c, p, k, false)) ||
         !(k = sw_pass_remember(c, p, KEYS, k)) || !(v = sw_pass_remember(c, p, VALUES, v)))
         return NULL;
-    sw_attention how = {.scale = l->attention_scale, .causal = true};
+    sw_attention how = {.scale = l->attention_scale, .causal = true, .paging = sw_pass_paging(p->pages)};
     sw_var *y = sw_attend(c, q, k, v, p->seqs, &how, NULL, NULL);
     return y ? sw_linear_forward(c, &m->o, y) : NULL;
 }
@@ -252,7 +252,7 @@ static sw_var *mixed_forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
     if (!v || !(q = sw_pass_rope(c, p, q, true)) || !(k = sw_pass_rope(c, p, k, false)) || !(k = sw_pass_remember(c, p, KEYS, k)) ||
         !(v = sw_pass_remember(c, p, VALUES, v)))
         return NULL;
-    sw_attention how = {.scale = l->attention_scale, .causal = true, .window = l->window};
+    sw_attention how = {.scale = l->attention_scale, .causal = true, .window = l->window, .paging = sw_pass_paging(p->pages)};
     y = sw_attend(c, q, k, v, p->seqs, &how, NULL, NULL);
     return y ? sw_linear_forward(c, &m->o, y) : NULL;
 }

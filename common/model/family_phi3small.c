@@ -119,7 +119,7 @@ static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
     if (!(k = sw_pass_remember(c, p, 0, k)) || (!all && !p->cache && !(v = sw_dense(c, v))) ||
         !(v = sw_pass_remember(c, p, 1, v)))
         return NULL;
-    sw_attention how = {.scale = l->attention_scale, .causal = true};
+    sw_attention how = {.scale = l->attention_scale, .causal = true, .paging = sw_pass_paging(p->pages)};
     y = all ? sw_attend(c, q, k, v, p->seqs, &how, NULL, NULL) : attend_blocks(c, p, q, k, v, &how);
     return y ? sw_linear_forward(c, &a->o, y) : NULL;
 }

@@ -126,7 +126,7 @@ static sw_var *attend(sw_ctx *c, shared *d, const sw_pass *p, sw_var *x)
         if (!part[i] || (i != V && !(part[i] = sw_pass_rope(c, p, part[i], i == Q))) || (i != Q && !(part[i] = sw_pass_remember(c, p, i - K, part[i]))))
             return NULL;
     }
-    sw_attention how = {.scale = l->attention_scale, .causal = 1};
+    sw_attention how = {.scale = l->attention_scale, .causal = 1, .paging = sw_pass_paging(p->pages)};
     sw_var *y = sw_attend(c, part[Q], part[K], part[V], p->seqs, &how, NULL, NULL);
     return y ? sw_linear_forward(c, &d->o, y) : NULL;
 }

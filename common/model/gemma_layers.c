@@ -84,7 +84,8 @@ sw_var *sw_attend_shared(sw_ctx *c, const sw_pass *p, sw_var *x, sw_var *whole, 
     bool travels = how->stores && !p->cache;
     kv[0] = travels ? used[0] : NULL;
     kv[1] = travels ? used[1] : NULL;
-    sw_attention settings = {.scale = l->attention_scale, .causal = 1, .window = l->window, .softcap = p->spec->attention_softcap};
+    sw_attention settings = {.scale = l->attention_scale, .causal = 1, .window = l->window, .softcap = p->spec->attention_softcap,
+                             .paging = sw_pass_paging(p->pages)};
     sw_var *out = sw_attend(c, q, used[0], used[1], p->seqs, &settings, NULL, NULL);
     return out ? sw_linear_forward(c, &a->o, out) : NULL;
 }

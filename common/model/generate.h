@@ -1,6 +1,7 @@
 /* Generation: sequences of different lengths decoded together over one key-value cache. As one ends the next takes its
  * slot, and the batch waits while its prompt is read, in chunks. A step is of prompts or of tokens, not of both, so that what a
- * token's step computes does not depend on who else comes.
+ * token's step computes does not depend on who else comes. A prompt that several sequences in a row begin with (samples) is
+ * read once, and they share its memory.
  *
  * Where the model has an encoder the prompt is what the encoder reads, whole and once, and the decoder begins with the
  * token that the model's configuration says. Configurations may also force the token after the first of a sequence, which
@@ -42,7 +43,8 @@ typedef struct sw_generator {
     sw_cache cache;
     int64_t slots;
     bool rounding; /* steps of tokens run the device's table `rounding`, where it has one; off after sw_generator_init */
-    float *logits; /* host [slots, vocab] */
+    const sw_sequence *kept; /* whose prompt, read, lies in the slot behind the others: the next begins with it too */
+    sw_tensor kept_logits;   /* device [1, vocab]: what it ends with */
     int32_t start;                      /* what a decoder behind an encoder begins with: the spec's */
     int32_t forced_second, forced_last; /* -1: none. The second token of a sequence; what max_tokens ends it with */
 } sw_generator;

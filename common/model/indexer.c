@@ -1,9 +1,10 @@
 #include "model/indexer.h"
 
+#include "model/mixer_mla.h"
 #include "model/model.h"
+#include "model/ranking.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 static const sw_norm_spec key_norm = {.kind = SW_NORM_LAYER, .bias = true, .eps = 1e-6};
@@ -25,11 +26,16 @@ sw_state_spec sw_indexer_state(const sw_indexer *o) { return (sw_state_spec){tru
 
 /* ---- what was chosen */
 
-typedef struct choice {
-    bool made;
-    uint32_t *bits; /* [n, words]; NULL: all */
-    int64_t words;
-} choice;
+/* In training a block may run again, long after: what a layer chose waits on the host. With a cache the layers that follow one
+ * come behind it, and all take turns in the same memory of the device. */
+typedef struct choices {
+    struct choice {
+        bool made;
+        uint32_t *bits; /* [n, words] */
+    } *of; /* [layers] */
+    int64_t longest, words; /* tokens of the longest sequence; words for its places */
+    sw_chosen now;
+} choices;
 
 static void declare(sw_builder *b, void *self)
 {
@@ -37,152 +43,80 @@ static void declare(sw_builder *b, void *self)
     (void)self;
 }
 
+static bool a_token_each(const sw_pass *p)
+{
+    for (int64_t i = 0; i < p->n_seqs; i++)
+        if (p->lengths[i] != 1)
+            return false;
+    return true;
+}
+
+static int64_t topk_of(const sw_spec *s)
+{
+    for (int64_t i = 0; i < s->layers; i++)
+        if (s->layer[i].mixer == &sw_mixer_mla)
+            return ((const sw_mla *)s->layer[i].mixer_options)->indexer.topk;
+    return 0;
+}
+
+static int memory_for(sw_ctx *c, sw_pass *p, int64_t topk, choices *all)
+{
+    if (!a_token_each(p)) {
+        all->now.seen = sw_pass_keep(c, p, sw_tmp2(c, SW_I32, p->n, all->words));
+        return all->now.seen ? 0 : -1;
+    }
+    int32_t *table = sw_ctx_alloc(c, (size_t)p->n * 4 * sizeof *table);
+    for (int64_t i = 0; i < p->n; i++)
+        memcpy(table + 4 * i, (int32_t[]){(int32_t)i, 1, (int32_t)(i * topk), (int32_t)SW_MIN(p->before[i] + 1, topk)}, 4 * sizeof *table);
+    all->now.rows = sw_pass_keep(c, p, sw_tmp2(c, SW_I32, p->n, topk));
+    all->now.seqs = sw_pass_keep(c, p, sw_from_host(c, SW_I32, 2, (int64_t[]){p->n, 4}, table));
+    return all->now.rows && all->now.seqs ? 0 : -1;
+}
+
 static sw_var *enter(sw_ctx *c, void *self, sw_pass *p, sw_var *x)
 {
     (void)self;
-    size_t bytes = (size_t)p->spec->layers * sizeof(choice);
-    p->body = memset(sw_ctx_alloc(c, bytes), 0, bytes);
-    return x;
+    size_t bytes = (size_t)p->spec->layers * sizeof(struct choice);
+    choices *all = p->body = sw_ctx_alloc(c, sizeof *all);
+    *all = (choices){.of = memset(sw_ctx_alloc(c, bytes), 0, bytes)};
+    for (int64_t i = 0; i < p->n_seqs; i++)
+        all->longest = SW_MAX(all->longest, (p->cache ? p->before[i] : 0) + p->lengths[i]);
+    all->words = (all->longest + 31) / 32;
+    return p->cache && all->longest > topk_of(p->spec) && memory_for(c, p, topk_of(p->spec), all) ? NULL : x;
 }
 
 const sw_body_ops sw_indexer_body = {.size = 1, .declare = declare, .enter = enter};
 
-/* ---- scores */
+/* ---- scores of many queries */
 
-/* Which of equal scores are kept matters: max(0, .) makes many of them exactly zero. The reference keeps those that the
- * selection of the C++ library leaves in front (introselect: Hoare's, around the median of three); so does this. */
-typedef struct scored {
-    float score;
-    int32_t place;
-} scored;
+/* What a batch's indexer works with. */
+typedef struct work {
+    const sw_indexer *o;
+    sw_var *q, *weights; /* [N, heads, width]; f32 [N, heads] */
+    int64_t places; /* among which the best are sought: in training those of the batch's longest sequence, as in the
+                       reference, whose shorter rows are padded; which of equals come first depends on it. 0: the sequence's */
+} work;
 
-static void swap(scored *a, scored *b)
+/* bits: of the sequence's n queries, which stand at the last of its places. */
+static int choose_sequence(sw_ctx *c, const work *w, const sw_tensor *bits, int64_t first, int64_t n, const sw_tensor *keys)
 {
-    scored t = *a;
-    *a = *b;
-    *b = t;
-}
-
-/* Puts the median of a[lo + 1], a[middle], a[hi - 1] at a[lo]. */
-static void median_first(scored *a, int64_t lo, int64_t hi)
-{
-    scored *x = a + lo + 1, *y = a + lo + (hi - lo) / 2, *z = a + hi - 1, *median;
-    if (x->score > y->score)
-        median = y->score > z->score ? y : x->score > z->score ? z : x;
-    else
-        median = x->score > z->score ? x : y->score > z->score ? z : y;
-    swap(a + lo, median);
-}
-
-/* Orders a so that its k largest come first. */
-static void largest_first(scored *a, int64_t n, int64_t k)
-{
-    int64_t lo = 0, hi = n;
-    while (hi - lo > 3) {
-        int64_t i = lo + 1, j = hi;
-        median_first(a, lo, hi);
-        float pivot = a[lo].score;
-        for (;; i++) {
-            while (a[i].score > pivot)
-                i++;
-            do
-                j--;
-            while (pivot > a[j].score);
-            if (i >= j)
-                break;
-            swap(a + i, a + j);
-        }
-        if (i < k)
-            lo = i;
-        else
-            hi = i;
-    }
-    for (int64_t i = lo + 1; i < hi; i++)
-        for (int64_t j = i; j > lo && a[j].score > a[j - 1].score; j--)
-            swap(a + j, a + j - 1);
-}
-
-static void set(uint32_t *bits, int64_t j) { bits[j / 32] |= (uint32_t)1 << (j % 32); }
-
-/* Bits of the k best of m places, of which the first `seen` have scores that count. space: [m] */
-static void keep_best(uint32_t *bits, const float *score, int64_t m, int64_t seen, int64_t k, scored *space)
-{
-    for (int64_t j = 0; j < m; j++)
-        space[j] = (scored){j < seen && !isnan(score[j]) ? score[j] : -INFINITY, (int32_t)j};
-    largest_first(space, m, k);
-    for (int64_t j = 0; j < k; j++)
-        set(bits, space[j].place);
-}
-
-/* Scores f32 [count, m] of the queries from row `first` on with keys [m, width], to the host:
- * sum over heads of weight * max(0, q . k). */
-static int score(sw_ctx *c, const sw_ranking *w, int64_t first, int64_t count, const sw_tensor *keys, float *to_host)
-{
-    const sw_kernels *k = sw_k(c);
-    int64_t m = keys->shape[0], heads = w->heads;
-    sw_scope scope = sw_scope_begin(c);
-    sw_var *each = sw_tmp2(c, SW_F32, count * heads, m), *sum = sw_tmp2(c, SW_F32, count, m);
-    sw_tensor q = sw_row_view(&w->q->t, first, count);
-    q = sw_reshaped(&q, 2, (int64_t[]){count * heads, w->width});
-    if (!each || !sum || k->linear_fwd(sw_s(c), &each->t, &q, keys, NULL, 1, 0) || k->act_fwd(sw_s(c), &each->t, &each->t, SW_ACT_RELU))
-        return -1;
-    for (int64_t i = 0; i < count; i++) {
-        sw_tensor to = sw_row_view(&sum->t, i, 1), weights = sw_row_view(&w->weights->t, first + i, 1), of = sw_row_view(&each->t, i * heads, heads);
-        if (k->linear_bwd_x(sw_s(c), &to, &weights, &of, 1, 0))
-            return -1;
-    }
-    int rc = sw_to_host(c, sum, to_host);
-    sw_scope_end(c, scope, NULL, 0);
-    return rc;
-}
-
-/* Queries at a time, so that their scores by head take at most 64 MiB. */
-static int64_t at_a_time(const sw_ranking *w, int64_t m) { return SW_MAX(((int64_t)1 << 24) / (w->heads * SW_MAX(m, 1)), 1); }
-
-/* The n queries from row `at` on, of sequence s. */
-static int rank_sequence(sw_ctx *c, const sw_ranking *w, int64_t s, int64_t at, float *scores, scored *space, int64_t longest)
-{
-    int64_t n = w->lengths[s], m = w->count[s], most = at_a_time(w, m), places = w->together ? longest : m;
-    sw_tensor keys = sw_row_view(w->keys, w->first[s], m);
-    keys = sw_reshaped(&keys, 2, (int64_t[]){m, w->width});
+    int64_t m = keys->shape[0], most = sw_rank_rows(w->q, m);
     for (int64_t i = 0; i < n; i += most) {
-        int64_t count = SW_MIN(most, n - i);
-        bool all = (w->before[s] + i + count) / w->every <= w->topk; /* the last of them sees no more */
-        if (!all && score(c, w, at + i, count, &keys, scores))
+        int64_t count = SW_MIN(most, n - i), seen = m - n + i + count; /* by the last of them */
+        sw_scope scope = sw_scope_begin(c);
+        sw_var *sum = sw_tmp2(c, SW_F32, count, m);
+        sw_var *seqs = sum ? sw_from_host(c, SW_I32, 2, (int64_t[]){1, 4}, (int32_t[]){0, (int32_t)count, 0, (int32_t)seen}) : NULL;
+        sw_tensor to = sw_row_view(bits, i, count);
+        if (!seqs || (seen > w->o->topk && sw_rank_scores(c, w->q, w->weights, first + i, count, keys, &sum->t)) ||
+            sw_k(c)->index_choose(sw_s(c), &to, NULL, &sum->t, &seqs->t, &(sw_paging){0}, w->o->topk, SW_MAX(m, w->places)))
             return -1;
-        for (int64_t r = 0; r < count; r++) {
-            int64_t seen = (w->before[s] + i + r + 1) / w->every;
-            uint32_t *bits = w->bits + (at + i + r) * w->words;
-            if (seen <= w->topk)
-                for (int64_t j = 0; j < seen; j++)
-                    set(bits, j);
-            else
-                keep_best(bits, scores + r * m, places, seen, w->topk, space);
-        }
+        sw_scope_end(c, scope, NULL, 0);
     }
     return 0;
 }
 
-int sw_rank(sw_ctx *c, const sw_ranking *w)
-{
-    int64_t longest = 0, rows = 0;
-    int rc = 0;
-    for (int64_t i = 0; i < w->n_seqs; i++) {
-        longest = SW_MAX(longest, w->count[i]);
-        rows = SW_MAX(rows, SW_MIN(at_a_time(w, w->count[i]), w->lengths[i]) * w->count[i]);
-    }
-    float *scores = sw_malloc((size_t)SW_MAX(rows, 1) * sizeof *scores);
-    scored *space = sw_malloc((size_t)SW_MAX(longest, 1) * sizeof *space);
-    for (int64_t i = 0, at = 0; !rc && i < w->n_seqs; at += w->lengths[i++])
-        if (w->lengths[i] && w->count[i])
-            rc = rank_sequence(c, w, i, at, scores, space, longest);
-    free(scores);
-    free(space);
-    return rc;
-}
-
 /* Queries and keys of the indexer for this batch, and the weights of its heads, scaled. */
-static int project(sw_ctx *c, sw_indexer_parts *a, const sw_indexer *o, const sw_pass *p, sw_var *x, sw_var *latent, int state, sw_ranking *w,
+static int project(sw_ctx *c, sw_indexer_parts *a, const sw_indexer *o, const sw_pass *p, sw_var *x, sw_var *latent, int state, work *w,
                    sw_var **keys)
 {
     int which = p->block->spec->rope;
@@ -202,54 +136,86 @@ static int project(sw_ctx *c, sw_indexer_parts *a, const sw_indexer *o, const sw
     return *keys ? 0 : -1;
 }
 
-static int choose(sw_ctx *c, sw_indexer_parts *a, const sw_indexer *o, const sw_pass *p, sw_var *x, sw_var *latent, int state, choice *to)
+/* The keys of sequence i, [m, width], of all that there are. */
+static int keys_of(sw_ctx *c, const sw_pass *p, int64_t i, int64_t first, sw_var *all, int64_t m, sw_tensor *keys)
 {
-    sw_ranking w = {.topk = o->topk, .heads = o->heads, .width = o->width, .every = 1, .n_seqs = p->n_seqs, .lengths = p->lengths,
-                    .before = p->before, .together = !p->cache};
-    sw_var *keys;
-    int64_t longest = 0, *tables = sw_ctx_alloc(c, (size_t)p->n_seqs * 2 * sizeof *tables), *first = tables, *count = first + p->n_seqs;
-    if (project(c, a, o, p, x, latent, state, &w, &keys))
-        return -1;
-    for (int64_t i = 0, at = 0; i < p->n_seqs; at += p->lengths[i++]) {
-        first[i] = p->cache ? p->slots[i] * p->cache->capacity : at;
-        count[i] = p->before[i] + p->lengths[i];
-        longest = SW_MAX(longest, count[i]);
+    sw_tensor rows = sw_row_view(&all->t, first, m);
+    if (p->cache) {
+        sw_tensor seq = sw_row_view(&p->seqs->t, i, 1);
+        sw_paging paging = sw_pass_paging(p->pages);
+        sw_var *ids = sw_tmp(c, SW_I32, 1, &m), *x = ids && !sw_k(c)->paged_rows(sw_s(c), &ids->t, &seq, &paging) ? sw_gather(c, all, ids) : NULL;
+        if (!x)
+            return -1;
+        rows = x->t;
     }
-    to->made = true;
-    if (longest <= o->topk)
-        return 0;
-    to->words = (longest + 31) / 32;
-    to->bits = sw_ctx_alloc(c, (size_t)(p->n * to->words) * sizeof *to->bits);
-    w.keys = &keys->t;
-    w.first = first;
-    w.count = count;
-    w.bits = to->bits;
-    w.words = to->words;
-    return sw_rank(c, &w);
+    *keys = sw_reshaped(&rows, 2, (int64_t[]){m, all->t.shape[2]});
+    return 0;
 }
 
-int sw_indexer_choose(sw_ctx *c, sw_indexer_parts *a, const sw_indexer *o, const sw_pass *p, sw_var *x, sw_var *latent, int state, sw_var **seen)
+static int choose_all(sw_ctx *c, const work *w, const sw_pass *p, sw_var *keys, const sw_tensor *bits)
 {
-    choice *all = p->body, *mine = all + p->block->index;
-    *seen = NULL;
+    for (int64_t i = 0, at = 0; i < p->n_seqs; at += p->lengths[i++]) {
+        sw_scope scope = sw_scope_begin(c);
+        sw_tensor of, to = sw_row_view(bits, at, p->lengths[i]);
+        if (p->lengths[i] && (keys_of(c, p, i, at, keys, (p->cache ? p->before[i] : 0) + p->lengths[i], &of) ||
+                              choose_sequence(c, w, &to, at, p->lengths[i], &of)))
+            return -1;
+        sw_scope_end(c, scope, NULL, 0);
+    }
+    return 0;
+}
+
+/* A token a sequence: keys are read where they lie, and rows of those that are chosen come of it. */
+static int choose_rows(sw_ctx *c, const work *w, const sw_pass *p, sw_var *keys, sw_var *rows)
+{
+    sw_paging paging = sw_pass_paging(p->pages);
+    sw_scope scope = sw_scope_begin(c);
+    sw_var *scores = sw_tmp2(c, SW_F32, p->n, paging.most);
+    if (!scores || sw_k(c)->index_scores(sw_s(c), &scores->t, &w->q->t, &keys->t, &w->weights->t, &p->seqs->t, &paging) ||
+        sw_k(c)->index_choose(sw_s(c), NULL, &rows->t, &scores->t, &p->seqs->t, &paging, w->o->topk, 0))
+        return -1;
+    sw_scope_end(c, scope, NULL, 0);
+    return 0;
+}
+
+static int choose(sw_ctx *c, sw_indexer_parts *a, const sw_indexer *o, const sw_pass *p, sw_var *x, sw_var *latent, int state, choices *all)
+{
+    work w = {.o = o};
+    struct choice *mine = &all->of[p->block->index];
+    sw_var *keys, *bits = all->now.seen;
+    if (project(c, a, o, p, x, latent, state, &w, &keys))
+        return -1;
+    mine->made = true;
+    if (all->longest <= o->topk)
+        return 0;
+    if (all->now.rows)
+        return choose_rows(c, &w, p, keys, all->now.rows);
+    w.places = p->cache ? 0 : all->longest;
+    bits = bits ? bits : sw_tmp2(c, SW_I32, p->n, all->words);
+    if (!bits || choose_all(c, &w, p, keys, &bits->t))
+        return -1;
+    if (p->cache)
+        return 0;
+    mine->bits = sw_ctx_alloc(c, (size_t)(p->n * all->words) * sizeof *mine->bits);
+    return sw_to_host(c, bits, mine->bits);
+}
+
+int sw_indexer_choose(sw_ctx *c, sw_indexer_parts *a, const sw_indexer *o, const sw_pass *p, sw_var *x, sw_var *latent, int state, sw_chosen *to)
+{
+    choices *all = p->body;
+    struct choice *mine = &all->of[p->block->index];
     if (!mine->made && o->follows) {
         *mine = mine[-1]; /* the first layer does not follow: the family's `layers` sees to it */
     } else if (!mine->made) {
         bool recording = c->recording;
         c->recording = false;
-        int rc = choose(c, a, o, p, x, latent, state, mine);
+        int rc = choose(c, a, o, p, x, latent, state, all);
         c->recording = recording;
         if (rc)
             return -1;
     }
-    if (mine->bits && !(*seen = sw_from_host(c, SW_I32, 2, (int64_t[]){p->n, mine->words}, mine->bits)))
+    *to = all->now;
+    if (mine->bits && !(to->seen = sw_from_host(c, SW_I32, 2, (int64_t[]){p->n, all->words}, mine->bits)))
         return -1;
     return 0;
-}
-
-const uint32_t *sw_indexer_chosen(const sw_pass *p, int64_t *words)
-{
-    const choice *all = p->body, *mine = all + p->block->index;
-    *words = mine->words;
-    return mine->bits;
 }

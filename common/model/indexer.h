@@ -20,31 +20,18 @@ typedef struct sw_indexer_parts {
 
 void sw_indexer_declare(sw_builder *b, sw_indexer_parts *a, const sw_indexer *o, int64_t q_rank);
 sw_state_spec sw_indexer_state(const sw_indexer *o);
-/* From hidden states x [N, hidden] and the latents of queries [N, q_rank]: *seen as sw_attend_seen has it, NULL where every
- * query sees all. Chooses once a pass, so that a block which runs again sees the same. state: of the indexer's keys. */
+/* What the queries of a layer see; without any of the three all that lies before them. */
+typedef struct sw_chosen {
+    sw_var *seen;        /* as sw_attend_seen has it */
+    sw_var *rows, *seqs; /* where each sequence has one token, with a cache: i32 [N, topk], rows of the states by token, and the
+                            table of sequences for attention to those alone, each a page of its own */
+} sw_chosen;
+/* From hidden states x [N, hidden] and the latents of queries [N, q_rank]. Chooses once a pass, so that a block which runs again
+ * sees the same. state: of the indexer's keys. */
 int sw_indexer_choose(sw_ctx *c, sw_indexer_parts *a, const sw_indexer *o, const sw_pass *p, sw_var *x, sw_var *latent, int state,
-                      sw_var **seen) SW_MUST_CHECK;
-
-/* The choice alone, of keys that an indexer has made. */
-typedef struct sw_ranking {
-    int64_t topk, heads, width;
-    int64_t every;             /* a query with t tokens of its sequence before it chooses among the first (t + 1) / every keys */
-    sw_var *q, *weights;       /* [N, heads, width]; f32 [N, heads] */
-    const sw_tensor *keys;     /* rows of `width` values */
-    int64_t n_seqs;
-    const int64_t *lengths, *before; /* host, of each sequence: its queries, and the tokens before them */
-    const int64_t *first, *count;    /* the row of its first key, and how many it has */
-    bool together;             /* the best are sought among as many keys as the longest sequence has, as where a batch is trained with
-                                  rows that are padded: which of equals come first depends on it */
-    uint32_t *bits;            /* result, host [N, words], zeros before */
-    int64_t words;
-} sw_ranking;
-int sw_rank(sw_ctx *c, const sw_ranking *w) SW_MUST_CHECK;
+                      sw_chosen *to) SW_MUST_CHECK;
 
 /* Families with indexers have this body: it holds what layers have chosen. */
 extern const sw_body_ops sw_indexer_body;
-
-/* What this layer chose, host [n, words], or NULL where every token sees all before it. */
-const uint32_t *sw_indexer_chosen(const sw_pass *p, int64_t *words);
 
 #endif

@@ -211,7 +211,7 @@ static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
     if (!(k = sw_pass_remember(c, p, 0, k)) || !(v = sw_pass_remember(c, p, 1, v)))
         return NULL;
     sw_attention how = {.scale = l->attention_scale, .causal = !l->bidirectional, .window = l->window, .softcap = s->attention_softcap,
-                        .bias_zero = s->bucket_distance};
+                        .bias_zero = s->bucket_distance, .paging = sw_pass_paging(p->pages)};
     sw_var *bias = !s->buckets || p->bias ? p->bias : sw_attention_bias(c, p, p->block);
     if (s->buckets && !bias)
         return NULL;

@@ -2,6 +2,7 @@
 
 #include "model/cache.h"
 #include "model/model.h"
+#include "model/ranking.h"
 #include "model/windows.h"
 
 #include <math.h>
@@ -236,7 +237,7 @@ static int choose(sw_ctx *c, attention *a, const sw_compressed *o, const sw_pass
         return -1;
     to->words = (w->longest + 31) / 32;
     to->bits = sw_ctx_alloc(c, (size_t)(p->n * to->words) * sizeof *to->bits);
-    return sw_rank(c, &(sw_ranking){.topk = n->topk, .heads = n->heads, .width = n->width, .every = o->every, .q = q, .weights = weights,
+    return sw_rank(c, &(sw_ranking){.topk = n->topk, .every = o->every, .q = q, .weights = weights,
                                     .keys = &keys->t, .n_seqs = p->n_seqs, .lengths = p->lengths, .before = p->before, .first = w->first,
                                     .count = w->count, .together = !p->cache, .bits = to->bits, .words = to->words});
 }
@@ -252,7 +253,7 @@ static int chosen_only(sw_ctx *c, const attention *a, const sw_pass *p, const sw
         const uint32_t *bits = chosen->bits + at * chosen->words;
         for (int64_t j = 0; p->lengths[i] && j < w->count[i]; j++)
             if (bits[j / 32] >> (j % 32) & 1)
-                rows[n++] = (int32_t)(p->slots[i] * p->cache->capacity + (j + 1) * o->every - 1);
+                rows[n++] = (int32_t)(sw_cache_row(&p->cache->tokens, p->slots[i], (j + 1) * o->every - 1));
         memcpy(table + 4 * i, (int32_t[]){(int32_t)at, (int32_t)p->lengths[i], (int32_t)first, (int32_t)(n - first)}, 4 * sizeof *table);
     }
     sw_var *ids = sw_from_host(c, SW_I32, 1, &n, rows);
@@ -310,7 +311,7 @@ static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
     attention *a = self;
     const sw_layer *l = p->block->spec;
     const sw_compressed *o = l->mixer_options;
-    sw_attention how = {.scale = l->attention_scale, .causal = 1, .window = l->window};
+    sw_attention how = {.scale = l->attention_scale, .causal = 1, .window = l->window, .paging = sw_pass_paging(p->pages)};
     sw_more_keys more = {0};
     sw_norm plain = {.spec = &a->plain};
     sw_var *latent = sw_linear_forward(c, &a->q_a, x);

@@ -42,7 +42,8 @@ static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
            *v = k ? of_sources(c, &a->v, p, 1) : NULL;
     if (!v)
         return NULL;
-    sw_var *out = sw_attend(c, q, k, v, p->cross, &(sw_attention){.scale = l->attention_scale}, NULL, NULL);
+    sw_attention how = {.scale = l->attention_scale, .paging = sw_pass_paging(p->cross_pages)};
+    sw_var *out = sw_attend(c, q, k, v, p->cross, &how, NULL, NULL);
     return out ? sw_linear_forward(c, &a->o, out) : NULL;
 }
 

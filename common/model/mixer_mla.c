@@ -105,17 +105,13 @@ static sw_var *expanded(sw_ctx *c, sw_mla_parts *a, const sw_layer *l, sw_var *q
 /* The remembered rows of the batch's sequences one after the other, taken apart, and the table of sequences over them. */
 static int remembered(sw_ctx *c, const sw_pass *p, const sw_mla *o, int state, int64_t keys, sw_var **latent, sw_var **shared, sw_var **seqs)
 {
-    int32_t *rows = sw_ctx_alloc(c, (size_t)keys * sizeof *rows), *table = sw_ctx_alloc(c, (size_t)p->n_seqs * 4 * sizeof *table);
-    int64_t at = 0, first = 0;
-    for (int64_t i = 0; i < p->n_seqs; first += p->lengths[i++]) {
-        int64_t n = p->before[i] + p->lengths[i];
-        memcpy(table + 4 * i, (int32_t[]){(int32_t)first, (int32_t)p->lengths[i], (int32_t)at, (int32_t)n}, 4 * sizeof *table);
-        for (int64_t t = 0; t < n; t++)
-            rows[at++] = (int32_t)(p->slots[i] * p->cache->capacity + t);
-    }
-    sw_var *all = sw_borrow(c, *sw_pass_state(p, state)), *ids = sw_from_host(c, SW_I32, 1, &keys, rows);
+    int32_t *table = sw_ctx_alloc(c, (size_t)p->n_seqs * 4 * sizeof *table);
+    sw_paging paging = sw_pass_paging(p->pages);
+    for (int64_t i = 0, at = 0, first = 0; i < p->n_seqs; at += p->before[i] + p->lengths[i], first += p->lengths[i], i++)
+        memcpy(table + 4 * i, (int32_t[]){(int32_t)first, (int32_t)p->lengths[i], (int32_t)at, (int32_t)(p->before[i] + p->lengths[i])}, 4 * sizeof *table);
+    sw_var *all = sw_borrow(c, *sw_pass_state(p, state)), *ids = sw_tmp(c, SW_I32, 1, &keys);
     *seqs = sw_from_host(c, SW_I32, 2, (int64_t[]){p->n_seqs, 4}, table);
-    all = ids && *seqs ? sw_gather(c, all, ids) : NULL;
+    all = ids && *seqs && !sw_k(c)->paged_rows(sw_s(c), &ids->t, &p->seqs->t, &paging) ? sw_gather(c, all, ids) : NULL;
     if (!all)
         return -1;
     int64_t width = o->kv_rank + o->rope;
@@ -158,62 +154,55 @@ static int matrix_of(sw_ctx *c, sw_linear *l, sw_tensor *w, bool *apart)
     return 0;
 }
 
-/* to += from w, or from w^T, for the rows [first, first + count) of what the adapters of l add to its matrix. */
-static int add_adapters(sw_ctx *c, const sw_linear *l, bool across, int64_t first, int64_t count, sw_tensor *to, const sw_tensor *from)
+/* Rows [from, from + count) of each head's `each` rows of w: [heads, count, width]. */
+static sw_tensor of_heads(const sw_tensor *w, int64_t heads, int64_t each, int64_t from, int64_t count)
+{
+    sw_tensor rows = sw_row_view(w, from, 1), r = sw_tensor_of(rows.data, w->dtype, 3, (int64_t[]){heads, count, w->shape[1]});
+    r.stride[0] = each * w->stride[0];
+    r.stride[1] = w->stride[0];
+    return r;
+}
+
+/* Values [from, from + width) of each head of t [N, H, D]. */
+static sw_tensor part_of(const sw_tensor *t, int64_t from, int64_t width)
+{
+    sw_tensor r = *t;
+    r.data = (char *)t->data + sw_dtype_bytes(t->dtype, from);
+    r.shape[2] = width;
+    return r;
+}
+
+/* t [N, H, width], a part of dense heads, as rows [N * H, width]. */
+static sw_tensor rows_of(const sw_tensor *t)
+{
+    sw_tensor r = sw_tensor_of(t->data, t->dtype, 2, (int64_t[]){t->shape[0] * t->shape[1], t->shape[2]});
+    r.stride[0] = t->stride[1];
+    return r;
+}
+
+/* to += from w, or (back) from w^T, for those rows of each head of what the adapters of l add to its matrix. */
+static int add_adapters(sw_ctx *c, const sw_linear *l, bool back, int64_t each, int64_t first, int64_t count, sw_tensor *to, const sw_tensor *from)
 {
     const sw_kernels *k = sw_k(c);
+    int64_t heads = to->shape[1];
     for (const sw_adapter *on = l->adapter; on; on = on->next) {
         sw_param *down, *up;
         double scale;
         if (on->off)
             continue;
         on->ops->factors(on, &down, &up, &scale);
-        sw_var *t = sw_use(c, &down->v, &up->v) ? NULL : sw_tmp2(c, from->dtype, from->shape[0], down->v.t.shape[0]);
-        sw_tensor rows = sw_row_view(&up->v.t, first, count);
-        if (!t || (across ? k->linear_fwd(sw_s(c), &t->t, from, &down->v.t, NULL, 1, 0) || k->linear_fwd(sw_s(c), to, &t->t, &rows, NULL, scale, 1)
-                          : k->linear_bwd_x(sw_s(c), &t->t, from, &rows, 1, 0) || k->linear_bwd_x(sw_s(c), to, &t->t, &down->v.t, scale, 1)))
+        sw_var *t = sw_use(c, &down->v, &up->v) ? NULL : sw_tmp3(c, from->dtype, from->shape[0], heads, down->v.t.shape[0]);
+        if (!t)
+            return -1;
+        sw_tensor own = of_heads(&up->v.t, heads, each, first, count), flat = rows_of(&t->t), of = rows_of(back ? from : to);
+        if (back ? k->linear_fwd(sw_s(c), &flat, &of, &down->v.t, NULL, 1, 0) || k->linear_heads(sw_s(c), to, &t->t, &own, false, scale, 1)
+                 : k->linear_heads(sw_s(c), &t->t, from, &own, true, 1, 0) || k->linear_bwd_x(sw_s(c), &of, &flat, &down->v.t, scale, 1))
             return -1;
     }
     return 0;
 }
 
-/* Values [from, from + width) of head h: t [N, H, D] -> [N, width]. */
-static sw_tensor head_of(const sw_tensor *t, int64_t h, int64_t from, int64_t width)
-{
-    sw_tensor r = sw_tensor_of((char *)t->data + sw_dtype_bytes(t->dtype, h * t->stride[1] + from), t->dtype, 2, (int64_t[]){t->shape[0], width});
-    r.stride[0] = t->stride[0];
-    return r;
-}
-
-/* Where each sequence has one token and sees chosen places only: the rows of those alone, one sequence after the other, so
- * that the others are not read. Changes nothing where that is not so. */
-static int chosen_only(sw_ctx *c, const sw_pass *p, sw_var **keys, sw_var **seqs, sw_var **seen)
-{
-    int64_t words, n = 0;
-    const uint32_t *bits = *seen ? sw_indexer_chosen(p, &words) : NULL;
-    if (!bits || p->n != p->n_seqs)
-        return 0;
-    for (int64_t i = 0; i < p->n * words; i++)
-        n += __builtin_popcount(bits[i]);
-    int32_t *rows = sw_ctx_alloc(c, (size_t)n * sizeof *rows), *table = sw_ctx_alloc(c, (size_t)p->n_seqs * 4 * sizeof *table);
-    n = 0;
-    for (int64_t i = 0; i < p->n_seqs; i++) {
-        int64_t first = n;
-        if (p->lengths[i] != 1)
-            return 0;
-        for (int64_t j = 0; j <= p->before[i]; j++)
-            if (bits[i * words + j / 32] >> (j % 32) & 1)
-                rows[n++] = (int32_t)(p->slots[i] * p->cache->capacity + j);
-        memcpy(table + 4 * i, (int32_t[]){(int32_t)i, 1, (int32_t)first, (int32_t)(n - first)}, 4 * sizeof *table);
-    }
-    sw_var *ids = sw_from_host(c, SW_I32, 1, &n, rows);
-    *seqs = ids ? sw_from_host(c, SW_I32, 2, (int64_t[]){p->n_seqs, 4}, table) : NULL;
-    *keys = *seqs ? sw_gather(c, *keys, ids) : NULL;
-    *seen = NULL;
-    return *keys ? 0 : -1;
-}
-
-static sw_var *absorbed(sw_ctx *c, sw_mla_parts *a, const sw_pass *p, sw_var *q, int state, const sw_attention *how, sw_var *seen)
+static sw_var *absorbed(sw_ctx *c, sw_mla_parts *a, const sw_pass *p, sw_var *q, int state, sw_attention *how, const sw_chosen *chosen)
 {
     const sw_mla *o = a->options;
     const sw_layer *l = p->block->spec;
@@ -224,27 +213,20 @@ static sw_var *absorbed(sw_ctx *c, sw_mla_parts *a, const sw_pass *p, sw_var *q,
     sw_var *wide = sw_tmp3(c, q->t.dtype, n, l->heads, o->kv_rank + o->rope), *out = sw_tmp3(c, q->t.dtype, n, l->heads, l->value_dim);
     if (!wide || !out || matrix_of(c, &a->kv_b, &w, &apart))
         return NULL;
-    for (int64_t h = 0; h < l->heads; h++) {
-        sw_tensor to = head_of(&wide->t, h, 0, o->kv_rank), from = head_of(&q->t, h, 0, o->nope), rows = sw_row_view(&w, h * each, o->nope);
-        sw_tensor to_rest = head_of(&wide->t, h, o->kv_rank, o->rope), rest = head_of(&q->t, h, o->nope, o->rope);
-        if (k->linear_bwd_x(sw_s(c), &to, &from, &rows, 1, 0) || (apart && add_adapters(c, &a->kv_b, false, h * each, o->nope, &to, &from)) ||
-            k->copy(sw_s(c), &to_rest, &rest))
-            return NULL;
-    }
-    sw_var *keys = sw_borrow(c, *sw_pass_state(p, state)), *seqs = p->seqs;
-    if (!keys || chosen_only(c, p, &keys, &seqs, &seen))
+    sw_tensor to = part_of(&wide->t, 0, o->kv_rank), from = part_of(&q->t, 0, o->nope), own = of_heads(&w, l->heads, each, 0, o->nope);
+    sw_tensor to_rest = part_of(&wide->t, o->kv_rank, o->rope), rest = part_of(&q->t, o->nope, o->rope);
+    if (k->linear_heads(sw_s(c), &to, &from, &own, true, 1, 0) ||
+        (apart && add_adapters(c, &a->kv_b, false, each, 0, o->nope, &to, &from)) || k->copy(sw_s(c), &to_rest, &rest))
         return NULL;
-    sw_tensor values = keys->t;
+    sw_tensor keys = *sw_pass_state(p, state), values = keys;
     values.shape[2] = o->kv_rank;
-    sw_var *sum = sw_attend_seen(c, wide, keys, sw_borrow(c, values), seqs, how, seen);
-    for (int64_t h = 0; sum && h < l->heads; h++) {
-        sw_tensor to = head_of(&out->t, h, 0, l->value_dim), from = head_of(&sum->t, h, 0, o->kv_rank);
-        sw_tensor rows = sw_row_view(&w, h * each + o->nope, l->value_dim);
-        if (k->linear_fwd(sw_s(c), &to, &from, &rows, NULL, 1, 0) ||
-            (apart && add_adapters(c, &a->kv_b, true, h * each + o->nope, l->value_dim, &to, &from)))
-            return NULL;
-    }
-    return sum ? out : NULL;
+    how->paging = chosen->rows ? (sw_paging){chosen->rows->t.data, 0, o->indexer.topk} : sw_pass_paging(p->pages);
+    sw_var *sum = sw_attend_seen(c, wide, sw_borrow(c, keys), sw_borrow(c, values), chosen->rows ? chosen->seqs : p->seqs, how, chosen->seen);
+    own = of_heads(&w, l->heads, each, o->nope, l->value_dim);
+    if (!sum || k->linear_heads(sw_s(c), &out->t, &sum->t, &own, false, 1, 0) ||
+        (apart && add_adapters(c, &a->kv_b, true, each, o->nope, l->value_dim, &out->t, &sum->t)))
+        return NULL;
+    return out;
 }
 
 /* Whether going to the latents takes fewer products than expanding them; *keys: how many there are. */
@@ -278,21 +260,24 @@ sw_var *sw_mla_forward(sw_ctx *c, sw_mla_parts *a, const sw_pass *p, sw_var *x, 
     const sw_mla *o = a->options;
     const sw_layer *l = p->block->spec;
     sw_attention how = {.scale = l->attention_scale, .causal = 1};
-    sw_var *latent, *shared, *seen = NULL, *seqs = p->seqs, *q = queries_of(c, a, p, x, &latent), *out;
+    sw_var *latent, *shared, *seqs = p->seqs, *q = queries_of(c, a, p, x, &latent), *out;
+    sw_chosen chosen = {0};
     int64_t keys;
-    if (!q || (o->indexer.topk && sw_indexer_choose(c, &a->indexer, &o->indexer, p, x, latent, state + 1, &seen)) ||
+    if (!q || (o->indexer.topk && sw_indexer_choose(c, &a->indexer, &o->indexer, p, x, latent, state + 1, &chosen)) ||
         latents_of(c, a, p, x, &latent, &shared))
         return NULL;
     if (!p->cache) {
-        out = expanded(c, a, l, q, latent, shared, seqs, &how, seen);
+        out = expanded(c, a, l, q, latent, shared, seqs, &how, chosen.seen);
     } else {
         sw_var *both = sw_heads(sw_join(c, (sw_var *[]){latent, shared}, 2), 1);
         if (!both || !sw_pass_remember(c, p, state, both))
             return NULL;
-        if (few_queries(p, o, l->value_dim, &keys))
-            out = absorbed(c, a, p, q, state, &how, seen);
+        if (few_queries(p, o, l->value_dim, &keys) || chosen.rows)
+            out = absorbed(c, a, p, q, state, &how, &chosen);
+        else if (remembered(c, p, o, state, keys, &latent, &shared, &seqs))
+            out = NULL;
         else
-            out = remembered(c, p, o, state, keys, &latent, &shared, &seqs) ? NULL : expanded(c, a, l, q, latent, shared, seqs, &how, seen);
+            out = expanded(c, a, l, q, latent, shared, seqs, &how, chosen.seen);
     }
     if (out && o->gated)
         out = gated(c, a, x, out);

@@ -52,7 +52,7 @@ static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
     if (!key || !value || !(q = sw_pass_rope(c, p, q, true)) || !(key = sw_pass_rope(c, p, key, false)) ||
         !(key = sw_pass_remember(c, p, 0, key)) || !(value = sw_pass_remember(c, p, 1, value)))
         return NULL;
-    sw_attention how = {.scale = l->attention_scale, .causal = 1, .window = l->window};
+    sw_attention how = {.scale = l->attention_scale, .causal = 1, .window = l->window, .paging = sw_pass_paging(p->pages)};
     sw_var *y = sw_attend(c, q, key, value, p->seqs, &how, NULL, NULL);
     y = y ? turned(c, y, n, l->kv_heads, k, l->head_dim) : NULL;
     y = y ? sw_part(c, y, 0, 2, (int64_t[]){n * k, wide}, (int64_t[]){wide, 1}) : NULL;

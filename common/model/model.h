@@ -91,7 +91,7 @@ typedef struct sw_batch {
     const int64_t *slots;      /* host [n_seqs] slot of each sequence, with a cache; lengths are added to it */
     int64_t rope_length;       /* > 0: the longest length that dynamic rotary frequencies follow (default: the batch's) */
     /* Of models with an encoder: the sources of the sequences one after the other, and how many tokens each has. With a
-     * cache, 0 where the slot's source was read before; the cache must have room (sw_cache_reserve_source). */
+     * cache, 0 where the slot's source was read before. */
     const int32_t *source_ids;
     const int64_t *source_lengths; /* host [n_seqs] */
     const int32_t *types;      /* host [n] token types, or NULL: all 0; of models that have a table of them */

@@ -12,7 +12,7 @@ static sw_var *kept(sw_ctx *c, sw_pass *p, int ndim, const int64_t *shape, const
 
 enum { TOGETHER = 64 }; /* rows */
 
-static int64_t cache_row(const sw_pass *p, int64_t i, int64_t place) { return p->slots[i] * p->cache->capacity + place; }
+static int64_t cache_row(const sw_pass *p, int64_t i, int64_t place) { return sw_cache_row(&p->cache->tokens, p->slots[i], place); }
 
 /* The first place of the tokens that the rows which sequence i completes are made of. */
 static int64_t first_of(const sw_pass *p, const sw_windows *w, int64_t i)

@@ -23,7 +23,7 @@ static void forward_tile(const sw_attention_call *c, const sw_seq *p, int64_t he
     float top[SW_TILE], total[SW_TILE], most[SW_TILE], shrink[SW_TILE];
     sw_columns columns;
     sw_make_columns(&columns, c->a, p, i0, count);
-    sw_tile_rows(c->pairs, rows, c->q, p->q0 + i0, count, head);
+    sw_tile_rows(c->pairs, rows, c->q, NULL, p->q0 + i0, count, head);
     sw_tile_transpose(c->pairs, query, rows, c->padded);
     memset(sum, 0, (size_t)(c->value_padded * SW_TILE) * sizeof *sum);
     for (int64_t i = 0; i < SW_TILE; i++) {
@@ -113,9 +113,12 @@ static int forward_many(sw_stream *s, const sw_attention_call *c, const sw_tenso
 #pragma omp for schedule(static)
         for (int64_t t = 0; t < tiles; t++) {
             const task *w = pack + t;
-            int64_t count = SW_MIN(SW_TILE, w->seq.m - w->first);
-            sw_tile_rows(c->pairs, keys.k + t * keys.k_size, c->k, w->seq.k0 + w->first, count, w->head);
-            sw_tile_rows(c->pairs, (sw_word *)(void *)mine, c->v, w->seq.k0 + w->first, count, w->head);
+            int64_t count = SW_MIN(SW_TILE, w->seq.m - w->first), lo, hi;
+            sw_seen(c->a, &w->seq, 0, &lo, &hi);
+            if (w->first + SW_TILE <= lo) /* nobody sees it */
+                continue;
+            sw_tile_rows(c->pairs, keys.k + t * keys.k_size, c->k, &c->a->paging, w->seq.k0 + w->first, count, w->head);
+            sw_tile_rows(c->pairs, (sw_word *)(void *)mine, c->v, &c->a->paging, w->seq.k0 + w->first, count, w->head);
             sw_tile_interleave(c->pairs, keys.v + t * keys.v_size, (sw_word *)(void *)mine, c->value_padded);
         }
 #pragma omp for schedule(dynamic)

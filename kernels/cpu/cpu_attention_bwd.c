@@ -86,10 +86,10 @@ static own place_own(const call *c, int64_t tiles, char *at)
 static void prepare_queries(const call *c, const sw_seq *p, int64_t head, int64_t tile, own *o)
 {
     int64_t i0 = tile * SW_TILE, count = SW_MIN(SW_TILE, p->n - i0), across = SW_TILE * c->words, vacross = SW_TILE * c->value_words;
-    sw_tile_rows(c->pairs, o->rows, c->q, p->q0 + i0, count, head);
+    sw_tile_rows(c->pairs, o->rows, c->q, NULL, p->q0 + i0, count, head);
     sw_tile_transpose(c->pairs, o->q + tile * across, o->rows, c->padded);
     sw_tile_interleave(c->pairs, o->q_across + tile * across, o->rows, c->padded);
-    sw_tile_rows(c->pairs, o->rows, c->dout, p->q0 + i0, count, head);
+    sw_tile_rows(c->pairs, o->rows, c->dout, NULL, p->q0 + i0, count, head);
     sw_tile_transpose(c->pairs, o->dout + tile * vacross, o->rows, c->value_padded);
     sw_tile_interleave(c->pairs, o->dout_across + tile * vacross, o->rows, c->value_padded);
     for (int64_t i = 0; i < SW_TILE; i++) {
@@ -196,8 +196,8 @@ static void backward_head(const call *c, const unit *u, int64_t g, char *space, 
 static void prepare_keys(const call *c, const unit *u, int64_t t)
 {
     int64_t first = t * SW_TILE, count = SW_MIN(SW_TILE, u->seq.m - first);
-    sw_tile_rows(c->pairs, u->k + first * c->words, c->k, u->seq.k0 + first, count, u->key_head);
-    sw_tile_rows(c->pairs, u->v + first * c->value_words, c->v, u->seq.k0 + first, count, u->key_head);
+    sw_tile_rows(c->pairs, u->k + first * c->words, c->k, NULL, u->seq.k0 + first, count, u->key_head);
+    sw_tile_rows(c->pairs, u->v + first * c->value_words, c->v, NULL, u->seq.k0 + first, count, u->key_head);
     sw_tile_interleave(c->pairs, u->k_across + first * c->words, u->k + first * c->words, c->padded);
 }
 

@@ -49,16 +49,17 @@ static void load_rows(float *to, int64_t line, const sw_tensor *t, int64_t row, 
 
 /* `count` rows of `heads` heads as f32, SW_LANES * line apart: memory is read in its order. Rows up to `next`, which
  * are to be read next, are asked for meanwhile. */
-static void load_heads(float *to, int64_t line, const sw_tensor *t, int64_t row, int64_t count, int64_t next,
-                       int64_t head, int64_t heads)
+static void load_heads(float *to, int64_t line, const sw_tensor *t, const sw_paging *paging, int64_t row, int64_t count,
+                       int64_t next, int64_t head, int64_t heads)
 {
     size_t bytes = sw_dtype_bytes(t->dtype, (heads - 1) * t->stride[1] + t->shape[2]);
-    for (int64_t j = 0; j < count; j++, to += line) {
-        const char *ahead = sw_at(t, (row + j + AHEAD) * t->stride[0] + head * t->stride[1]);
-        for (size_t i = 0; row + j + AHEAD < next && i < bytes; i += 64)
+    for (int64_t j = row; j < row + count; j++, to += line) {
+        int64_t at = sw_paged(paging, j), later = j + AHEAD < next ? sw_paged(paging, j + AHEAD) : at;
+        const char *ahead = sw_at(t, later * t->stride[0] + head * t->stride[1]);
+        for (size_t i = 0; later != at && i < bytes; i += 64)
             __builtin_prefetch(ahead + i);
         for (int64_t h = 0; h < heads; h++)
-            load_rows(to + h * SW_LANES * line, line, t, row + j, 1, head + h);
+            load_rows(to + h * SW_LANES * line, line, t, at, 1, head + h);
     }
 }
 
@@ -145,7 +146,7 @@ static void run_forward(const sw_attention_call *c, const run *w, float *part, i
         for (int64_t h = 0; h < key_heads; h++) {
             const float *of = block + h % across * SW_LANES * c->padded;
             if (h % across == 0)
-                load_heads(block, c->padded, c->k, p->k0 + w->first + j, SW_MIN(SW_LANES, keys - j), p->k0 + p->m, h,
+                load_heads(block, c->padded, c->k, &c->a->paging, p->k0 + w->first + j, SW_MIN(SW_LANES, keys - j), p->k0 + p->m, h,
                            SW_MIN(across, key_heads - h));
             for (int64_t r = 0; r < rows; r++)
                 dots(score + (h * rows + r) * score_line + j, queries + (h * rows + r) * c->padded, of, c->padded);
@@ -161,7 +162,7 @@ static void run_forward(const sw_attention_call *c, const run *w, float *part, i
             int64_t count = SW_MIN(SW_LANES, keys - j);
             const float *of = block + h % across * SW_LANES * c->value_padded;
             if (h % across == 0)
-                load_heads(block, c->value_padded, c->v, p->k0 + w->first + j, count, p->k0 + p->m, h,
+                load_heads(block, c->value_padded, c->v, &c->a->paging, p->k0 + w->first + j, count, p->k0 + p->m, h,
                            SW_MIN(across, key_heads - h));
             for (int64_t r = 0; r < rows; r++)
                 add_weighted(part + (h * rows + r) * line + 16, score + (h * rows + r) * score_line + j, of, count,

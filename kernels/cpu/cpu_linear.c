@@ -208,3 +208,21 @@ int SW_CPU(linear_bwd_w)(sw_stream *s, sw_tensor *dw, const sw_tensor *dy, const
     g.c_row = out == 1 ? in : dw->stride[0];
     return sw_cpu_gemm(&g);
 }
+
+/* Head h of t [N, H, D] or of weights [H, O, I], as a matrix. */
+static sw_tensor head_of(const sw_tensor *t, int64_t h, int dim)
+{
+    sw_tensor r = sw_tensor_of(sw_at(t, h * t->stride[dim]), t->dtype, 2, (int64_t[]){t->shape[1 - dim], t->shape[2]});
+    r.stride[0] = t->stride[1 - dim];
+    return r;
+}
+
+int SW_CPU(linear_heads)(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, int across, double alpha, double beta)
+{
+    for (int64_t h = 0; h < x->shape[1]; h++) {
+        sw_tensor to = head_of(y, h, 1), from = head_of(x, h, 1), by = head_of(w, h, 0);
+        if (across ? SW_CPU(linear_bwd_x)(s, &to, &from, &by, alpha, beta) : SW_CPU(linear_fwd)(s, &to, &from, &by, NULL, alpha, beta))
+            return -1;
+    }
+    return 0;
+}

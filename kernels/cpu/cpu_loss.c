@@ -1,6 +1,7 @@
-/* Log-softmax at the target over a large vocabulary: one pass over memory. */
+/* Log-softmax at the target over a large vocabulary: one pass over memory. And drawing a token. */
 #include "cpu_isa.h"
 #include "cpu_math.h"
+#include "kernels/draw.h"
 
 #include <math.h>
 
@@ -105,5 +106,16 @@ int SW_CPU(xent_bwd)(sw_stream *s, sw_tensor *dlogits, const sw_tensor *logits, 
             sw_store(sw_at(dlogits, i * dlogits->stride[0] + c), dlogits->dtype, m, out);
         }
     }
+    return 0;
+}
+
+int SW_CPU(sample)(sw_stream *s, sw_tensor *out, sw_tensor *logits, const sw_tensor *draws, const sw_tensor *seen)
+{
+    const sw_draw *d = draws->data;
+    (void)s;
+#pragma omp parallel for schedule(dynamic) if (logits->shape[0] > 1 && logits->shape[1] >= SW_PARALLEL / 8)
+    for (int64_t r = 0; r < logits->shape[0]; r++)
+        sw_draw_row((double *)out->data + 2 * r, (float *)logits->data + r * logits->stride[0], logits->shape[1], &d[r],
+                    (const int32_t(*)[2])seen->data + d[r].seen_first);
     return 0;
 }

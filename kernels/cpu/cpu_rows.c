@@ -191,3 +191,15 @@ int SW_CPU(scatter_rows)(sw_stream *s, sw_tensor *y, const sw_tensor *x, const s
     }
     return 0;
 }
+
+int SW_CPU(paged_rows)(sw_stream *s, sw_tensor *rows, const sw_tensor *seqs, const sw_paging *paging)
+{
+    int32_t *to = rows->data;
+    (void)s;
+    for (int64_t b = 0; b < seqs->shape[0]; b++) {
+        const int32_t *of = (const int32_t *)seqs->data + b * seqs->stride[0];
+        for (int64_t j = 0; j < of[3]; j++)
+            *to++ = (int32_t)sw_paged(paging, of[2] + j);
+    }
+    return 0;
+}

@@ -77,8 +77,8 @@ static inline void sw_tile_product(bool pairs, int64_t m, int64_t n, int64_t wor
 static inline int64_t sw_words(bool pairs, int64_t values) { return pairs ? values / 2 : values; }
 static inline int64_t sw_pad16(int64_t n) { return (n + 15) / 16 * 16; }
 
-/* Rows [first, first + count) of head h of t [N, H, width], and zeros up to SW_TILE rows: row after row. */
-static inline void sw_tile_rows(bool pairs, sw_word *to, const sw_tensor *t, int64_t first, int64_t count, int64_t h)
+/* Rows [first, first + count), in pages or (NULL) not, of head h of t [N, H, width], and zeros up to SW_TILE rows: row after row. */
+static inline void sw_tile_rows(bool pairs, sw_word *to, const sw_tensor *t, const sw_paging *paging, int64_t first, int64_t count, int64_t h)
 {
     int64_t width = t->shape[2], padded = sw_pad16(width);
     size_t line = (size_t)sw_words(pairs, padded) * 4, used = (size_t)width * (pairs ? 2 : 4);
@@ -88,7 +88,8 @@ static inline void sw_tile_rows(bool pairs, sw_word *to, const sw_tensor *t, int
             memset(row, 0, line);
             continue;
         }
-        const void *from = sw_at(t, (first + r) * t->stride[0] + h * t->stride[1]);
+        int64_t at = paging ? sw_paged(paging, first + r) : first + r;
+        const void *from = sw_at(t, at * t->stride[0] + h * t->stride[1]);
         if (!pairs)
             from = sw_load(from, t->dtype, width, (float *)(void *)row);
         if (from != row)

@@ -11,7 +11,10 @@ static const char sw_cuda_interface[] =
 #include "kernels/kernels.def"
     ;
 #undef K
-enum { SW_CUDA_SIZES = sizeof(sw_tensor) * 1000000 + (sizeof(sw_attention) + sizeof(sw_router) + sizeof(sw_matrices)) * 1000 + sizeof(sw_device) + SW_DTYPE_COUNT };
+enum {
+    SW_CUDA_SIZES = sizeof(sw_tensor) * 1000000 + (sizeof(sw_attention) + sizeof(sw_router) + sizeof(sw_matrices)) * 1000 + sizeof(sw_device) +
+                    sizeof(sw_draw) * 7 + SW_DTYPE_COUNT
+};
 
 typedef struct sw_cuda_host {
     const char *interface;

@@ -167,13 +167,15 @@ template <int COLUMNS> int launch(sw_stream *s, const attention_call &p, const a
 
 } // namespace
 
-head_rows cuda_head_rows(const sw_tensor *t) { return head_rows{t->data, t->dtype, t->stride[0], t->stride[1]}; }
+head_rows cuda_head_rows(const sw_tensor *t) { return head_rows{t->data, t->dtype, t->stride[0], t->stride[1], NULL, 0}; }
 
 attention_call cuda_attention_call(const sw_tensor *out, const sw_tensor *lse, const sw_tensor *q, const sw_tensor *k, const sw_tensor *v,
                                    const sw_tensor *seqs, const sw_attention *a)
 {
     attention_call p = {};
     p.q = cuda_head_rows(q), p.k = cuda_head_rows(k), p.v = cuda_head_rows(v), p.out = cuda_head_rows(out);
+    p.k.page = p.v.page = a->paging.page;
+    p.k.bits = p.v.bits = a->paging.bits;
     p.lse = lse ? (float *)lse->data : NULL;
     p.seqs = (const int *)seqs->data;
     p.count = (int)seqs->shape[0];
@@ -209,7 +211,7 @@ int cuda_attention_fwd(sw_stream *s, sw_tensor *out, sw_tensor *lse, const sw_te
                        const sw_tensor *seqs, const sw_attention *a)
 {
     attention_call p = cuda_attention_call(out, lse, q, k, v, seqs, a);
-    int64_t queries = q->shape[0], keys = k->shape[0];
+    int64_t queries = q->shape[0], keys = a->paging.page ? a->paging.most * p.count : k->shape[0];
     if (!queries || !p.count || !p.value_width)
         return 0;
     if (p.value_width > 512)

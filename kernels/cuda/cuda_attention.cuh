@@ -10,7 +10,14 @@ struct head_rows {
     void *data;
     int type;
     int64_t row, head;
-    __device__ int64_t at(int64_t r, int64_t h) const { return r * row + h * head; }
+    const int *page; /* of rows (sw_paging), or NULL */
+    int bits;
+    __device__ int64_t at(int64_t r, int64_t h) const
+    {
+        if (page)
+            r = ((int64_t)page[r >> bits] << bits) + (r & ((1 << bits) - 1));
+        return r * row + h * head;
+    }
 };
 
 struct attention_call {

@@ -309,8 +309,10 @@ bool cuda_same(const sw_attention &a, const sw_attention &b)
 {
     return a.scale == b.scale && a.causal == b.causal && a.window == b.window && a.softcap == b.softcap && a.alibi == b.alibi &&
            a.sinks == b.sinks && a.dsinks == b.dsinks && a.bias == b.bias && a.dbias == b.dbias && a.bias_span == b.bias_span &&
-           a.bias_zero == b.bias_zero && a.seen == b.seen && a.seen_words == b.seen_words;
+           a.bias_zero == b.bias_zero && a.seen == b.seen && a.seen_words == b.seen_words && cuda_same(a.paging, b.paging);
 }
+
+bool cuda_same(const sw_paging &a, const sw_paging &b) { return a.page == b.page && a.bits == b.bits && a.most == b.most; }
 
 bool cuda_same(const sw_rng &a, const sw_rng &b) { return a.seed == b.seed && a.step == b.step && a.site == b.site; }
 

@@ -45,6 +45,7 @@ bool cuda_same(const sw_rng &a, const sw_rng &b);
 bool cuda_same(const sw_adamw &a, const sw_adamw &b);
 bool cuda_same(const sw_router &a, const sw_router &b);
 bool cuda_same(const sw_matrices &a, const sw_matrices &b);
+bool cuda_same(const sw_paging &a, const sw_paging &b);
 
 template <class T> struct cuda_kept {
     T value;

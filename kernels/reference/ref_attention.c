@@ -18,7 +18,7 @@ static span span_of(const sw_tensor *seqs, int64_t i)
 }
 
 static void check(const sw_tensor *q, const sw_tensor *k, const sw_tensor *v, const sw_tensor *out,
-                  const sw_tensor *seqs)
+                  const sw_tensor *seqs, const sw_paging *paging)
 {
     assert(q->ndim == 3 && k->ndim == 3 && v->ndim == 3 && out->ndim == 3);
     assert(k->shape[1] > 0 && q->shape[1] % k->shape[1] == 0 && v->shape[1] == k->shape[1] &&
@@ -29,10 +29,12 @@ static void check(const sw_tensor *q, const sw_tensor *k, const sw_tensor *v, co
     for (int64_t i = 0; i < seqs->shape[0]; i++) {
         span p = span_of(seqs, i);
         assert(p.q0 >= 0 && p.n >= 0 && p.q0 + p.n <= q->shape[0] && p.k0 >= 0 && p.m >= 0 &&
-               p.k0 + p.m <= k->shape[0]);
+               (paging->page || p.k0 + p.m <= k->shape[0]));
+        for (int64_t r = 0; r < p.m; r++)
+            assert(sw_paged(paging, p.k0 + r) < k->shape[0]);
         (void)p;
     }
-    (void)q, (void)k, (void)v, (void)out;
+    (void)q, (void)k, (void)v, (void)out, (void)paging;
 }
 
 static bool sees(const sw_attention *a, int64_t row, int64_t query, int64_t key)
@@ -83,10 +85,15 @@ static void scores_of(double *score, double *slope, const double *q, const doubl
     }
 }
 
-static void load_head(double *to, const sw_tensor *t, int64_t from, int64_t rows, int64_t head)
+static void load_head(double *to, const sw_tensor *t, const sw_paging *paging, int64_t from, int64_t rows, int64_t head)
 {
-    for (int64_t r = 0; r < rows; r++)
-        ref_load(to + r * t->shape[2], t, (from + r) * t->shape[1] + head);
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t row = sw_paged(paging, from + r);
+        if (row >= 0)
+            ref_load(to + r * t->shape[2], t, row * t->shape[1] + head);
+        else /* nobody sees it */
+            memset(to + r * t->shape[2], 0, (size_t)t->shape[2] * sizeof *to);
+    }
 }
 
 static int64_t longest(const sw_tensor *seqs)
@@ -101,7 +108,7 @@ int ref_attention_fwd(sw_stream *s, sw_tensor *out, sw_tensor *lse, const sw_ten
                       const sw_tensor *v, const sw_tensor *seqs, const sw_attention *a)
 {
     int64_t heads = q->shape[1], width = q->shape[2], value_width = v->shape[2], most = longest(seqs);
-    check(q, k, v, out, seqs);
+    check(q, k, v, out, seqs, &a->paging);
     double *keys = ref_scratch(s, most * (width + value_width + 1) + width + value_width),
            *values = keys + most * width;
     if (!keys)
@@ -112,8 +119,8 @@ int ref_attention_fwd(sw_stream *s, sw_tensor *out, sw_tensor *lse, const sw_ten
             span p = span_of(seqs, b);
             p.head = h;
             p.key_head = h / (heads / k->shape[1]);
-            load_head(keys, k, p.k0, p.m, p.key_head);
-            load_head(values, v, p.k0, p.m, p.key_head);
+            load_head(keys, k, &a->paging, p.k0, p.m, p.key_head);
+            load_head(values, v, &a->paging, p.k0, p.m, p.key_head);
             for (int64_t i = 0; i < p.n; i++) {
                 int64_t row = (p.q0 + i) * heads + h;
                 double top = a->sinks ? (double)a->sinks[h] : -INFINITY, total = 0;
@@ -149,7 +156,8 @@ int ref_attention_bwd(sw_stream *s, sw_tensor *dq, sw_tensor *dk, sw_tensor *dv,
 {
     int64_t heads = q->shape[1], key_heads = k->shape[1], width = q->shape[2], value_width = v->shape[2],
             most = longest(seqs);
-    check(q, k, v, out, seqs);
+    check(q, k, v, out, seqs, &a->paging);
+    assert(!a->paging.page);
     assert(ref_same_shape(dq, q) && ref_same_shape(dk, k) && ref_same_shape(dv, v) && ref_same_shape(dout, out));
     double *keys = ref_scratch(s, 2 * most * (width + value_width + 1) + 2 * width + 2 * value_width + heads + (a->dbias ? heads * a->bias_span : 0));
     if (!keys)
@@ -166,8 +174,8 @@ int ref_attention_bwd(sw_stream *s, sw_tensor *dq, sw_tensor *dk, sw_tensor *dv,
         for (int64_t kh = 0; kh < key_heads; kh++) {
             span p = span_of(seqs, b);
             p.key_head = kh;
-            load_head(keys, k, p.k0, p.m, kh);
-            load_head(values, v, p.k0, p.m, kh);
+            load_head(keys, k, &a->paging, p.k0, p.m, kh);
+            load_head(values, v, &a->paging, p.k0, p.m, kh);
             memset(key_sum, 0, (size_t)(p.m * width) * sizeof *key_sum);
             memset(value_sum, 0, (size_t)(p.m * value_width) * sizeof *value_sum);
             for (p.head = kh * (heads / key_heads); p.head < (kh + 1) * (heads / key_heads); p.head++)

@@ -86,3 +86,25 @@ int ref_linear_bwd_w(sw_stream *s, sw_tensor *dw, const sw_tensor *dy, const sw_
     }
     return 0;
 }
+
+int ref_linear_heads(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, int across, double alpha, double beta)
+{
+    int64_t rows = x->shape[0], heads = x->shape[1], in = x->shape[2], out = y->shape[2], n = w->shape[1], width = w->shape[2];
+    assert(y->shape[0] == rows && y->shape[1] == heads && w->shape[0] == heads && (across ? n == in && width == out : n == out && width == in));
+    double *sum = ref_scratch(s, out + in + width), *xs = sum + out, *line = xs + in;
+    if (!sum)
+        return -1;
+    for (int64_t r = 0; r < rows * heads; r++) {
+        ref_load(xs, x, r);
+        for (int64_t o = 0; o < out; o++)
+            sum[o] = 0;
+        for (int64_t k = 0; k < n; k++) {
+            ref_load(line, w, r % heads * n + k);
+            for (int64_t i = 0; i < width; i++)
+                sum[across ? i : k] += xs[across ? k : i] * line[i];
+        }
+        for (int64_t o = 0; o < out; o++)
+            ref_set(y, r * out + o, alpha * sum[o] + (beta != 0 ? beta * ref_get(y, r * out + o) : 0));
+    }
+    return 0;
+}

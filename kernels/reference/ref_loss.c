@@ -1,5 +1,7 @@
-/* Log-softmax at a target, and AdamW. */
+/* Log-softmax at a target, drawing a token, and AdamW. */
 #include "kernels/reference/reference.h"
+
+#include "kernels/draw.h"
 
 #include <math.h>
 
@@ -74,5 +76,17 @@ int ref_adamw(sw_stream *s, sw_tensor *p, sw_tensor *low, const sw_tensor *g, sw
         if (low)
             ref_set(low, i, ref_get(p, i));
     }
+    return 0;
+}
+
+int ref_sample(sw_stream *s, sw_tensor *out, sw_tensor *logits, const sw_tensor *draws, const sw_tensor *seen)
+{
+    const sw_draw *d = draws->data;
+    (void)s;
+    assert(logits->dtype == SW_F32 && logits->ndim == 2 && out->dtype == SW_F64 && sw_numel(out) == 2 * logits->shape[0]);
+    assert(sw_numel(draws) == logits->shape[0] * (int64_t)sizeof *d && seen->dtype == SW_I32 && seen->shape[1] == 2);
+    for (int64_t r = 0; r < logits->shape[0]; r++)
+        sw_draw_row((double *)out->data + 2 * r, (float *)logits->data + r * logits->stride[0], logits->shape[1], &d[r],
+                    (const int32_t(*)[2])seen->data + d[r].seen_first);
     return 0;
 }

@@ -141,3 +141,14 @@ int ref_scatter_rows(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_te
     }
     return 0;
 }
+
+int ref_paged_rows(sw_stream *s, sw_tensor *rows, const sw_tensor *seqs, const sw_paging *paging)
+{
+    int64_t at = 0;
+    (void)s;
+    for (int64_t b = 0; b < seqs->shape[0]; b++)
+        for (int64_t j = 0; j < (int64_t)ref_get(seqs, 4 * b + 3); j++)
+            ref_set(rows, at++, (double)sw_paged(paging, (int64_t)ref_get(seqs, 4 * b + 2) + j));
+    assert(at == sw_numel(rows));
+    return 0;
+}

@@ -48,7 +48,7 @@ static int prompt_and_decode(sw_model *m, sw_dtype type, const int32_t *ids, int
     int rc = sw_ctx_init(&c, m->device, type);
     for (int round = 0; !rc && round < ROUNDS; round++) {
         sw_cache cache;
-        rc = sw_cache_init(&cache, &c, m, 1, n + decoded);
+        rc = sw_cache_init(&cache, &c, m, 1);
         double start = now(), middle = start;
         for (int64_t i = 0; !rc && i <= decoded; i++) {
             int64_t count = i ? 1 : n;

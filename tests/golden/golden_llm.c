@@ -256,20 +256,18 @@ static int greedy(sw_ctx *c, sw_model *m, const char *dir)
     sw_head head = sw_model_head(m);
     float *row = sw_malloc((size_t)v * sizeof *row);
     c->recording = false;
-    int rc = sw_cache_init(&cache, c, m, 1, 4); /* small, so that it must grow */
+    int rc = sw_cache_init(&cache, c, m, 1);
     int64_t step = 0;
     if (!rc && m->spec.encoder_layers) { /* the prompt is the source */
         memcpy(source, ids, sizeof ids);
         n_source = n;
         ids[0] = m->spec.decoder_start;
         n = 1;
-        rc = sw_cache_reserve_source(&cache, m, n_source);
     }
     for (const cJSON *t = sw_json_get(o, "tokens") ? sw_json_get(o, "tokens")->child : NULL; t && !rc; t = t->next, step++) {
         sw_batch b = {.n = n, .n_seqs = 1, .ids = ids, .lengths = &n, .cache = &cache, .slots = &(int64_t){0},
                       .source_ids = source, .source_lengths = &n_source};
-        rc = sw_cache_reserve(&cache, m, cache.length[0] + n);
-        sw_var *h = rc ? NULL : sw_model_forward(c, m, &b, false);
+        sw_var *h = sw_model_forward(c, m, &b, false);
         sw_var *y = h ? sw_logits(c, sw_row_range(c, h, n - 1, 1), &head) : NULL;
         rc = !y || sw_to_host(c, y, row) ? -1 : 0;
         if (!rc && (ids[0] = argmax(row, v)) != (int)t->valuedouble)

@@ -51,7 +51,7 @@ static float *in_steps(sw_model *m, const int32_t *ids, int64_t first, int64_t b
     sw_cache cache;
     int64_t v = m->spec.vocab;
     float *y = SW_NEW_ARRAY(float, (size_t)((TOKENS + 7) * v)), *all = SW_NEW_ARRAY(float, (size_t)(3 * v));
-    ok(sw_ctx_init(&c, m->device, SW_F32) || sw_cache_init(&cache, &c, m, 2, 3 * TOKENS));
+    ok(sw_ctx_init(&c, m->device, SW_F32) || sw_cache_init(&cache, &c, m, 2));
     run(&c, m, &(sw_batch){.n = 7, .n_seqs = 1, .ids = ids + 3, .lengths = &(int64_t){7}, .cache = &cache, .slots = &(int64_t){0}}, y);
     run(&c, m, &(sw_batch){.n = first, .n_seqs = 1, .ids = ids, .lengths = &first, .cache = &cache, .slots = &(int64_t){1}}, y);
     for (int64_t i = first; i < TOKENS; i++) {

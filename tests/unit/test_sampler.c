@@ -1,10 +1,12 @@
 /* Drawing tokens: each setting against probabilities worked out by hand. */
+#include "kernels/draw.h"
 #include "model/sampler.h"
 
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -12,6 +14,21 @@
 enum { VOCAB = 4, DRAWS = 20000 };
 
 static const double share[VOCAB] = {0.1, 0.4, 0.2, 0.3};
+
+/* The token after the first n, of which n_prompt are the prompt; the logits are changed by the penalties. */
+static int32_t sampled(float *logits, int64_t vocab, const sw_sampling *s, const int32_t *ids, size_t n, size_t n_prompt, uint32_t stream,
+                       double *logp)
+{
+    sw_seen_tokens seen = {0};
+    double out[2];
+    sw_draw d = sw_sampling_draw(s, ids, n, n_prompt, stream, &seen);
+    d.want_logp = logp != NULL;
+    sw_draw_row(out, logits, vocab, &d, (const int32_t(*)[2])seen.at);
+    free(seen.at);
+    if (logp)
+        *logp = out[1];
+    return (int32_t)out[0];
+}
 
 /* Draws at the places 0 .. DRAWS - 1 of an answer; counts of each token. */
 static void draw(const sw_sampling *s, const double *p, int counts[VOCAB])
@@ -22,7 +39,7 @@ static void draw(const sw_sampling *s, const double *p, int counts[VOCAB])
         float logits[VOCAB];
         for (int k = 0; k < VOCAB; k++)
             logits[k] = (float)log(p[k]);
-        counts[sw_sample(logits, VOCAB, s, seen, i + 1, 1, 0, NULL)]++;
+        counts[sampled(logits, VOCAB, s, seen, i + 1, 1, 0, NULL)]++;
     }
 }
 
@@ -61,7 +78,7 @@ static void temperatures(void **state)
     assert_drawn(&s, sqrt(0.1), sqrt(0.4), sqrt(0.2), sqrt(0.3));
     float tie[VOCAB] = {1, 2, 2, 0};
     s.temperature = 0;
-    assert_int_equal(sw_sample(tie, VOCAB, &s, NULL, 0, 0, 0, NULL), 1);
+    assert_int_equal(sampled(tie, VOCAB, &s, NULL, 0, 0, 0, NULL), 1);
 }
 
 static void cuts(void **state)
@@ -103,7 +120,7 @@ static void penalties(void **state)
     double logp;
     s.repetition_penalty = 2; /* all were seen, once or more */
     memcpy(x, plain, sizeof x);
-    assert_int_equal(sw_sample(x, VOCAB, &s, seen, 5, 2, 0, &logp), 0);
+    assert_int_equal(sampled(x, VOCAB, &s, seen, 5, 2, 0, &logp), 0);
     const float repeated[VOCAB] = {1, -2, 0.75f, 0};
     assert_memory_equal(x, repeated, sizeof x);
     double sum = exp(2) + exp(-1) + exp(1.5) + exp(0);
@@ -112,7 +129,7 @@ static void penalties(void **state)
     s.presence_penalty = 0.5;
     s.frequency_penalty = 0.25;
     memcpy(x, plain, sizeof x);
-    sw_sample(x, VOCAB, &s, seen, 5, 2, 0, NULL);
+    sampled(x, VOCAB, &s, seen, 5, 2, 0, NULL);
     const float less[VOCAB] = {2, -1.75f, 0.5f, 0};
     assert_memory_equal(x, less, sizeof x);
 }
@@ -127,7 +144,7 @@ static void seeds_and_streams(void **state)
         for (int k = 0; k < 4; k++) {
             float x[VOCAB] = {0, 0, 0, 0};
             s.seed = i + (k == 2 ? 5000 : 0);
-            got[k] = sw_sample(x, VOCAB, &s, seen, 1, 1, k == 3, NULL);
+            got[k] = sampled(x, VOCAB, &s, seen, 1, 1, k == 3, NULL);
         }
         assert_int_equal(got[0], got[1]);
         same[0] += got[0] == got[2];

@@ -94,13 +94,11 @@ static void a_cache_keeps_sources_as_it_grows_and_copies(void **state)
     int64_t wide = model->spec.hidden, none = 0, n = SOURCE;
     float *want = alone(target, TARGET, source, SOURCE), row[64];
     sw_cache cache;
-    assert_int_equal(sw_cache_init(&cache, &ctx, model, 3, 2), 0);
-    assert_int_equal(sw_cache_reserve_source(&cache, model, SOURCE), 0);
+    assert_int_equal(sw_cache_init(&cache, &ctx, model, 3), 0);
     for (int64_t t = 0, slot = 1; t < TARGET; t++) {
-        assert_int_equal(sw_cache_reserve(&cache, model, t + 1), 0);
-        if (t == 2) { /* goes on in another slot, after room was made for a longer source */
+        if (t == 2) { /* goes on in another slot, while the first gets another source */
             assert_int_equal(sw_cache_copy_slot(&cache, model, 2, 1), 0);
-            assert_int_equal(sw_cache_reserve_source(&cache, model, 40), 0);
+            assert_int_equal(sw_cache_take_source(&cache, model, 1, 40), 0);
             slot = 2;
         }
         sw_var *h = forward(&(sw_batch){.n = 1, .n_seqs = 1, .ids = target + t, .lengths = &(int64_t){1}, .cache = &cache, .slots = &slot,
@@ -134,11 +132,6 @@ static void what_cannot_be_read_is_refused(void **state)
                                                       .source_lengths = &(int64_t){-1}});
     refuses("is not below the vocabulary's size", &(sw_batch){.n = n, .n_seqs = 1, .ids = target, .lengths = &n, .source_ids = &(int32_t){9999},
                                                               .source_lengths = &(int64_t){1}});
-    sw_cache cache;
-    assert_int_equal(sw_cache_init(&cache, &ctx, model, 1, 8), 0);
-    refuses("places of a source, 9 are needed", &(sw_batch){.n = n, .n_seqs = 1, .ids = target, .lengths = &n, .cache = &cache, .slots = &(int64_t){0},
-                                                            .source_ids = source, .source_lengths = &(int64_t){9}});
-    sw_cache_free(&cache, model);
 }
 
 /* What transformers 5.23 generates from the tiny BART of the golden tests, 8 tokens at most. BART ends with 2. */

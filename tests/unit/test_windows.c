@@ -72,7 +72,7 @@ static double apart(const float *a, const float *b, int64_t n)
     return d / most;
 }
 
-/* One part of each text after the other, of at most `part` tokens, all texts in the same batches; grows the cache on its way.
+/* One part of each text after the other, of at most `part` tokens, all texts in the same batches.
  * Logits of text i to y[i]. */
 static void in_parts(sw_model *m, sw_cache *cache, sw_ctx *c, const int64_t part[TEXTS], int64_t until, float *y[TEXTS])
 {
@@ -86,7 +86,6 @@ static void in_parts(sw_model *m, sw_cache *cache, sw_ctx *c, const int64_t part
             before[i] = cache->length[slots[i]];
             each[i] = SW_MAX(SW_MIN(part[i], SW_MIN(lengths[i], until) - before[i]), 0);
             memcpy(ids + n, texts[i] + before[i], (size_t)each[i] * sizeof *ids);
-            ok(sw_cache_reserve(cache, m, before[i] + each[i]));
             n += each[i];
         }
         if (!n)
@@ -128,7 +127,7 @@ static void parts(void **state)
         run(&c, m, &(sw_batch){.n = lengths[i], .n_seqs = 1, .ids = texts[i], .lengths = &lengths[i]}, want[i]);
     for (size_t k = 0; k < SW_COUNT(plans); k++) {
         sw_cache cache;
-        ok(sw_cache_init(&cache, &c, m, TEXTS + 1, 7));
+        ok(sw_cache_init(&cache, &c, m, TEXTS + 1));
         in_parts(m, &cache, &c, plans[k], LONGEST, got);
         for (int i = 0; i < TEXTS; i++)
             if (!(apart(want[i], got[i], lengths[i] * v) < 2e-5))
@@ -153,7 +152,7 @@ static void copies(void **state)
     sw_ctx c = {0};
     sw_cache cache;
     allocate(y, v);
-    ok(sw_ctx_init(&c, d, SW_F32) || sw_cache_init(&cache, &c, m, TEXTS + 1, LONGEST));
+    ok(sw_ctx_init(&c, d, SW_F32) || sw_cache_init(&cache, &c, m, TEXTS + 1));
     in_parts(m, &cache, &c, (int64_t[]){6, 6, 6}, LONGEST - rest, y);
     ok(sw_cache_copy_slot(&cache, m, 3, 2));
     run(&c, m, &(sw_batch){.n = rest, .n_seqs = 1, .ids = texts[0] + LONGEST - rest, .lengths = &rest, .cache = &cache, .slots = &(int64_t){2}}, a);
@@ -185,7 +184,7 @@ static void chosen(void **state)
     allocate(more, v);
     for (int k = 0; k < 3; k++) {
         sw_cache cache;
-        ok(sw_cache_init(&cache, &c, k == 2 ? all : m, TEXTS, LONGEST));
+        ok(sw_cache_init(&cache, &c, k == 2 ? all : m, TEXTS));
         in_parts(k == 2 ? all : m, &cache, &c, (int64_t[]){1, k == 1 ? 2 : 1, 1}, LONGEST, k == 0 ? want : k == 1 ? got : more);
         sw_cache_free(&cache, m);
     }

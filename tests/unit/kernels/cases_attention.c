@@ -125,6 +125,37 @@ static void check_forward(rig *r, const attention_setup *s, sw_dtype t, layout l
     finish(r);
 }
 
+/* Keys and values in pages of 8 rows in any order, some of nobody: what they give where they lie one after the other. */
+static void check_paged(rig *r, const attention_setup *s, sw_dtype t, layout l)
+{
+    enum { BITS = 3 };
+    int64_t used = (s->key_rows >> BITS) + 1, pages = used + 3;
+    attention_arrays x = forward(r, s, t, l);
+    array *k = normal(r, t, l, SHAPE(pages << BITS, s->key_heads, s->width), 1), *v = normal(r, t, l, SHAPE(pages << BITS, s->key_heads, s->value_width), 1);
+    array *page = blank(r, SW_I32, DENSE, SHAPE(used)), *rows = blank(r, SW_I32, DENSE, SHAPE(s->key_rows));
+    for (int64_t i = 0; i < used; i++)
+        put_value(page, i, (double)((i * (pages - 1) + 2) % pages));
+    for (int64_t i = 0; i < s->key_rows; i++)
+        put_value(rows, i, (double)(((int64_t)value_at(page, i >> BITS) << BITS) + i % (1 << BITS)));
+    put_both(r, page);
+    put_both(r, rows);
+    RUN(r, gather_rows, AT(x.k), AT(k), AT(rows));
+    RUN(r, gather_rows, AT(x.v), AT(v), AT(rows));
+    RUN(r, attention_fwd, AT(x.out), AT(x.lse), AT(x.q), AT(x.k), AT(x.v), AT(x.seqs), &x.a[side]);
+    array *out = blank(r, t, DENSE, SHAPE(s->rows, s->heads, s->value_width)), *lse = blank(r, SW_F32, DENSE, SHAPE(s->rows, s->heads));
+    for (int side = 0; side < 2; side++)
+        x.a[side].paging = (sw_paging){page->t[side].data, BITS, used << BITS};
+    RUN(r, attention_fwd, AT(out), AT(lse), AT(x.q), AT(k), AT(v), AT(x.seqs), &x.a[side]);
+    assert_memory_equal(out->t[REFERENCE].data, x.out->t[REFERENCE].data, sw_tensor_bytes(&out->t[REFERENCE]));
+    expect(r, out, SW_MAX(tolerance_of(t), 2e-5), 0.1);
+    expect(r, lse, SW_MAX(tolerance_of(t) / 4, 1e-5), 1);
+    expect(r, x.out, SW_MAX(tolerance_of(t), 2e-5), 0.1);
+    expect(r, x.lse, SW_MAX(tolerance_of(t) / 4, 1e-5), 1);
+    expect(r, x.k, 0, 0);
+    expect(r, x.v, 0, 0);
+    finish(r);
+}
+
 static void check_backward(rig *r, const attention_setup *s, sw_dtype t, layout l)
 {
     attention_arrays x = forward(r, s, t, l);
@@ -173,5 +204,9 @@ static void for_all(rig *r, check_fn check)
     for_setups(r, check, attention_biased_small, biased_large);
 }
 
-void case_attention_fwd(rig *r) { for_all(r, check_forward); }
+void case_attention_fwd(rig *r)
+{
+    for_all(r, check_forward);
+    for_all(r, check_paged);
+}
 void case_attention_bwd(rig *r) { for_all(r, check_backward); }

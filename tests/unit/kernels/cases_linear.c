@@ -107,3 +107,24 @@ void case_linear_fwd(rig *r) { for_products(r, true, forward); }
 void case_linear_act_fwd(rig *r) { for_products(r, true, forward_act); }
 void case_linear_bwd_x(rig *r) { for_products(r, true, backward_x); }
 void case_linear_bwd_w(rig *r) { for_products(r, false, backward_w); }
+
+void case_linear_heads(rig *r)
+{
+    static const int64_t shapes[][4] = {{0, 3, 32, 32}, {1, 1, 256, 32}, {1, 5, 32, 256}, {3, 4, 256, 256}, {6, 2, 64, 544}, {13, 3, 96, 64}};
+    for (int w = 0; w < SW_DTYPE_COUNT; w++)
+        FOR_FLOATS(t)
+            for (size_t i = 0; i < 2 * SW_COUNT(shapes); i++) {
+                const int64_t *s = shapes[i / 2], across = (int64_t)i % 2, width = s[across ? 3 : 2];
+                if ((!sw_is_quantised((sw_dtype)w) && !sw_is_float((sw_dtype)w)) || width % sw_dtypes[w].block)
+                    continue;
+                bool adds = draw(r, 0, 1);
+                note(r, "%s by %s [%d, %d, %d -> %d]%s", sw_dtypes[*t].name, sw_dtypes[w].name, (int)s[0], (int)s[1], (int)s[2], (int)s[3],
+                     across ? ", across" : "");
+                array *x = normal(r, *t, GAPS, SHAPE(s[0], s[1], s[2]), 1);
+                array *m = normal(r, (sw_dtype)w, DENSE, SHAPE(s[1], across ? s[2] : s[3], width), 1);
+                array *y = adds ? normal(r, *t, GAPS, SHAPE(s[0], s[1], s[3]), 1) : blank(r, *t, GAPS, SHAPE(s[0], s[1], s[3]));
+                RUN(r, linear_heads, AT(y), AT(x), AT(m), (int)across, 0.7, adds ? 1.3 : 0);
+                expect(r, y, SW_MAX(tolerance_of(*t), sw_is_quantised((sw_dtype)w) ? tolerance_of(*t) : tolerance_of((sw_dtype)w)), sqrt((double)s[2]));
+                finish(r);
+            }
+}

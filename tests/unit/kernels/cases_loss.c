@@ -88,3 +88,64 @@ void case_adamw(rig *r)
                 finish(r);
             }
 }
+
+static const sw_draw settings[] = {
+    {.temperature = 0, .top_p = 1},
+    {.temperature = 1, .top_p = 1},
+    {.temperature = 0.3, .top_p = 1, .want_logp = 1},
+    {.temperature = 5, .top_p = 1},
+    {.temperature = 1, .top_p = 0.7, .want_logp = 1},
+    {.temperature = 2, .top_p = 0.01},
+    {.temperature = 1, .top_p = 0},
+    {.temperature = 1, .top_p = 1, .top_k = 1},
+    {.temperature = 3, .top_p = 1, .top_k = 5},
+    {.temperature = 2, .top_p = 0.9, .top_k = 40, .min_p = 0.01, .want_logp = 1},
+    {.temperature = 2, .top_p = 1, .min_p = 0.2},
+    {.temperature = 1, .top_p = 1, .min_p = 1},
+    {.temperature = 4, .top_p = 1, .top_k = 100000},
+    {.temperature = 0, .top_p = 1, .want_logp = 1},
+};
+
+/* Rows that differ in all they may; the logits are whole numbers where many are to be equal. */
+static void draws(rig *r, int64_t rows, int64_t vocab, bool equal, bool penalties)
+{
+    enum { SEEN = 6 };
+    note(r, "[%d, %d]%s%s", (int)rows, (int)vocab, equal ? " equal ones" : "", penalties ? " penalties" : "");
+    array *logits = equal ? whole(r, SW_F32, GAPS, SHAPE(rows, vocab), -4, 4) : normal(r, SW_F32, GAPS, SHAPE(rows, vocab), 3);
+    array *how = blank(r, SW_U8, DENSE, SHAPE(rows, sizeof(sw_draw))), *out = blank(r, SW_F64, DENSE, SHAPE(rows, 2));
+    array *seen = blank(r, SW_I32, DENSE, SHAPE(penalties ? rows * SEEN : 0, 2));
+    for (int64_t i = 0; i < rows; i++) {
+        sw_draw d = settings[i % (int64_t)SW_COUNT(settings)];
+        d.forced = i == 3 && vocab > 5 ? 5 : -1;
+        d.rng = (sw_rng){77, (uint32_t)draw(r, 0, 3), sw_rng_site("sample")};
+        d.place = (uint64_t)draw(r, 0, 1000);
+        d.repetition_penalty = penalties && i % 3 ? 1.3 : 1;
+        d.presence_penalty = penalties ? 0.75 : 0;
+        d.frequency_penalty = penalties && i % 2 ? 0.4 : 0;
+        d.seen_first = penalties ? (int32_t)i * SEEN : 0;
+        d.seen_count = penalties ? (int32_t)SW_MIN(SEEN, vocab) : 0;
+        for (int32_t k = 0; k < d.seen_count; k++) {
+            put_value(seen, 2 * (d.seen_first + k), (double)((k * 31 + i) % vocab < vocab && vocab > 200 ? (k * 31 + i) % vocab : k));
+            put_value(seen, 2 * (d.seen_first + k) + 1, (double)draw(r, 0, 2));
+        }
+        for (size_t b = 0; b < sizeof d; b++)
+            put_value(how, i * (int64_t)sizeof d + (int64_t)b, ((const unsigned char *)&d)[b]);
+        if (i == 1 && vocab > 30) /* a masked token, and the best one twice */
+            put_value(logits, i * vocab + 7, -INFINITY);
+    }
+    put_both(r, how);
+    put_both(r, seen);
+    put_both(r, logits);
+    RUN(r, sample, AT(out), AT(logits), AT(how), AT(seen));
+    expect(r, out, 1e-12, 1);
+    expect(r, logits, 1e-7, 0.1);
+    finish(r);
+}
+
+void case_sample(rig *r)
+{
+    static const int64_t vocabularies[] = {1, 2, 31, 300, 5003};
+    for (size_t v = 0; v < SW_COUNT(vocabularies); v++)
+        for (int kind = 0; kind < 4; kind++)
+            draws(r, kind ? (int64_t)SW_COUNT(settings) * 2 : v % 2, vocabularies[v], kind & 1, kind & 2);
+}

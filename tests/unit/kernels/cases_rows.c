@@ -135,3 +135,25 @@ void case_scatter_rows(rig *r)
                         finish(r);
                     }
 }
+
+void case_paged_rows(rig *r)
+{
+    static const int32_t table[3][4] = {{0, 2, 0, 300}, {2, 1, 512, 0}, {3, 1, 320, 150}};
+    for (int64_t bits = 0; bits < 8; bits += 3)
+        for (int64_t n = 0; n < 4; n++) {
+            array *seqs = blank(r, SW_I32, DENSE, SHAPE(n, 4)), *page = whole(r, SW_I32, DENSE, SHAPE(512), 0, 1000);
+            int64_t rows = 0;
+            note(r, "%d sequences, pages of %d", (int)n, 1 << bits);
+            for (int64_t i = 0; i < 4 * n; i++)
+                set_value(r, seqs, i, table[i / 4][i % 4]);
+            for (int64_t i = 0; i < n; i++)
+                rows += table[i][3];
+            array *to = blank(r, SW_I32, DENSE, SHAPE(rows)), *plain = blank(r, SW_I32, DENSE, SHAPE(rows));
+            sw_paging paging[2] = {{page->t[0].data, (int)bits, 512}, {page->t[1].data, (int)bits, 512}};
+            RUN(r, paged_rows, AT(to), AT(seqs), &paging[side]);
+            RUN(r, paged_rows, AT(plain), AT(seqs), &(sw_paging){0});
+            expect(r, to, 0, 0);
+            expect(r, plain, 0, 0);
+            finish(r);
+        }
+}

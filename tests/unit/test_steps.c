@@ -44,10 +44,13 @@ static sw_emulator_counts since(sw_emulator_counts b)
                                 a.graphs - b.graphs, a.beside - b.beside};
 }
 
+static const char *device = "emulator";
+static sw_sampling how = {.top_p = 1, .repetition_penalty = 1};
+
 /* Sequences of different lengths: the batch shrinks as they end. */
 static void generate(const char *path, bool graphs, result *r)
 {
-    sw_device *d = sw_device_open("emulator");
+    sw_device *d = sw_device_open(device);
     assert_non_null(d);
     if (!graphs)
         d->begin = NULL;
@@ -61,7 +64,7 @@ static void generate(const char *path, bool graphs, result *r)
     sw_sequence s[SEQUENCES] = {{0}}, *at[SEQUENCES];
     for (int i = 0; i < SEQUENCES; i++) {
         s[i] = (sw_sequence){.prompt = prompt + i, .n_prompt = 7 - 2 * (size_t)i, .max_tokens = TOKENS - 10 * (SEQUENCES - 1 - i),
-                             .want_logprobs = true};
+                             .want_logprobs = true, .sampling = how};
         at[i] = &s[i];
     }
     s[SEQUENCES - 1].on_token = on_token;
@@ -111,6 +114,31 @@ static void steps_become_graphs(void **state)
         assert_int_equal(without.late.allocations + without.late.pinned, 0);
         assert_int_equal(with.late.launches, without.late.launches); /* those of the graphs count too */
     }
+}
+
+/* Latent attention goes to the latents where they lie: nothing of a step is the host's. */
+static void latent_steps_become_graphs(void **state)
+{
+    (void)state;
+    result with, without;
+    same_bits("minicpm3", &with, &without);
+    assert_int_equal(with.late.graphs, 6);
+    assert_int_equal(with.late.captures, 0);
+}
+
+/* Draws with penalties: what is sent of tokens seen grows in steps, so that graphs go on. */
+static void drawn_steps_become_graphs(void **state)
+{
+    (void)state;
+    result with, without, host;
+    how = (sw_sampling){.temperature = 1.1, .top_k = 30, .top_p = 0.95, .repetition_penalty = 1.2, .frequency_penalty = 0.3, .seed = 4};
+    same_bits("llama", &with, &without);
+    assert_in_range(with.counts.graphs, 10, TOKENS);
+    device = "cpu";
+    generate("tests/golden/llm/llama", false, &host);
+    device = "emulator";
+    how = sw_sampling_greedy;
+    assert_memory_equal(with.ids, host.ids, sizeof host.ids);
 }
 
 /* What differs each time, or reads in between, is done call by call; with the same results either way. */
@@ -260,6 +288,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(steps_become_graphs),
+        cmocka_unit_test(latent_steps_become_graphs),
+        cmocka_unit_test(drawn_steps_become_graphs),
         cmocka_unit_test(other_families),
         cmocka_unit_test(training_asks_for_no_memory),
         cmocka_unit_test(batches_are_sent_beside_kernels),

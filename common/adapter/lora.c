@@ -33,16 +33,20 @@ static bool lora_alike(sw_adapter *const *a, int64_t n)
 }
 
 /* Of experts' Linears: their dropout's random numbers are those of the first one's site. */
-static sw_var *lora_places(sw_ctx *c, sw_linear *l, sw_adapter *const *adapters, int64_t n, sw_var *x, const sw_dispatch *d)
+static sw_var *lora_places(sw_ctx *c, sw_linears *l, sw_adapter *const *adapters, sw_var *x, const sw_dispatch *d)
 {
-    const sw_lora *first = (const sw_lora *)adapters[0];
-    sw_param **a = sw_ctx_alloc(c, (size_t)n * sizeof *a), **b = sw_ctx_alloc(c, (size_t)n * sizeof *b);
-    for (int64_t e = 0; e < n; e++) {
-        a[e] = ((const sw_lora *)adapters[e])->a;
-        b[e] = ((const sw_lora *)adapters[e])->b;
+    sw_lora *first = (sw_lora *)adapters[0];
+    if (first->seen != sw_layout()) {
+        first->all_a = sw_realloc(first->all_a, (size_t)l->n * sizeof *first->all_a);
+        first->all_b = sw_realloc(first->all_b, (size_t)l->n * sizeof *first->all_b);
+        for (int64_t e = 0; e < l->n; e++) {
+            first->all_a[e] = ((const sw_lora *)adapters[e])->a;
+            first->all_b[e] = ((const sw_lora *)adapters[e])->b;
+        }
+        first->seen = sw_layout();
     }
-    sw_experts down = {a, n, n, false}, up = {b, n, n, false};
-    sw_var *y = sw_places_below(c, l, adapters, n, x, d), *kept = y ? sw_dropout(c, x, first->dropout, first->site) : NULL;
+    sw_experts down = {first->all_a, l->n, l->n, false}, up = {first->all_b, l->n, l->n, false};
+    sw_var *y = sw_places_below(c, l, adapters, x, d), *kept = y ? sw_dropout(c, x, first->dropout, first->site) : NULL;
     sw_dtype product = c->product;
     c->product = c->compute;
     sw_var *t = kept ? sw_matmul_places(c, kept, &down, NULL, d) : NULL;
@@ -80,7 +84,13 @@ static int lora_merge(const sw_linear *l, const sw_adapter *adapter, sw_device *
     return rc ? -1 : 0;
 }
 
-static void lora_free(sw_adapter *a) { free(a); }
+static void lora_free(sw_adapter *adapter)
+{
+    sw_lora *a = (sw_lora *)adapter;
+    free(a->all_a);
+    free(a->all_b);
+    free(a);
+}
 
 static void lora_factors(const sw_adapter *adapter, sw_param **down, sw_param **up, double *scale)
 {
@@ -157,7 +167,8 @@ static int attach_one(sw_tuned *t, sw_module *m, uint64_t seed)
         return -1;
     a->transposed = embedding;
     sw_lora *lora = SW_NEW(sw_lora);
-    *lora = (sw_lora){{&lora_ops, NULL, false}, a, b, alpha / (rs ? sqrt((double)r) : (double)r), dropout, sw_rng_site(a->name)};
+    *lora = (sw_lora){.adapter.ops = &lora_ops, .a = a, .b = b, .scale = alpha / (rs ? sqrt((double)r) : (double)r), .dropout = dropout,
+                      .site = sw_rng_site(a->name)};
     sw_linear_attach(l, &lora->adapter);
     return init_values(t->device, a, b, embedding, l->in, seed);
 }

@@ -10,6 +10,9 @@ typedef struct sw_lora {
     sw_param *a, *b;
     double scale, dropout;
     uint32_t site; /* of the dropout's random numbers */
+    /* Of the first of many experts': the factors of all while sw_layout() == seen; owned. */
+    sw_param **all_a, **all_b;
+    uint64_t seen;
 } sw_lora;
 
 #endif

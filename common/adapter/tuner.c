@@ -244,6 +244,7 @@ static int load_value(sw_tuned *t, sw_param *p, const sw_entry *e)
         if (!p->owned)
             return -1;
         p->v.t = sw_tensor_of(p->owned, SW_F32, p->v.t.ndim, p->v.t.shape);
+        sw_layout_changed();
     }
     float *host = sw_malloc((size_t)n * sizeof *host), *turned = NULL;
     int rc = sw_dequantise(host, e->t.data, e->t.dtype, n);

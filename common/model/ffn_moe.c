@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
-/* One of each expert; of the shared one. gate NULL: there is none; up NULL: it is in the gate. */
+/* Those of all experts; of the shared one. No gate: there is none; no up: it is in the gate. */
 typedef struct experts {
-    sw_linear *gate, *up, *down;
+    sw_linears gate, up, down;
 } experts;
 
 typedef struct moe {
@@ -24,11 +24,19 @@ typedef struct moe {
     sw_param *router_scale, *expert_scale;   /* [hidden]; [experts] */
 } moe;
 
+static sw_linears new_linears(sw_builder *b, int64_t n)
+{
+    return (sw_linears){.at = sw_builder_alloc(b, (size_t)n * sizeof(sw_linear)), .n = n, .w = sw_builder_alloc(b, (size_t)n * sizeof(sw_param *))};
+}
+
 static experts new_experts(sw_builder *b, int64_t n, bool packed)
 {
-    size_t size = (size_t)n * sizeof(sw_linear);
-    bool gated = packed || !sw_builder_spec(b)->plain_mlp;
-    return (experts){gated ? sw_builder_alloc(b, size) : NULL, packed ? NULL : sw_builder_alloc(b, size), sw_builder_alloc(b, size)};
+    experts x = {.down = new_linears(b, n)};
+    if (packed || !sw_builder_spec(b)->plain_mlp)
+        x.gate = new_linears(b, n);
+    if (!packed)
+        x.up = new_linears(b, n);
+    return x;
 }
 
 /* Expert e. packed: the name of gate and up in one, or NULL */
@@ -37,16 +45,16 @@ static void ask_expert(sw_builder *b, experts *x, int64_t e, const char *prefix,
 {
     unsigned flags = bias ? SW_ASK_BIAS : 0;
     char name[SW_NAME_MAX];
-    if (x->gate) {
+    if (x->gate.n) {
         snprintf(name, sizeof name, "%s.%s", prefix, packed ? packed : names[0]);
-        sw_ask_linear(b, &x->gate[e], name, packed ? 2 * wide : wide, in, flags);
+        sw_ask_linear(b, &x->gate.at[e], name, packed ? 2 * wide : wide, in, flags);
     }
-    if (x->up) {
+    if (x->up.n) {
         snprintf(name, sizeof name, "%s.%s", prefix, names[1]);
-        sw_ask_linear(b, &x->up[e], name, wide, in, flags);
+        sw_ask_linear(b, &x->up.at[e], name, wide, in, flags);
     }
     snprintf(name, sizeof name, "%s.%s", prefix, names[2]);
-    sw_ask_linear(b, &x->down[e], name, in, wide, flags);
+    sw_ask_linear(b, &x->down.at[e], name, in, wide, flags);
 }
 
 static void ask_stacks(sw_builder *b, moe *m)
@@ -108,7 +116,7 @@ static void declare(sw_builder *b, void *self)
         ask_stacks(b, m);
     else
         m->apart = new_experts(b, o->experts, o->packed);
-    for (int64_t e = 0; m->apart.down && e < o->experts; e++) {
+    for (int64_t e = 0; e < m->apart.down.n; e++) {
         snprintf(prefix, sizeof prefix, "mlp.experts.%lld", (long long)e);
         ask_expert(b, &m->apart, e, prefix, names, o->latent ? o->latent : s->hidden, o->wide, o->packed ? names[0] : NULL, false);
     }
@@ -178,18 +186,18 @@ static sw_var *gated(sw_ctx *c, const moe *m, const sw_spec *s, sw_var *y)
 }
 
 /* The experts' part for x at all places of d; the shared one's for every token without d. */
-static sw_var *linear(sw_ctx *c, sw_linear *l, const moe *m, sw_var *x, const sw_dispatch *d)
+static sw_var *linear(sw_ctx *c, sw_linears *l, sw_var *x, const sw_dispatch *d)
 {
-    return d ? sw_linear_places(c, l, m->o->experts, x, d) : sw_linear_forward(c, l, x);
+    return d ? sw_linear_places(c, l, x, d) : sw_linear_forward(c, l->at, x);
 }
 
-static sw_var *run_apart(sw_ctx *c, const experts *e, const moe *m, const sw_spec *s, sw_var *x, const sw_dispatch *d)
+static sw_var *run_apart(sw_ctx *c, experts *e, const moe *m, const sw_spec *s, sw_var *x, const sw_dispatch *d)
 {
-    sw_var *gate = e->gate ? linear(c, e->gate, m, x, d) : NULL, *h;
-    if (e->gate && !gate)
+    sw_var *gate = e->gate.n ? linear(c, &e->gate, x, d) : NULL, *h;
+    if (e->gate.n && !gate)
         return NULL;
-    if (e->up) {
-        sw_var *up = linear(c, e->up, m, x, d);
+    if (e->up.n) {
+        sw_var *up = linear(c, &e->up, x, d);
         h = !up                ? NULL
             : !gate            ? sw_activation(c, up, s->act)
             : m->o->limit > 0  ? glu_cut(c, gate, up, m->o->limit, m->o->sharpness, s->act)
@@ -197,7 +205,7 @@ static sw_var *run_apart(sw_ctx *c, const experts *e, const moe *m, const sw_spe
     } else {
         h = gated(c, m, s, gate);
     }
-    return h ? linear(c, e->down, m, h, d) : NULL;
+    return h ? linear(c, &e->down, h, d) : NULL;
 }
 
 static sw_var *run_stacked(sw_ctx *c, moe *m, const sw_spec *s, sw_var *x, const sw_dispatch *d)
@@ -260,7 +268,7 @@ static sw_var *routed(sw_ctx *c, moe *m, const sw_pass *p, sw_var *x, sw_var *w,
     if (!(w = sw_pairs_to_places(c, w, d)) || !(x = sw_to_places(c, x, d)) || (m->expert_scale && !(w = scaled(c, m, w, d))) ||
         (m->o->weigh_input && !(x = sw_scale_rows(c, x, w))))
         return NULL;
-    sw_var *y = m->apart.down ? run_apart(c, &m->apart, m, p->spec, x, d) : run_stacked(c, m, p->spec, x, d);
+    sw_var *y = m->apart.down.n ? run_apart(c, &m->apart, m, p->spec, x, d) : run_stacked(c, m, p->spec, x, d);
     if (y && m->o->identities)
         y = plus_identities(c, m, y, x, d);
     if (y && !m->o->weigh_input)

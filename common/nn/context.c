@@ -202,26 +202,33 @@ int sw_to_host(sw_ctx *c, const sw_var *x, void *host)
     return c->device->get(c->device, host, x->t.data, sw_tensor_bytes(&x->t));
 }
 
-int sw_ctx_addresses(sw_ctx *c, const void *const *list, size_t n, const void *const **host, const void *const **device)
+bool sw_ctx_find_addresses(sw_ctx *c, const void *key, size_t key_bytes, const void *const **host, const void *const **device)
 {
-    size_t bytes = n * sizeof *list;
-    int64_t known = sw_map_get(&c->known_lists, (const char *)list, bytes, -1);
-    if (known < 0) {
-        struct sw_address_list made = {sw_malloc(bytes), NULL};
-        memcpy(made.host, list, bytes);
-        made.device = c->device->host ? made.host : c->device->alloc(c->device, bytes);
-        if (!made.device || (!c->device->host && c->device->put(c->device, made.device, list, bytes))) {
-            if (made.device)
-                c->device->free(c->device, made.device);
-            free(made.host);
-            return -1;
-        }
-        known = (int64_t)c->lists.n;
-        SW_PUSH(c->lists, made);
-        sw_map_put(&c->known_lists, (const char *)list, bytes, known);
-    }
+    int64_t known = sw_map_get(&c->known_lists, key, key_bytes, -1);
+    if (known < 0)
+        return false;
     *host = c->lists.at[known].host;
     *device = (const void *const *)c->lists.at[known].device;
+    return true;
+}
+
+int sw_ctx_keep_addresses(sw_ctx *c, const void *key, size_t key_bytes, const void *const *list, size_t n, const void *const **host,
+                          const void *const **device)
+{
+    size_t bytes = n * sizeof *list;
+    struct sw_address_list made = {sw_malloc(bytes), NULL};
+    memcpy(made.host, list, bytes);
+    made.device = c->device->host ? made.host : c->device->alloc(c->device, bytes);
+    if (!made.device || (!c->device->host && c->device->put(c->device, made.device, list, bytes))) {
+        if (made.device)
+            c->device->free(c->device, made.device);
+        free(made.host);
+        return -1;
+    }
+    sw_map_put(&c->known_lists, key, key_bytes, (int64_t)c->lists.n);
+    SW_PUSH(c->lists, made);
+    *host = made.host;
+    *device = (const void *const *)made.device;
     return 0;
 }
 

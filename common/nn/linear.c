@@ -43,11 +43,11 @@ sw_var *sw_linear_act(sw_ctx *c, sw_linear *l, sw_var *x, sw_act kind)
 /* ---- Linears of experts */
 
 /* The next adapters that are on, one of each Linear, behind `a` (NULL: the topmost). Returns how many have one. */
-static int64_t next_adapters(sw_linear *l, sw_adapter *const *a, int64_t n, sw_adapter **out)
+static int64_t next_adapters(const sw_linears *l, sw_adapter *const *a, sw_adapter **out)
 {
     int64_t some = 0;
-    for (int64_t e = 0; e < n; e++) {
-        sw_adapter *b = a ? a[e]->next : l[e].adapter;
+    for (int64_t e = 0; e < l->n; e++) {
+        sw_adapter *b = a ? a[e]->next : l->at[e].adapter;
         while (b && b->off)
             b = b->next;
         out[e] = b;
@@ -56,72 +56,76 @@ static int64_t next_adapters(sw_linear *l, sw_adapter *const *a, int64_t n, sw_a
     return some;
 }
 
-/* Whether one kernel can do the work of all. */
-static bool alike(sw_ctx *c, sw_linear *l, int64_t n, const sw_experts *w)
+/* Whether adapters at every height of the chains are of one kind that can be run at once. */
+static bool adapters_alike(sw_ctx *c, const sw_linears *l)
 {
-    bool plain = true, same = sw_experts_alike(w);
-    for (int64_t e = 0; e < n; e++) {
-        same &= !l[e].bias;
-        plain &= !l[e].adapter;
-    }
-    if (plain || !same)
-        return same;
-    sw_adapter **a = sw_ctx_alloc(c, (size_t)n * sizeof *a);
-    int64_t some = next_adapters(l, NULL, n, a);
-    for (; some == n; some = next_adapters(l, a, n, a)) {
+    sw_adapter **a = sw_ctx_alloc(c, (size_t)l->n * sizeof *a);
+    int64_t some = next_adapters(l, NULL, a);
+    for (; some == l->n; some = next_adapters(l, a, a)) {
         bool one_kind = a[0]->ops->places != NULL;
-        for (int64_t e = 1; e < n && one_kind; e++)
+        for (int64_t e = 1; e < l->n && one_kind; e++)
             one_kind = a[e]->ops == a[0]->ops;
-        if (!one_kind || !a[0]->ops->alike(a, n))
+        if (!one_kind || !a[0]->ops->alike(a, l->n))
             return false;
     }
     return some == 0;
 }
 
-static sw_experts experts_of(sw_ctx *c, sw_linear *l, int64_t n)
+static sw_experts experts_of(const sw_linears *l) { return (sw_experts){l->w, l->n, l->n, false}; }
+
+/* Whether one kernel can do the work of all. */
+static bool at_once(sw_ctx *c, sw_linears *l)
 {
-    sw_param **w = sw_ctx_alloc(c, (size_t)n * sizeof *w);
-    for (int64_t e = 0; e < n; e++)
-        w[e] = l[e].w;
-    return (sw_experts){w, n, n, false};
+    if (l->seen == sw_layout())
+        return l->alike;
+    l->plain = true;
+    bool biased = false;
+    for (int64_t e = 0; e < l->n; e++) {
+        l->w[e] = l->at[e].w;
+        biased |= l->at[e].bias != NULL;
+        l->plain &= !l->at[e].adapter;
+    }
+    sw_experts w = experts_of(l);
+    l->alike = !biased && sw_experts_alike(&w) && (l->plain || adapters_alike(c, l));
+    l->seen = sw_layout();
+    return l->alike;
 }
 
-sw_var *sw_places_below(sw_ctx *c, sw_linear *l, sw_adapter *const *a, int64_t n, sw_var *x, const sw_dispatch *d)
+sw_var *sw_places_below(sw_ctx *c, sw_linears *l, sw_adapter *const *a, sw_var *x, const sw_dispatch *d)
 {
-    sw_adapter **next = sw_ctx_alloc(c, (size_t)n * sizeof *next);
-    if (next_adapters(l, a, n, next))
-        return next[0]->ops->places(c, l, next, n, x, d);
-    sw_experts w = experts_of(c, l, n);
+    sw_adapter **next = l->plain ? NULL : sw_ctx_alloc(c, (size_t)l->n * sizeof *next);
+    if (next && next_adapters(l, a, next))
+        return next[0]->ops->places(c, l, next, x, d);
+    sw_experts w = experts_of(l);
     return sw_matmul_places(c, x, &w, NULL, d);
 }
 
 /* Each Linear by itself: the host reads how many rows they have. */
-static sw_var *one_by_one(sw_ctx *c, sw_linear *l, int64_t n, sw_var *x, const sw_dispatch *d)
+static sw_var *one_by_one(sw_ctx *c, const sw_linears *l, sw_var *x, const sw_dispatch *d)
 {
     int64_t rows = x->t.shape[0];
     int32_t *start = sw_ctx_alloc(c, (size_t)(d->experts + 1) * sizeof *start), *all = sw_ctx_alloc(c, (size_t)rows * sizeof *all);
     for (int64_t i = 0; i < rows; i++)
         all[i] = (int32_t)i;
-    sw_var *y = sw_tmp2(c, c->product, rows, l[0].out), *places = sw_from_host(c, SW_I32, 1, &rows, all);
+    sw_var *y = sw_tmp2(c, c->product, rows, l->at[0].out), *places = sw_from_host(c, SW_I32, 1, &rows, all);
     if (!y || !places || sw_k(c)->fill(sw_s(c), &y->t, 0) || sw_to_host(c, d->start, start))
         return NULL;
-    for (int64_t e = 0; y && e < n; e++) {
+    for (int64_t e = 0; y && e < l->n; e++) {
         int64_t first = start[e], count = start[e + 1] - first;
         if (!count)
             continue;
         sw_scope scope = sw_scope_begin(c);
-        sw_var *part = sw_linear_forward(c, &l[e], sw_row_range(c, x, first, count));
+        sw_var *part = sw_linear_forward(c, &l->at[e], sw_row_range(c, x, first, count));
         y = part ? sw_scope_return(c, scope, sw_scatter_add(c, y, part, sw_row_range(c, places, first, count))) : NULL;
     }
     return y;
 }
 
-sw_var *sw_linear_places(sw_ctx *c, sw_linear *l, int64_t n, sw_var *x, const sw_dispatch *d)
+sw_var *sw_linear_places(sw_ctx *c, sw_linears *l, sw_var *x, const sw_dispatch *d)
 {
     const char *outer = c->where;
-    sw_experts w = experts_of(c, l, n);
-    c->where = l->name;
-    sw_var *y = alike(c, l, n, &w) ? sw_places_below(c, l, NULL, n, x, d) : one_by_one(c, l, n, x, d);
+    c->where = l->at[0].name;
+    sw_var *y = at_once(c, l) ? sw_places_below(c, l, NULL, x, d) : one_by_one(c, l, x, d);
     if (y)
         c->where = outer;
     return y;
@@ -151,6 +155,7 @@ void sw_linear_attach(sw_linear *l, sw_adapter *a)
 {
     a->next = l->adapter;
     l->adapter = a;
+    sw_layout_changed();
 }
 
 void sw_linear_detach_all(sw_linear *l)
@@ -160,4 +165,5 @@ void sw_linear_detach_all(sw_linear *l)
         a->ops->free(a);
     }
     l->adapter = NULL;
+    sw_layout_changed();
 }

@@ -6,6 +6,7 @@
 #include "nn/ops.h"
 
 typedef struct sw_linear sw_linear;
+typedef struct sw_linears sw_linears;
 typedef struct sw_adapter sw_adapter;
 
 /* What a tuner fills to hang on a Linear. */
@@ -24,7 +25,7 @@ typedef struct sw_adapter_ops {
     /* For Linears of experts (sw_linear_places), where every one of them has such an adapter: whether all can run at once, and
      * the output at all places; what lies below is had by sw_places_below. NULL: one by one. */
     bool (*alike)(sw_adapter *const *a, int64_t n);
-    sw_var *(*places)(sw_ctx *c, sw_linear *l, sw_adapter *const *a, int64_t n, sw_var *x, const sw_dispatch *d);
+    sw_var *(*places)(sw_ctx *c, sw_linears *l, sw_adapter *const *a, sw_var *x, const sw_dispatch *d);
 } sw_adapter_ops;
 
 struct sw_adapter { /* a tuner's own struct begins with this */
@@ -40,16 +41,25 @@ struct sw_linear {
     sw_adapter *adapter;    /* topmost, or NULL */
 };
 
+struct sw_linears { /* of experts, all of one shape */
+    sw_linear *at;
+    int64_t n;
+    sw_param **w; /* room for n */
+    /* private: what was found out under sw_layout() == seen */
+    uint64_t seen;
+    bool alike, plain;
+};
+
 /* x [N, in] -> [N, out] */
 sw_var *sw_linear_forward(sw_ctx *c, sw_linear *l, sw_var *x) SW_MUST_CHECK;
 sw_var *sw_linear_below(sw_ctx *c, sw_linear *l, sw_adapter *a, sw_var *x) SW_MUST_CHECK;
 /* act of it; one kernel where no adapter stands between the product and act. */
 sw_var *sw_linear_act(sw_ctx *c, sw_linear *l, sw_var *x, sw_act kind) SW_MUST_CHECK;
-/* At each place of d the row of x [N * k, in] through its expert's Linear, of n [N * k, out]: at once where they are alike and have
+/* At each place of d the row of x [N * k, in] through its expert's Linear [N * k, out]: at once where they are alike and have
  * adapters that are, else one by one. Choices behind the last of them give zeros. */
-sw_var *sw_linear_places(sw_ctx *c, sw_linear *l, int64_t n, sw_var *x, const sw_dispatch *d) SW_MUST_CHECK;
+sw_var *sw_linear_places(sw_ctx *c, sw_linears *l, sw_var *x, const sw_dispatch *d) SW_MUST_CHECK;
 /* What lies below the adapters a, one of each (NULL: everything). */
-sw_var *sw_places_below(sw_ctx *c, sw_linear *l, sw_adapter *const *a, int64_t n, sw_var *x, const sw_dispatch *d) SW_MUST_CHECK;
+sw_var *sw_places_below(sw_ctx *c, sw_linears *l, sw_adapter *const *a, sw_var *x, const sw_dispatch *d) SW_MUST_CHECK;
 /* The table's rows at ids i32 [N], with its adapters: [N, in]. l->w is [V, D]; l->in is D, l->out is V. */
 sw_var *sw_embed_forward(sw_ctx *c, sw_linear *l, sw_var *ids, double scale) SW_MUST_CHECK;
 sw_var *sw_embed_below(sw_ctx *c, sw_linear *l, sw_adapter *a, sw_var *ids) SW_MUST_CHECK;

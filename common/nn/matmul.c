@@ -1,7 +1,6 @@
 #include "nn/ops.h"
 
 #include <assert.h>
-#include <string.h>
 
 /* [N, anything] as [N, width]. */
 static sw_tensor flat2(const sw_tensor *t)
@@ -196,30 +195,35 @@ bool sw_experts_alike(const sw_experts *w)
     return true;
 }
 
-static int scales_of(sw_ctx *c, const sw_experts *w, sw_matrices *m)
+/* Lists of what each of the parameters has, found again while none of them moves. */
+enum list { VALUES, GRADIENTS, SCALES, FIRST_SCALES };
+static const void *address_of(const sw_param *p, enum list which)
 {
-    const sw_scales **each = sw_ctx_alloc(c, (size_t)w->n * sizeof *each);
-    const void **at = sw_ctx_alloc(c, (size_t)w->n * sizeof *at), *const *host;
-    for (int64_t e = 0; e < w->n; e++) {
-        each[e] = w->at[e]->v.t.scales;
-        at[e] = each[e]->at;
-    }
-    m->scales = each;
-    return sw_ctx_addresses(c, at, (size_t)w->n, &host, &m->scales_table);
+    return which == GRADIENTS ? p->v.grad->t.data : which == SCALES ? p->v.t.scales : which == FIRST_SCALES ? p->v.t.scales->at : p->v.t.data;
+}
+
+static int list_of(sw_ctx *c, const sw_experts *w, enum list which, const void *const **host, const void *const **device)
+{
+    const uint64_t key[] = {(uintptr_t)w->at, sw_layout(), which};
+    if (sw_ctx_find_addresses(c, key, sizeof key, host, device))
+        return 0;
+    const void **at = sw_ctx_alloc(c, (size_t)w->n * sizeof *at);
+    for (int64_t e = 0; e < w->n; e++)
+        at[e] = address_of(w->at[e], which);
+    return sw_ctx_keep_addresses(c, key, sizeof key, at, (size_t)w->n, host, device);
 }
 
 /* The matrices, or their gradients. */
 static int matrices_of(sw_ctx *c, const sw_experts *w, bool gradients, sw_matrices *m)
 {
     sw_tensor first = gradients ? w->at[0]->v.grad->t : w->at[0]->v.t;
+    const void *const *scales, *const *unused;
     *m = (sw_matrices){.one = first, .count = w->count};
     if (w->n > 1) {
-        const void **at = sw_ctx_alloc(c, (size_t)w->n * sizeof *at);
-        for (int64_t e = 0; e < w->n; e++)
-            at[e] = gradients ? w->at[e]->v.grad->t.data : w->at[e]->v.t.data;
-        if (first.scales && scales_of(c, w, m))
+        if (first.scales && (list_of(c, w, SCALES, &scales, &unused) || list_of(c, w, FIRST_SCALES, &unused, &m->scales_table)))
             return -1;
-        return sw_ctx_addresses(c, at, (size_t)w->n, &m->at, &m->table);
+        m->scales = first.scales ? (const sw_scales *const *)scales : NULL;
+        return list_of(c, w, gradients ? GRADIENTS : VALUES, &m->at, &m->table);
     }
     m->one.ndim = 2;
     if (first.ndim == 3) {
@@ -268,13 +272,12 @@ static int places_add_back(sw_ctx *c, sw_node *n)
 static sw_node places_node(sw_ctx *c, sw_var *x, const sw_experts *w, sw_param *bias, double alpha, const sw_dispatch *d)
 {
     places_args *a = sw_ctx_alloc(c, sizeof *a);
+    int64_t n = c->recording || c->hooks.value ? w->n : 0; /* else nobody asks, and experts are many */
+    sw_var **all = sw_ctx_alloc(c, (size_t)n * sizeof *all);
     *a = (places_args){*w, bias, alpha};
-    sw_var **all = sw_ctx_alloc(c, (size_t)w->n * sizeof *all);
-    a->w.at = sw_ctx_alloc(c, (size_t)w->n * sizeof *a->w.at);
-    memcpy((void *)(uintptr_t)a->w.at, w->at, (size_t)w->n * sizeof *w->at);
-    for (int64_t e = 0; e < w->n; e++)
+    for (int64_t e = 0; e < n; e++)
         all[e] = &w->at[e]->v;
-    return (sw_node){.op = "matmul_places", .back = places_back, .in = {x, bias ? &bias->v : NULL}, .more = all, .n_more = (size_t)w->n,
+    return (sw_node){.op = "matmul_places", .back = places_back, .in = {x, bias ? &bias->v : NULL}, .more = all, .n_more = (size_t)n,
                      .saved = {w->at[0]->v.needs_grad ? x : NULL, d->start}, .data = a};
 }
 

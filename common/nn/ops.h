@@ -135,8 +135,8 @@ sw_var *sw_places_to_pairs(sw_ctx *c, sw_var *x, const sw_dispatch *d) SW_MUST_C
 /* The matrices of `count` experts: one parameter [E, O, I], or `turned` [E, I, O], whose first two dimensions may be one; or as many
  * parameters [O, I]. */
 typedef struct sw_experts {
-    sw_param *const *at;
-    int64_t n, count; /* n: parameters, 1 or count */
+    sw_param *const *at; /* theirs while sw_layout() is the same */
+    int64_t n, count;    /* n: parameters, 1 or count */
     bool turned;
 } sw_experts;
 /* Whether they can be multiplied at once: they are alike in type and shape, and all train or none. */

@@ -4,8 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+static _Atomic uint64_t layout = 1;
+uint64_t sw_layout(void) { return layout; }
+void sw_layout_changed(void) { layout++; }
+
 static sw_param *append(sw_params *list, const char *name)
 {
+    sw_layout_changed();
     sw_param *p = SW_NEW(sw_param);
     p->name = sw_strdup(name);
     p->v.param = p;
@@ -65,6 +70,7 @@ sw_param *sw_param_find(const sw_params *list, const char *name)
 
 void sw_params_free(sw_params *list, sw_device *d)
 {
+    sw_layout_changed();
     for (size_t i = 0; i < list->n; i++) {
         give_back(list->at[i], d);
         free(list->at[i]->name);
@@ -207,6 +213,7 @@ static int take_values(sw_flat *f, size_t i)
     sw_device *d = f->device;
     sw_param *p = f->params[i];
     sw_tensor master = part(&f->master, p);
+    sw_layout_changed();
     if (d->k->copy(d->stream, &master, &p->v.t))
         return -1;
     give_back(p, d);

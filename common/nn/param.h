@@ -27,6 +27,10 @@ typedef struct sw_params { /* a list in checkpoint order; owns the params */
     size_t n, cap;
 } sw_params;
 
+/* A number that changes when parameters come, go or move, or something else hangs on a Linear: what was found out about many of
+ * them holds as long as it is the same. */
+uint64_t sw_layout(void);
+void sw_layout_changed(void);
 /* For ops that read the master values themselves: an error where they are divided among ranks. */
 int sw_master_values(const sw_param *p) SW_MUST_CHECK;
 /* A parameter over memory that outlives it (a mapped file on a host device). */

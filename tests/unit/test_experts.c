@@ -25,6 +25,7 @@ typedef struct kind {
 typedef struct layer {
     sw_params params;
     sw_linear l[EXPERTS];
+    sw_linears all;
     sw_param *x;
     sw_modules modules;
     sw_tuned *tuned;
@@ -48,6 +49,7 @@ static void fill(sw_param *p)
 static void make(layer *m, const kind *k)
 {
     memset(m, 0, sizeof *m);
+    m->all = (sw_linears){.at = m->l, .n = EXPERTS, .w = SW_NEW_ARRAY(sw_param *, EXPERTS)};
     m->x = sw_param_new(&m->params, device, "x", SW_F32, 2, (int64_t[]){PLACES, IN});
     m->x->trainable = true;
     fill(m->x);
@@ -101,7 +103,7 @@ static void run(layer *m, result *r)
     c.recording = true;
     sw_var *ids = sw_from_host(&c, SW_I32, 2, (int64_t[]){TOKENS, K}, to);
     assert_true(ids && !sw_dispatch_pairs(&c, ids, EXPERTS + 1, &d));
-    sw_var *y = sw_linear_places(&c, m->l, EXPERTS, &m->x->v, &d);
+    sw_var *y = sw_linear_places(&c, &m->all, &m->x->v, &d);
     if (!y)
         fail_msg("%s", sw_error());
     for (size_t i = 0; i < c.nodes.n; i++)
@@ -140,6 +142,7 @@ static void done(layer *m)
     sw_flat_free(&m->flat);
     sw_params_free(&m->params, device);
     free(m->modules.at);
+    free(m->all.w);
 }
 
 #define LORA "{\"peft_type\": \"LORA\", \"r\": 3, \"lora_alpha\": 5, \"target_modules\": "

@@ -56,6 +56,16 @@ updates() { for i in $(seq 400); do [ -f "$1/metrics.jsonl" ] && [ "$(grep -c '"
     done
 }
 
+@test "ranks that share a mixture of experts train it, or a LoRA on it, to the losses of one process" {
+    python3 "$BATS_TEST_DIRNAME/make_model.py" model --experts
+    for tuner in full lora; do
+        T="$T --model model --dtype f32 --max-steps 4 --tuner $tuner" # the last --model counts
+        $T --out one-$tuner "$W/train.shard"
+        ranks 2 $T --shard parameters --bucket 1K --out two-$tuner "$W/train.shard"
+        near train one-$tuner two-$tuner 3
+    done
+}
+
 @test "two runs give the same bits, in bf16 too, and what is shared changes none" {
     for out in a b; do
         ranks 4 $T --dtype bf16 --max-steps 4 --tuner full --bucket 1K --out $out "$W/train.shard"

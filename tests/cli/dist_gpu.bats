@@ -44,6 +44,14 @@ near() {
     [ "$(numbers lora | wc -l)" -gt 1 ]
 }
 
+@test "2 GPUs that share a mixture of experts train it to the losses of one" {
+    python3 "$BATS_TEST_DIRNAME/make_model.py" model --experts
+    O="$O --model model --max-steps 2" # the last --model counts
+    $TRAIN $O --device emulator --tuner full --out one "$W/train.shard"
+    gpus --tuner full --shard parameters --out two "$W/train.shard"
+    near one two
+}
+
 @test "NCCL that fails on the way ends all ranks with one message" {
     for at in 0 9; do
         SWIFT_EMULATOR_NCCL_FAILS=1:$at run gpus --tuner full --shard gradients --out broken "$W/train.shard"

@@ -1,5 +1,5 @@
 """Writes a tiny Llama with random weights and the tiny tokenizer into a folder: make_model.py FOLDER [--vocab N] [--bf16]
-[--scale X] [--wide] [--t5]. --wide: rows of whole blocks of 256. --t5: an encoder and a decoder instead, whose tokenizer ends each text. Standard library only."""
+[--scale X] [--wide] [--experts] [--t5]. --wide: rows of whole blocks of 256. --experts: a mixture of 4, of which a token has 2. --t5: an encoder and a decoder instead, whose tokenizer ends each text. Standard library only."""
 import json, os, random, shutil, struct, sys
 
 out, arguments = sys.argv[1], sys.argv[2:]
@@ -27,6 +27,18 @@ for i in range(layers):
                 p + "mlp.gate_proj.weight": (mlp, hidden), p + "mlp.up_proj.weight": (mlp, hidden),
                 p + "mlp.down_proj.weight": (hidden, mlp), p + "input_layernorm.weight": (hidden,),
                 p + "post_attention_layernorm.weight": (hidden,)}
+
+if "--experts" in arguments:
+    path = os.path.join(out, "config.json")
+    config = json.load(open(path)) | {"architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "num_local_experts": 4,
+                                      "num_experts_per_tok": 2}
+    json.dump(config, open(path, "w"))
+    tensors = {name: shape for name, shape in tensors.items() if ".mlp." not in name}
+    for i in range(layers):
+        p = f"model.layers.{i}.block_sparse_moe."
+        tensors[p + "gate.weight"] = (4, hidden)
+        for e in range(4):
+            tensors |= {f"{p}experts.{e}.{n}.weight": s for n, s in {"w1": (mlp, hidden), "w2": (hidden, mlp), "w3": (mlp, hidden)}.items()}
 
 if t5:
     json.dump({"architectures": ["T5ForConditionalGeneration"], "model_type": "t5", "d_model": hidden, "num_layers": layers,

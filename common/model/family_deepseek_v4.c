@@ -18,7 +18,7 @@ typedef struct streams {
     double eps;
 } streams;
 
-typedef struct options { /* of a kind of layer */
+typedef struct options {     /* of a kind of layer */
     sw_compressed attention; /* first: they are the mixer's */
     streams streams;         /* the same for all */
 } options;
@@ -27,8 +27,8 @@ static const streams *streams_of(const sw_spec *s) { return &((const options *)s
 
 /* ---- weights that the streams give */
 
-/* The first of them, of one value or of `groups` that follow each other with a scale each: of what is mixed into one
- * stream, of what is spread, and between streams. */
+/* Up to three groups of weights follow each other, with a scale each: those by which streams are mixed into one, by which one
+ * is spread, and the matrix between them. The model's end has the first group alone. */
 typedef struct hyper {
     sw_param *fn, *base, *scale;
 } hyper;
@@ -74,7 +74,8 @@ static sw_var *gates(sw_ctx *c, const sw_spec *s, sw_var *logits)
 /* ---- block */
 
 enum { ATTENTION, EXPERTS, HALVES };
-static const char *const hyper_names[HALVES][3] = {{"attn_hc.fn", "attn_hc.base", "attn_hc.scale"}, {"ffn_hc.fn", "ffn_hc.base", "ffn_hc.scale"}};
+static const char *const hyper_names[HALVES][3] = {{"attn_hc.fn", "attn_hc.base", "attn_hc.scale"},
+                                                   {"ffn_hc.fn", "ffn_hc.base", "ffn_hc.scale"}};
 
 typedef struct block {
     hyper hyper[HALVES];
@@ -167,7 +168,9 @@ static int kind_of(const sw_spec *s, const cJSON *config, int64_t i, int *out)
     const cJSON *types = sw_json_get(config, "layer_types"), *ratios = sw_json_get(config, "compress_ratios");
     if (types) {
         *out = place_of(kinds, KINDS, cJSON_GetArrayItem(types, (int)i));
-        return *out >= 0 ? 0 : sw_fail("\"layer_types\": layer %lld is none of %s, %s and %s", (long long)i, kinds[0], kinds[1], kinds[2]);
+        return *out >= 0
+                   ? 0
+                   : sw_fail("\"layer_types\": layer %lld is none of %s, %s and %s", (long long)i, kinds[0], kinds[1], kinds[2]);
     }
     *out = i < 2 || i % 2 == 0 ? HEAVY : SPARSE;
     if (!ratios)
@@ -189,7 +192,8 @@ static int read_rates(const cJSON *config, int64_t every[KINDS])
         return sw_fail("\"compress_rates\": an object is needed, not %s", sw_json_kind(rates));
     every[SLIDING] = 0;
     for (int k = SPARSE; k < KINDS; k++)
-        if (sw_json_i64(rates, kinds[k], 1, 1 << 16, usual[k], &every[k]) || sw_json_i64(config, older[k], 1, 1 << 16, every[k], &every[k]))
+        if (sw_json_i64(rates, kinds[k], 1, 1 << 16, usual[k], &every[k]) ||
+            sw_json_i64(config, older[k], 1, 1 << 16, every[k], &every[k]))
             return -1;
     return 0;
 }
@@ -212,7 +216,10 @@ static int read_ropes(sw_spec *s, const cJSON *config)
     for (int i = 0; i < 2; i++) {
         sw_rope_spec *r = &s->rope[i];
         const cJSON *of = nested ? i ? compress : main : i ? o : NULL;
-        *r = (sw_rope_spec){.mode = SW_ROPE_INTERLEAVED, .dim = s->head_dim, .max_position = (double)s->max_position, .theta = theta,
+        *r = (sw_rope_spec){.mode = SW_ROPE_INTERLEAVED,
+                            .dim = s->head_dim,
+                            .max_position = (double)s->max_position,
+                            .theta = theta,
                             .partial = nested && !given ? 1 : share};
         if (sw_rope_read(r, of, nested ? NULL : config, &s->arena))
             return -1;
@@ -223,10 +230,12 @@ static int read_ropes(sw_spec *s, const cJSON *config)
                 r->attention_factor = 1;
         }
         if (!(r->theta > 0) || !(r->partial > 0 && r->partial <= 1))
-            return sw_fail("\"%srope_theta\" %g and \"partial_rotary_factor\" %g: a positive number, and one in (0, 1], are needed",
-                           i && !nested ? "compress_" : "", r->theta, r->partial);
+            return sw_fail(
+                "\"%srope_theta\" %g and \"partial_rotary_factor\" %g: a positive number, and one in (0, 1], are needed",
+                i && !nested ? "compress_" : "", r->theta, r->partial);
         if ((int64_t)((double)r->dim * r->partial) % 2 || r->dim * r->partial < 2)
-            return sw_fail("\"partial_rotary_factor\": %g of a head's %lld values is no even number of them", r->partial, (long long)r->dim);
+            return sw_fail("\"partial_rotary_factor\": %g of a head's %lld values is no even number of them", r->partial,
+                           (long long)r->dim);
         if (sw_rope_by_length(r))
             return sw_fail("\"rope_type\": rotations that change with the text's length do not go with rows that are made once");
     }
@@ -235,8 +244,8 @@ static int read_ropes(sw_spec *s, const cJSON *config)
 
 static int read(sw_spec *s, const cJSON *config)
 {
-    return sw_json_i64(config, "head_dim", 2, 1 << 16, 512, &s->head_dim) || sw_json_i64(config, "sliding_window", 1, 1 << 30, 128, &s->window) ||
-                   read_ropes(s, config)
+    return sw_json_i64(config, "head_dim", 2, 1 << 16, 512, &s->head_dim) ||
+                   sw_json_i64(config, "sliding_window", 1, 1 << 30, 128, &s->window) || read_ropes(s, config)
                ? -1
                : 0;
 }
@@ -244,8 +253,8 @@ static int read(sw_spec *s, const cJSON *config)
 static int read_streams(const cJSON *config, streams *o)
 {
     int64_t rounds;
-    if (sw_json_i64(config, "hc_mult", 1, SW_MOST_STREAMS, 4, &o->n) || sw_json_i64(config, "hc_sinkhorn_iters", 0, 1000, 20, &rounds) ||
-        sw_json_f64(config, "hc_eps", 1e-6, &o->eps))
+    if (sw_json_i64(config, "hc_mult", 1, SW_MOST_STREAMS, 4, &o->n) ||
+        sw_json_i64(config, "hc_sinkhorn_iters", 0, 1000, 20, &rounds) || sw_json_f64(config, "hc_eps", 1e-6, &o->eps))
         return -1;
     if (!(o->eps >= 0 && o->eps < 1))
         return sw_fail("\"hc_eps\": %g is not between 0 and 1", o->eps);
@@ -256,15 +265,18 @@ static int read_streams(const cJSON *config, streams *o)
 static int read_attention(const sw_spec *s, const cJSON *config, sw_compressed *o)
 {
     sw_indexer *x = &o->indexer;
-    if (sw_json_i64(config, "q_lora_rank", 1, 1 << 24, 1024, &o->q_rank) || sw_json_i64(config, "o_groups", 1, 1 << 16, 8, &o->groups) ||
-        sw_json_i64(config, "o_lora_rank", 1, 1 << 24, 1024, &o->group_rank) || sw_json_i64(config, "index_topk", 1, 1 << 24, 512, &x->topk) ||
-        sw_json_i64(config, "index_n_heads", 1, 1 << 16, 64, &x->heads) || sw_json_i64(config, "index_head_dim", 2, 1 << 16, 128, &x->width))
+    if (sw_json_i64(config, "q_lora_rank", 1, 1 << 24, 1024, &o->q_rank) ||
+        sw_json_i64(config, "o_groups", 1, 1 << 16, 8, &o->groups) ||
+        sw_json_i64(config, "o_lora_rank", 1, 1 << 24, 1024, &o->group_rank) ||
+        sw_json_i64(config, "index_topk", 1, 1 << 24, 512, &x->topk) ||
+        sw_json_i64(config, "index_n_heads", 1, 1 << 16, 64, &x->heads) ||
+        sw_json_i64(config, "index_head_dim", 2, 1 << 16, 128, &x->width))
         return -1;
     if (s->heads < 1 || s->heads > 1 << 16)
         return sw_fail("\"num_attention_heads\": %lld is not between 1 and 65536", (long long)s->heads);
     if (s->heads * s->head_dim % o->groups)
-        return sw_fail("\"o_groups\": %lld parts are not possible of %lld heads of %lld values", (long long)o->groups, (long long)s->heads,
-                       (long long)s->head_dim);
+        return sw_fail("\"o_groups\": %lld parts are not possible of %lld heads of %lld values", (long long)o->groups,
+                       (long long)s->heads, (long long)s->head_dim);
     return 0;
 }
 
@@ -297,10 +309,16 @@ static int layers(sw_spec *s, const cJSON *config)
     static const char *const mlps[] = {"hash_moe", "moe"};
     const cJSON *types = sw_json_get(config, "mlp_layer_types");
     options base = {0}, *all = sw_arena_zalloc(&s->arena, KINDS * sizeof *all);
-    sw_moe m = {.router = {.k = 6, .eps = 1e-20, .scale = 1.5}, .experts = 256, .wide = 2048, .shared_wide = 1, .gate = "w1", .up = "w3", .down = "w2"};
+    sw_moe m = {.router = {.k = 6, .eps = 1e-20, .scale = 1.5},
+                .experts = 256,
+                .wide = 2048,
+                .shared_wide = 1,
+                .gate = "w1",
+                .up = "w3",
+                .down = "w2"};
     int64_t every[KINDS], tabled;
-    if (read_streams(config, &base.streams) || read_attention(s, config, &base.attention) || read_rates(config, every) || read_experts(s, config, &m) ||
-        sw_json_i64(config, "num_hash_layers", 0, 4096, 3, &tabled))
+    if (read_streams(config, &base.streams) || read_attention(s, config, &base.attention) || read_rates(config, every) ||
+        read_experts(s, config, &m) || sw_json_i64(config, "num_hash_layers", 0, 4096, 3, &tabled))
         return -1;
     if (types && (!cJSON_IsArray(types) || cJSON_GetArraySize(types) != s->layers))
         return sw_fail("\"mlp_layer_types\": a list of %lld names is needed, one a layer", (long long)s->layers);
@@ -314,7 +332,8 @@ static int layers(sw_spec *s, const cJSON *config)
         if (k != SPARSE)
             o->indexer = (sw_indexer){0};
         else if (o->indexer.width < turns)
-            return sw_fail("\"index_head_dim\": %lld is less than the %lld values that turn", (long long)o->indexer.width, (long long)turns);
+            return sw_fail("\"index_head_dim\": %lld is less than the %lld values that turn", (long long)o->indexer.width,
+                           (long long)turns);
     }
     m.correction = true;
     const sw_moe *scored = sw_moe_keep(s, &m);
@@ -343,19 +362,21 @@ static int layers(sw_spec *s, const cJSON *config)
 
 /* ---- names */
 
-#define LAYERS                                                                                                                          \
-    {"attn_norm", "attn_norm"}, {"mlp_norm", "ffn_norm"}, {"attn_hc.fn", "hc_attn_fn"}, {"attn_hc.base", "hc_attn_base"},               \
-        {"attn_hc.scale", "hc_attn_scale"}, {"ffn_hc.fn", "hc_ffn_fn"}, {"ffn_hc.base", "hc_ffn_base"}, {"ffn_hc.scale", "hc_ffn_scale"}, \
-        {"self_attn.q_a_proj", "attn.wq_a"}, {"self_attn.q_a_norm", "attn.q_norm"}, {"self_attn.q_b_proj", "attn.wq_b"},                \
-        {"self_attn.kv_proj", "attn.wkv"}, {"self_attn.o_a_proj", "attn.wo_a"}, {"self_attn.o_b_proj", "attn.wo_b"},                    \
-        {"self_attn.sinks", "attn.attn_sink"}, {"self_attn.compressor.kv_proj", "attn.compressor.wkv"},                                 \
-        {"self_attn.compressor.gate_proj", "attn.compressor.wgate"}, {"self_attn.compressor.position_bias", "attn.compressor.ape"},     \
-        {"self_attn.compressor.kv_norm", "attn.compressor.norm"}, {"self_attn.indexer.compressor.kv_proj", "attn.indexer.compressor.wkv"}, \
-        {"self_attn.indexer.compressor.gate_proj", "attn.indexer.compressor.wgate"},                                                    \
-        {"self_attn.indexer.compressor.position_bias", "attn.indexer.compressor.ape"},                                                  \
-        {"self_attn.indexer.compressor.kv_norm", "attn.indexer.compressor.norm"}, {"self_attn.indexer.q_b_proj", "attn.indexer.wq_b"},  \
-        {"self_attn.indexer.weights_proj", "attn.indexer.weights_proj"}, {"mlp.router", "ffn.gate"}, {"mlp.correction", "ffn.gate.bias"}, \
-        {"mlp.router.by_token", "ffn.gate.tid2eid"}, {"mlp.experts.", "ffn.experts."}, {"mlp.shared.gate_proj", "ffn.shared_experts.w1"}, \
+#define LAYERS                                                                                                                   \
+    {"attn_norm", "attn_norm"}, {"mlp_norm", "ffn_norm"}, {"attn_hc.fn", "hc_attn_fn"}, {"attn_hc.base", "hc_attn_base"},        \
+        {"attn_hc.scale", "hc_attn_scale"}, {"ffn_hc.fn", "hc_ffn_fn"}, {"ffn_hc.base", "hc_ffn_base"},                          \
+        {"ffn_hc.scale", "hc_ffn_scale"}, {"self_attn.q_a_proj", "attn.wq_a"}, {"self_attn.q_a_norm", "attn.q_norm"},            \
+        {"self_attn.q_b_proj", "attn.wq_b"}, {"self_attn.kv_proj", "attn.wkv"}, {"self_attn.o_a_proj", "attn.wo_a"},             \
+        {"self_attn.o_b_proj", "attn.wo_b"}, {"self_attn.sinks", "attn.attn_sink"},                                              \
+        {"self_attn.compressor.kv_proj", "attn.compressor.wkv"}, {"self_attn.compressor.gate_proj", "attn.compressor.wgate"},    \
+        {"self_attn.compressor.position_bias", "attn.compressor.ape"}, {"self_attn.compressor.kv_norm", "attn.compressor.norm"}, \
+        {"self_attn.indexer.compressor.kv_proj", "attn.indexer.compressor.wkv"},                                                 \
+        {"self_attn.indexer.compressor.gate_proj", "attn.indexer.compressor.wgate"},                                             \
+        {"self_attn.indexer.compressor.position_bias", "attn.indexer.compressor.ape"},                                           \
+        {"self_attn.indexer.compressor.kv_norm", "attn.indexer.compressor.norm"},                                                \
+        {"self_attn.indexer.q_b_proj", "attn.indexer.wq_b"}, {"self_attn.indexer.weights_proj", "attn.indexer.weights_proj"},    \
+        {"mlp.router", "ffn.gate"}, {"mlp.correction", "ffn.gate.bias"}, {"mlp.router.by_token", "ffn.gate.tid2eid"},            \
+        {"mlp.experts.", "ffn.experts."}, {"mlp.shared.gate_proj", "ffn.shared_experts.w1"},                                     \
         {"mlp.shared.up_proj", "ffn.shared_experts.w3"}, {"mlp.shared.down_proj", "ffn.shared_experts.w2"}
 
 /* As they are published, and as transformers writes them. */
@@ -379,6 +400,8 @@ static const sw_rename written_names[] = {LAYERS,
 
 const sw_family sw_family_deepseek_v4[] = {
     {.name = "deepseek_v4", .architectures = SW_NAMES("DeepseekV4ForCausalLM"), .model_types = SW_NAMES("deepseek_v4"),
-     .spec = {.vocab = 129280, .heads = 64, .head_dim = 512, .kv_heads = 1, .max_position = 1048576, .rope = {{.mode = SW_ROPE_INTERLEAVED}}},
-     .read = read, .layers = layers, .names = names, .other_names = written_names, .body = &body, .unread = SW_NAMES("mtp.", "model.mtp.")},
+     .spec = {.vocab = 129280, .heads = 64, .head_dim = 512, .kv_heads = 1, .max_position = 1048576,
+              .rope = {{.mode = SW_ROPE_INTERLEAVED}}},
+     .read = read, .layers = layers, .names = names, .other_names = written_names, .body = &body,
+     .unread = SW_NAMES("mtp.", "model.mtp.")},
     {0}};

@@ -16,7 +16,7 @@ typedef struct compressor {
     sw_param *bias; /* of the gates, by the place in the window [every, parts * width] */
     sw_norm norm;
     int64_t width;
-    int state;      /* of its ring's values and gates, and of its rows */
+    int state; /* of its ring's values and gates, and of its rows */
 } compressor;
 
 typedef struct attention {
@@ -39,7 +39,8 @@ static void freeze(sw_param *p)
 }
 
 /* No gradient goes through the choice, so what an indexer is made of is never trained. */
-static void declare_compressor(sw_builder *b, compressor *k, const char *place, const sw_compressed *o, int64_t width, int state, bool fixed)
+static void declare_compressor(sw_builder *b, compressor *k, const char *place, const sw_compressed *o, int64_t width, int state,
+                               bool fixed)
 {
     const sw_spec *s = sw_builder_spec(b);
     int64_t wide = parts_of(o) * width;
@@ -212,7 +213,8 @@ static sw_var *remembered(sw_ctx *c, const compressor *k, const sw_pass *p, sw_v
 
 /* ---- the choice among rows */
 
-static int choose(sw_ctx *c, attention *a, const sw_compressed *o, const sw_pass *p, const sw_windows *w, sw_var *x, sw_var *latent, choice *to)
+static int choose(sw_ctx *c, attention *a, const sw_compressed *o, const sw_pass *p, const sw_windows *w, sw_var *x,
+                  sw_var *latent, choice *to)
 {
     const sw_indexer *n = &o->indexer;
     sw_var *keys;
@@ -243,18 +245,20 @@ static int choose(sw_ctx *c, attention *a, const sw_compressed *o, const sw_pass
 }
 
 /* Of sequences with one token each: only the rows that it sees. */
-static int chosen_only(sw_ctx *c, const attention *a, const sw_pass *p, const sw_windows *w, const sw_compressed *o, const choice *chosen,
-                       sw_more_keys *more)
+static int chosen_only(sw_ctx *c, const attention *a, const sw_pass *p, const sw_windows *w, const sw_compressed *o,
+                       const choice *chosen, sw_more_keys *more)
 {
-    int32_t *rows = sw_ctx_alloc(c, (size_t)w->total * sizeof *rows), *table = sw_ctx_alloc(c, (size_t)p->n_seqs * 4 * sizeof *table);
+    int32_t *rows = sw_ctx_alloc(c, (size_t)w->total * sizeof *rows),
+            *table = sw_ctx_alloc(c, (size_t)p->n_seqs * 4 * sizeof *table);
     int64_t n = 0;
     for (int64_t i = 0, at = 0; i < p->n_seqs; at += p->lengths[i++]) {
         int64_t first = n;
         const uint32_t *bits = chosen->bits + at * chosen->words;
         for (int64_t j = 0; p->lengths[i] && j < w->count[i]; j++)
             if (bits[j / 32] >> (j % 32) & 1)
-                rows[n++] = (int32_t)(sw_cache_row(&p->cache->tokens, p->slots[i], (j + 1) * o->every - 1));
-        memcpy(table + 4 * i, (int32_t[]){(int32_t)at, (int32_t)p->lengths[i], (int32_t)first, (int32_t)(n - first)}, 4 * sizeof *table);
+                rows[n++] = (int32_t)sw_cache_row(&p->cache->tokens, p->slots[i], (j + 1) * o->every - 1);
+        memcpy(table + 4 * i, (int32_t[]){(int32_t)at, (int32_t)p->lengths[i], (int32_t)first, (int32_t)(n - first)},
+               4 * sizeof *table);
     }
     sw_var *ids = sw_from_host(c, SW_I32, 1, &n, rows);
     more->seqs = ids ? sw_from_host(c, SW_I32, 2, (int64_t[]){p->n_seqs, 4}, table) : NULL;
@@ -323,7 +327,8 @@ static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
     kv = kv ? sw_pass_remember(c, p, 0, kv) : NULL;
     if (!kv || (o->every && rows_to_see(c, a, p, x, latent, &more)))
         return NULL;
-    sw_var *y = more.kv ? sw_attend_more(c, q, kv, p->seqs, &how, a->sinks, &more) : sw_attend(c, q, kv, kv, p->seqs, &how, NULL, a->sinks);
+    sw_var *y = more.kv ? sw_attend_more(c, q, kv, p->seqs, &how, a->sinks, &more)
+                        : sw_attend(c, q, kv, kv, p->seqs, &how, NULL, a->sinks);
     y = y ? sw_rope_back(c, y, o->nope, p->cos[l->rope], p->sin[l->rope], p->spec->rope[l->rope].mode) : NULL;
     y = y ? grouped(c, a, o, y) : NULL;
     return y ? sw_linear_forward(c, &a->o_b, y) : NULL;

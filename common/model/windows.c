@@ -20,10 +20,7 @@ static int64_t first_of(const sw_pass *p, const sw_windows *w, int64_t i)
     return SW_MAX((p->before[i] / w->every - w->parts + 1) * w->every, 0);
 }
 
-static int64_t completed(const sw_pass *p, const sw_windows *w, int64_t i)
-{
-    return w->count[i] - p->before[i] / w->every;
-}
+static int64_t completed(const sw_pass *p, const sw_windows *w, int64_t i) { return w->count[i] - p->before[i] / w->every; }
 
 /* Where every sequence has a token at most there is room for a row of each and all that it is made of, whether it is
  * complete or not, so that one such batch asks for what the next one does. */
@@ -67,7 +64,8 @@ static int lay_tokens(sw_ctx *c, sw_pass *p, sw_windows *w)
 static int lay_rows(sw_ctx *c, sw_pass *p, sw_windows *w, int rope)
 {
     int64_t slots = w->parts * w->every;
-    int32_t *rows = sw_ctx_alloc(c, (size_t)(w->made * slots + 1) * sizeof *rows), *old = sw_ctx_alloc(c, (size_t)(w->old + 1) * sizeof *old);
+    int32_t *rows = sw_ctx_alloc(c, (size_t)(w->made * slots + 1) * sizeof *rows),
+            *old = sw_ctx_alloc(c, (size_t)(w->old + 1) * sizeof *old);
     int32_t *closing = sw_ctx_alloc(c, (size_t)(2 * w->made + 1) * sizeof *closing), *positions = closing + w->made;
     memset(rows, 0xff, (size_t)(w->made * slots) * sizeof *rows); /* -1: none */
     memset(closing, 0xff, (size_t)w->made * sizeof *closing);
@@ -81,7 +79,9 @@ static int lay_rows(sw_ctx *c, sw_pass *p, sw_windows *w, int rope)
         for (int64_t first = gone; k < w->count[i]; k++, e++) {
             for (int64_t j = 0; j < slots; j++) {
                 int64_t place = (k - w->parts + 1) * w->every + j;
-                rows[e * slots + j] = (int32_t)(place < 0 ? -1 : place < before ? first + place - from : w->old + at + place - before);
+                rows[e * slots + j] = (int32_t)(place < 0        ? -1
+                                                : place < before ? first + place - from
+                                                                 : w->old + at + place - before);
             }
             positions[e] = (int32_t)(k * w->every);
             closing[e] = (int32_t)(p->cache ? cache_row(p, i, (k + 1) * w->every - 1) : -1);
@@ -115,7 +115,8 @@ static int lay_seen(sw_ctx *c, sw_pass *p, sw_windows *w)
     int32_t *seqs = sw_ctx_alloc(c, (size_t)p->n_seqs * 4 * sizeof *seqs), *all = sw_ctx_alloc(c, (size_t)taken * sizeof *all);
     memset(all + w->total, 0xff, (size_t)(taken - w->total) * sizeof *all);
     for (int64_t i = 0, at = 0; i < p->n_seqs; at += p->lengths[i++]) {
-        memcpy(seqs + 4 * i, (int32_t[]){(int32_t)at, (int32_t)p->lengths[i], (int32_t)w->first[i], (int32_t)w->count[i]}, 4 * sizeof *seqs);
+        memcpy(seqs + 4 * i, (int32_t[]){(int32_t)at, (int32_t)p->lengths[i], (int32_t)w->first[i], (int32_t)w->count[i]},
+               4 * sizeof *seqs);
         for (int64_t k = 0; p->cache && k < w->count[i]; k++)
             all[w->first[i] + k] = (int32_t)cache_row(p, i, (k + 1) * w->every - 1);
     }

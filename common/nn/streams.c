@@ -12,7 +12,9 @@ static int sinkhorn_back(sw_ctx *c, sw_node *n)
     if (!g)
         return acc == -2 ? -1 : 0;
     sw_var *dx = sw_like(c, n->out[0]);
-    return !dx || sw_k(c)->sinkhorn_bwd(sw_s(c), &dx->t, &n->out[0]->grad->t, &n->saved[0]->t, &n->saved[1]->t, (int)n->i[0], n->f[0]) ||
+    return !dx ||
+                   sw_k(c)->sinkhorn_bwd(sw_s(c), &dx->t, &n->out[0]->grad->t, &n->saved[0]->t, &n->saved[1]->t, (int)n->i[0],
+                                         n->f[0]) ||
                    sw_k(c)->axpby(sw_s(c), g, 1, &dx->t, acc)
                ? -1
                : 0;
@@ -21,10 +23,15 @@ static int sinkhorn_back(sw_ctx *c, sw_node *n)
 sw_var *sw_sinkhorn(sw_ctx *c, sw_var *x, int64_t streams, int rounds, double eps)
 {
     assert(x->t.ndim == 2 && x->t.dtype == SW_F32 && x->t.shape[1] == streams * streams);
-    sw_var *y = sw_like(c, x), *divisors = sw_wants(c, &x, 1) ? sw_tmp2(c, SW_F32, x->t.shape[0], (2 * rounds - 1) * streams) : NULL;
-    if (!y || (!divisors && sw_wants(c, &x, 1)) || sw_k(c)->sinkhorn_fwd(sw_s(c), &y->t, divisors ? &divisors->t : NULL, &x->t, rounds, eps))
+    sw_var *y = sw_like(c, x),
+           *divisors = sw_wants(c, &x, 1) ? sw_tmp2(c, SW_F32, x->t.shape[0], (2 * rounds - 1) * streams) : NULL;
+    if (!y || (!divisors && sw_wants(c, &x, 1)) ||
+        sw_k(c)->sinkhorn_fwd(sw_s(c), &y->t, divisors ? &divisors->t : NULL, &x->t, rounds, eps))
         return NULL;
-    return sw_record(c, (sw_node){.op = "sinkhorn", .back = sinkhorn_back, .in = {x}, .out = {y}, .saved = {y, divisors}, .i = {rounds}, .f = {eps}});
+    return sw_record(
+        c,
+        (sw_node){
+            .op = "sinkhorn", .back = sinkhorn_back, .in = {x}, .out = {y}, .saved = {y, divisors}, .i = {rounds}, .f = {eps}});
 }
 
 /* ---- mixing */
@@ -86,7 +93,8 @@ sw_var *sw_mix_streams(sw_ctx *c, sw_var *y, sw_var *x, sw_var *w, int64_t from)
     sw_tensor out = streams_of(&sum->t, to), in = streams_of(&x->t, from), by = weights_of(&w->t, from, false);
     if (sw_k(c)->mix_streams(sw_s(c), &out, &by, &in, y != NULL))
         return NULL;
-    return sw_record(c, (sw_node){.op = "mix_streams", .back = mix_back, .in = {x, w, y}, .out = {sum}, .saved = {x, w}, .i = {from, to}});
+    return sw_record(
+        c, (sw_node){.op = "mix_streams", .back = mix_back, .in = {x, w, y}, .out = {sum}, .saved = {x, w}, .i = {from, to}});
 }
 
 /* ---- pooling */
@@ -115,8 +123,10 @@ static int pool_back(sw_ctx *c, sw_node *n)
     for (int i = 0; i < 2; i++)
         if (spread(c, n->in[i], n->saved[i], &grad[i], &into[i], &acc[i]))
             return -1;
-    sw_tensor dy = sw_reshaped(&n->out[0]->grad->t, 2, n->saved[3]->t.shape), y = sw_reshaped(&n->saved[2]->t, 2, dy.shape); /* (sw_heads) */
-    if (sw_k(c)->pool_bwd(sw_s(c), &into[0], &into[1], &dy, &y, &n->saved[3]->t, &n->saved[0]->t, &n->saved[1]->t, &n->saved[4]->t))
+    sw_tensor dy = sw_reshaped(&n->out[0]->grad->t, 2, n->saved[3]->t.shape),
+              y = sw_reshaped(&n->saved[2]->t, 2, dy.shape); /* (sw_heads) */
+    if (sw_k(c)->pool_bwd(sw_s(c), &into[0], &into[1], &dy, &y, &n->saved[3]->t, &n->saved[0]->t, &n->saved[1]->t,
+                          &n->saved[4]->t))
         return -1;
     for (int i = 0; i < 2; i++)
         if (acc[i] == 1 && sw_k(c)->axpby(sw_s(c), grad[i], 1, &into[i], 1))
@@ -130,5 +140,6 @@ sw_var *sw_pool(sw_ctx *c, sw_var *x, sw_var *gate, sw_var *rows, int64_t width)
     sw_var *y = sw_tmp2(c, x->t.dtype, rows->t.shape[0], width), *lse = sw_tmp2(c, SW_F32, rows->t.shape[0], width);
     if (!y || !lse || sw_k(c)->pool_fwd(sw_s(c), &y->t, &lse->t, &x->t, &gate->t, &rows->t))
         return NULL;
-    return sw_record(c, (sw_node){.op = "pool", .back = pool_back, .in = {x, gate}, .out = {y}, .saved = {x, gate, y, lse, rows}});
+    return sw_record(c,
+                     (sw_node){.op = "pool", .back = pool_back, .in = {x, gate}, .out = {y}, .saved = {x, gate, y, lse, rows}});
 }

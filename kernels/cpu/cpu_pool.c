@@ -24,7 +24,8 @@ int SW_CPU(attention_merge)(sw_stream *s, sw_tensor *out, sw_tensor *lse, const 
             float a[SW_RUN], b[SW_RUN], sum[SW_RUN];
             int64_t n = SW_MIN(SW_RUN, width - c);
             void *at = sw_at(out, sw_row_at(out, r) + c);
-            const float *x = sw_load(at, out->dtype, n, a), *y = sw_load(sw_at(other, sw_row_at(other, r) + c), other->dtype, n, b);
+            const float *x = sw_load(at, out->dtype, n, a),
+                        *y = sw_load(sw_at(other, sw_row_at(other, r) + c), other->dtype, n, b);
             for (int64_t i = 0; i < n; i++)
                 sum[i] = first * x[i] + second * y[i];
             sw_store(at, out->dtype, n, sum);
@@ -110,7 +111,8 @@ int SW_CPU(pool_bwd)(sw_stream *s, sw_tensor *dx, sw_tensor *dgate, const sw_ten
         int64_t e = t / c.chunks, d = t % c.chunks * COLUMNS, n = SW_MIN(COLUMNS, c.width - d);
         const int32_t *row = c.rows + e * c.slots;
         float a[COLUMNS], b[COLUMNS], buf[COLUMNS], out[COLUMNS];
-        const float *g = sw_load(sw_at(dy, e * dy->stride[0] + d), dy->dtype, n, a), *mean = sw_load(sw_at(y, e * y->stride[0] + d), y->dtype, n, b);
+        const float *g = sw_load(sw_at(dy, e * dy->stride[0] + d), dy->dtype, n, a),
+                    *mean = sw_load(sw_at(y, e * y->stride[0] + d), y->dtype, n, b);
         const float *log_sum = sw_at(lse, e * c.width + d);
         for (int64_t j = 0; j < c.slots; j++) {
             if (row[j] < 0)

@@ -61,13 +61,15 @@ int SW_CPU(sinkhorn_fwd)(sw_stream *s, sw_tensor *y, sw_tensor *divisors, const 
                 row[k] = row[k] / sum + (float)eps;
         }
         for (int step = 0; step < steps; step++)
-            divide(m, side, step % 2 == 0, (float)eps, divisors ? (float *)sw_at(divisors, n * divisors->stride[0]) + step * side : unused);
+            divide(m, side, step % 2 == 0, (float)eps,
+                   divisors ? (float *)sw_at(divisors, n * divisors->stride[0]) + step * side : unused);
         memcpy(sw_at(y, n * y->stride[0]), m, (size_t)size * sizeof *m);
     }
     return 0;
 }
 
-int SW_CPU(sinkhorn_bwd)(sw_stream *s, sw_tensor *dx, const sw_tensor *dy, const sw_tensor *y, const sw_tensor *divisors, int rounds, double eps)
+int SW_CPU(sinkhorn_bwd)(sw_stream *s, sw_tensor *dx, const sw_tensor *dy, const sw_tensor *y, const sw_tensor *divisors,
+                         int rounds, double eps)
 {
     (void)s;
     int side = side_of(y), size = side * side, steps = 2 * rounds - 1;

@@ -1,7 +1,8 @@
 /* Hidden states of several streams: the matrices that mix them, and the mixing. */
 #include "cuda_common.cuh"
 
-namespace {
+namespace
+{
 
 enum { MOST = SW_MOST_STREAMS };
 
@@ -51,7 +52,8 @@ template <int SIDE> __device__ void multiply(float *g, float *m, int side, bool 
 /* A thread a matrix, which with four streams lies in its registers. 8192 matrices of 4 x 4, 20 rounds: 1 MB, and 5 MB of
  * divisors, 2 us; 40 divisions one after the other set the time. */
 template <int SIDE>
-__global__ void __launch_bounds__(128) sinkhorn(sinkhorn_call p, float *y, int64_t y_row, float *divisors, int64_t divisors_row, const float *x, int64_t x_row)
+__global__ void __launch_bounds__(128)
+    sinkhorn(sinkhorn_call p, float *y, int64_t y_row, float *divisors, int64_t divisors_row, const float *x, int64_t x_row)
 {
     int side = SIDE ? SIDE : p.side, steps = 2 * p.rounds - 1;
     for (int64_t n = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; n < p.n; n += (int64_t)gridDim.x * blockDim.x) {
@@ -85,8 +87,8 @@ __global__ void __launch_bounds__(128) sinkhorn(sinkhorn_call p, float *y, int64
 
 /* The same shape: 7 MB, 2 us, and as many divisions. */
 template <int SIDE>
-__global__ void __launch_bounds__(128) sinkhorn_back(sinkhorn_call p, float *dx, int64_t dx_row, const float *dy, int64_t dy_row, const float *y,
-                                                     int64_t y_row, const float *divisors, int64_t divisors_row)
+__global__ void __launch_bounds__(128) sinkhorn_back(sinkhorn_call p, float *dx, int64_t dx_row, const float *dy, int64_t dy_row,
+                                                     const float *y, int64_t y_row, const float *divisors, int64_t divisors_row)
 {
     int side = SIDE ? SIDE : p.side, steps = 2 * p.rounds - 1;
     for (int64_t n = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; n < p.n; n += (int64_t)gridDim.x * blockDim.x) {
@@ -215,8 +217,9 @@ __global__ void __launch_bounds__(256) mix_weights(mix_call p)
 
 mix_call mix_of(const sw_tensor *y, const sw_tensor *w, const sw_tensor *x, int acc)
 {
-    return mix_call{y->data, x->data, (float *)w->data, x->dtype, (int)x->shape[1], (int)y->shape[1], acc, x->shape[0], x->shape[2],
-                    y->stride[0], y->stride[1], x->stride[0], x->stride[1], w->stride[0], w->stride[1], w->stride[2]};
+    return mix_call{y->data,      x->data,      (float *)w->data, x->dtype,     (int)x->shape[1], (int)y->shape[1],
+                    acc,          x->shape[0],  x->shape[2],      y->stride[0], y->stride[1],     x->stride[0],
+                    x->stride[1], w->stride[0], w->stride[1],     w->stride[2]};
 }
 
 } // namespace
@@ -229,25 +232,28 @@ int cuda_sinkhorn_fwd(sw_stream *s, sw_tensor *y, sw_tensor *divisors, const sw_
     float *sums = divisors ? (float *)divisors->data : NULL;
     int64_t sums_row = divisors ? divisors->stride[0] : 0;
     if (p.side == 4)
-        SW_LAUNCH(sinkhorn<4>, cuda_blocks(s, p.n, 128), 128, 0, s->stream, p, (float *)y->data, y->stride[0], sums, sums_row, (const float *)x->data,
-                  x->stride[0]);
+        SW_LAUNCH(sinkhorn<4>, cuda_blocks(s, p.n, 128), 128, 0, s->stream, p, (float *)y->data, y->stride[0], sums, sums_row,
+                  (const float *)x->data, x->stride[0]);
     else
-        SW_LAUNCH(sinkhorn<0>, cuda_blocks(s, p.n, 128), 128, 0, s->stream, p, (float *)y->data, y->stride[0], sums, sums_row, (const float *)x->data,
-                  x->stride[0]);
+        SW_LAUNCH(sinkhorn<0>, cuda_blocks(s, p.n, 128), 128, 0, s->stream, p, (float *)y->data, y->stride[0], sums, sums_row,
+                  (const float *)x->data, x->stride[0]);
     return cuda_launched(s, "sinkhorn_fwd");
 }
 
-int cuda_sinkhorn_bwd(sw_stream *s, sw_tensor *dx, const sw_tensor *dy, const sw_tensor *y, const sw_tensor *divisors, int rounds, double eps)
+int cuda_sinkhorn_bwd(sw_stream *s, sw_tensor *dx, const sw_tensor *dy, const sw_tensor *y, const sw_tensor *divisors, int rounds,
+                      double eps)
 {
     sinkhorn_call p = sinkhorn_of(y, rounds, eps);
     if (!p.n)
         return 0;
     if (p.side == 4)
-        SW_LAUNCH(sinkhorn_back<4>, cuda_blocks(s, p.n, 128), 128, 0, s->stream, p, (float *)dx->data, dx->stride[0], (const float *)dy->data,
-                  dy->stride[0], (const float *)y->data, y->stride[0], (const float *)divisors->data, divisors->stride[0]);
+        SW_LAUNCH(sinkhorn_back<4>, cuda_blocks(s, p.n, 128), 128, 0, s->stream, p, (float *)dx->data, dx->stride[0],
+                  (const float *)dy->data, dy->stride[0], (const float *)y->data, y->stride[0], (const float *)divisors->data,
+                  divisors->stride[0]);
     else
-        SW_LAUNCH(sinkhorn_back<0>, cuda_blocks(s, p.n, 128), 128, 0, s->stream, p, (float *)dx->data, dx->stride[0], (const float *)dy->data,
-                  dy->stride[0], (const float *)y->data, y->stride[0], (const float *)divisors->data, divisors->stride[0]);
+        SW_LAUNCH(sinkhorn_back<0>, cuda_blocks(s, p.n, 128), 128, 0, s->stream, p, (float *)dx->data, dx->stride[0],
+                  (const float *)dy->data, dy->stride[0], (const float *)y->data, y->stride[0], (const float *)divisors->data,
+                  divisors->stride[0]);
     return cuda_launched(s, "sinkhorn_bwd");
 }
 

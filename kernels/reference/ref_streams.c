@@ -48,7 +48,8 @@ int ref_sinkhorn_fwd(sw_stream *s, sw_tensor *y, sw_tensor *divisors, const sw_t
 }
 
 /* Of y = x / (sum of x + eps): dx = (dy - <dy, y>) / (sum of x + eps), and x = y times that. */
-int ref_sinkhorn_bwd(sw_stream *s, sw_tensor *dx, const sw_tensor *dy, const sw_tensor *y, const sw_tensor *divisors, int rounds, double eps)
+int ref_sinkhorn_bwd(sw_stream *s, sw_tensor *dx, const sw_tensor *dy, const sw_tensor *y, const sw_tensor *divisors, int rounds,
+                     double eps)
 {
     int64_t side = side_of(y), steps = 2 * rounds - 1;
     assert(ref_same_shape(dx, y) && ref_same_shape(dy, y) && divisors->shape[1] == steps * side);

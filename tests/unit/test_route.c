@@ -142,6 +142,21 @@ static void sparse_mixer(void **state)
          (double[]){1 / (1 + exp(-.03) + exp(-.5) + exp(-.51)), 1 / (1 + exp(-.47) + exp(-.48)), 1, 1}, 4);
 }
 
+/* sqrt(log(1 + e^x)); and experts that are given, whose weights alone the scores make. */
+static void square_roots(void **state)
+{
+    (void)state;
+    const float logits[] = {LOG(exp(4) - 1), LOG(exp(1) - 1), LOG(exp(9) - 1), LOG(exp(.25) - 1), 90, -90, 0, 0};
+    choice c;
+    route(&(sw_router){.score = SW_ROUTE_SQRT_SOFTPLUS, .k = 2, .scale = 1}, 2, 4, logits, NULL, NULL, &c);
+    ids_are(&c, (int32_t[]){2, 0, 0, 2}, 4);
+    near(c.weights, (double[]){3, 2, sqrt(90), sqrt(log(2))}, 4);
+    const int32_t chosen[] = {3, 1, 2, 1};
+    route(&(sw_router){.score = SW_ROUTE_SQRT_SOFTPLUS, .k = 2, .normalise = true, .scale = 3, .chosen = chosen}, 2, 4, logits, NULL, NULL, &c);
+    ids_are(&c, chosen, 4);
+    near(c.weights, (double[]){1, 2, 3, 0}, 4);
+}
+
 static void gradients_match_differences(void **state)
 {
     (void)state;
@@ -157,6 +172,8 @@ static void gradients_match_differences(void **state)
         {.score = SW_ROUTE_SIGMOID, .k = 3, .scale = 2.5, .normalise = true, .eps = .2},
         {.score = SW_ROUTE_SIGMOID, .k = 3, .scale = 1, .normalise = true, .groups = 3, .top_groups = 2, .group_by_two = true},
         {.score = SW_ROUTE_SPARSEMIXER, .k = 3, .scale = 1.5, .jitter = .13},
+        {.score = SW_ROUTE_SQRT_SOFTPLUS, .k = 3, .scale = 1.5, .normalise = true, .eps = .1},
+        {.score = SW_ROUTE_SQRT_SOFTPLUS, .k = 3, .scale = 1.5, .chosen = (const int32_t[]){5, 0, 2, 1, 4, 3}},
     };
     for (size_t i = 0; i < SW_COUNT(all); i++) {
         const float *add = all[i].score == SW_ROUTE_SIGMOID ? correction : NULL;
@@ -188,7 +205,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(scores_and_normalisation), cmocka_unit_test(correction_is_of_the_choice_only),
         cmocka_unit_test(groups),                   cmocka_unit_test(the_first_of_equal_ones),
-        cmocka_unit_test(sparse_mixer),             cmocka_unit_test(gradients_match_differences),
+        cmocka_unit_test(sparse_mixer),             cmocka_unit_test(square_roots), cmocka_unit_test(gradients_match_differences),
     };
     int rc = cmocka_run_group_tests(tests, NULL, NULL);
     device->close(device);

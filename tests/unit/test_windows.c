@@ -155,9 +155,19 @@ static void copies(void **state)
     ok(sw_ctx_init(&c, d, SW_F32) || sw_cache_init(&cache, &c, m, TEXTS + 1));
     in_parts(m, &cache, &c, (int64_t[]){6, 6, 6}, LONGEST - rest, y);
     ok(sw_cache_copy_slot(&cache, m, 3, 2));
-    run(&c, m, &(sw_batch){.n = rest, .n_seqs = 1, .ids = texts[0] + LONGEST - rest, .lengths = &rest, .cache = &cache, .slots = &(int64_t){2}}, a);
+    run(&c, m,
+        &(sw_batch){
+            .n = rest, .n_seqs = 1, .ids = texts[0] + LONGEST - rest, .lengths = &rest, .cache = &cache, .slots = &(int64_t){2}},
+        a);
     for (int64_t i = 0; i < rest; i++)
-        run(&c, m, &(sw_batch){.n = 1, .n_seqs = 1, .ids = texts[0] + LONGEST - rest + i, .lengths = &(int64_t){1}, .cache = &cache, .slots = &(int64_t){3}}, b + i * v);
+        run(&c, m,
+            &(sw_batch){.n = 1,
+                        .n_seqs = 1,
+                        .ids = texts[0] + LONGEST - rest + i,
+                        .lengths = &(int64_t){1},
+                        .cache = &cache,
+                        .slots = &(int64_t){3}},
+            b + i * v);
     assert_true(apart(a, b, rest * v) < 2e-5);
     release(y);
     free(a);
@@ -235,6 +245,7 @@ static void table(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(parts), cmocka_unit_test(copies), cmocka_unit_test(chosen), cmocka_unit_test(table)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(parts), cmocka_unit_test(copies), cmocka_unit_test(chosen),
+                                       cmocka_unit_test(table)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

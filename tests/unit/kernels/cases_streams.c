@@ -35,10 +35,13 @@ typedef struct pooled {
 static pooled pool(rig *r, sw_dtype t, layout l, const int64_t s[4])
 {
     int64_t entries = s[0], width = s[1], parts = s[2], each = s[3], m = entries * each + 2;
-    pooled p = {.x = normal(r, t, l, SHAPE(m, parts * width), 1), .gate = normal(r, SW_F32, l, SHAPE(m, parts * width), 2),
-                .rows = blank(r, SW_I32, DENSE, SHAPE(entries, parts * each)), .y = blank(r, t, l, SHAPE(entries, width)),
+    pooled p = {.x = normal(r, t, l, SHAPE(m, parts * width), 1),
+                .gate = normal(r, SW_F32, l, SHAPE(m, parts * width), 2),
+                .rows = blank(r, SW_I32, DENSE, SHAPE(entries, parts * each)),
+                .y = blank(r, t, l, SHAPE(entries, width)),
                 .lse = blank(r, SW_F32, DENSE, SHAPE(entries, width))};
-    note(r, "%s, layout %d, %d entries of %d values from %d x %d slots", sw_dtypes[t].name, (int)l, (int)entries, (int)width, (int)parts, (int)each);
+    note(r, "%s, layout %d, %d entries of %d values from %d x %d slots", sw_dtypes[t].name, (int)l, (int)entries, (int)width,
+         (int)parts, (int)each);
     for (int64_t e = 0; e < entries; e++)
         for (int64_t j = 0; j < parts * each; j++) {
             bool none = (e && e == entries - 1) || draw(r, 0, 4) == 0;
@@ -72,7 +75,8 @@ void case_pool_bwd(rig *r)
                 share(r, p.y);
                 share(r, p.lse);
                 const int64_t *shape = p.x->t[0].shape;
-                array *dy = normal(r, *t, l, 2, p.y->t[0].shape, 1), *dx = blank(r, *t, l, 2, shape), *dgate = blank(r, SW_F32, l, 2, shape);
+                array *dy = normal(r, *t, l, 2, p.y->t[0].shape, 1), *dx = blank(r, *t, l, 2, shape),
+                      *dgate = blank(r, SW_F32, l, 2, shape);
                 RUN(r, pool_bwd, AT(dx), AT(dgate), AT(dy), AT(p.y), AT(p.lse), AT(p.x), AT(p.gate), AT(p.rows));
                 expect(r, dx, tolerance_of(*t), 0.1);
                 expect(r, dgate, SW_MAX(tolerance_of(*t) / 4, 1e-6), 1);
@@ -82,7 +86,8 @@ void case_pool_bwd(rig *r)
 
 /* ---- streams */
 
-static const int64_t squares[][3] = {{0, 4, 3}, {1, 1, 1}, {5, 4, 20}, {3, 2, 1}, {2, 16, 5}, {150, 4, 2}, {7, 3, 4}}; /* matrices, side, rounds */
+static const int64_t squares[][3] = {{0, 4, 3},  {1, 1, 1},   {5, 4, 20}, {3, 2, 1},
+                                     {2, 16, 5}, {150, 4, 2}, {7, 3, 4}}; /* matrices, side, rounds */
 
 void case_sinkhorn_fwd(rig *r)
 {
@@ -91,7 +96,8 @@ void case_sinkhorn_fwd(rig *r)
             int64_t n = squares[i][0], side = squares[i][1], rounds = squares[i][2];
             note(r, "%d matrices of %d, %d rounds, layout %d", (int)n, (int)side, (int)rounds, (int)l);
             array *x = normal(r, SW_F32, l, SHAPE(n, side * side), 2), *y = blank(r, SW_F32, l, SHAPE(n, side * side));
-            array *divisors = blank(r, SW_F32, DENSE, SHAPE(n, (2 * rounds - 1) * side)), *alone = blank(r, SW_F32, l, SHAPE(n, side * side));
+            array *divisors = blank(r, SW_F32, DENSE, SHAPE(n, (2 * rounds - 1) * side)),
+                  *alone = blank(r, SW_F32, l, SHAPE(n, side * side));
             RUN(r, sinkhorn_fwd, AT(y), AT(divisors), AT(x), (int)rounds, 1e-3);
             RUN(r, sinkhorn_fwd, AT(alone), NULL, AT(x), (int)rounds, 1e-3);
             expect(r, y, 1e-5, 0.1);
@@ -119,7 +125,8 @@ void case_sinkhorn_bwd(rig *r)
         }
 }
 
-static const int64_t mixes[][4] = {{0, 4, 4, 8}, {1, 1, 1, 1}, {3, 4, 4, 64}, {5, 4, 1, 33}, {4, 1, 4, 257}, {2, 16, 16, 1030}, {3, 2, 5, 2100}}; /* N, J, K, D */
+static const int64_t mixes[][4] = {{0, 4, 4, 8},   {1, 1, 1, 1},      {3, 4, 4, 64},  {5, 4, 1, 33},
+                                   {4, 1, 4, 257}, {2, 16, 16, 1030}, {3, 2, 5, 2100}}; /* N, J, K, D */
 
 void case_mix_streams(rig *r)
 {
@@ -128,8 +135,10 @@ void case_mix_streams(rig *r)
             for (size_t i = 0; i < SW_COUNT(mixes); i++)
                 for (int acc = 0; acc < 2; acc++) {
                     const int64_t *s = mixes[i];
-                    note(r, "%s, layout %d, [%d, %d to %d, %d] acc %d", sw_dtypes[*t].name, (int)l, (int)s[0], (int)s[1], (int)s[2], (int)s[3], acc);
-                    array *x = normal(r, *t, l, SHAPE(s[0], s[1], s[3]), 1), *w = normal(r, SW_F32, l == DENSE ? DENSE : SHUFFLED, 3, s, 1);
+                    note(r, "%s, layout %d, [%d, %d to %d, %d] acc %d", sw_dtypes[*t].name, (int)l, (int)s[0], (int)s[1],
+                         (int)s[2], (int)s[3], acc);
+                    array *x = normal(r, *t, l, SHAPE(s[0], s[1], s[3]), 1),
+                          *w = normal(r, SW_F32, l == DENSE ? DENSE : SHUFFLED, 3, s, 1);
                     array *y = acc ? normal(r, *t, l, SHAPE(s[0], s[2], s[3]), 1) : blank(r, *t, l, SHAPE(s[0], s[2], s[3]));
                     RUN(r, mix_streams, AT(y), AT(w), AT(x), acc);
                     expect(r, y, tolerance_of(*t), 1);
@@ -143,7 +152,8 @@ void case_mix_streams_bwd_w(rig *r)
         FOR_LAYOUTS(l, GAPS)
             for (size_t i = 0; i < SW_COUNT(mixes); i++) {
                 const int64_t *s = mixes[i];
-                note(r, "%s, layout %d, [%d, %d to %d, %d]", sw_dtypes[*t].name, (int)l, (int)s[0], (int)s[1], (int)s[2], (int)s[3]);
+                note(r, "%s, layout %d, [%d, %d to %d, %d]", sw_dtypes[*t].name, (int)l, (int)s[0], (int)s[1], (int)s[2],
+                     (int)s[3]);
                 array *x = normal(r, *t, l, SHAPE(s[0], s[1], s[3]), 1), *dy = normal(r, *t, l, SHAPE(s[0], s[2], s[3]), 1);
                 array *dw = blank(r, SW_F32, l == DENSE ? DENSE : SHUFFLED, 3, s);
                 RUN(r, mix_streams_bwd_w, AT(dw), AT(dy), AT(x));

@@ -1,18 +1,16 @@
 /* Rows that windows of tokens are compressed into (DeepSeek 4): what is read in parts, in slots beside other texts, sees
  * what a text that is read at once sees; also where an indexer chooses among the rows, and a table the experts. */
-#include "base/fileio.h"
 #include "base/json.h"
 #include "base/memory.h"
 #include "model/cache.h"
 #include "model/model.h"
 #include "nn/logprob.h"
 #include "store/checkpoint.h"
+#include "tests/unit/folder.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -30,6 +28,15 @@ static void ok(int rc)
         fail_msg("%s", sw_error());
 }
 
+static void copy(const char *name)
+{
+    sw_buf bytes = {0};
+    char *from = sw_path_join(FOLDER, name);
+    ok(sw_read_file(from, &bytes) || sw_write_file(in(name), bytes.at, bytes.n));
+    sw_buf_free(&bytes);
+    free(from);
+}
+
 /* Logits [n, V] of the batch's tokens to `to`. */
 static void run(sw_ctx *c, sw_model *m, const sw_batch *b, float *to)
 {
@@ -42,16 +49,12 @@ static void run(sw_ctx *c, sw_model *m, const sw_batch *b, float *to)
 /* The model, where an indexer keeps `topk` rows. */
 static sw_model *opened(sw_device *d, int topk)
 {
-    char path[] = "/tmp/swift-windows-XXXXXX";
     cJSON *config = sw_json_load(FOLDER "/config.json");
-    int file = mkstemp(path);
-    assert_true(file >= 0 && config && d);
+    assert_true(config && d);
     cJSON_ReplaceItemInObjectCaseSensitive(config, "index_topk", cJSON_CreateNumber(topk));
     char *text = cJSON_Print(config);
-    assert_int_equal(write(file, text, strlen(text)), strlen(text));
-    close(file);
-    sw_model *m = sw_model_load_config(FOLDER, path, d, &(sw_load_options){.dtype = SW_F32});
-    unlink(path);
+    ok(sw_write_file(in("topk.json"), text, strlen(text)));
+    sw_model *m = sw_model_load_config(FOLDER, in("topk.json"), d, &(sw_load_options){.dtype = SW_F32});
     free(text);
     cJSON_Delete(config);
     if (!m)
@@ -210,42 +213,89 @@ static void chosen(void **state)
     d->close(d);
 }
 
+/* The name that the published files have for what transformers calls `name`. */
+static char *published(const char *name)
+{
+    static const char *const rules[][2] = {{"model.", ""}, {"embed_tokens", "embed"}, {".attn.norm.", ".attn.kv_norm."}, {"hc_head.hc_", "hc_head_"}};
+    char *out = sw_strdup(name);
+    for (size_t i = 0; i < SW_COUNT(rules); i++) {
+        const char *at = strstr(out, rules[i][0]);
+        char *next = at ? sw_strfmt("%.*s%s%s", (int)(at - out), out, rules[i][1], at + strlen(rules[i][0])) : sw_strdup(out);
+        free(out);
+        out = next;
+    }
+    return out;
+}
+
+/* The same weights under the names of the published files give the same. */
+static void names(void **state)
+{
+    (void)state;
+    sw_device *d = sw_device_open("cpu");
+    sw_checkpoint *k = sw_checkpoint_open(FOLDER);
+    assert_non_null(k);
+    size_t n = sw_checkpoint_count(k);
+    sw_entry *list = SW_NEW_ARRAY(sw_entry, n);
+    for (size_t i = 0; i < n; i++) {
+        list[i] = *sw_checkpoint_at(k, i);
+        list[i].name = published(list[i].name);
+    }
+    copy("config.json");
+    ok(sw_st_save(in("model.safetensors"), list, n, NULL));
+    const char *const folders[] = {FOLDER, dir};
+    float *y[2];
+    for (int i = 0; i < 2; i++) {
+        sw_model *m = sw_model_load(folders[i], d, &(sw_load_options){.dtype = SW_F32});
+        sw_ctx c = {0};
+        if (!m)
+            fail_msg("%s", sw_error());
+        assert_string_equal(m->blocks[1].name, i ? "layers.1" : "model.layers.1");
+        y[i] = SW_NEW_ARRAY(float, (size_t)(LONGEST * m->spec.vocab));
+        ok(sw_ctx_init(&c, d, SW_F32));
+        run(&c, m, &(sw_batch){.n = lengths[0], .n_seqs = 1, .ids = texts[0], .lengths = &lengths[0]}, y[i]);
+        if (i)
+            assert_memory_equal(y[0], y[1], (size_t)(LONGEST * m->spec.vocab) * sizeof(float));
+        sw_ctx_free(&c);
+        sw_model_free(m);
+    }
+    for (size_t i = 0; i < n; i++)
+        free(list[i].name);
+    free(list);
+    free(y[0]);
+    free(y[1]);
+    sw_checkpoint_close(k);
+    d->close(d);
+}
+
 /* A table that names an expert that there is not. */
 static void table(void **state)
 {
     (void)state;
     sw_device *d = sw_device_open("cpu");
-    char path[] = "/tmp/swift-windows-XXXXXX";
-    assert_non_null(mkdtemp(path));
-    char *command = sw_strfmt("cp %s/*.* '%s'", FOLDER, path), *file = sw_strfmt("%s/model.safetensors", path);
-    assert_int_equal(system(command), 0);
-    sw_checkpoint *k = sw_checkpoint_open(path);
+    copy("config.json");
+    copy("model.safetensors");
+    sw_checkpoint *k = sw_checkpoint_open(dir);
     const sw_entry *e = k ? sw_checkpoint_find(k, "model.layers.0.ffn.gate.tid2eid") : NULL;
     assert_non_null(e);
     const char *start = NULL;
     sw_buf bytes = {0};
-    ok(sw_read_file(file, &bytes));
+    ok(sw_read_file(in("model.safetensors"), &bytes));
     for (size_t i = 0; i + sw_tensor_bytes(&e->t) <= bytes.n && !start; i++)
         if (!memcmp(bytes.at + i, e->t.data, sw_tensor_bytes(&e->t)))
             start = bytes.at + i;
     assert_non_null(start);
     ((int64_t *)(uintptr_t)start)[5] = 4;
     sw_checkpoint_close(k);
-    ok(sw_write_file(file, bytes.at, bytes.n));
-    assert_null(sw_model_load(path, d, &(sw_load_options){.dtype = SW_F32}));
+    ok(sw_write_file(in("model.safetensors"), bytes.at, bytes.n));
+    assert_null(sw_model_load(dir, d, &(sw_load_options){.dtype = SW_F32}));
     assert_non_null(strstr(sw_error(), "tid2eid: value 5 is 4, which is not between 0 and 3"));
-    free(command);
-    command = sw_strfmt("rm -r '%s'", path);
-    assert_int_equal(system(command), 0);
-    free(command);
-    free(file);
     sw_buf_free(&bytes);
     d->close(d);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(parts), cmocka_unit_test(copies), cmocka_unit_test(chosen),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(parts), cmocka_unit_test(copies), cmocka_unit_test(chosen), cmocka_unit_test(names),
                                        cmocka_unit_test(table)};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, sw_folder_make, sw_folder_remove);
 }

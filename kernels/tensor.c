@@ -106,6 +106,9 @@ static float f8_e4m3_to_f32(uint8_t b)
     return v.f;
 }
 
+/* A power of two and no sign. */
+static double f8_e8m0(uint8_t b) { return b == 255 ? __builtin_nan("") : __builtin_ldexp(1, b - 127); }
+
 double sw_scalar_get(const void *p, sw_dtype t, int64_t i)
 {
     switch (t) {
@@ -121,6 +124,7 @@ double sw_scalar_get(const void *p, sw_dtype t, int64_t i)
     case SW_BOOL: return ((const uint8_t *)p)[i];
     case SW_F8_E4M3: return f8_e4m3_to_f32(((const uint8_t *)p)[i]);
     case SW_F8_E5M2: return f8_e5m2_to_f32(((const uint8_t *)p)[i]);
+    case SW_F8_E8M0: return f8_e8m0(((const uint8_t *)p)[i]);
     default: return __builtin_nan("");
     }
 }

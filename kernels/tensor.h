@@ -25,6 +25,7 @@ enum { SW_MAX_DIMS = 5 };
     X(SW_BOOL, "bool", 1, 1, -1)                                                                                    \
     X(SW_F8_E4M3, "f8_e4m3", 1, 1, -1)                                                                              \
     X(SW_F8_E5M2, "f8_e5m2", 1, 1, -1)                                                                              \
+    X(SW_F8_E8M0, "f8_e8m0", 1, 1, -1)                                                                              \
     X(SW_Q4_0, "q4_0", 32, 18, 2)                                                                                   \
     X(SW_Q4_1, "q4_1", 32, 20, 3)                                                                                   \
     X(SW_Q5_0, "q5_0", 32, 22, 6)                                                                                   \
@@ -67,7 +68,7 @@ typedef struct sw_dtype_info {
 extern const sw_dtype_info sw_dtypes[SW_DTYPE_COUNT];
 
 static inline bool sw_is_quantised(sw_dtype t) { return sw_dtypes[t].block > 1; }
-static inline bool sw_is_float8(sw_dtype t) { return t == SW_F8_E4M3 || t == SW_F8_E5M2; } /* may have scales */
+static inline bool sw_is_float8(sw_dtype t) { return t == SW_F8_E4M3 || t == SW_F8_E5M2; } /* of weights; they may have scales */
 static inline bool sw_is_float(sw_dtype t) { return t == SW_F32 || t == SW_BF16 || t == SW_F16; } /* computable floats */
 static inline bool sw_is_integer(sw_dtype t) { return t >= SW_I8 && t <= SW_BOOL; } /* ids and counts, no weights */
 

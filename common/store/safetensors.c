@@ -17,7 +17,7 @@ static const struct {
 } dtype_names[] = {
     {"F32", SW_F32},         {"F16", SW_F16},         {"BF16", SW_BF16}, {"F64", SW_F64}, {"I8", SW_I8},
     {"I16", SW_I16},         {"I32", SW_I32},         {"I64", SW_I64},   {"U8", SW_U8},   {"BOOL", SW_BOOL},
-    {"F8_E4M3", SW_F8_E4M3}, {"F8_E5M2", SW_F8_E5M2},
+    {"F8_E4M3", SW_F8_E4M3}, {"F8_E5M2", SW_F8_E5M2}, {"F8_E8M0", SW_F8_E8M0},
 };
 
 static const char *name_of(sw_dtype t)

@@ -173,7 +173,7 @@ static int fit(sw_coded *m, const int64_t block[2])
     const sw_tensor *s = &m->scales->t;
     int64_t n = sw_numel(s), matrices = m->matrices;
     int64_t high = block[0] ? block[0] : 128, wide = block[1] ? block[1] : 128;
-    if (!sw_is_float(s->dtype))
+    if (!sw_is_float(s->dtype) && s->dtype != SW_F8_E8M0)
         return sw_fail("%s is of type %s, a float is needed", m->scales->name, sw_dtypes[s->dtype].name);
     bool blocks = s->ndim >= 2 && s->shape[s->ndim - 2] == parts(m->rows, high) && s->shape[s->ndim - 1] == parts(m->width, wide);
     if (matrices < 1)

@@ -14,7 +14,7 @@ int sw_scaled_entry(const sw_checkpoint *c, const sw_entry *e, const sw_entry **
 
 /* 8-bit floats and what they are multiplied by. */
 struct sw_coded {
-    const sw_entry *values, *scales; /* scales: dense [matrices, ceil(rows / high), ceil(width / wide)] of a float type */
+    const sw_entry *values, *scales; /* scales: dense [matrices, ceil(rows / high), ceil(width / wide)] of a float type or f8_e8m0 */
     int64_t matrices, rows, width;   /* matrices of that shape lie one after the other */
     int64_t high, wide;              /* of a block; those at the edges are cut */
 };

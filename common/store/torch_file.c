@@ -47,6 +47,7 @@ static const sw_pickle_global allowed[] = {
     STORAGES("torch.cuda"),
     {"torch", "float8_e4m3fn", DTYPE + SW_F8_E4M3, false},
     {"torch", "float8_e5m2", DTYPE + SW_F8_E5M2, false},
+    {"torch", "float8_e8m0fnu", DTYPE + SW_F8_E8M0, false},
     {"torch", "float32", DTYPE + SW_F32, false},
     {"torch", "float64", DTYPE + SW_F64, false},
     {"torch", "float16", DTYPE + SW_F16, false},

@@ -72,7 +72,12 @@ emulated() { # emulated VARIANT SEED
 emulator() { emulated "" 1; }
 emulator_all() {
     export SWIFT_EMULATOR_CLOSES=1 # device memory after each launch, not after some
-    for seed in 1 2 3; do emulated "" $seed; done
+    emulated "" 1
+    for late in 0 1; do # kernels, or the copies beside them, as late as events allow
+        export SWIFT_EMULATOR_LATE=$late
+        emulated "" $((late + 2))
+    done
+    unset SWIFT_EMULATOR_LATE
     emulated asan 4
 }
 cli() {

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
-# swift-train on two GPUs, emulated: the NCCL engine, and what ranks share in the memory of GPUs, beside one process.
+# swift-train on emulated GPUs: copies beside kernels; on two of them the NCCL engine, and what ranks share in their memory, beside one
+# process.
 
 setup_file() {
     export W=$BATS_FILE_TMPDIR OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1 SWIFT_EMULATOR_PIECE=4096

@@ -33,6 +33,19 @@ near() {
     [ "$(sed -n 's/^beside //p' counts0)" -gt 20 ] # of the batches of some ten parts
 }
 
+@test "what is read ahead is neither lost nor taken twice where a run evaluates, or stops and goes on" {
+    train() { $TRAIN $O --device emulator --tuner full --schedule constant --epochs 3 "$@" "$W/train.shard"; }
+    train --out whole
+    train --out evaluated --val "$W/train.shard" --eval-steps 1
+    train --out stopped --max-steps 4
+    train --out stopped --resume
+    for run in evaluated stopped; do
+        cmp whole/model.safetensors $run/model.safetensors
+        diff <(numbers whole) <(numbers $run)
+    done
+    [ "$(numbers whole | wc -l)" -eq 9 ]
+}
+
 @test "2 GPUs train every weight to the losses of one, whatever they share" {
     for shard in none optimizer gradients parameters; do
         gpus --tuner full --shard $shard --out $shard "$W/train.shard"

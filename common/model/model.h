@@ -68,6 +68,10 @@ bool sw_model_ignores(const sw_spec *s, const char *name);
 #define SW_POOLING_FILE "1_Pooling/config.json"
 #define SW_MODULES_FILE "modules.json"
 int sw_model_modules_around(const char *folder, sw_spec *s) SW_MUST_CHECK;
+/* What c's configuration, which must be there, describes; where is for errors. The folder of an embedding model often names the
+ * class with words that it was made from: where texts are pooled and that class's head is missing it is the body's, and c's
+ * configuration says so from here on. */
+int sw_model_read_config(struct sw_checkpoint *c, sw_spec *s, const char *where) SW_MUST_CHECK;
 /* Whether the head of such a model with c's tensors is the embedding. */
 bool sw_model_ties(const struct sw_checkpoint *c, const sw_spec *s);
 /* Whether the head is not the file's but new (sw_load_options.head). */

@@ -150,6 +150,33 @@ static int load(sw_builder *b)
     return 0;
 }
 
+/* Makes of "...ForMaskedLM" the class of its body. */
+static int name_body(cJSON *config, const char *where)
+{
+    cJSON *first = sw_json_get(config, "architectures")->child;
+    static const char *const ends[] = {"ForMaskedLM", "ForPreTraining"};
+    for (size_t i = 0; i < SW_COUNT(ends); i++)
+        if (sw_ends_with(first->valuestring, ends[i])) {
+            char *body = sw_strfmt("%.*sModel", (int)(strlen(first->valuestring) - strlen(ends[i])), first->valuestring);
+            bool set = cJSON_SetValuestring(first, body);
+            free(body);
+            return set ? 0 : sw_fail("%s: out of memory", where);
+        }
+    return 0;
+}
+
+int sw_model_read_config(sw_checkpoint *c, sw_spec *s, const char *where)
+{
+    char *pooling = sw_path_join(c->path, SW_POOLING_FILE);
+    int rc = sw_spec_from_config(s, c->config, where);
+    if (!rc && s->task == SW_TASK_MASKED_LM && sw_is_file(pooling) && sw_model_check(c, s)) {
+        sw_spec_free(s);
+        rc = name_body(c->config, where) || sw_spec_from_config(s, c->config, where) ? -1 : 0;
+    }
+    free(pooling);
+    return rc;
+}
+
 sw_model *sw_model_load(const char *path, sw_device *d, const sw_load_options *o)
 {
     return sw_model_load_config(path, NULL, d, o);
@@ -171,7 +198,9 @@ sw_model *sw_model_load_config(const char *path, const char *config, sw_device *
         rc = sw_gguf_adopt(m->checkpoint, &m->spec);
     } else if (!rc) {
         char *where = sw_path_join(m->checkpoint->path, "config.json");
-        rc = m->checkpoint->config ? sw_spec_from_config(&m->spec, m->checkpoint->config, where) : sw_fail("%s: is missing", where);
+        rc = !m->checkpoint->config ? sw_fail("%s: is missing", where)
+             : config               ? sw_spec_from_config(&m->spec, m->checkpoint->config, where)
+                                    : sw_model_read_config(m->checkpoint, &m->spec, where);
         free(where);
     }
     if (!rc && o->head)

@@ -140,14 +140,27 @@ E
     mkdir body/1_Pooling
     echo '{"pooling_mode_cls_token": true}' > body/1_Pooling/config.json
     embed -m body texts > first
+    cp -r body made # files often name the class that theirs was made from, whose head they lack
+    cp "$W/bert_mlm/config.json" made/
+    python3 "$BATS_TEST_DIRNAME/edit_tensors.py" made "drop cls.predictions.bias" \
+        "drop cls.predictions.transform."{dense,LayerNorm}.{weight,bias}
+    embed -m made texts | cmp - first
+    swift-quant -q -m made -t f32 -o made.gguf
+    embed -m made.gguf texts > written
+    swift-merge -q -m made -o again
+    grep -q BertModel again/config.json
+    embed -m again texts | cmp - first
+    rm -r made/1_Pooling
+    fails 1 "cls.predictions.decoder.bias [96] is missing" swift-infer -q -m made texts
     echo '[{"type": "sentence_transformers.models.Transformer", "path": ""}, {"type": "sentence_transformers.models.Normalize", "path": "2_Normalize"}]' > body/modules.json
     embed -m body texts > unit
     embed -m "$W/qwen2_lm" --embed texts > decoder
     python3 - <<'E'
 import json
-rows = {n: [json.loads(line) for line in open(n)] for n in ("mean", "batched", "first", "unit", "decoder")}
-for m, b, f, u, d in zip(*rows.values()):
-    m, b, f, u = (r["embedding"] for r in (m, b, f, u))
+rows = {n: [json.loads(line) for line in open(n)] for n in ("mean", "batched", "first", "unit", "decoder", "written")}
+for m, b, f, u, d, w in zip(*rows.values()):
+    m, b, f, u, w = (r["embedding"] for r in (m, b, f, u, w))
+    assert max(abs(x - y) for x, y in zip(f, w)) < 1e-5
     assert len(m) == 32 and max(abs(x - y) for x, y in zip(m, b)) < 1e-5 and max(abs(x - y) for x, y in zip(m, f)) > 0.01
     size = sum(x * x for x in f) ** 0.5
     assert abs(sum(x * x for x in u) - 1) < 1e-5 and max(abs(x / size - y) for x, y in zip(f, u)) < 1e-5

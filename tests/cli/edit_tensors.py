@@ -9,6 +9,7 @@ path = os.path.join(folder, "model.safetensors")
 with open(path, "rb") as f:
     n = struct.unpack("<Q", f.read(8))[0]
     header, data = json.loads(f.read(n)), f.read()
+header.pop("__metadata__", None)
 tensors = {k: [v["dtype"], v["shape"], data[v["data_offsets"][0]:v["data_offsets"][1]]] for k, v in header.items()}
 bytes_of = {"F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
 

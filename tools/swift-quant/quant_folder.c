@@ -4,18 +4,19 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "model/gguf_export.h"
+#include "model/model.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-int quant_from_folder(quant_job *j, const sw_checkpoint *c, sw_gguf_writer *w)
+int quant_from_folder(quant_job *j, sw_checkpoint *c, sw_gguf_writer *w)
 {
     sw_spec s = {0};
     if (!c->config)
         return sw_fail("%s: config.json is missing: a folder with the whole model is needed", c->path);
-    if (sw_spec_from_config(&s, c->config, c->path))
+    if (sw_model_read_config(c, &s, c->path))
         return -1;
     const char *slash = strrchr(c->path, '/'), *name = slash && slash[1] ? slash + 1 : c->path;
     sw_entries tensors = {0};

@@ -23,9 +23,9 @@ typedef struct quant_job {
     sw_arena arena;        /* of tensors that are made of the model's */
 } quant_job;
 
-/* Metadata and tensors of a model, by its layout. */
+/* Metadata and tensors of a model, by its layout. A folder's configuration is read as sw_model_read_config does. */
 int quant_from_gguf(quant_job *j, const sw_gguf *g, sw_gguf_writer *w) SW_MUST_CHECK;
-int quant_from_folder(quant_job *j, const sw_checkpoint *c, sw_gguf_writer *w) SW_MUST_CHECK;
+int quant_from_folder(quant_job *j, sw_checkpoint *c, sw_gguf_writer *w) SW_MUST_CHECK;
 /* Writes the tensors and commits, or leaves nothing. Takes w. */
 int quant_write(quant_job *j, sw_gguf_writer *w) SW_MUST_CHECK;
 void quant_job_free(quant_job *j);

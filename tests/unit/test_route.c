@@ -16,7 +16,7 @@ typedef struct choice {
     float weights[MOST], dlogits[MOST];
 } choice;
 
-/* Routes n tokens of E logits; with `seed` [n * k] also the gradient of the sum of seed * weights. */
+/* Routes n tokens of E logits, to out->ids where the router says that they are given; with `seed` [n * k] also the gradient of the sum of seed * weights. */
 static void route(const sw_router *r, int64_t n, int64_t experts, const float *logits, const float *correction, const float *seed,
                   choice *out)
 {
@@ -31,7 +31,7 @@ static void route(const sw_router *r, int64_t n, int64_t experts, const float *l
     assert_int_equal(sw_ctx_init(&c, device, SW_F32), 0);
     c.recording = seed != NULL;
     sw_param *add = correction ? sw_param_borrow(&params, "correction", sw_tensor_of((void *)(uintptr_t)correction, SW_F32, 1, &experts)) : NULL;
-    sw_var *ids = NULL, *w = sw_route(&c, sw_parameter(&c, p), add, r, &ids);
+    sw_var *ids = r->given ? sw_from_host(&c, SW_I32, 2, (int64_t[]){n, r->k}, out->ids) : NULL, *w = sw_route(&c, sw_parameter(&c, p), add, r, &ids);
     assert_non_null(w);
     assert_int_equal(sw_to_host(&c, w, out->weights) || sw_to_host(&c, ids, out->ids), 0);
     if (seed) {
@@ -151,9 +151,9 @@ static void square_roots(void **state)
     route(&(sw_router){.score = SW_ROUTE_SQRT_SOFTPLUS, .k = 2, .scale = 1}, 2, 4, logits, NULL, NULL, &c);
     ids_are(&c, (int32_t[]){2, 0, 0, 2}, 4);
     near(c.weights, (double[]){3, 2, sqrt(90), sqrt(log(2))}, 4);
-    const int32_t chosen[] = {3, 1, 2, 1};
-    route(&(sw_router){.score = SW_ROUTE_SQRT_SOFTPLUS, .k = 2, .normalise = true, .scale = 3, .chosen = chosen}, 2, 4, logits, NULL, NULL, &c);
-    ids_are(&c, chosen, 4);
+    c = (choice){.ids = {3, 1, 2, 1}};
+    route(&(sw_router){.score = SW_ROUTE_SQRT_SOFTPLUS, .k = 2, .normalise = true, .scale = 3, .given = true}, 2, 4, logits, NULL, NULL, &c);
+    ids_are(&c, (int32_t[]){3, 1, 2, 1}, 4);
     near(c.weights, (double[]){1, 2, 3, 0}, 4);
 }
 
@@ -173,11 +173,12 @@ static void gradients_match_differences(void **state)
         {.score = SW_ROUTE_SIGMOID, .k = 3, .scale = 1, .normalise = true, .groups = 3, .top_groups = 2, .group_by_two = true},
         {.score = SW_ROUTE_SPARSEMIXER, .k = 3, .scale = 1.5, .jitter = .13},
         {.score = SW_ROUTE_SQRT_SOFTPLUS, .k = 3, .scale = 1.5, .normalise = true, .eps = .1},
-        {.score = SW_ROUTE_SQRT_SOFTPLUS, .k = 3, .scale = 1.5, .chosen = (const int32_t[]){5, 0, 2, 1, 4, 3}},
+        {.score = SW_ROUTE_SQRT_SOFTPLUS, .k = 3, .scale = 1.5, .given = true},
     };
     for (size_t i = 0; i < SW_COUNT(all); i++) {
         const float *add = all[i].score == SW_ROUTE_SIGMOID ? correction : NULL;
-        choice at, up, down;
+        const choice given = {.ids = {5, 0, 2, 1, 4, 3}};
+        choice at = given, up = given, down = given;
         route(&all[i], 2, 6, logits, add, seed, &at);
         for (int e = 0; e < 12; e++) {
             float moved[12];

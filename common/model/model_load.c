@@ -37,30 +37,45 @@ bool sw_model_ignores(const sw_spec *s, const char *name)
     return s->tied && !strcmp(name, sw_file_name(s, -1, "lm_head.weight", head));
 }
 
+/* Ways of pooling: as sentence-transformers named them up to 5.3, each with true or false, and since, in "pooling_mode". */
+static const struct {
+    const char *flag, *mode;
+    sw_pooling pooling;
+} poolings[] = {{"pooling_mode_cls_token", "cls", SW_POOL_FIRST},
+                {"pooling_mode_mean_tokens", "mean", SW_POOL_MEAN},
+                {"pooling_mode_lasttoken", "lasttoken", SW_POOL_LAST}};
+
+static int choose_pooling(sw_spec *s, const char *path, const char *said, const char *before)
+{
+    for (size_t i = 0; i < SW_COUNT(poolings) && !before; i++)
+        if (!strcmp(poolings[i].flag, said) || !strcmp(poolings[i].mode, said)) {
+            s->pooling = poolings[i].pooling;
+            return 0;
+        }
+    return sw_fail("%s: \"%s\"%s%s: one of cls_token, mean_tokens and lasttoken is needed", path, said, before ? " beside " : "",
+                   before ? before : "");
+}
+
 /* What an embedding model takes of a text, as sentence-transformers writes it beside the model. */
 static int read_pooling(const char *folder, sw_spec *s)
 {
-    static const struct {
-        const char *key;
-        sw_pooling pooling;
-    } known[] = {{"pooling_mode_cls_token", SW_POOL_FIRST}, {"pooling_mode_mean_tokens", SW_POOL_MEAN}, {"pooling_mode_lasttoken", SW_POOL_LAST}};
     char *path = sw_path_join(folder, SW_POOLING_FILE);
     int rc = 0;
     if (sw_is_file(path)) {
         cJSON *o = sw_json_load(path);
+        const cJSON *mode = sw_json_get(o, "pooling_mode"), *first = cJSON_IsArray(mode) ? mode->child : mode;
         const char *chosen = NULL;
         rc = o ? 0 : -1;
-        for (const cJSON *v = o ? o->child : NULL; v && !rc; v = v->next) {
+        if (mode && !cJSON_IsString(first))
+            rc = sw_fail("%s: \"pooling_mode\": a name is needed, not %s", path, sw_json_kind(first ? first : mode));
+        for (const cJSON *v = first; v && !rc; v = cJSON_IsArray(mode) ? v->next : NULL) {
+            rc = choose_pooling(s, path, cJSON_IsString(v) ? v->valuestring : sw_json_kind(v), chosen);
+            chosen = cJSON_IsString(v) ? v->valuestring : NULL;
+        }
+        for (const cJSON *v = o && !mode ? o->child : NULL; v && !rc; v = v->next) {
             if (!sw_starts_with(v->string, "pooling_mode_") || !cJSON_IsTrue(v))
                 continue;
-            size_t i = 0;
-            while (i < SW_COUNT(known) && strcmp(known[i].key, v->string))
-                i++;
-            if (i == SW_COUNT(known) || chosen)
-                rc = sw_fail("%s: \"%s\"%s%s: one of cls_token, mean_tokens and lasttoken is needed", path, v->string, chosen ? " beside " : "",
-                             chosen ? chosen : "");
-            else
-                s->pooling = known[i].pooling;
+            rc = choose_pooling(s, path, v->string, chosen);
             chosen = v->string;
         }
         cJSON_Delete(o);

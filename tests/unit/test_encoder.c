@@ -193,11 +193,17 @@ static void pooling(void **state)
     embeds("{\"pooling_mode_cls_token\":false,\"pooling_mode_mean_tokens\":true}", mean);
     embeds("{\"word_embedding_dimension\":32,\"pooling_mode_cls_token\":true,\"pooling_mode_mean_tokens\":false}", first);
     embeds("{\"pooling_mode_lasttoken\":true}", last);
-    static const char *const bad[] = {"{\"pooling_mode_max_tokens\":true}", "{\"pooling_mode_cls_token\":true,\"pooling_mode_mean_tokens\":true}"};
-    for (int i = 0; i < 2; i++) {
-        char *dir = base_folder(bad[i]);
+    embeds("{\"embedding_dimension\":32,\"pooling_mode\":\"cls\",\"pooling_mode_mean_tokens\":true}", first);
+    embeds("{\"pooling_mode\":[\"lasttoken\"]}", last);
+    static const char *const bad[][2] = {{"{\"pooling_mode_max_tokens\":true}", "pooling_mode_max_tokens"},
+                                         {"{\"pooling_mode_cls_token\":true,\"pooling_mode_mean_tokens\":true}", "beside"},
+                                         {"{\"pooling_mode\":\"max\"}", "\"max\": one of"},
+                                         {"{\"pooling_mode\":[\"mean\",\"cls\"]}", "\"cls\" beside mean"},
+                                         {"{\"pooling_mode\":[]}", "a name is needed, not"}};
+    for (size_t i = 0; i < SW_COUNT(bad); i++) {
+        char *dir = base_folder(bad[i][0]);
         assert_null(sw_model_load(dir, device, &(sw_load_options){.dtype = SW_F32}));
-        assert_non_null(strstr(sw_error(), i ? "beside" : "pooling_mode_max_tokens"));
+        assert_non_null(strstr(sw_error(), bad[i][1]));
         remove_folder(dir);
     }
 }

@@ -46,10 +46,10 @@ static void round_trip(void **state)
     uint16_t h[3] = {1, 2, 65535};
     int64_t shape[] = {2, 3}, three = 3, none[] = {4, 0};
     char odd[] = "a \"quoted\" näme\n";
-    sw_entry e[] = {{"w", sw_tensor_of(f, SW_F32, 2, shape), NULL, NULL},
-                    {odd, sw_tensor_of(h, SW_BF16, 1, &three), NULL, NULL},
-                    {"scalar", sw_tensor_of(f, SW_F32, 0, NULL), NULL, NULL},
-                    {"empty", sw_tensor_of(f, SW_I64, 2, none), NULL, NULL}};
+    sw_entry e[] = {{"w", sw_tensor_of(f, SW_F32, 2, shape), NULL, NULL, NULL},
+                    {odd, sw_tensor_of(h, SW_BF16, 1, &three), NULL, NULL, NULL},
+                    {"scalar", sw_tensor_of(f, SW_F32, 0, NULL), NULL, NULL, NULL},
+                    {"empty", sw_tensor_of(f, SW_I64, 2, none), NULL, NULL, NULL}};
     cJSON *meta = cJSON_CreateObject();
     cJSON_AddStringToObject(meta, "format", "pt");
     assert_int_equal(sw_st_save(path, e, 4, meta), 0);

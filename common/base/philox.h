@@ -42,6 +42,21 @@ SW_RNG_FUNCTION void sw_philox(const sw_rng *r, uint64_t block, uint32_t out[4])
     out[3] = c3;
 }
 
+/* The numbers of a row that has a key: the upper half of the key tells records apart, the lower half rows of a record. Its
+ * column c is word c % 4 of the block sw_rng_row_block(key, c / 4) of what this gives. */
+SW_RNG_FUNCTION sw_rng sw_rng_row(const sw_rng *r, int64_t key)
+{
+    sw_rng own = {r->seed + 0x9E3779B97F4A7C15u * (uint64_t)((uint64_t)key >> 32), r->step, r->site};
+    return own;
+}
+SW_RNG_FUNCTION uint64_t sw_rng_row_block(int64_t key, uint64_t column4) { return (uint64_t)(uint32_t)key << 32 | column4; }
+
+/* For a row that goes to several experts: a key of its own at each. */
+SW_RNG_FUNCTION int64_t sw_rng_key_at(int64_t key, int32_t expert)
+{
+    return (int64_t)((uint64_t)key + ((uint64_t)(((uint32_t)expert + 1) * 0x9E3779B9u) << 32));
+}
+
 /* Element i: word i % 4 of block i / 4. */
 static inline uint32_t sw_rng_u32(const sw_rng *r, uint64_t i)
 {

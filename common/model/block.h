@@ -85,6 +85,7 @@ typedef struct sw_pass {
     const int64_t *lengths, *before, *slots;      /* host [n_seqs]: tokens in this batch, tokens in the cache, slot (0 without) */
     int64_t longest;                              /* largest position + 1 */
     sw_var *token_ids, *type_ids, *place_ids;     /* i32 [n]: rows of the embeddings; of the last two where there are such tables */
+    sw_var *keys;                                 /* i64 [n]: of the tokens, as c->keys; or NULL */
     sw_var *seqs;                                 /* i32 [n_seqs, 4], as sw_attend has it: of the cache when there is one */
     sw_var *pages;                                /* i32: where its keys lie there, as sw_paging has it; NULL without a cache */
     sw_var *chunks;                               /* as seqs, where each chunk is a sequence; NULL: no layer is chunked */

@@ -23,6 +23,7 @@ static sw_var *block_forward(sw_ctx *c, sw_var *x, void *arg)
 {
     sw_pass *p = arg;
     c->where = p->block->name;
+    c->keys = p->keys;
     return p->block->spec->block->forward(c, p->block->self, p, x);
 }
 
@@ -203,7 +204,7 @@ static int prepare(sw_ctx *c, sw_pass *p, const sw_batch *b)
 {
     const sw_spec *s = p->spec;
     bool used[SW_MOST_ROPES] = {false};
-    if (lay_out(c, p, b) || lay_ids(c, p))
+    if (lay_out(c, p, b) || lay_ids(c, p) || (b->keys && !(p->keys = sw_from_host(c, SW_I64, 1, &b->n, b->keys))))
         return -1;
     for (int64_t i = 0; i < s->layers; i++)
         if (s->layer[i].rope >= 0)
@@ -348,6 +349,8 @@ static sw_var *run_blocks(sw_ctx *c, const sw_pass *base, sw_var *x, int64_t fro
         sw_pass *p = sw_ctx_alloc(c, sizeof *p); /* the backward pass may run the block again */
         *p = *base;
         p->block = &p->model->blocks[i];
+        if (sw_drops_layer(c, p->spec, i, p->block->site))
+            continue;
         x = recompute ? sw_recompute(c, block_forward, x, p) : block_forward(c, x, p);
         if (x) /* what the block took and nobody has saved is not needed any more */
             end_scope(c, scope, base, x);
@@ -401,7 +404,7 @@ static int lay_sources(sw_ctx *c, sw_pass *p, const sw_batch *b, const sw_batch 
 static int prepare_sources(sw_ctx *c, sw_pass *p, const sw_batch *b)
 {
     int64_t *none = sw_ctx_alloc(c, (size_t)b->n_seqs * sizeof *none);
-    sw_batch source = {.n_seqs = b->n_seqs, .ids = b->source_ids, .lengths = b->source_lengths ? b->source_lengths : none};
+    sw_batch source = {.n_seqs = b->n_seqs, .ids = b->source_ids, .keys = b->source_keys, .lengths = b->source_lengths ? b->source_lengths : none};
     for (int64_t i = 0; i < b->n_seqs; i++) {
         if (source.lengths[i] < 0 || source.lengths[i] > INT32_MAX - source.n)
             return sw_fail("batch: the lengths of its sources are not possible");
@@ -419,6 +422,7 @@ static int encode(sw_ctx *c, sw_pass *p, bool recompute, sw_scope scope)
 {
     sw_model *m = p->model;
     sw_pass *e = p->source;
+    c->keys = e->keys;
     sw_var *x = enter(c, e);
     if (x && share_bias(c, e, 0))
         x = NULL;
@@ -456,6 +460,7 @@ sw_var *sw_model_run(sw_ctx *c, sw_pass *p, bool recompute)
     sw_scope scope = sw_scope_begin(c);
     int64_t first = m->spec.encoder_layers;
     int rc = (p->source && encode(c, p, recompute, scope)) || share_bias(c, p, first);
+    c->keys = p->keys; /* of the hidden states too */
     sw_var *x = rc ? NULL : enter(c, p);
     x = run_blocks(c, p, x, first, m->spec.layers, recompute, scope);
     x = x ? leave(c, p, x) : NULL;
@@ -515,9 +520,14 @@ static sw_var *pool_mean(sw_ctx *c, const sw_batch *b, sw_var *x)
 
 sw_var *sw_model_pool(sw_ctx *c, sw_model *m, const sw_batch *b, sw_var *hidden)
 {
-    for (int64_t i = 0; i < b->n_seqs; i++)
+    int64_t *first = sw_ctx_alloc(c, (size_t)b->n_seqs * sizeof *first);
+    for (int64_t i = 0, at = 0; i < b->n_seqs; at += b->lengths[i++]) {
         if (b->lengths[i] < 1)
             return sw_fail_null("sequence %lld of the batch is empty: nothing stands for it", (long long)i);
+        first[i] = b->keys ? b->keys[at] : 0;
+    }
+    if (b->keys && !(c->keys = sw_from_host(c, SW_I64, 1, &b->n_seqs, first)))
+        return NULL;
     return m->spec.pooling >= SW_POOL_MEAN ? pool_mean(c, b, hidden) : pool_one(c, b, m->spec.pooling == SW_POOL_FIRST, hidden);
 }
 

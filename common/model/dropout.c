@@ -81,6 +81,28 @@ static const cJSON *holder(const cJSON *config, const char *key, const char **la
     return sw_json_get(config, name);
 }
 
+/* Layers that are gone past, by the names that families have for it. */
+static const struct {
+    const char *key;
+    bool encoder;
+    const char *const *families;
+} layer_fields[] = {{"layerdrop", false, SW_NAMES("opt", "xglm")}, {"decoder_layerdrop", false, SW_NAMES("bart")},
+                    {"encoder_layerdrop", true, SW_NAMES("bart")}};
+
+static int read_layer_drop(sw_spec *s, const cJSON *config)
+{
+    for (size_t i = 0; i < SW_COUNT(layer_fields); i++) {
+        double *p = layer_fields[i].encoder ? &s->encoder_layer_drop : &s->layer_drop;
+        if (!is_of(s, layer_fields[i].families))
+            continue;
+        if (sw_json_f64(config, layer_fields[i].key, 0, p))
+            return -1;
+        if (!(*p >= 0 && *p < 1))
+            return sw_fail("\"%s\": %g is not in [0, 1)", layer_fields[i].key, *p);
+    }
+    return 0;
+}
+
 int sw_spec_read_dropout(sw_spec *s, const cJSON *config)
 {
     for (size_t i = 0; i < SW_COUNT(fields); i++) {
@@ -102,11 +124,19 @@ int sw_spec_read_dropout(sw_spec *s, const cJSON *config)
             if (places & 1u << k)
                 s->dropout[k] = p;
     }
-    return 0;
+    return read_layer_drop(s, config);
+}
+
+bool sw_drops_layer(const sw_ctx *c, const sw_spec *s, int64_t layer, uint32_t site)
+{
+    double p = layer < s->encoder_layers ? s->encoder_layer_drop : s->layer_drop;
+    sw_rng rng = {c->rng.seed, c->rng.step, site ^ 0x6C617965u};
+    return c->training && p > 0 && sw_rng_uniform(&rng, 0) < p;
 }
 
 bool sw_spec_set_dropout(sw_spec *s, double p)
 {
+    s->layer_drop = s->encoder_layer_drop = 0;
     for (int k = 0; k < SW_DROPS; k++)
         s->dropout[k] = s->drops & 1u << k ? p : 0;
     return s->drops != 0;
@@ -120,6 +150,9 @@ static bool is_applied(const sw_spec *s, const char *key)
         if (!strcmp(last, key) && is_of(s, fields[i].families) && strncmp(key, "attention", 9))
             return true;
     }
+    for (size_t i = 0; i < SW_COUNT(layer_fields); i++)
+        if (!strcmp(layer_fields[i].key, key) && is_of(s, layer_fields[i].families))
+            return true;
     return !strcmp(key, "attn_pdrop") ? false : !strncmp(key, "summary_", 8);
 }
 

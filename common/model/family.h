@@ -29,6 +29,7 @@ typedef struct sw_family {
     int (*read)(sw_spec *s, const cJSON *config);
     /* After s->layer is filled: what differs from layer to layer. */
     int (*layers)(sw_spec *s, const cJSON *config);
+    const char *rope_class;            /* JSON: rope_parameters of the published class, where a configuration says nothing of rotation; NULL: plain */
     const sw_rename *names;            /* NULL: Llama's */
     const sw_rename *other_names;      /* of files whose embedding is called as these have it; NULL: there are none */
     const sw_rename *encoder_names;    /* of the layers of an encoder in front of a decoder; NULL: there is none */

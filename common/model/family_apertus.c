@@ -119,5 +119,8 @@ static const sw_rename names[] = {{"attn_norm", "attention_layernorm"}, {"mlp_no
 
 const sw_family sw_family_apertus[] = {
     {.name = "apertus", .architectures = SW_NAMES("ApertusForCausalLM"), .model_types = SW_NAMES("apertus"),
-     .spec = {.qk_norm = SW_QK_HEAD, .norm = {.eps = 1e-5}, .rope = {{.theta = 1.2e7}}}, .read = sw_read_biases, .layers = layers, .names = names},
+     .spec = {.qk_norm = SW_QK_HEAD, .norm = {.eps = 1e-5}, .rope = {{.theta = 1.2e7}}}, .read = sw_read_biases,
+     .rope_class = "{\"rope_type\": \"llama3\", \"rope_theta\": 12000000, \"factor\": 8, \"original_max_position_embeddings\": 8192, "
+                   "\"low_freq_factor\": 1, \"high_freq_factor\": 4}",
+     .layers = layers, .names = names},
     {0}};

@@ -76,7 +76,9 @@ const sw_family sw_family_llama[] = {
     {.name = "ministral", .architectures = SW_NAMES("MinistralForCausalLM", "MinistralForSequenceClassification"),
      .model_types = SW_NAMES("ministral"), .spec = {.window = 4096}, .read = sw_read_window},
     {.name = "ministral3", .architectures = SW_NAMES("Ministral3ForCausalLM"), .model_types = SW_NAMES("ministral3"),
-     .spec = {.kv_heads = 8, .head_dim = 128, .norm = {.eps = 1e-5}, .rope = {{.theta = 1e6}}}, .read = read_ministral3},
+     .spec = {.kv_heads = 8, .head_dim = 128, .norm = {.eps = 1e-5}, .rope = {{.theta = 1e6}}}, .read = read_ministral3,
+     .rope_class = "{\"rope_type\": \"yarn\", \"rope_theta\": 1000000, \"factor\": 16, \"original_max_position_embeddings\": 16384, "
+                   "\"beta_fast\": 32, \"beta_slow\": 1, \"mscale\": 1, \"mscale_all_dim\": 1, \"llama_4_scaling_beta\": 0.1}"},
     {.name = "qwen2", .architectures = SW_NAMES("Qwen2ForCausalLM", "Qwen2ForSequenceClassification"), .model_types = SW_NAMES("qwen2"),
      .spec = {.q_bias = true, .k_bias = true, .v_bias = true}, .read = sw_read_qwen_window},
     /* Reward models of Qwen 2.5 score with two layers. */
@@ -92,7 +94,8 @@ const sw_family sw_family_llama[] = {
     /* Its layers that guess further tokens are left out. */
     {.name = "mimo", .architectures = SW_NAMES("MiMoForCausalLM"), .model_types = SW_NAMES("mimo"),
      .spec = {.q_bias = true, .k_bias = true, .v_bias = true}, .read = sw_read_qwen_window, .unread = SW_NAMES("model.mtp_layers.")},
-    {.name = "internlm3", .architectures = SW_NAMES("InternLM3ForCausalLM"), .model_types = SW_NAMES("internlm3"), .read = read_internlm3},
+    {.name = "internlm3", .architectures = SW_NAMES("InternLM3ForCausalLM"), .model_types = SW_NAMES("internlm3"),
+     .spec = {.kv_heads = 2}, .read = read_internlm3},
     {.name = "iquestcoder", .architectures = SW_NAMES("IQuestCoderForCausalLM"), .model_types = SW_NAMES("iquestcoder"),
      .read = read_iquest},
     {.name = "qwen3", .architectures = SW_NAMES("Qwen3ForCausalLM", "Qwen3ForSequenceClassification"), .model_types = SW_NAMES("qwen3"),
@@ -101,6 +104,8 @@ const sw_family sw_family_llama[] = {
      .read = read_seed},
     {.name = "cwm", .architectures = SW_NAMES("CwmForCausalLM"), .model_types = SW_NAMES("cwm"),
      .spec = {.kv_heads = 8, .head_dim = 128, .norm = {.eps = 1e-5}, .window = 8192, .rope = {{.theta = 1e6}}}, .read = read_cwm,
+     .rope_class = "{\"rope_type\": \"llama3\", \"rope_theta\": 1000000, \"factor\": 16, \"original_max_position_embeddings\": 8192, "
+                   "\"low_freq_factor\": 1, \"high_freq_factor\": 4}",
      .layers = cwm_layers},
     {.name = "arcee", .architectures = SW_NAMES("ArceeForCausalLM"), .model_types = SW_NAMES("arcee"),
      .spec = {.plain_mlp = true, .act = SW_ACT_RELU2, .norm = {.eps = 1e-5}}, .read = sw_read_biases},

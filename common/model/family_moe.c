@@ -282,8 +282,11 @@ const sw_family sw_family_moe[] = {
     {.name = "gpt_oss",
      .architectures = SW_NAMES("GptOssForCausalLM"),
      .model_types = SW_NAMES("gpt_oss"),
-     .spec = {.norm = {.eps = 1e-5}, .window = 128, .q_bias = true, .k_bias = true, .v_bias = true, .o_bias = true},
+     .spec = {.norm = {.eps = 1e-5}, .window = 128, .q_bias = true, .k_bias = true, .v_bias = true, .o_bias = true,
+              .rope = {{.theta = 150000}}},
      .read = read_window_and_biases,
+     .rope_class = "{\"rope_type\": \"yarn\", \"factor\": 32, \"beta_fast\": 32, \"beta_slow\": 1, \"truncate\": false, "
+                   "\"original_max_position_embeddings\": 4096}",
      .layers = gpt_oss_layers,
      .names = gpt_oss_names},
     {0}};

@@ -23,7 +23,9 @@ static void declare(sw_builder *b, void *self)
 /* Keys or values of the sources, all that state `k` holds with a cache, where those of new sources are put first. */
 static sw_var *of_sources(sw_ctx *c, sw_linear *l, const sw_pass *p, int k)
 {
+    c->keys = p->source ? p->source->keys : NULL;
     sw_var *x = p->memory ? sw_heads(sw_linear_forward(c, l, p->memory), p->block->spec->kv_heads) : NULL;
+    c->keys = p->keys;
     if (!p->cache)
         return x;
     if (c->recording)

@@ -99,6 +99,9 @@ typedef struct sw_batch {
     const int32_t *source_ids;
     const int64_t *source_lengths; /* host [n_seqs] */
     const int32_t *types;      /* host [n] token types, or NULL: all 0; of models that have a table of them */
+    /* Of training: keys of the tokens, and of those of the sources, for what dropout draws (sw_ctx.keys); host [n]. NULL: each
+     * is its own place in the batch. */
+    const int64_t *keys, *source_keys;
 } sw_batch;
 
 /* Hidden states [n, hidden] after the last norm; where the head is over every token of an encoder (SW_TASK_MASKED_LM,

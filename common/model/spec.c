@@ -69,6 +69,14 @@ static int read_layer_types(sw_spec *s, const cJSON *config)
     return 0;
 }
 
+/* What the configuration calls a size. */
+static const char *key(const sw_spec *s, sw_size_key k)
+{
+    static const char *const usual[SW_SIZE_KEYS] = {"vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+                                                    "max_position_embeddings", "num_key_value_heads", "head_dim"};
+    return s->keys[k] ? s->keys[k] : usual[k];
+}
+
 typedef struct range {
     const char *name;
     int64_t value, max;
@@ -84,7 +92,7 @@ static int check_ranges(const range *r, size_t n)
 
 int sw_spec_fill_layers(sw_spec *s, const cJSON *config)
 {
-    const range sizes[] = {{"vocab_size", s->vocab, 1 << 28}, {"hidden_size", s->hidden, 1 << 20}, {"num_hidden_layers", s->layers, 4096}};
+    const range sizes[] = {{key(s, SW_KEY_VOCAB), s->vocab, 1 << 28}, {key(s, SW_KEY_HIDDEN), s->hidden, 1 << 20}, {key(s, SW_KEY_LAYERS), s->layers, 4096}};
     if (check_ranges(sizes, SW_COUNT(sizes)))
         return -1;
     if (!s->value_dim)
@@ -112,26 +120,26 @@ int sw_spec_fill_layers(sw_spec *s, const cJSON *config)
 
 static int check_layer(const sw_spec *s, const sw_layer *l)
 {
-    const range sizes[] = {{"num_attention_heads", l->heads, 1 << 16}, {"num_key_value_heads", l->kv_heads, 1 << 16},
-                           {"head_dim", l->head_dim, 1 << 16}, {"v_head_dim", l->value_dim, 1 << 16}};
+    const char *heads = key(s, SW_KEY_HEADS), *width = key(s, SW_KEY_HEAD_DIM);
+    const range sizes[] = {{heads, l->heads, 1 << 16}, {key(s, SW_KEY_KV_HEADS), l->kv_heads, 1 << 16}, {width, l->head_dim, 1 << 16}, {"v_head_dim", l->value_dim, 1 << 16}};
     if (l->mixer == &sw_mixer_attention) {
         if (check_ranges(sizes, SW_COUNT(sizes)))
             return -1;
         if (l->heads % l->kv_heads)
-            return sw_fail("\"num_attention_heads\": %lld is no multiple of \"num_key_value_heads\", %lld", (long long)l->heads,
+            return sw_fail("\"%s\": %lld is no multiple of \"%s\", %lld", heads, (long long)l->heads, key(s, SW_KEY_KV_HEADS),
                            (long long)l->kv_heads);
         if (l->rope >= 0 && sw_rope_pairs(&s->rope[l->rope]) * 2 > l->head_dim)
-            return sw_fail("\"head_dim\": %lld values a head, but %lld turn", (long long)l->head_dim,
+            return sw_fail("\"%s\": %lld values a head, but %lld turn", width, (long long)l->head_dim,
                            (long long)sw_rope_pairs(&s->rope[l->rope]) * 2);
         if (l->rope >= 0 && l->head_dim % 2)
-            return sw_fail("\"head_dim\": %lld is odd, the rotary embedding needs pairs", (long long)l->head_dim);
+            return sw_fail("\"%s\": %lld is odd, the rotary embedding needs pairs", width, (long long)l->head_dim);
         if (s->query_growth > 0 && l->head_dim % 2)
-            return sw_fail("\"head_dim\": %lld is odd, queries that grow with their position need pairs", (long long)l->head_dim);
+            return sw_fail("\"%s\": %lld is odd, queries that grow with their position need pairs", width, (long long)l->head_dim);
         if (s->packed && s->packed_groups && (l->heads % s->packed_groups || (strchr(s->packed, 'k') && l->kv_heads % s->packed_groups)))
-            return sw_fail("\"num_attention_heads\": %lld and %lld key heads do not come in %lld packed groups", (long long)l->heads,
+            return sw_fail("\"%s\": %lld and %lld key heads do not come in %lld packed groups", heads, (long long)l->heads,
                            (long long)l->kv_heads, (long long)s->packed_groups);
     }
-    return l->ffn == &sw_ffn_dense ? check_ranges(&(range){"intermediate_size", l->mlp, 1 << 24}, 1) : 0;
+    return l->ffn == &sw_ffn_dense ? check_ranges(&(range){key(s, SW_KEY_MLP), l->mlp, 1 << 24}, 1) : 0;
 }
 
 int sw_spec_check(const sw_spec *s)

@@ -109,6 +109,12 @@ typedef struct sw_rename {
     const char *ours, *theirs;
 } sw_rename;
 
+/* Sizes that configurations spell in several ways. */
+typedef enum sw_size_key {
+    SW_KEY_VOCAB, SW_KEY_HIDDEN, SW_KEY_LAYERS, SW_KEY_HEADS, SW_KEY_MLP, SW_KEY_PLACES, SW_KEY_KV_HEADS, SW_KEY_HEAD_DIM,
+    SW_SIZE_KEYS,
+} sw_size_key;
+
 enum { SW_MOST_ROPES = 3 };
 typedef struct sw_spec {
     const struct sw_family *family;
@@ -117,6 +123,7 @@ typedef struct sw_spec {
     const sw_rename *encoder_names; /* of layers of an encoder in front */
     sw_task task;
     int64_t vocab, hidden, layers, heads, kv_heads, head_dim, value_dim, mlp, max_position, labels;
+    const char *keys[SW_SIZE_KEYS]; /* what the configuration calls the sizes, for messages */
     int64_t encoder_layers;    /* of `layers`, the first so many read the source, and the others attend to what the last of them
                                 * makes; 0: there is no source */
     int64_t further_layers;    /* the file has so many more, which guess further tokens: they are left out */
@@ -177,6 +184,7 @@ typedef struct sw_spec {
     sw_act head_act;
     double dropout[SW_DROPS];  /* probabilities */
     unsigned drops;            /* bits of the places that the family has */
+    double layer_drop, encoder_layer_drop; /* probability that an update goes past a layer (Fan et al. 2019, arXiv 1909.11556) */
     sw_pooling pooling;        /* SW_TASK_CLASSIFY and SW_TASK_EMBED */
     bool unit_vectors;         /* embeddings are made of length one (sentence-transformers' Normalize) */
     int32_t bos, eos[8], pad;  /* -1: none; eos ends with -1 */
@@ -202,12 +210,14 @@ void sw_spec_alibi(sw_spec *s, double max_bias, double scale);
 int sw_spec_fill_layers(sw_spec *s, const cJSON *config) SW_MUST_CHECK;
 /* Reads the dropout that config asks for into s->dropout, by the names that s->family knows. */
 int sw_spec_read_dropout(sw_spec *s, const cJSON *config) SW_MUST_CHECK;
-/* The same probability in all of the family's places; false: it has none. */
+/* The same probability in all of the family's places, and no layer is gone past; false: it has no such place. */
 bool sw_spec_set_dropout(sw_spec *s, double p);
-/* Appends what config asks to drop that is not dropped here: attention's probabilities, whole layers. */
+/* Appends what config asks to drop that is not dropped here: attention's probabilities. */
 void sw_spec_unused_dropout(const sw_spec *s, const cJSON *config, sw_buf *out);
 /* Drops values of x where s has it in this place; site: of the block, or of the whole model. */
 struct sw_var *sw_drop(struct sw_ctx *c, const sw_spec *s, sw_drop_place place, uint32_t site, struct sw_var *x);
+/* Whether training goes past a layer in this update: the same for all of its records, however they are split. */
+bool sw_drops_layer(const struct sw_ctx *c, const sw_spec *s, int64_t layer, uint32_t site);
 /* Checks what every model needs (positive sizes, heads a multiple of kv_heads, ...); errors name the field. */
 int sw_spec_check(const sw_spec *s) SW_MUST_CHECK;
 

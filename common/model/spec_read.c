@@ -96,11 +96,11 @@ static int read_sizes(sw_spec *s, const cJSON *config)
     struct {
         const char *const *names;
         int64_t *to, missing, most;
-    } all[] = {{vocab, &s->vocab, s->vocab, 1 << 28}, {hidden, &s->hidden, 0, 1 << 20}, {layers, &s->layers, 0, 4096},
+    } all[] = {{vocab, &s->vocab, s->vocab, 1 << 28}, {hidden, &s->hidden, s->hidden, 1 << 20}, {layers, &s->layers, s->layers, 4096},
                {heads, &s->heads, s->heads, 1 << 16}, {mlp, &s->mlp, 0, 1 << 24},
                {places, &s->max_position, s->max_position ? s->max_position : 2048, many}};
     for (size_t i = 0; i < SW_COUNT(all); i++) {
-        const char *key = spelling(config, all[i].names);
+        const char *key = s->keys[i] = spelling(config, all[i].names); /* in the order of sw_size_key */
         bool list = all[i].names == mlp && cJSON_IsArray(sw_json_get(config, key)); /* one a layer, which the family reads */
         if (!list && sw_json_i64(config, key, 1, all[i].most, all[i].missing, all[i].to))
             return -1;
@@ -109,7 +109,8 @@ static int read_sizes(sw_spec *s, const cJSON *config)
     static const char *const head_dim[] = {"qk_rope_head_dim", "head_dim", "kv_channels", NULL};
     if (sw_json_i64(config, "num_nextn_predict_layers", 0, 4096, 0, &s->further_layers))
         return -1;
-    const char *width = spelling(config, head_dim);
+    const char *width = s->keys[SW_KEY_HEAD_DIM] = spelling(config, head_dim);
+    s->keys[SW_KEY_KV_HEADS] = "num_key_value_heads";
     int64_t shared = s->kv_heads && s->heads % s->kv_heads == 0 ? s->kv_heads : 0;
     return sw_json_i64(config, "num_key_value_heads", 1, many, absent(config, "num_key_value_heads", shared, s->heads), &s->kv_heads) ||
                    sw_json_i64(config, width, 1, many, absent(config, width, s->head_dim, s->heads ? s->hidden / s->heads : 0), &s->head_dim)
@@ -260,6 +261,27 @@ static int read_wrapped(sw_spec *s, const sw_wrapper *w, const cJSON *config, co
     return rc;
 }
 
+/* The configuration with the rotation that the family's published class has where it says nothing of any; NULL: it does. */
+static cJSON *with_class_rope(const sw_family *f, const cJSON *config)
+{
+    static const char *const fields[] = {"rope_parameters", "rope_scaling", "rope_theta", "rotary_emb_base"};
+    for (size_t i = 0; i < SW_COUNT(fields); i++)
+        if (cJSON_GetObjectItemCaseSensitive(config, fields[i]))
+            return NULL;
+    cJSON *own = f->rope_class ? cJSON_Duplicate(config, true) : NULL;
+    if (own)
+        cJSON_AddItemToObject(own, "rope_parameters", sw_json_parse(f->rope_class, strlen(f->rope_class)));
+    return own;
+}
+
+static int read_family(sw_spec *s, const sw_family *f, const cJSON *config)
+{
+    return read_common(s, config) || (f->read && f->read(s, config)) || sw_spec_fill_layers(s, config) || (f->layers && f->layers(s, config)) ||
+                   sw_spec_check(s) || sw_spec_read_dropout(s, config)
+               ? -1
+               : 0;
+}
+
 int sw_spec_from_config(sw_spec *s, const cJSON *config, const char *where)
 {
     *s = (sw_spec){.eos = {-1}};
@@ -284,8 +306,10 @@ int sw_spec_from_config(sw_spec *s, const cJSON *config, const char *where)
     s->labels = architecture && is_reward(architecture) ? 1 : 2;
     s->task = task_for(f, architecture);
     s->head_bias |= s->task == SW_TASK_TOKENS;
-    if (read_common(s, config) || (f->read && f->read(s, config)) || sw_spec_fill_layers(s, config) ||
-        (f->layers && f->layers(s, config)) || sw_spec_check(s) || sw_spec_read_dropout(s, config)) {
+    cJSON *own = with_class_rope(f, config);
+    int rc = read_family(s, f, own ? own : config);
+    cJSON_Delete(own);
+    if (rc) {
         sw_spec_free(s);
         return sw_fail_in("%s", where);
     }

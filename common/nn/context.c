@@ -425,6 +425,7 @@ void sw_ctx_reset(sw_ctx *c)
         forget_node(c, &n);
     }
     c->late = false;
+    c->keys = NULL;
     sw_scope_end(c, 0, NULL, 0);
     sw_landing_leave(&c->landing, c->device);
     sw_arena_reset(&c->arena);

@@ -74,6 +74,10 @@ struct sw_ctx {
     bool late;            /* set by a model whose blocks share parameters: with blocks that run again, nobody can tell which
                              use is the last, so gradients are final when the pass ends; until sw_ctx_reset */
     sw_rng rng;           /* seed and step; ops set the site */
+    sw_var *keys;         /* i64 [N] of the rows that are now being worked on, or NULL: they are numbered. What dropout draws for a row
+                             depends on its key and not on its place among the rows, so that a record draws the same wherever
+                             it is run: the upper half of a key is the record, the lower half the row in it. None after
+                             sw_ctx_reset */
     sw_tape_hooks hooks;
     const char *where;    /* the module being run, for messages: "model.layers.3.mlp" */
     /* private */

@@ -205,24 +205,40 @@ sw_var *sw_softcap(sw_ctx *c, sw_var *x, double cap)
     return sw_record(c, (sw_node){.op = "softcap", .back = softcap_back, .in = {x}, .out = {y}, .saved = {y}, .f = {cap}});
 }
 
+/* [N, ...] as the kernel takes it: [N, D], each row with a key. */
+static sw_tensor keyed_rows(const sw_tensor *t)
+{
+    int64_t n = t->shape[0];
+    return t->ndim == 2 ? *t : sw_reshaped(t, 2, (int64_t[]){n, n ? sw_numel(t) / n : 0});
+}
+
 static int dropout_back(sw_ctx *c, sw_node *n)
 {
     int acc;
     sw_tensor *g = sw_grad(c, n->in[0], &acc);
-    return acc == -2 || (g && sw_k(c)->dropout(sw_s(c), g, &n->out[0]->grad->t, n->f[0], n->data, acc)) ? -1 : 0;
+    const sw_tensor *keys = n->saved[0] ? &n->saved[0]->t : NULL;
+    if (!g)
+        return acc == -2 ? -1 : 0;
+    sw_tensor into = keyed_rows(g), from = keyed_rows(&n->out[0]->grad->t);
+    return sw_k(c)->dropout(sw_s(c), &into, &from, keys, n->f[0], n->data, acc);
 }
 
 sw_var *sw_dropout(sw_ctx *c, sw_var *x, double p, uint32_t site)
 {
     if (!c->training || p <= 0)
         return x;
+    sw_var *y, *keys = c->keys;
+    if (keys && keys->t.shape[0] != x->t.shape[0])
+        return sw_fail_null("%s: drops values of %lld rows, of which %lld have keys", c->where, (long long)x->t.shape[0], (long long)keys->t.shape[0]);
     sw_rng *rng = sw_ctx_alloc(c, sizeof *rng);
     *rng = c->rng;
     rng->site ^= site;
-    sw_var *y = sw_like(c, x);
-    if (!y || sw_k(c)->dropout(sw_s(c), &y->t, &x->t, p, rng, 0))
+    if (!(y = sw_like(c, x)))
         return NULL;
-    return sw_record(c, (sw_node){.op = "dropout", .back = dropout_back, .in = {x}, .out = {y}, .f = {p}, .data = rng});
+    sw_tensor to = keyed_rows(&y->t), from = keyed_rows(&x->t);
+    if (sw_k(c)->dropout(sw_s(c), &to, &from, keys ? &keys->t : NULL, p, rng, 0))
+        return NULL;
+    return sw_record(c, (sw_node){.op = "dropout", .back = dropout_back, .in = {x}, .out = {y}, .saved = {keys}, .f = {p}, .data = rng});
 }
 
 static int gather_back(sw_ctx *c, sw_node *n)

@@ -100,10 +100,11 @@ sw_var *sw_places_below(sw_ctx *c, sw_linears *l, sw_adapter *const *a, sw_var *
     return sw_matmul_places(c, x, &w, NULL, d);
 }
 
-/* Each Linear by itself: the host reads how many rows they have. */
+/* Each Linear by itself: the host reads how many rows they have. c->keys: of the places. */
 static sw_var *one_by_one(sw_ctx *c, const sw_linears *l, sw_var *x, const sw_dispatch *d)
 {
     int64_t rows = x->t.shape[0];
+    sw_var *keys = c->keys;
     int32_t *start = sw_ctx_alloc(c, (size_t)(d->experts + 1) * sizeof *start), *all = sw_ctx_alloc(c, (size_t)rows * sizeof *all);
     for (int64_t i = 0; i < rows; i++)
         all[i] = (int32_t)i;
@@ -115,6 +116,7 @@ static sw_var *one_by_one(sw_ctx *c, const sw_linears *l, sw_var *x, const sw_di
         if (!count)
             continue;
         sw_scope scope = sw_scope_begin(c);
+        c->keys = keys ? sw_row_range(c, keys, first, count) : NULL;
         sw_var *part = sw_linear_forward(c, &l->at[e], sw_row_range(c, x, first, count));
         y = part ? sw_scope_return(c, scope, sw_scatter_add(c, y, part, sw_row_range(c, places, first, count))) : NULL;
     }
@@ -124,8 +126,13 @@ static sw_var *one_by_one(sw_ctx *c, const sw_linears *l, sw_var *x, const sw_di
 sw_var *sw_linear_places(sw_ctx *c, sw_linears *l, sw_var *x, const sw_dispatch *d)
 {
     const char *outer = c->where;
+    bool once = at_once(c, l);
+    sw_var *of_tokens = c->keys;
     c->where = l->at[0].name;
-    sw_var *y = at_once(c, l) ? sw_places_below(c, l, NULL, x, d) : one_by_one(c, l, x, d);
+    if (c->training && of_tokens && !l->plain && !(c->keys = sw_keys_at_places(c, d)))
+        return NULL;
+    sw_var *y = once ? sw_places_below(c, l, NULL, x, d) : one_by_one(c, l, x, d);
+    c->keys = of_tokens;
     if (y)
         c->where = outer;
     return y;

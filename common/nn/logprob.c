@@ -40,6 +40,7 @@ typedef struct head_run {
     sw_var *hidden, *targets, *lse;
     sw_var *dhidden;  /* made in the forward pass when the coming gradient was known */
     bool trains_head; /* a parameter inside the head trains */
+    sw_var *keys;     /* of the rows of hidden, or NULL */
     sw_head copy;
 } head_run;
 
@@ -52,6 +53,8 @@ static int run_chunk(sw_ctx *c, head_run *r, int64_t at, int64_t n, sw_logprobs 
     size_t mark = sw_tape_mark(c);
     bool recording = c->recording;
     sw_tape_hooks hooks = c->hooks;
+    sw_var *keys = c->keys;
+    c->keys = r->keys ? sw_row_range(c, r->keys, at, n) : NULL;
     c->hooks.final_grad = NULL; /* a chunk's gradient is not the last word on a parameter of the head */
     c->recording = dlogp != NULL;
     sw_var *h = sw_borrow(c, sw_row_view(&r->hidden->t, at, n));
@@ -79,6 +82,7 @@ static int run_chunk(sw_ctx *c, head_run *r, int64_t at, int64_t n, sw_logprobs 
     }
     c->recording = recording;
     c->hooks = hooks;
+    c->keys = keys;
     sw_scope_end(c, scope, NULL, 0);
     return rc;
 }
@@ -130,6 +134,7 @@ int sw_token_logprobs(sw_ctx *c, sw_var *hidden, const sw_head *head, const sw_l
     r->copy = *head;
     r->head = &r->copy;
     r->hidden = hidden;
+    r->keys = c->keys;
     r->targets = q->targets;
     r->lse = sw_tmp1(c, SW_F32, n);
     r->trains_head = head_trains(head->linear);

@@ -18,7 +18,8 @@ sw_var *sw_activation(sw_ctx *c, sw_var *x, sw_act kind) SW_MUST_CHECK;
 /* act(gate) * up */
 sw_var *sw_glu(sw_ctx *c, sw_var *gate, sw_var *up, sw_act kind) SW_MUST_CHECK;
 sw_var *sw_softcap(sw_ctx *c, sw_var *x, double cap) SW_MUST_CHECK;
-/* Off (x itself) unless the context is training. site: sw_rng_site of the module's name. */
+/* Off (x itself) unless the context is training. x [N, D], or [N, ...] dense, with N keys in c->keys or none. site: sw_rng_site of
+ * the module's name. */
 sw_var *sw_dropout(sw_ctx *c, sw_var *x, double p, uint32_t site) SW_MUST_CHECK;
 sw_var *sw_cast(sw_ctx *c, sw_var *x, sw_dtype dtype) SW_MUST_CHECK;
 sw_var *sw_dense(sw_ctx *c, sw_var *x) SW_MUST_CHECK; /* a copy of a view, in rows of its own */
@@ -129,6 +130,9 @@ int sw_dispatch_pairs(sw_ctx *c, sw_var *ids, int64_t experts, sw_dispatch *d) S
 /* Rows of tokens [N, D] at each place [N * k, D]; and for each token the sum of what lies at its places, in their order. */
 sw_var *sw_to_places(sw_ctx *c, sw_var *x, const sw_dispatch *d) SW_MUST_CHECK;
 sw_var *sw_from_places(sw_ctx *c, sw_var *x, const sw_dispatch *d) SW_MUST_CHECK;
+/* The keys of what is at each place [N * k], from c->keys of the tokens: a token's places, each with an expert of its own, draw
+ * apart. */
+sw_var *sw_keys_at_places(sw_ctx *c, const sw_dispatch *d) SW_MUST_CHECK;
 /* Rows [N * k, D] in the order of pairs, in that of places; and back. */
 sw_var *sw_pairs_to_places(sw_ctx *c, sw_var *x, const sw_dispatch *d) SW_MUST_CHECK;
 sw_var *sw_places_to_pairs(sw_ctx *c, sw_var *x, const sw_dispatch *d) SW_MUST_CHECK;

@@ -88,6 +88,12 @@ sw_var *sw_to_places(sw_ctx *c, sw_var *x, const sw_dispatch *d)
     return sw_record(c, (sw_node){.op = "to_places", .back = to_places_back, .in = {x}, .out = {y}, .saved = {d->tokens, d->places}});
 }
 
+sw_var *sw_keys_at_places(sw_ctx *c, const sw_dispatch *d)
+{
+    sw_var *keys = sw_tmp1(c, SW_I64, d->n * d->k);
+    return keys && !sw_k(c)->place_keys(sw_s(c), &keys->t, &c->keys->t, &d->tokens->t, &d->of->t) ? keys : NULL;
+}
+
 sw_var *sw_from_places(sw_ctx *c, sw_var *x, const sw_dispatch *d)
 {
     sw_var *y = rows_like(c, x, d->n);

@@ -324,13 +324,13 @@ int SW_CPU(softcap_bwd)(sw_stream *s, sw_tensor *dx, const sw_tensor *dy, const 
     return 0;
 }
 
-/* Random words of elements first .. first + SW_RUN, first a multiple of 4. The four words of a block go to four arrays,
- * so that the rounds run on whole vectors of blocks. */
+/* Random words of the SW_RUN elements from block `first` on. The four words of a block go to four arrays, so that the rounds
+ * run on whole vectors of blocks. */
 static void random_run(uint32_t word[4][SW_RUN / 4], const sw_rng *rng, uint64_t first)
 {
     for (int b = 0; b < SW_RUN / 4; b++) {
         uint32_t w[4];
-        sw_philox(rng, first / 4 + (uint64_t)b, w);
+        sw_philox(rng, first + (uint64_t)b, w);
         word[0][b] = w[0];
         word[1][b] = w[1];
         word[2][b] = w[2];
@@ -338,21 +338,24 @@ static void random_run(uint32_t word[4][SW_RUN / 4], const sw_rng *rng, uint64_t
     }
 }
 
-int SW_CPU(dropout)(sw_stream *s, sw_tensor *y, const sw_tensor *x, double p, const sw_rng *rng, int acc)
+int SW_CPU(dropout)(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *keys, double p, const sw_rng *rng, int acc)
 {
     (void)s;
-    sw_runs r = sw_cut(x, sw_is_dense(x) && sw_is_dense(y));
+    sw_runs r = sw_cut(x, false);
+    const int64_t *key = keys ? keys->data : NULL;
+    if (x->ndim != 2 || (keys && keys->shape[0] != x->shape[0]))
+        return sw_fail("dropout: rows with a key each are needed");
     /* uniform = (word >> 8) / 2^24 >= p, as integers */
     uint32_t threshold = p >= 1 ? 1u << 24 : (uint32_t)ceil(p * 0x1p24);
     float scale = p >= 1 ? 0 : (float)(1 / (1 - p));
-    if (!r.flat && r.values)
-        return sw_fail("dropout: its tensors must be dense");
     EACH_RUN(r) {
         uint32_t word[4][SW_RUN / 4];
         float xb[SW_RUN + 3], out[SW_RUN + 3], yb[SW_RUN];
         int64_t n = sw_run_length(&r, i);
         const float *xv = sw_run_load(&r, x, i, xb);
-        random_run(word, rng, (uint64_t)i * SW_RUN);
+        int64_t row = key ? key[i / r.per_row] : i / r.per_row;
+        sw_rng own = sw_rng_row(rng, row);
+        random_run(word, &own, sw_rng_row_block(row, (uint64_t)sw_run_column(&r, i) / 4));
         for (int64_t j = 0; j < n; j++)
             out[j] = word[j & 3][j >> 2] >> 8 >= threshold ? xv[j] * scale : 0;
         if (acc) {

@@ -219,6 +219,15 @@ int SW_CPU(dispatch)(sw_stream *s, sw_tensor *start, sw_tensor *tokens, sw_tenso
     return 0;
 }
 
+int SW_CPU(place_keys)(sw_stream *s, sw_tensor *keys, const sw_tensor *of, const sw_tensor *tokens, const sw_tensor *experts)
+{
+    (void)s;
+    const int64_t *key = of->data;
+    for (int64_t i = 0, n = keys->shape[0]; i < n; i++)
+        ((int64_t *)keys->data)[i] = sw_rng_key_at(key[((const int32_t *)tokens->data)[i]], ((const int32_t *)experts->data)[i]);
+    return 0;
+}
+
 int SW_CPU(gather_sum)(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *ids, int acc)
 {
     (void)s;

@@ -245,6 +245,7 @@ struct softcap_back {
 
 struct dropout_run {
     rows_of y, x;
+    const int64_t *keys;
     double p;
     float scale;
     sw_rng rng;
@@ -252,16 +253,15 @@ struct dropout_run {
     __device__ void operator()(const rows_shape &g, int64_t r, int64_t c, int n) const
     {
         float v[RUN], old[RUN];
-        int64_t at = row_start(g, y, r) + c, first = r * g.width + c;
+        int64_t at = row_start(g, y, r) + c, key = keys ? keys[r] : r;
         uint32_t words[4];
+        sw_rng own = sw_rng_row(&rng, key);
         load_run(v, x.data, x.type, row_start(g, x, r) + c, n);
 #pragma unroll
-        for (int i = 0; i < RUN; i++) {
-            uint64_t element = (uint64_t)(first + i);
-            if (i == 0 || element % 4 == 0)
-                sw_philox(&rng, element / 4, words);
-            uint32_t w = element % 4 == 0 ? words[0] : element % 4 == 1 ? words[1] : element % 4 == 2 ? words[2] : words[3];
-            v[i] = (double)((float)(w >> 8) * 0x1p-24f) >= p ? v[i] * scale : 0;
+        for (int i = 0; i < RUN; i++) { /* c is a multiple of RUN, and that of 4 */
+            if (i % 4 == 0)
+                sw_philox(&own, sw_rng_row_block(key, (uint64_t)(c + i) / 4), words);
+            v[i] = (double)((float)(words[i % 4] >> 8) * 0x1p-24f) >= p ? v[i] * scale : 0;
         }
         if (acc) {
             load_run(old, y.data, y.type, at, n);
@@ -484,12 +484,12 @@ int cuda_softcap_bwd(sw_stream *s, sw_tensor *dx, const sw_tensor *dy, const sw_
     return cuda_map(s, g, softcap_back{of[0], of[1], of[2], (float)cap, acc}, "softcap_bwd");
 }
 
-int cuda_dropout(sw_stream *s, sw_tensor *y, const sw_tensor *x, double p, const sw_rng *rng, int acc)
+int cuda_dropout(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *keys, double p, const sw_rng *rng, int acc)
 {
     const sw_tensor *t[] = {y, x};
     rows_of of[2];
-    rows_shape g = cuda_rows(of, t, 2, false); /* elements are counted through merged rows as through the tensor's own */
-    return cuda_map(s, g, dropout_run{of[0], of[1], p, (float)(1 / (1 - p)), *rng, acc}, "dropout");
+    rows_shape g = cuda_rows(of, t, 2, true);
+    return cuda_map(s, g, dropout_run{of[0], of[1], keys ? (const int64_t *)keys->data : nullptr, p, (float)(1 / (1 - p)), *rng, acc}, "dropout");
 }
 
 int cuda_adamw(sw_stream *s, sw_tensor *p, sw_tensor *low, const sw_tensor *g, sw_tensor *m, sw_tensor *v, const sw_adamw *o)

@@ -283,6 +283,13 @@ __global__ void __launch_bounds__(256) sort_pairs(dispatch_call p)
     }
 }
 
+/* 65536 places: 1.6 MB, 0.001 ms. */
+__global__ void __launch_bounds__(256) keys_of_places(int64_t *keys, const int64_t *of, const int *tokens, const int *experts, int64_t n)
+{
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (int64_t)gridDim.x * blockDim.x)
+        keys[i] = sw_rng_key_at(of[tokens[i]], experts[i]);
+}
+
 /* 8192 tokens of 4096 in bf16, 8 rows each: 0.6 GB, 0.18 ms. */
 __global__ void __launch_bounds__(256) sum_places(rows_of y, rows_of x, const int *ids, int64_t n, int64_t width, int64_t k, int acc)
 {
@@ -334,6 +341,16 @@ int cuda_dispatch(sw_stream *s, sw_tensor *start, sw_tensor *tokens, sw_tensor *
                        (const int *)ids->data, ids->shape[1], start->shape[0] - 1, (int)sw_numel(ids)};
     SW_LAUNCH(sort_pairs, (unsigned)p.count, 256, 0, s->stream, p);
     return cuda_launched(s, "dispatch");
+}
+
+int cuda_place_keys(sw_stream *s, sw_tensor *keys, const sw_tensor *of, const sw_tensor *tokens, const sw_tensor *experts)
+{
+    int64_t n = keys->shape[0];
+    if (!n)
+        return 0;
+    SW_LAUNCH(keys_of_places, cuda_blocks(s, n, 256), 256, 0, s->stream, (int64_t *)keys->data, (const int64_t *)of->data,
+              (const int *)tokens->data, (const int *)experts->data, n);
+    return cuda_launched(s, "place_keys");
 }
 
 int cuda_gather_sum(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *ids, int acc)

@@ -117,12 +117,16 @@ int ref_find_nonfinite(sw_stream *s, sw_tensor *out, const sw_tensor *x)
     return 0;
 }
 
-int ref_dropout(sw_stream *s, sw_tensor *y, const sw_tensor *x, double p, const sw_rng *rng, int acc)
+int ref_dropout(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *keys, double p, const sw_rng *rng, int acc)
 {
-    assert(ref_same_shape(y, x) && sw_is_dense(x) && p >= 0 && p <= 1);
+    assert(ref_same_shape(y, x) && x->ndim == 2 && p >= 0 && p <= 1);
+    assert(!keys || (keys->dtype == SW_I64 && keys->shape[0] == x->shape[0]));
     (void)s;
+    int64_t width = x->shape[1];
     for (int64_t i = 0, n = sw_numel(x); i < n; i++) {
-        double kept = sw_rng_uniform(rng, (uint64_t)i) >= p ? ref_get(x, i) / (1 - p) : 0;
+        int64_t row = i / width, c = i % width, key = keys ? ((const int64_t *)keys->data)[row] : row;
+        sw_rng own = sw_rng_row(rng, key);
+        double kept = sw_rng_uniform(&own, sw_rng_row_block(key, (uint64_t)c / 4) * 4 + (uint64_t)c % 4) >= p ? ref_get(x, i) / (1 - p) : 0;
         ref_set(y, i, kept + (acc ? ref_get(y, i) : 0));
     }
     return 0;

@@ -213,6 +213,15 @@ int ref_dispatch(sw_stream *s, sw_tensor *start, sw_tensor *tokens, sw_tensor *p
     return 0;
 }
 
+int ref_place_keys(sw_stream *s, sw_tensor *keys, const sw_tensor *of, const sw_tensor *tokens, const sw_tensor *experts)
+{
+    (void)s;
+    assert(keys->dtype == SW_I64 && of->dtype == SW_I64 && sw_is_dense(of));
+    for (int64_t i = 0, n = keys->shape[0]; i < n; i++)
+        ((int64_t *)keys->data)[i] = sw_rng_key_at(((const int64_t *)of->data)[(int64_t)ref_get(tokens, i)], (int32_t)ref_get(experts, i));
+    return 0;
+}
+
 int ref_gather_sum(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *ids, int acc)
 {
     int64_t n = y->shape[0], width = y->shape[1], k = ids->shape[1];

@@ -32,7 +32,7 @@ static int probe(train_run *r, int64_t sequences, int64_t length, double *bytes,
         sw_micro_batch b;
         sw_loss sum = {0};
         double begun = sw_now();
-        rc = train_batch(&c, &r->model->spec, many, (size_t)sequences, &b) ||
+        rc = train_batch(&c, &r->model->spec, many, (size_t)sequences, 0, &b) ||
              r->objective->run(&c, r->model, &b, &r->objective_options, (double)b.n, true, r->o->recompute, &sum) ? -1 : 0;
         best = fmin(best, sw_now() - begun);
     }

@@ -36,8 +36,8 @@ static const sw_opt options[] = {
     SW_STR('t', "tuner", &o.tuner, "NAME", "what is trained: lora, or full (every weight)"),
     SW_I64(0, "lora-r", &o.lora_r, 1, 65536, "N", "rank of the LoRA matrices"),
     SW_F64(0, "lora-alpha", &o.lora_alpha, 1e-6, 1e6, "X", "LoRA's scale: its effect is multiplied by alpha / r"),
-    SW_F64(0, "dropout", &o.dropout, AUTO, 0.999, "P", "dropout of the model itself, in all places where its family has some; -1 is what its configuration "
-           "says"),
+    SW_F64(0, "dropout", &o.dropout, AUTO, 0.999, "P", "dropout of the model itself, in all places where its family has some, and of no layers; -1 is what its "
+           "configuration says"),
     SW_F64(0, "lora-dropout", &o.lora_dropout, 0, 0.999, "P", "dropout of LoRA's input"),
     SW_FLAG(0, "rslora", &o.rslora, "scale by alpha / sqrt(r) instead"),
     SW_LIST(0, "target-modules", &o.target_modules, "NAME",
@@ -53,7 +53,7 @@ static const sw_opt options[] = {
     SW_F64(0, "mask-share", &o.mask_share, 0, 1, "X", "share of the words of a text that a masked language model is to guess"),
     SW_GROUP("Batches"),
     SW_I64('b', "batch", &o.batch, 1, 1000000, "N", "records that a process runs at once"),
-    SW_I64(0, "accumulate", &o.accumulate, 1, 1000000, "N", "batches to an update, of all ranks together. The split of the same records does not change the result, but for what dropout draws"),
+    SW_I64(0, "accumulate", &o.accumulate, 1, 1000000, "N", "batches to an update, of all ranks together. The split of the same records does not change the result"),
     SW_F64('e', "epochs", &o.epochs, 0, 1e9, "N", "passes over the data; may be a fraction"),
     SW_I64(0, "max-steps", &o.max_steps, 0, 1e15, "N", "end after N updates, over as many epochs as that takes unless --epochs is given; 0 is no limit. A pipe is then read once: see Order of the data in the manual"),
     SW_FLAG(0, "shuffle", &o.shuffle, "take the records of each epoch in random order, by --seed"),

@@ -12,6 +12,7 @@ typedef struct sw_micro_batch {
     const int64_t *lengths; /* host [n_seqs] */
     const int32_t *source_ids;     /* of a model with an encoder: what it reads, and how much of it each sequence has */
     const int64_t *source_lengths;
+    const int64_t *keys, *source_keys; /* of the tokens, as sw_batch has them */
     /* Host [n]: what position i is to predict (the next token of its sequence), -1 nothing; and the loss weight of that
      * prediction, not 0 where there is a target. */
     const int32_t *targets;

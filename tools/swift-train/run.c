@@ -176,8 +176,7 @@ static int choose_dropout(train_run *r)
         return sw_spec_set_dropout(s, r->o->dropout) || !r->o->dropout ? 0 : sw_fail("the models of its family (%s) drop nothing; leave --dropout out", s->family->name);
     sw_spec_unused_dropout(s, r->model->checkpoint->config, &unused);
     if (unused.n)
-        sw_warn("%s: its config.json asks for %s, which is not applied here: neither the probabilities of attention are dropped nor whole layers "
-                "(--dropout 0 drops nothing)", r->o->model, unused.at);
+        sw_warn("%s: its config.json asks for %s, which is not applied here (--dropout 0 drops nothing)", r->o->model, unused.at);
     sw_buf_free(&unused);
     return 0;
 }

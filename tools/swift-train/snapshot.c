@@ -102,6 +102,8 @@ cJSON *snapshot_settings(const train_run *r)
         cJSON_AddItemToObject(o, "dropout", dropout);
     else
         cJSON_Delete(dropout);
+    if (s->layer_drop > 0 || s->encoder_layer_drop > 0)
+        cJSON_AddItemToObject(o, "layerdrop", cJSON_CreateDoubleArray((double[]){s->layer_drop, s->encoder_layer_drop}, 2));
     if (sw_model_has_new_head(r->model))
         cJSON_AddItemToObject(o, "labels", cJSON_Duplicate(sw_json_get(r->model->checkpoint->config, "id2label"), true));
     free(model);

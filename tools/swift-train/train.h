@@ -93,9 +93,10 @@ typedef struct train_run {
 int train_open(train_run *r, const train_options *o, sw_comm *comm, int n, char **shards) SW_MUST_CHECK;
 void train_close(train_run *r);
 
-/* train_batch.c: samples as sequences one after the other; arrays from the context, until it is reset. For a model with an
+/* train_batch.c: samples, which are records `first` and on of their update, as sequences one after the other; arrays from the
+ * context, until it is reset. For a model with an
  * encoder each sequence is cut before its first token with weight: the encoder reads what is before, the decoder writes the rest. */
-int train_batch(sw_ctx *c, const sw_spec *spec, train_sample *const *samples, size_t n, sw_micro_batch *b) SW_MUST_CHECK;
+int train_batch(sw_ctx *c, const sw_spec *spec, train_sample *const *samples, size_t n, int64_t first, sw_micro_batch *b) SW_MUST_CHECK;
 /* Labelled tokens of samples, or labelled samples, as the objective counts. */
 double train_labelled(const sw_objective *o, train_sample *const *samples, size_t n);
 
@@ -103,15 +104,16 @@ double train_labelled(const sw_objective *o, train_sample *const *samples, size_
 typedef struct train_part {
     train_sample *const *samples;
     size_t n;
+    int64_t first; /* the record of the update that samples[0] is */
     double divisor;
     bool backward;
     void (*meanwhile)(void *arg); /* as sw_micro_batch has it */
     void *meanwhile_arg;
 } train_part;
 int train_run_part(train_run *r, const train_part *p, sw_loss *sum) SW_MUST_CHECK;
-/* Sends samples to the device while it is at work, to be run next (which train_run_part knows by the samples); they must live
- * until then. Where that fails they are not sent. */
-void train_send(train_run *r, train_sample *const *samples, size_t n);
+/* Sends the samples of p to the device while it is at work, to be run next (which train_run_part knows by the samples); they must
+ * live until then. Where that fails they are not sent. */
+void train_send(train_run *r, const train_part *p);
 void train_forget_sent(train_run *r);
 /* Looks for signals to any rank, into r->stopping and r->plot_asked. Of several ranks each call gives what was so at the
  * call before, so that nobody waits for the slowest. */

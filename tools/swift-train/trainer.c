@@ -160,11 +160,10 @@ static int64_t parts_of(const loop *l)
     return (SW_MIN(l->r->each, l->now.taken) + l->r->batch - 1) / l->r->batch;
 }
 
-static train_sample *const *part_of(const train_run *r, const train_step_data *d, int64_t i, size_t *n)
+static train_part part_of(const train_run *r, const train_step_data *d, int64_t i)
 {
     size_t at = SW_MIN((size_t)(i * r->batch), d->n);
-    *n = SW_MIN((size_t)r->batch, d->n - at);
-    return d->at + at;
+    return (train_part){.samples = d->at + at, .n = SW_MIN((size_t)r->batch, d->n - at), .first = r->comm->rank * r->each + (int64_t)at};
 }
 
 /* While the device is at work on a part: what it will be given next is read and sent. */
@@ -188,24 +187,23 @@ static void look_ahead(void *arg)
         d = &l->next.data;
         next = 0;
     }
-    size_t n;
-    train_sample *const *samples = part_of(r, d, next, &n);
-    if (n)
-        train_send(r, samples, n);
+    train_part p = part_of(r, d, next);
+    if (p.n)
+        train_send(r, &p);
 }
 
 /* Forward and backward of part i; leaves gradients summed up. */
 static int run_part(loop *l, int64_t i, double divisor, sw_loss *sum)
 {
     train_run *r = l->r;
-    size_t n;
-    train_sample *const *samples = part_of(r, &l->now.data, i, &n);
-    /* Each part draws its own random numbers, the same on one process as where ranks share the parts. */
-    uint64_t part = (uint64_t)(r->comm->rank * ((r->each + r->batch - 1) / r->batch) + i);
-    r->ctx.rng = r->twin.rng = (sw_rng){(uint64_t)sw_common_opts.seed + 0x9E3779B97F4A7C15u * part, (uint32_t)r->state.step, 0};
+    train_part p = part_of(r, &l->now.data, i);
+    r->ctx.rng = r->twin.rng = (sw_rng){(uint64_t)sw_common_opts.seed, (uint32_t)r->state.step, 0};
     l->part = i;
-    return train_run_part(r, &(train_part){.samples = samples, .n = n, .divisor = divisor, .backward = true, .meanwhile = look_ahead,
-                                           .meanwhile_arg = l}, sum);
+    p.divisor = divisor;
+    p.backward = true;
+    p.meanwhile = look_ahead;
+    p.meanwhile_arg = l;
+    return train_run_part(r, &p, sum);
 }
 
 /* Goes through the update again with every op's result checked, to say where the first NaN or infinity comes from. */

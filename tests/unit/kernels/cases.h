@@ -51,6 +51,8 @@ double draw_normal(rig *r);
 array *blank(rig *r, sw_dtype t, layout l, int ndim, const int64_t *shape);
 array *normal(rig *r, sw_dtype t, layout l, int ndim, const int64_t *shape, double scale);
 array *whole(rig *r, sw_dtype t, layout l, int ndim, const int64_t *shape, int64_t low, int64_t high);
+/* Keys of rows for random numbers: any record, any place in it; i64 [n], which doubles hold with what kernels add to the record. */
+array *row_keys(rig *r, int64_t n);
 /* A matrix of 8-bit floats times scales, values around 1: a view of one with more rows and columns, or of one of several, where
  * `l` is not DENSE. Its scales are for blocks of high x wide; 0 x 0: of the whole matrix, 1 x 0: of rows, -1: it has none. */
 array *float8(rig *r, sw_dtype t, layout l, int64_t rows, int64_t width, int64_t high, int64_t wide);

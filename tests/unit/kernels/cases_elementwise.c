@@ -180,6 +180,15 @@ void case_find_nonfinite(rig *r)
             }
 }
 
+array *row_keys(rig *r, int64_t n)
+{
+    array *keys = blank(r, SW_I64, DENSE, 1, &n);
+    for (int64_t i = 0; i < n; i++)
+        put_value(keys, i, (double)(draw(r, 0, 1 << 20) << 32 | draw(r, 0, 1 << 18) << 12));
+    put_both(r, keys);
+    return keys;
+}
+
 void case_dropout(rig *r)
 {
     static const double rates[] = {0, 0.1, 0.5, 1};
@@ -192,10 +201,12 @@ void case_dropout(rig *r)
                     note(r, "%s [%d, %d] p %g acc %d", sw_dtypes[*t].name, (int)(*s)[0], (int)(*s)[1], rates[i], acc);
                     array *x = normal(r, *t, DENSE, 2, *s, 1);
                     array *y = acc ? normal(r, *t, DENSE, 2, *s, 1) : blank(r, *t, DENSE, 2, *s);
-                    RUN(r, dropout, AT(y), AT(x), rates[i], &rng, acc);
+                    array *keys = row_keys(r, (*s)[0]);
+                    bool with = draw(r, 0, 1);
+                    RUN(r, dropout, AT(y), AT(x), with ? AT(keys) : NULL, rates[i], &rng, acc);
                     expect(r, y, tolerance_of(*t), 1);
                     if (!acc) {
-                        RUN(r, dropout, AT(x), AT(x), rates[i], &rng, 0);
+                        RUN(r, dropout, AT(x), AT(x), AT(keys), rates[i], &rng, 0);
                         expect(r, x, tolerance_of(*t), 1);
                     }
                     finish(r);

@@ -111,6 +111,20 @@ void case_dispatch(rig *r)
         }
 }
 
+void case_place_keys(rig *r)
+{
+    static const int64_t shapes[][3] = {/* tokens, places, experts */ {3, 0, 2}, {1, 1, 1}, {9, 18, 4}, {300, 1200, 128}};
+    for (size_t i = 0; i < SW_COUNT(shapes); i++) {
+        const int64_t *s = shapes[i];
+        note(r, "%d places of %d tokens", (int)s[1], (int)s[0]);
+        array *of = row_keys(r, s[0]), *tokens = whole(r, SW_I32, DENSE, SHAPE(s[1]), 0, s[0] - 1),
+              *experts = whole(r, SW_I32, DENSE, SHAPE(s[1]), 0, s[2] - 1), *keys = blank(r, SW_I64, DENSE, SHAPE(s[1]));
+        RUN(r, place_keys, AT(keys), AT(of), AT(tokens), AT(experts));
+        expect(r, keys, 0, 0);
+        finish(r);
+    }
+}
+
 void case_gather_sum(rig *r)
 {
     static const int64_t shapes[][3] = {/* rows, terms, width */ {0, 2, 5}, {1, 1, 1}, {5, 3, 33}, {40, 8, 64}, {7, 2, 1030}};

@@ -129,7 +129,7 @@ int dataset_take_labels(cJSON *row, const char *name, bool must, const sw_datase
     bool good = first != NULL;
     for (const cJSON *c = first; c && good; c = c == v ? NULL : c->next)
         good = cJSON_IsNumber(c) || cJSON_IsBool(c) || (classes && cJSON_IsString(c));
-    if (!good && must && !classes && cJSON_IsString(first))
+    if (!good && must && s->task == SW_TASK_CLASSIFY && !classes && cJSON_IsString(first))
         return sw_fail("field \"%s\": '%.80s' is the name of a class; --labels says which numbers they have", name, first->valuestring);
     if (!good)
         return must ? sw_fail("field \"%s\": a number, true or false, or a list of numbers is needed, not %s",

@@ -411,7 +411,10 @@ static void tasks(void **state)
     snprintf(row, sizeof row, answered, "0.5");
     expect(&kto, row, "!field 'label': whether the answer is wanted is true or false");
     snprintf(row, sizeof row, answered, "\"good\"");
-    expect(&kto, row, "!field 'label': 'good' is the name of a class; --labels says which numbers they have");
+    expect(&kto, row, "!field 'label': a number, true or false, or a list of numbers is needed, not a string");
+    snprintf(row, sizeof row, "{\"text\":\"t\",\"label\":\"good\"}");
+    expect(&class, row, "!field 'label': 'good' is the name of a class; --labels says which numbers they have");
+    snprintf(row, sizeof row, answered, "\"good\"");
     expect(NULL, row, "messages [" U ", " A "] rest {'label': 'good'}");
     expect(&class, "{\"text\":\"t\",\"label\":[1,3]}", "text 't' labels [1, 3]");
     expect(&prompt, "{\"question\":\"q\",\"answer\":\"a\",\"id\":7}",

@@ -84,6 +84,9 @@ static void put_classes(const sw_new_head *h, cJSON *config)
         cJSON_DeleteItemFromObjectCaseSensitive(config, numbers[i]);
     replace(config, "id2label", names);
     replace(config, "label2id", ids);
+    const cJSON *pad = sw_json_get(h->config, "pad_token_id"); /* that a decoder was given with the head */
+    if (pad && !sw_json_get(config, "pad_token_id"))
+        replace(config, "pad_token_id", cJSON_Duplicate(pad, true));
     if (!h->words)
         cJSON_AddStringToObject(config, "problem_type", h->problem ? h->problem : n == 1 ? "regression" : "single_label_classification");
 }

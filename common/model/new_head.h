@@ -11,7 +11,7 @@ typedef struct sw_new_head {
     bool if_none;        /* a model that has a head for classes keeps its own; else that is an error */
     cJSON *names;        /* of the classes, a list of strings, at least one; owned */
     const char *problem; /* "problem_type" of whole texts; NULL: regression where there is one class, else one class of several */
-    cJSON *config;       /* that problem points into, or NULL; owned */
+    cJSON *config;       /* that problem points into and padding is taken from, or NULL; owned */
     uint64_t seed;       /* of the values */
 } sw_new_head;
 

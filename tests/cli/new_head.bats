@@ -86,7 +86,7 @@ assert len(rows) == 60 and all(r['class'] == r['label'] for r in rows)"
     swift-merge -q --model "$W/llama" --adapter lora --out merged
     swift-infer -q --dtype f32 -m merged "$W/names.jsonl" | sed 's/, "scores.*//' | cmp - <(sed 's/, "scores.*//' answers)
     ! grep -q lm_head merged/model.safetensors || false
-    config merged/config.json "c['architectures'] == ['LlamaForSequenceClassification']"
+    config merged/config.json "c['architectures'] == ['LlamaForSequenceClassification'] and c['pad_token_id'] == 0"
     $T --model "$W/llama" --adapter lora --lr 0 --max-steps 1 --val "$W/names.shard" --eval-first --out more "$W/names.shard"
     awk -v a="$(kind eval lora | tail -1 | field loss)" -v b="$(kind eval more | head -1 | field loss)" 'BEGIN {exit !((a - b) ^ 2 < 1e-10 * a * a)}'
     rm lora/config.json # as PEFT leaves it: the head's rows say how many classes there are

@@ -1,4 +1,5 @@
-/* Classes of texts or words: the names that config.json gives them (id2label), and, of words, the spans that names like B-PER and I-PER say.
+/* Classes of texts or words: the names that config.json gives them (id2label), and, of words, the spans that names like B-PER
+ * and I-PER say.
  *
  * A name is outside (O), or the place of a word in a span and the span's type: B- begins, I- is inside, E- or L- ends, S- or
  * U- is a span alone (IOB of either kind, IOBES, BILOU). Where no name is like that there are no spans. */

@@ -102,9 +102,10 @@ static void collect(items *list, const sw_save_options *o, const sw_model *m, co
     for (size_t i = 0; i < sw_checkpoint_count(ck); i++) {
         const sw_entry *e = sw_checkpoint_at(ck, i);
         const sw_stored *stored = sw_model_stored(m, e->name);
+        const char *name = sw_model_has_new_head(m) ? whole_name(e->name, stored) : e->name;
         if (sw_model_has_new_head(m) && !stored)
             continue;
-        add(list, o, modules, sw_model_has_new_head(m) ? whole_name(e->name, stored) : e->name, stored ? stored->p : NULL, stored, e, ck->n_shards ? ck->shard_names[sw_checkpoint_shard_of(ck, i)] : NULL);
+        add(list, o, modules, name, stored ? stored->p : NULL, stored, e, ck->n_shards ? ck->shard_names[sw_checkpoint_shard_of(ck, i)] : NULL);
     }
     for (size_t i = 0; i < list->n; i++)
         head |= !strcmp(list->at[i].name, head_name);

@@ -105,7 +105,8 @@ int infer_open(infer_session *s, const infer_settings *o)
 {
     *s = (infer_session){.settings = o};
     s->device = sw_device_open(sw_common_opts.device);
-    s->model = s->device ? sw_model_load_under(o->model, s->device, o->compute == SW_F32 ? SW_F32 : SW_DTYPE_COUNT, o->adapters.at, o->adapters.n) : NULL;
+    sw_dtype type = o->compute == SW_F32 ? SW_F32 : SW_DTYPE_COUNT;
+    s->model = s->device ? sw_model_load_under(o->model, s->device, type, o->adapters.at, o->adapters.n) : NULL;
     if (!s->model)
         return -1;
     sw_task task = s->model->spec.task;

@@ -237,7 +237,7 @@ static int read_config(bool *encoder, sw_tags *tags)
     *encoder = false;
     if (!rc && sw_is_file(path)) {
         cJSON *config = sw_json_load(path);
-        rc = config && !sw_json_bool(config, "is_encoder_decoder", false, encoder) && (o.labels || !sw_tags_read(tags, config, 0)) ? 0 : sw_fail_in("%s", path);
+        rc = !config || sw_json_bool(config, "is_encoder_decoder", false, encoder) || (!o.labels && sw_tags_read(tags, config, 0)) ? sw_fail_in("%s", path) : 0;
         cJSON_Delete(config);
     }
     if (!rc && o.labels && sw_tags_parse(tags, o.labels))

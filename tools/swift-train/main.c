@@ -102,7 +102,8 @@ static const sw_example examples[] = {
     {"From shards, with validation and early stop",
      "swift-train --model M --epochs 3 --val val.shard --eval-steps 100 --early-stop 3 --out out train.shard"},
     {"Train every weight of a small model in f32", "swift-train --model M --tuner full --dtype f32 --lr 2e-5 --out out train.shard"},
-    {"A classifier of three classes over a base that has none", "swift-tokenize --model M --task classify --labels bad,fair,good train.jsonl | swift-train --model M --labels bad,fair,good --out out"},
+    {"A classifier of three classes over a base that has none", "swift-tokenize --model M --task classify --labels bad,fair,good train.jsonl "
+     "| swift-train --model M --labels bad,fair,good --out out"},
     {"Go on after a stop or a kill", "swift-train --model M --resume --out out train.shard"},
     {"On four processes that share optimiser and gradients", "mpirun -n 4 swift-train --model M --tuner full --shard gradients --batch 2 "
      "--accumulate 4 --out out train.shard"},

@@ -25,7 +25,8 @@ static bool lora_alike(sw_adapter *const *a, int64_t n)
     const sw_lora *first = (const sw_lora *)a[0];
     for (int64_t e = 1; e < n; e++) {
         const sw_lora *l = (const sw_lora *)a[e];
-        if (l->scale != first->scale || l->dropout != first->dropout || !sw_experts_alike(&(sw_experts){(sw_param *[]){first->a, l->a}, 2, 2, false}) ||
+        if (l->scale != first->scale || l->dropout != first->dropout ||
+            !sw_experts_alike(&(sw_experts){(sw_param *[]){first->a, l->a}, 2, 2, false}) ||
             !sw_experts_alike(&(sw_experts){(sw_param *[]){first->b, l->b}, 2, 2, false}))
             return false;
     }
@@ -100,7 +101,8 @@ static void lora_factors(const sw_adapter *adapter, sw_param **down, sw_param **
     *scale = a->scale;
 }
 
-static const sw_adapter_ops lora_ops = {"lora", lora_forward, lora_embed, lora_merge, lora_free, lora_factors, lora_alike, lora_places};
+static const sw_adapter_ops lora_ops = {"lora",    lora_forward, lora_embed, lora_merge,
+                                        lora_free, lora_factors, lora_alike, lora_places};
 
 /* As PEFT draws them. A Linear: A Kaiming-uniform with a = sqrt(5), that is uniform in +-1/sqrt(in), and B zero. An
  * embedding: A zero and B normal. */
@@ -167,7 +169,11 @@ static int attach_one(sw_tuned *t, sw_module *m, uint64_t seed)
         return -1;
     a->transposed = embedding;
     sw_lora *lora = SW_NEW(sw_lora);
-    *lora = (sw_lora){.adapter.ops = &lora_ops, .a = a, .b = b, .scale = alpha / (rs ? sqrt((double)r) : (double)r), .dropout = dropout,
+    *lora = (sw_lora){.adapter.ops = &lora_ops,
+                      .a = a,
+                      .b = b,
+                      .scale = alpha / (rs ? sqrt((double)r) : (double)r),
+                      .dropout = dropout,
                       .site = sw_rng_site(a->name)};
     sw_linear_attach(l, &lora->adapter);
     return init_values(t->device, a, b, embedding, l->in, seed);

@@ -212,8 +212,8 @@ bool sw_ctx_find_addresses(sw_ctx *c, const void *key, size_t key_bytes, const v
     return true;
 }
 
-int sw_ctx_keep_addresses(sw_ctx *c, const void *key, size_t key_bytes, const void *const *list, size_t n, const void *const **host,
-                          const void *const **device)
+int sw_ctx_keep_addresses(sw_ctx *c, const void *key, size_t key_bytes, const void *const *list, size_t n,
+                          const void *const **host, const void *const **device)
 {
     size_t bytes = n * sizeof *list;
     struct sw_address_list made = {sw_malloc(bytes), NULL};

@@ -88,7 +88,13 @@ struct sw_ctx {
     struct { sw_var **at; size_t n, cap; } temps;
     struct { sw_node *at; size_t n, cap; } nodes;
     sw_map known_lists; /* of addresses: keys to their place in lists */
-    struct { struct sw_address_list { const void **host; void *device; } *at; size_t n, cap; } lists;
+    struct {
+        struct sw_address_list {
+            const void **host;
+            void *device;
+        } * at;
+        size_t n, cap;
+    } lists;
 };
 
 int sw_ctx_init(sw_ctx *c, sw_device *d, sw_dtype compute) SW_MUST_CHECK;
@@ -124,11 +130,11 @@ sw_var *sw_like(sw_ctx *c, const sw_var *x) SW_MUST_CHECK; /* same type and shap
 sw_var *sw_from_host(sw_ctx *c, sw_dtype dtype, int ndim, const int64_t *shape, const void *host) SW_MUST_CHECK;
 /* Reads a dense var into host memory. */
 int sw_to_host(sw_ctx *c, const sw_var *x, void *host) SW_MUST_CHECK;
-/* Lists of addresses, on the host and (unless it is a host device's) in the device's memory, until sw_ctx_free: a step which comes
- * again finds them where they were. They are known by `key`; find is false for one that is not. */
+/* Lists of addresses, on the host and (unless it is a host device's) in the device's memory, until sw_ctx_free: a step which
+ * comes again finds them where they were. They are known by `key`; find is false for one that is not. */
 bool sw_ctx_find_addresses(sw_ctx *c, const void *key, size_t key_bytes, const void *const **host, const void *const **device);
-int sw_ctx_keep_addresses(sw_ctx *c, const void *key, size_t key_bytes, const void *const *list, size_t n, const void *const **host,
-                          const void *const **device) SW_MUST_CHECK;
+int sw_ctx_keep_addresses(sw_ctx *c, const void *key, size_t key_bytes, const void *const *list, size_t n,
+                          const void *const **host, const void *const **device) SW_MUST_CHECK;
 /* A var over memory that lives elsewhere. */
 sw_var *sw_borrow(sw_ctx *c, sw_tensor t);
 /* Gives a dense var another shape of as many values, in place; its gradient will have that shape. */

@@ -249,7 +249,8 @@ static int places_back(sw_ctx *c, sw_node *n)
 {
     const sw_kernels *k = sw_k(c);
     const places_args *a = n->data;
-    sw_tensor *dy = &n->out[0]->grad->t, *x = n->saved[0] ? &n->saved[0]->t : NULL, start = sw_row_view(&n->saved[1]->t, 0, a->w.count + 1);
+    sw_tensor *dy = &n->out[0]->grad->t, *x = n->saved[0] ? &n->saved[0]->t : NULL,
+              start = sw_row_view(&n->saved[1]->t, 0, a->w.count + 1);
     sw_matrices m;
     int acc;
     sw_tensor *dx = sw_grad(c, n->in[0], &acc);
@@ -264,10 +265,7 @@ static int places_back(sw_ctx *c, sw_node *n)
     return a->bias && a->bias->v.needs_grad ? k->grouped_sum(sw_s(c), &a->bias->v.grad->t, dy, &start) : 0;
 }
 
-static int places_add_back(sw_ctx *c, sw_node *n)
-{
-    return places_back(c, n) || sw_grad_pass(c, n->in[3], n->out[0]) ? -1 : 0;
-}
+static int places_add_back(sw_ctx *c, sw_node *n) { return places_back(c, n) || sw_grad_pass(c, n->in[3], n->out[0]) ? -1 : 0; }
 
 static sw_node places_node(sw_ctx *c, sw_var *x, const sw_experts *w, sw_param *bias, double alpha, const sw_dispatch *d)
 {
@@ -277,8 +275,13 @@ static sw_node places_node(sw_ctx *c, sw_var *x, const sw_experts *w, sw_param *
     *a = (places_args){*w, bias, alpha};
     for (int64_t e = 0; e < n; e++)
         all[e] = &w->at[e]->v;
-    return (sw_node){.op = "matmul_places", .back = places_back, .in = {x, bias ? &bias->v : NULL}, .more = all, .n_more = (size_t)n,
-                     .saved = {w->at[0]->v.needs_grad ? x : NULL, d->start}, .data = a};
+    return (sw_node){.op = "matmul_places",
+                     .back = places_back,
+                     .in = {x, bias ? &bias->v : NULL},
+                     .more = all,
+                     .n_more = (size_t)n,
+                     .saved = {w->at[0]->v.needs_grad ? x : NULL, d->start},
+                     .data = a};
 }
 
 sw_var *sw_matmul_places(sw_ctx *c, sw_var *x, const sw_experts *w, sw_param *bias, const sw_dispatch *d)

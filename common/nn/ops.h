@@ -121,9 +121,9 @@ sw_var *sw_route(sw_ctx *c, sw_var *logits, sw_param *correction, const sw_route
  * those of one in the order of tokens. */
 typedef struct sw_dispatch {
     int64_t n, k, experts;
-    sw_var *start;              /* i32 [experts + 1]: where each expert's places begin */
+    sw_var *start;               /* i32 [experts + 1]: where each expert's places begin */
     sw_var *tokens, *pairs, *of; /* i32 [n * k] of each place: its token, pair, expert */
-    sw_var *places;             /* i32 [n, k]: those of each token, ascending */
+    sw_var *places;              /* i32 [n, k]: those of each token, ascending */
 } sw_dispatch;
 /* ids i32 [N, k] in [0, experts). */
 int sw_dispatch_pairs(sw_ctx *c, sw_var *ids, int64_t experts, sw_dispatch *d) SW_MUST_CHECK;
@@ -136,8 +136,8 @@ sw_var *sw_keys_at_places(sw_ctx *c, const sw_dispatch *d) SW_MUST_CHECK;
 /* Rows [N * k, D] in the order of pairs, in that of places; and back. */
 sw_var *sw_pairs_to_places(sw_ctx *c, sw_var *x, const sw_dispatch *d) SW_MUST_CHECK;
 sw_var *sw_places_to_pairs(sw_ctx *c, sw_var *x, const sw_dispatch *d) SW_MUST_CHECK;
-/* The matrices of `count` experts: one parameter [E, O, I], or `turned` [E, I, O], whose first two dimensions may be one; or as many
- * parameters [O, I]. */
+/* The matrices of `count` experts: one parameter [E, O, I], or `turned` [E, I, O], whose first two dimensions may be one; or as
+ * many parameters [O, I]. */
 typedef struct sw_experts {
     sw_param *const *at; /* theirs while sw_layout() is the same */
     int64_t n, count;    /* n: parameters, 1 or count */
@@ -149,7 +149,8 @@ bool sw_experts_alike(const sw_experts *w);
  * behind the last of these experts give zeros. (matmul.c) */
 sw_var *sw_matmul_places(sw_ctx *c, sw_var *x, const sw_experts *w, sw_param *bias, const sw_dispatch *d) SW_MUST_CHECK;
 /* y += alpha times those products, in y's memory (nobody may have saved y's values). Returns the new y. */
-sw_var *sw_matmul_places_add(sw_ctx *c, sw_var *y, sw_var *x, const sw_experts *w, double alpha, const sw_dispatch *d) SW_MUST_CHECK;
+sw_var *sw_matmul_places_add(sw_ctx *c, sw_var *y, sw_var *x, const sw_experts *w, double alpha,
+                             const sw_dispatch *d) SW_MUST_CHECK;
 /* y[ids[n]] += x[n], in y's memory (nobody may have saved y's values); ids i32 [N]. Returns the new y. */
 sw_var *sw_scatter_add(sw_ctx *c, sw_var *y, sw_var *x, sw_var *ids) SW_MUST_CHECK;
 

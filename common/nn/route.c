@@ -26,17 +26,20 @@ sw_var *sw_route(sw_ctx *c, sw_var *logits, sw_param *correction, const sw_route
         return NULL;
     if (sw_k(c)->route_fwd(sw_s(c), &(*ids)->t, &w->t, &scores->t, &plain->t, correction ? &correction->v.t : NULL, kept))
         return NULL;
-    return sw_record(c, (sw_node){.op = "route", .back = route_back, .in = {plain}, .out = {w}, .saved = {scores, *ids}, .data = kept});
+    return sw_record(
+        c, (sw_node){.op = "route", .back = route_back, .in = {plain}, .out = {w}, .saved = {scores, *ids}, .data = kept});
 }
 
 int sw_dispatch_pairs(sw_ctx *c, sw_var *ids, int64_t experts, sw_dispatch *d)
 {
     int64_t n = ids->t.shape[0], k = ids->t.shape[1];
     if (n * k > INT_MAX)
-        return sw_fail("%lld tokens with %lld experts each are more than %d at a time; lower the batch size", (long long)n, (long long)k, INT_MAX);
+        return sw_fail("%lld tokens with %lld experts each are more than %d at a time; lower the batch size", (long long)n,
+                       (long long)k, INT_MAX);
     *d = (sw_dispatch){.n = n, .k = k, .experts = experts};
     if (!(d->start = sw_tmp1(c, SW_I32, experts + 1)) || !(d->tokens = sw_tmp1(c, SW_I32, n * k)) ||
-        !(d->pairs = sw_tmp1(c, SW_I32, n * k)) || !(d->of = sw_tmp1(c, SW_I32, n * k)) || !(d->places = sw_tmp2(c, SW_I32, n, k)))
+        !(d->pairs = sw_tmp1(c, SW_I32, n * k)) || !(d->of = sw_tmp1(c, SW_I32, n * k)) ||
+        !(d->places = sw_tmp2(c, SW_I32, n, k)))
         return -1;
     return sw_k(c)->dispatch(sw_s(c), &d->start->t, &d->tokens->t, &d->pairs->t, &d->of->t, &d->places->t, &ids->t);
 }
@@ -85,7 +88,8 @@ sw_var *sw_to_places(sw_ctx *c, sw_var *x, const sw_dispatch *d)
     sw_var *y = rows_like(c, x, d->n * d->k);
     if (!y || sw_k(c)->gather_rows(sw_s(c), &y->t, &x->t, &d->tokens->t))
         return NULL;
-    return sw_record(c, (sw_node){.op = "to_places", .back = to_places_back, .in = {x}, .out = {y}, .saved = {d->tokens, d->places}});
+    return sw_record(
+        c, (sw_node){.op = "to_places", .back = to_places_back, .in = {x}, .out = {y}, .saved = {d->tokens, d->places}});
 }
 
 sw_var *sw_keys_at_places(sw_ctx *c, const sw_dispatch *d)
@@ -107,7 +111,8 @@ sw_var *sw_pairs_to_places(sw_ctx *c, sw_var *x, const sw_dispatch *d)
     sw_var *y = rows_like(c, x, d->n * d->k);
     if (!y || sw_k(c)->gather_rows(sw_s(c), &y->t, &x->t, &d->pairs->t))
         return NULL;
-    return sw_record(c, (sw_node){.op = "pairs_to_places", .back = scatter_the_gradient, .in = {x}, .out = {y}, .saved = {d->pairs}});
+    return sw_record(
+        c, (sw_node){.op = "pairs_to_places", .back = scatter_the_gradient, .in = {x}, .out = {y}, .saved = {d->pairs}});
 }
 
 sw_var *sw_places_to_pairs(sw_ctx *c, sw_var *x, const sw_dispatch *d)
@@ -115,7 +120,8 @@ sw_var *sw_places_to_pairs(sw_ctx *c, sw_var *x, const sw_dispatch *d)
     sw_var *y = rows_like(c, x, d->n * d->k);
     if (!y || sw_k(c)->scatter_rows(sw_s(c), &y->t, &x->t, &d->pairs->t, 0))
         return NULL;
-    return sw_record(c, (sw_node){.op = "places_to_pairs", .back = gather_the_gradient, .in = {x}, .out = {y}, .saved = {d->pairs}});
+    return sw_record(c,
+                     (sw_node){.op = "places_to_pairs", .back = gather_the_gradient, .in = {x}, .out = {y}, .saved = {d->pairs}});
 }
 
 /* ---- rows that are added to others */

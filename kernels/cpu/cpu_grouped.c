@@ -27,7 +27,8 @@ static int no_product(sw_stream *s, sw_tensor *y, double beta)
     return beta == 0 ? SW_CPU(fill)(s, y, 0) : SW_CPU(axpby)(s, y, 0, y, beta);
 }
 
-typedef int forward(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias, double alpha, double beta);
+typedef int forward(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias, double alpha,
+                    double beta);
 
 static int grouped(forward *product, sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_matrices *w, const sw_tensor *bias,
                    const sw_tensor *start, double alpha, double beta)
@@ -85,7 +86,8 @@ int SW_CPU(grouped_bwd_w)(sw_stream *s, const sw_matrices *dw, const sw_tensor *
 int SW_CPU(grouped_sum)(sw_stream *s, sw_tensor *out, const sw_tensor *x, const sw_tensor *start)
 {
     for (group g = {.index = -1}; next_group(&g, start, x->shape[0]) && g.index < out->shape[0];) {
-        sw_tensor to = sw_tensor_of(sw_at(out, g.index * out->stride[0]), SW_F32, 1, &out->shape[1]), in = sw_row_view(x, g.first, g.n);
+        sw_tensor to = sw_tensor_of(sw_at(out, g.index * out->stride[0]), SW_F32, 1, &out->shape[1]),
+                  in = sw_row_view(x, g.first, g.n);
         if (SW_CPU(sum_rows)(s, &to, &in, NULL))
             return -1;
     }

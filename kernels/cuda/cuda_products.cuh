@@ -37,8 +37,8 @@ int cuda_linear_rounded(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw
 enum { CUDA_FEW_ROWS = 8 };
 int cuda_linear_few(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias, float alpha, float beta);
 /* The same for rows in groups, of which a group should have few. */
-int cuda_grouped_few(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_matrices *w, const sw_tensor *bias, const sw_tensor *start,
-                     float alpha, float beta);
+int cuda_grouped_few(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_matrices *w, const sw_tensor *bias,
+                     const sw_tensor *start, float alpha, float beta);
 
 /* 64 x 64 of c, from a row and a column on: 256 threads, 4 x 4 each, in f32. BLOCKS: b may be of any type. */
 enum { PLAIN_TILE = 64 };

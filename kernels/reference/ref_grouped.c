@@ -12,7 +12,10 @@ static sw_tensor rows_of(const sw_tensor *t, const sw_tensor *start, int64_t g, 
 }
 
 /* y = beta y */
-static int no_product(sw_stream *s, sw_tensor *y, double beta) { return beta == 0 ? ref_fill(s, y, 0) : ref_axpby(s, y, 0, y, beta); }
+static int no_product(sw_stream *s, sw_tensor *y, double beta)
+{
+    return beta == 0 ? ref_fill(s, y, 0) : ref_axpby(s, y, 0, y, beta);
+}
 
 int ref_grouped_fwd(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_matrices *w, const sw_tensor *bias,
                     const sw_tensor *start, double alpha, double beta)
@@ -28,11 +31,12 @@ int ref_grouped_fwd(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_mat
     return 0;
 }
 
-int ref_grouped_bwd_x(sw_stream *s, sw_tensor *dx, const sw_tensor *dy, const sw_matrices *w, const sw_tensor *start, double alpha,
-                      double beta)
+int ref_grouped_bwd_x(sw_stream *s, sw_tensor *dx, const sw_tensor *dy, const sw_matrices *w, const sw_tensor *start,
+                      double alpha, double beta)
 {
     for (int64_t g = 0; g <= w->count; g++) {
-        sw_tensor out = rows_of(dx, start, g, w->count), in = rows_of(dy, start, g, w->count), m = sw_matrix(w, g < w->count ? g : 0);
+        sw_tensor out = rows_of(dx, start, g, w->count), in = rows_of(dy, start, g, w->count),
+                  m = sw_matrix(w, g < w->count ? g : 0);
         if (g == w->count)
             return no_product(s, &out, beta);
         if (ref_linear_bwd_x(s, &out, &in, &m, alpha, beta))
@@ -41,7 +45,8 @@ int ref_grouped_bwd_x(sw_stream *s, sw_tensor *dx, const sw_tensor *dy, const sw
     return 0;
 }
 
-int ref_grouped_bwd_w(sw_stream *s, const sw_matrices *dw, const sw_tensor *dy, const sw_tensor *x, const sw_tensor *start, double alpha)
+int ref_grouped_bwd_w(sw_stream *s, const sw_matrices *dw, const sw_tensor *dy, const sw_tensor *x, const sw_tensor *start,
+                      double alpha)
 {
     for (int64_t g = 0; g < dw->count; g++) {
         sw_tensor m = sw_matrix(dw, g), d = rows_of(dy, start, g, dw->count), in = rows_of(x, start, g, dw->count);

@@ -142,8 +142,8 @@ int ref_route_fwd(sw_stream *s, sw_tensor *ids, sw_tensor *weights, sw_tensor *s
 }
 
 /* d += the gradient of a token's logits: weight_j = scale s_j / (D + eps), D the norm of the chosen scores (or 1). */
-static void row_back(double *d, double *ds, const double *s, int64_t experts, const double *dw, const sw_tensor *ids, int64_t token,
-                     const sw_router *r)
+static void row_back(double *d, double *ds, const double *s, int64_t experts, const double *dw, const sw_tensor *ids,
+                     int64_t token, const sw_router *r)
 {
     double norm = norm_of(r, s, ids, token), sum = norm + (r->normalise ? r->eps : 0), power = r->power > 0 ? r->power : 1;
     double dot = 0, all = 0;

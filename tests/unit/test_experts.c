@@ -182,7 +182,8 @@ static void experts(void **state)
         assert_false(other.at_once);
         for (int64_t k = 0; k < m.flat.n; k++)
             if (!(fabsf(r.gradients[k] - other.gradients[k]) <= 2e-5f))
-                fail_msg("%s: gradient %d is %g, one by one %g", kinds[i].what, (int)k, (double)r.gradients[k], (double)other.gradients[k]);
+                fail_msg("%s: gradient %d is %g, one by one %g", kinds[i].what, (int)k, (double)r.gradients[k],
+                         (double)other.gradients[k]);
         done(&m);
     }
 }

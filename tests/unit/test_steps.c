@@ -101,7 +101,8 @@ static void same_bits(const char *name, result *with, result *without)
 static void steps_become_graphs(void **state)
 {
     (void)state;
-    static const char *const names[] = {"llama", "hub_xverse_moe", "glm4_moe", "gpt_oss", "llama4_text", "longcat_flash", "jetmoe"};
+    static const char *const names[] = {"llama",       "hub_xverse_moe", "glm4_moe", "gpt_oss",
+                                        "llama4_text", "longcat_flash",  "jetmoe"};
     for (size_t i = 0; i < SW_COUNT(names); i++) {
         result with, without;
         same_bits(names[i], &with, &without);

@@ -11,8 +11,14 @@ typedef struct product {
     const void *at[2][16];
 } product;
 
-static const int64_t sizes[][4] = {/* rows, in, out, groups */ {0, 8, 5, 2},    {1, 64, 40, 3},   {3, 40, 9, 16}, {8, 256, 70, 4},
-                                   {30, 33, 17, 9}, {40, 96, 200, 3}, {150, 70, 65, 2}, {70, 64, 129, 8}};
+static const int64_t sizes[][4] = {/* rows, in, out, groups */ {0, 8, 5, 2},
+                                   {1, 64, 40, 3},
+                                   {3, 40, 9, 16},
+                                   {8, 256, 70, 4},
+                                   {30, 33, 17, 9},
+                                   {40, 96, 200, 3},
+                                   {150, 70, 65, 2},
+                                   {70, 64, 129, 8}};
 
 /* Where the groups begin: some are empty, and behind the last may be rows of none. */
 static array *starts(rig *r, const product *p)
@@ -20,7 +26,9 @@ static array *starts(rig *r, const product *p)
     array *a = whole(r, SW_I32, DENSE, SHAPE(p->groups + 1), 0, 0);
     int64_t at = 0, left = draw(r, 0, 1) ? p->rows : p->rows * 3 / 4;
     for (int64_t g = 0; g < p->groups; g++) {
-        int64_t n = g + 1 == p->groups ? left - at : draw(r, 0, 2) ? draw(r, 0, SW_MIN(2 * p->rows / p->groups + 1, left - at)) : 0;
+        int64_t n = g + 1 == p->groups ? left - at
+                    : draw(r, 0, 2)    ? draw(r, 0, SW_MIN(2 * p->rows / p->groups + 1, left - at))
+                                       : 0;
         put_value(a, g, (double)at);
         at += n;
     }
@@ -72,8 +80,16 @@ static void for_products(rig *r, bool quantised, void (*run)(rig *r, product *p)
                 if (sw_is_quantised((sw_dtype)w) && (i + (size_t)w + (size_t)(x - float_types)) % 6)
                     continue;
                 const double *f = factors[draw(r, 0, 3)];
-                product p = {.rows = sizes[i][0], .in = sizes[i][1], .out = sizes[i][2], .groups = sizes[i][3], .x = *x,
-                             .y = draw(r, 0, 1) ? *x : SW_F32, .w = (sw_dtype)w, .apart = draw(r, 0, 1), .alpha = f[0], .beta = f[1]};
+                product p = {.rows = sizes[i][0],
+                             .in = sizes[i][1],
+                             .out = sizes[i][2],
+                             .groups = sizes[i][3],
+                             .x = *x,
+                             .y = draw(r, 0, 1) ? *x : SW_F32,
+                             .w = (sw_dtype)w,
+                             .apart = draw(r, 0, 1),
+                             .alpha = f[0],
+                             .beta = f[1]};
                 int block = sw_dtypes[w].block;
                 p.in = block > 1 ? (p.in + block - 1) / block * block : p.in;
                 p.start = starts(r, &p);
@@ -117,7 +133,8 @@ static void backward_x(rig *r, product *p)
 static void backward_w(rig *r, product *p)
 {
     set_matrices(r, p, SW_F32);
-    array *dy = normal(r, p->x, DENSE, SHAPE(p->rows, p->out), 1), *x = normal(r, p->w, draw(r, 0, 1) ? DENSE : GAPS, SHAPE(p->rows, p->in), 1);
+    array *dy = normal(r, p->x, DENSE, SHAPE(p->rows, p->out), 1),
+          *x = normal(r, p->w, draw(r, 0, 1) ? DENSE : GAPS, SHAPE(p->rows, p->in), 1);
     RUN(r, grouped_bwd_w, &p->w_of[side], AT(dy), AT(x), AT(p->start), p->alpha);
     for (int64_t g = 0; g < (p->apart ? p->groups : 1); g++)
         expect(r, p->matrices[g], p->w == p->x ? 2e-5 : tolerance(p), sqrt((double)p->rows) + 0.1);

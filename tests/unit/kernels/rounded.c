@@ -122,6 +122,33 @@ static void not_finite(rig *r, const sw_kernels *k, sw_dtype type)
     }
 }
 
+/* Rows in two groups give what products of each give. */
+static void in_groups(rig *r, const sw_kernels *k, sw_dtype type)
+{
+    enum { ROWS = 14, FIRST = 3, IN = 512, OUT = 21 };
+    note(r, "w %s, in groups", sw_dtypes[type].name);
+    array *x = normal(r, SW_BF16, DENSE, SHAPE(ROWS, IN), 1), *w = normal(r, type, DENSE, SHAPE(2, OUT, IN), 1),
+          *start = whole(r, SW_I32, DENSE, SHAPE(3), 0, 0), *y = blank(r, SW_F32, DENSE, SHAPE(ROWS, OUT)),
+          *each = blank(r, SW_F32, DENSE, SHAPE(ROWS, OUT));
+    put_value(start, 1, FIRST);
+    put_value(start, 2, ROWS);
+    put_both(r, start);
+    sw_device *d = r->device[TESTED];
+    sw_matrices m = {
+        .one = sw_tensor_of(w->t[TESTED].data, type, 2, (int64_t[]){OUT, IN}), .count = 2, .step = (int64_t)OUT * IN};
+    ran(r, TESTED, "grouped_fwd, rounding",
+        k->grouped_fwd(d->stream, &y->t[TESTED], &x->t[TESTED], &m, NULL, &start->t[TESTED], 1, 0));
+    for (int64_t g = 0; g < 2; g++) {
+        int64_t first = g ? FIRST : 0, n = g ? ROWS - FIRST : FIRST;
+        sw_tensor to = sw_row_view(&each->t[TESTED], first, n), from = sw_row_view(&x->t[TESTED], first, n),
+                  one = sw_matrix(&m, g);
+        ran(r, TESTED, "linear_fwd, rounding", k->linear_fwd(d->stream, &to, &from, &one, NULL, 1, 0));
+    }
+    assert_memory_equal(y->t[TESTED].data, each->t[TESTED].data, ROWS * OUT * sizeof(float));
+    y->expected = each->expected = true;
+    finish(r);
+}
+
 void rounded_products(rig *r)
 {
     static const int64_t sizes[][3] = {{1, 256, 130}, {2, 512, 7},  {3, 0, 5},    {0, 256, 4},
@@ -140,6 +167,7 @@ void rounded_products(rig *r)
                 one_product(r, k, type, *x, rests[i][0], rests[i][1], rests[i][2]);
         }
         not_finite(r, k, type);
+        in_groups(r, k, type);
     }
 }
 

@@ -31,7 +31,7 @@ typedef struct sw_adapter_ops {
 struct sw_adapter { /* a tuner's own struct begins with this */
     const sw_adapter_ops *ops;
     sw_adapter *next; /* the one below */
-    bool off;
+    bool off; /* who changes it says so by sw_layout_changed() */
 };
 
 struct sw_linear {

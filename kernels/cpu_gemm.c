@@ -212,8 +212,8 @@ int sw_cpu_gemm(const sw_gemm *given)
     k.a_row = g->m == 1 && a_plain ? g->k : g->a.row, k.a_column = g->k == 1 && !a_plain ? g->m : g->a.column;
     k.b_row = g->k == 1 && b_plain ? g->n : g->b.row, k.b_column = g->n == 1 && !b_plain ? g->k : g->b.column;
     k.c_row = g->m == 1 ? g->n : g->c_row;
-    k.type = type_of(g->type), k.c_type = type_of(g->c_type), k.bias = g->bias != NULL, k.relu = g->relu, k.threads = omp_get_max_threads();
-    k.alpha = g->alpha, k.beta = g->beta;
+    k.type = type_of(g->type), k.c_type = type_of(g->c_type), k.bias = g->bias != NULL, k.relu = g->relu;
+    k.threads = omp_get_max_threads(), k.alpha = g->alpha, k.beta = g->beta;
     pthread_rwlock_rdlock(&lock);
     entry *p = find(&k);
     dnnl_status_t e = dnnl_success;

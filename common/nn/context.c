@@ -117,7 +117,8 @@ int sw_ctx_init(sw_ctx *c, sw_device *d, sw_dtype compute)
 
 void sw_ctx_init_twin(sw_ctx *twin, sw_ctx *c)
 {
-    *twin = (sw_ctx){.device = c->device, .compute = c->compute, .product = c->product, .hooks = c->hooks, .pool = c->pool, .twin_of = c};
+    *twin = (sw_ctx){.device = c->device, .compute = c->compute, .product = c->product, .hooks = c->hooks, .pool = c->pool,
+                      .twin_of = c};
 }
 
 static void free_pool(sw_ctx *c)

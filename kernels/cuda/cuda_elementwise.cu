@@ -337,7 +337,10 @@ __global__ void __launch_bounds__(256) copy_any(any_shape g, strided y, strided 
 {
     for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < g.total; i += (int64_t)gridDim.x * blockDim.x) {
         int64_t to = 0, from = 0, rest = i;
-        for (int d = g.ndim - 1; d >= 0; d--) {
+#pragma unroll
+        for (int d = SW_MAX_DIMS - 1; d >= 0; d--) { /* places that the compiler knows: no copy of the arguments in local memory */
+            if (d >= g.ndim)
+                continue;
             int64_t q = rest / g.dim[d], k = rest - q * g.dim[d];
             to += k * y.stride[d];
             from += k * x.stride[d];

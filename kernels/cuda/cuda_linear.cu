@@ -164,7 +164,8 @@ int cuda_linear_fwd(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_ten
 
 /* 8192 x 4096 by 16384 with GELU in bf16: 1.1 ms, as long as the product alone; the 537 MB that a kernel of its own would move
  * take 0.16 ms more, those of what is kept for the way back 0.08 ms either way. */
-int cuda_linear_act_fwd(sw_stream *s, sw_tensor *y, sw_tensor *before, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias, int kind)
+int cuda_linear_act_fwd(sw_stream *s, sw_tensor *y, sw_tensor *before, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias,
+                        int kind)
 {
     int rc = forward(s, y, before, x, w, bias, 1, 0, kind);
     if (rc != 1)
@@ -229,7 +230,8 @@ int cuda_linear_bwd_w(sw_stream *s, sw_tensor *dw, const sw_tensor *dy, const sw
     char *space = (char *)cuda_scratch(s, need + operand_bytes(x, type) + 1);
     if (!space)
         return -1;
-    cuda_product p = {out, in, rows, type, SW_F32, NULL, NULL, 0, 0, ld_of(dw), true, false, dw->data, NULL, (float)alpha, 1, SW_ACT_NONE, NULL, 0};
+    cuda_product p = {out, in, rows, type, SW_F32, NULL, NULL, 0, 0, ld_of(dw), true, false, dw->data, NULL, (float)alpha, 1,
+                      SW_ACT_NONE, NULL, 0};
     p.a = operand(s, dy, type, space, &p.a_ld);
     p.b = operand(s, x, type, space + need, &p.b_ld);
     return p.a && p.b ? cuda_multiply(s, &p) : -1;

@@ -206,7 +206,8 @@ int cuda_multiply(sw_stream *s, const cuda_product *p)
     if (!epilogue)
         return 1;
     int kind = epilogue << 16 | (p->type * 64 + (p->a_scales ? 32 : 0) + p->c_type * 8 + p->a_turned * 4 + p->b_turned * 2);
-    plan_key key(p->m, p->n, p->k, p->a_ld, p->b_ld, p->c_ld, p->before ? p->before_ld : 0, kind, (int)(align[0] << 16 | align[1] << 8 | align[2]));
+    plan_key key(p->m, p->n, p->k, p->a_ld, p->b_ld, p->c_ld, p->before ? p->before_ld : 0, kind,
+                 (int)(align[0] << 16 | align[1] << 8 | align[2]));
     auto found = o->plans.find(key);
     if (found == o->plans.end()) {
         if (o->plans.size() >= MOST_PLANS) { /* batches of ever new lengths */

@@ -38,7 +38,8 @@ int ref_linear_fwd(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tens
     return 0;
 }
 
-int ref_linear_act_fwd(sw_stream *s, sw_tensor *y, sw_tensor *before, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias, int kind)
+int ref_linear_act_fwd(sw_stream *s, sw_tensor *y, sw_tensor *before, const sw_tensor *x, const sw_tensor *w,
+                       const sw_tensor *bias, int kind)
 {
     sw_tensor *z = before ? before : y;
     return ref_linear_fwd(s, z, x, w, bias, 1, 0) || ref_act_fwd(s, y, z, kind) ? -1 : 0;

@@ -85,7 +85,8 @@ static int classify(sw_ctx *c, sw_model *m, const sw_micro_batch *b, const sw_ob
     c->recording = c->training = backward;
     sw_batch batch = {.n = b->n, .n_seqs = b->n_seqs, .ids = b->ids, .lengths = b->lengths, .keys = b->keys};
     sw_micro_batch there = *b;
-    sw_var *h = sw_micro_prepare(c, m, &there) ? NULL : sw_model_run(c, there.pass, recompute && backward), *x = h ? sw_model_pool(c, m, &batch, h) : NULL;
+    sw_var *h = sw_micro_prepare(c, m, &there) ? NULL : sw_model_run(c, there.pass, recompute && backward);
+    sw_var *x = h ? sw_model_pool(c, m, &batch, h) : NULL;
     sw_var *y = x ? sw_model_score(c, m, x) : NULL;
     y = y ? sw_cast(c, y, SW_F32) : NULL;
     int rc = !y || sw_to_host(c, y, score) ? -1 : 0;

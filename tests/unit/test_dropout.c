@@ -126,6 +126,60 @@ static void the_mean_stays(void **state)
     sw_model_free(m);
 }
 
+/* Whole layers: all or none of an update's records go past one, about as often as the configuration says. */
+static void layers_are_gone_past(void **state)
+{
+    (void)state;
+    enum { DRAWS = 400 };
+    sw_model *m = load("opt_350m");
+    int64_t n, layers = m->spec.layers;
+    float *whole = answer(m, false, 1, &n);
+    m->spec.layers = 0;
+    float *none = answer(m, false, 1, &n);
+    m->spec.layers = layers;
+    m->spec.layer_drop = 0.3;
+    assert_true(same(m, whole, false, 1));
+    double as_whole = 0, as_none = 0, share = pow(0.7, (double)layers), other = pow(0.3, (double)layers);
+    for (uint64_t d = 0; d < DRAWS; d++) {
+        as_whole += same(m, whole, true, d);
+        as_none += same(m, none, true, d);
+    }
+    assert_true(fabs(as_whole - share * DRAWS) < 5 * sqrt(share * (1 - share) * DRAWS));
+    assert_true(fabs(as_none - other * DRAWS) < 5 * sqrt(other * (1 - other) * DRAWS));
+    assert_false(sw_spec_set_dropout(&m->spec, 0) && m->spec.layer_drop > 0); /* --dropout 0 drops no layers */
+    assert_true(same(m, whole, true, 1));
+    free(whole);
+    free(none);
+    sw_model_free(m);
+    m = load("bart");
+    whole = answer(m, false, 1, &n);
+    m->spec.encoder_layer_drop = 1 - 1e-9;
+    float *decoder = answer(m, true, 1, &n);
+    m->spec.encoder_layer_drop = 0;
+    m->spec.layer_drop = 1 - 1e-9;
+    assert_false(same(m, whole, true, 1));
+    assert_false(same(m, decoder, true, 1));
+    m->spec.encoder_layers = m->spec.layers; /* as if all were the encoder's: none is gone past */
+    assert_false(sw_drops_layer(&(sw_ctx){.training = true}, &m->spec, 0, 1));
+    free(whole);
+    free(decoder);
+    sw_model_free(m);
+    cJSON *config = sw_json_load("tests/golden/llm/opt_350m/config.json");
+    cJSON_DeleteItemFromObjectCaseSensitive(config, "layerdrop");
+    cJSON_AddNumberToObject(config, "layerdrop", 1);
+    sw_spec s;
+    assert_int_not_equal(sw_spec_from_config(&s, config, "config.json"), 0);
+    assert_non_null(strstr(sw_error(), "\"layerdrop\": 1 is not in [0, 1)"));
+    cJSON_SetNumberValue(cJSON_GetObjectItem(config, "layerdrop"), 0.1);
+    assert_int_equal(sw_spec_from_config(&s, config, "config.json"), 0);
+    sw_buf unused = {0};
+    sw_spec_unused_dropout(&s, config, &unused);
+    assert_true(s.layer_drop == 0.1 && (!unused.n || !strstr(unused.at, "layerdrop")));
+    sw_buf_free(&unused);
+    sw_spec_free(&s);
+    cJSON_Delete(config);
+}
+
 static void configurations_are_read_and_checked(void **state)
 {
     (void)state;
@@ -163,6 +217,7 @@ static void configurations_are_read_and_checked(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(every_place_drops_in_training_alone), cmocka_unit_test(the_mean_stays),
+                                       cmocka_unit_test(layers_are_gone_past),
                                        cmocka_unit_test(configurations_are_read_and_checked)};
     device = sw_device_open("cpu");
     if (!device || sw_ctx_init(&ctx, device, SW_F32))

@@ -59,6 +59,9 @@ static void refusals(void **state)
     refuses(HAS("LlamaForCausalLM", HEADS ",\"rope_scaling\":{\"type\":\"ntk\",\"factor\":2}"), WORDS("rope_type", "ntk", "yarn"));
     refuses(HAS("LlamaForCausalLM", HEADS ",\"rms_norm_eps\":-1"), WORDS("rms_norm_eps"));
     refuses(HAS("BloomForCausalLM", "\"n_layer\":2,\"n_head\":2147483647"), WORDS("n_head", "2147483647", "65536"));
+    refuses(HAS("GPT2LMHeadModel", "\"n_layer\":2,\"n_head\":3,\"num_key_value_heads\":2"), WORDS("\"n_head\": 3 is no multiple of \"num_key_value_heads\""));
+    refuses("{\"architectures\":[\"GPT2LMHeadModel\"],\"vocab_size\":12,\"n_embd\":32,\"n_head\":4}", WORDS("\"num_hidden_layers\": 0 is not between"));
+    refuses("{\"architectures\":[\"MptForCausalLM\"],\"vocab_size\":12,\"d_model\":14,\"n_heads\":2,\"n_layers\":9999}", WORDS("n_layers", "9999"));
     refuses(HAS("BloomForCausalLM", "\"n_layer\":2,\"n_head\":4,\"layer_norm_epsilon\":-1"), WORDS("layer_norm_epsilon"));
     refuses(HAS("LlamaForCausalLM", HEADS ",\"max_position_embeddings\":[1]"), WORDS("max_position_embeddings", "array"));
     refuses(HAS("LlamaForCausalLM", HEADS ",\"eos_token_id\":0.5"), WORDS("eos_token_id"));
@@ -116,6 +119,55 @@ static void refusals(void **state)
     refuses(V4("\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":2}"), WORDS("rope_type"));
     refuses(HAS("Phi3ForCausalLM", HEADS ",\"rope_scaling\":{\"type\":\"longrope\",\"short_factor\":[1],\"long_factor\":[1]}"),
             WORDS("short_factor", "4"));
+}
+
+/* What a configuration leaves out is as transformers' class of it says: rotations that are scaled, and sizes. Where it says
+ * anything of rotation, that holds alone. */
+static void class_defaults(void **state)
+{
+    (void)state;
+#define LLAMA3(factor, theta)                                                                                           \
+    "\"rope_parameters\":{\"rope_type\":\"llama3\",\"rope_theta\":" theta ",\"factor\":" factor                            \
+    ",\"original_max_position_embeddings\":8192,\"low_freq_factor\":1.0,\"high_freq_factor\":4.0}"
+    static const struct {
+        const char *without, *with;
+        sw_rope_kind kind;
+        double factor;
+    } cases[] = {
+        {HAS("ApertusForCausalLM", HEADS), HAS("ApertusForCausalLM", HEADS "," LLAMA3("8.0", "12000000.0")), SW_ROPE_LLAMA3, 8},
+        {HAS("CwmForCausalLM", HEADS), HAS("CwmForCausalLM", HEADS "," LLAMA3("16.0", "1000000.0")), SW_ROPE_LLAMA3, 16},
+        {HAS("Ministral3ForCausalLM", HEADS), HAS("Ministral3ForCausalLM", HEADS ",\"rope_parameters\":{\"type\":\"yarn\",\"rope_theta\":1000000.0,"
+             "\"factor\":16.0,\"original_max_position_embeddings\":16384,\"beta_fast\":32.0,\"beta_slow\":1.0,\"mscale_all_dim\":1.0,"
+             "\"mscale\":1.0,\"llama_4_scaling_beta\":0.1}"), SW_ROPE_YARN, 16},
+        {HAS("GptOssForCausalLM", HEADS ",\"num_local_experts\":4"), HAS("GptOssForCausalLM", HEADS ",\"num_local_experts\":4,\"rope_theta\":150000,"
+             "\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":32.0,\"beta_fast\":32.0,\"beta_slow\":1.0,\"truncate\":false,"
+             "\"original_max_position_embeddings\":4096}"), SW_ROPE_YARN, 32}};
+    for (size_t i = 0; i < SW_COUNT(cases); i++) {
+        sw_spec a, b;
+        assert_int_equal(read_spec(&a, cases[i].without), 0);
+        assert_int_equal(read_spec(&b, cases[i].with), 0);
+        assert_int_equal(a.rope[0].kind, cases[i].kind);
+        assert_true(a.rope[0].factor == cases[i].factor);
+        assert_memory_equal(&a.rope[0], &b.rope[0], sizeof a.rope[0]);
+        assert_true(a.query_growth == b.query_growth && a.query_growth_length == b.query_growth_length);
+        sw_spec_free(&a);
+        sw_spec_free(&b);
+    }
+    sw_spec s;
+    assert_int_equal(read_spec(&s, HAS("ApertusForCausalLM", HEADS ",\"rope_theta\":5000")), 0);
+    assert_int_equal(s.rope[0].kind, SW_ROPE_DEFAULT);
+    assert_true(s.rope[0].theta == 5000);
+    sw_spec_free(&s);
+    assert_int_equal(read_spec(&s, HAS("CwmForCausalLM", HEADS ",\"rope_scaling\":null")), 0);
+    assert_int_equal(s.rope[0].kind, SW_ROPE_DEFAULT);
+    sw_spec_free(&s);
+    assert_int_equal(read_spec(&s, HAS("BloomForCausalLM", "\"max_position_embeddings\":64")), 0);
+    assert_int_equal(s.layers, 2);
+    assert_int_equal(s.heads, 8);
+    sw_spec_free(&s);
+    assert_int_equal(read_spec(&s, HAS("InternLM3ForCausalLM", HEADS)), 0);
+    assert_int_equal(s.kv_heads, 2);
+    sw_spec_free(&s);
 }
 
 static void name_is(const sw_spec *s, int64_t layer, const char *ours, const char *theirs)
@@ -341,8 +393,8 @@ static void packed_modules(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(refusals), cmocka_unit_test(names), cmocka_unit_test(defaults), cmocka_unit_test(deepseek_v4),
-                                       cmocka_unit_test(wrapped),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(refusals), cmocka_unit_test(names), cmocka_unit_test(defaults),
+                                       cmocka_unit_test(class_defaults), cmocka_unit_test(deepseek_v4), cmocka_unit_test(wrapped),
                                        cmocka_unit_test(round_trips), cmocka_unit_test(packed_modules)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

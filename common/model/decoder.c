@@ -486,6 +486,8 @@ sw_var *sw_model_forward(sw_ctx *c, sw_model *m, const sw_batch *b, bool recompu
 
 sw_head sw_model_head(sw_model *m)
 {
+    if (!sw_task_has_words(m->spec.task)) /* scales and caps are of words */
+        return (sw_head){.linear = &m->head};
     return (sw_head){.linear = &m->head, .product = m->spec.head_product, .scale = m->spec.logit_scale, .softcap = m->spec.logit_softcap};
 }
 

@@ -97,6 +97,6 @@ const sw_family sw_family_alibi[] = {
      .spec = {PLAIN, .layers = 2, .heads = 8, .norm = {.kind = SW_NORM_LAYER, .bias = true}, .act = SW_ACT_GELU_TANH, .embed_norm = true, .q_bias = true,
               .k_bias = true, .v_bias = true, .o_bias = true, .mlp_bias = true, .down_bias = true},
      .read = read_bloom, .names = falcon_names},
-    {.name = "mpt", .architectures = SW_NAMES("MptForCausalLM", "MPTForCausalLM"), .model_types = SW_NAMES("mpt"),
+    {.name = "mpt", .architectures = SW_NAMES("MptForCausalLM", "MPTForCausalLM", "MptForSequenceClassification"), .words_score = "classifier", .model_types = SW_NAMES("mpt"),
      .spec = {PLAIN, .norm = {.kind = SW_NORM_LAYER}, .act = SW_ACT_GELU}, .read = read_mpt, .names = mpt_names},
     {0}};

@@ -197,7 +197,7 @@ static const sw_rename nemotron_names[] = {{"model.embed_tokens", "backbone.embe
 const sw_family sw_family_hybrid[] = {
     {.name = "bamba", .architectures = SW_NAMES("BambaForCausalLM"), .model_types = SW_NAMES("bamba"),
      .spec = {.norm = {.eps = 1e-5}, .rope = {{.partial = 0.5}}}, .read = sw_read_biases, .layers = bamba_layers, .names = feed_forward_names},
-    {.name = "jamba", .architectures = SW_NAMES("JambaForCausalLM"), .model_types = SW_NAMES("jamba"),
+    {.name = "jamba", .architectures = SW_NAMES("JambaForCausalLM", "JambaForSequenceClassification"), .no_word_classes = true, .model_types = SW_NAMES("jamba"),
      .spec = {.positions = SW_POSITIONS_NONE}, .layers = jamba_layers, .names = feed_forward_names},
     {.name = "nemotron_h", .architectures = SW_NAMES("NemotronHForCausalLM"), .model_types = SW_NAMES("nemotron_h"),
      .spec = {.norm = {.eps = 1e-5}, .positions = SW_POSITIONS_NONE, .plain_mlp = true, .act = SW_ACT_RELU2}, .read = read_nemotron_h,

@@ -46,16 +46,16 @@ static const sw_rename starcoder2_names[] = {{"mlp.up_proj", "mlp.c_fc"}, {"mlp.
 #define LAYERNORM .norm = {.kind = SW_NORM_LAYER, .bias = true}
 
 const sw_family sw_family_layernorm[] = {
-    {.name = "persimmon", .architectures = SW_NAMES("PersimmonForCausalLM"), .model_types = SW_NAMES("persimmon"),
+    {.name = "persimmon", .architectures = SW_NAMES("PersimmonForCausalLM", "PersimmonForSequenceClassification"), .model_types = SW_NAMES("persimmon"),
      .spec = {LAYERNORM, .plain_mlp = true, .act = SW_ACT_RELU2, .packed = "qkv", .rope = {{.partial = 0.5}}, .q_bias = true,
               .k_bias = true, .v_bias = true, .o_bias = true, .mlp_bias = true, .down_bias = true},
      .read = read_persimmon, .names = persimmon_names},
-    {.name = "stablelm", .architectures = SW_NAMES("StableLmForCausalLM", "StableLMEpochForCausalLM"),
+    {.name = "stablelm", .architectures = SW_NAMES("StableLmForCausalLM", "StableLMEpochForCausalLM", "StableLmForSequenceClassification"),
      .model_types = SW_NAMES("stablelm", "stablelm_epoch"), .spec = {LAYERNORM, .rope = {{.partial = 0.25}}}, .read = read_stablelm,
      .names = stablelm_names},
-    {.name = "starcoder2", .architectures = SW_NAMES("Starcoder2ForCausalLM"), .model_types = SW_NAMES("starcoder2"),
+    {.name = "starcoder2", .architectures = SW_NAMES("Starcoder2ForCausalLM", "Starcoder2ForSequenceClassification"), .model_types = SW_NAMES("starcoder2"),
      .spec = {LAYERNORM, .kv_heads = 2, .plain_mlp = true, .act = SW_ACT_GELU_TANH, .tied = true}, .read = read_starcoder2, .names = starcoder2_names},
-    {.name = "nemotron", .architectures = SW_NAMES("NemotronForCausalLM"), .model_types = SW_NAMES("nemotron"),
+    {.name = "nemotron", .architectures = SW_NAMES("NemotronForCausalLM", "NemotronForSequenceClassification"), .model_types = SW_NAMES("nemotron"),
      .spec = {.norm = {.kind = SW_NORM_LAYER, .bias = true, .offset = 1}, .plain_mlp = true, .act = SW_ACT_RELU2, .rope = {{.partial = 0.5}}},
      .read = sw_read_biases},
     {.name = "jais2", .architectures = SW_NAMES("Jais2ForCausalLM"), .model_types = SW_NAMES("jais2"),

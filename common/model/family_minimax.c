@@ -184,7 +184,7 @@ static int read_text_01(sw_spec *s, const cJSON *config)
 static const sw_rename names[] = {{"mlp.router", "block_sparse_moe.gate"}, {"mlp.experts.", "block_sparse_moe.experts."}, {0}};
 
 const sw_family sw_family_minimax[] = {
-    {.name = "minimax", .architectures = SW_NAMES("MiniMaxForCausalLM"), .model_types = SW_NAMES("minimax"),
+    {.name = "minimax", .architectures = SW_NAMES("MiniMaxForCausalLM", "MiniMaxForSequenceClassification"), .model_types = SW_NAMES("minimax"),
      .spec = {.norm = {.eps = 1e-5}, .rope = {{.theta = 1e6}}}, .read = sw_read_window, .layers = layers, .names = names},
     {.name = "minimax_text_01", .architectures = SW_NAMES("MiniMaxText01ForCausalLM", "MiniMaxM1ForCausalLM"),
      .model_types = SW_NAMES("minimax_text_01", "minimax_m1"), .read = read_text_01, .layers = layers, .names = names},

@@ -54,9 +54,9 @@ static int smollm3_layers(sw_spec *s, const cJSON *config)
 }
 
 const sw_family sw_family_nope[] = {
-    {.name = "exaone4", .architectures = SW_NAMES("Exaone4ForCausalLM"), .model_types = SW_NAMES("exaone4"),
+    {.name = "exaone4", .architectures = SW_NAMES("Exaone4ForCausalLM", "Exaone4ForSequenceClassification"), .model_types = SW_NAMES("exaone4"),
      .spec = {.norm_place = SW_POST_NORM, .qk_norm = SW_QK_HEAD, .norm = {.eps = 1e-5}, .window = 4096, .full_every = 4},
      .read = read_exaone4, .layers = exaone_layers},
-    {.name = "smollm3", .architectures = SW_NAMES("SmolLM3ForCausalLM"), .model_types = SW_NAMES("smollm3"), .spec = {.kv_heads = 4, .tied = true, .rope = {{.theta = 2e6}}},
+    {.name = "smollm3", .architectures = SW_NAMES("SmolLM3ForCausalLM", "SmolLM3ForSequenceClassification"), .model_types = SW_NAMES("smollm3"), .spec = {.kv_heads = 4, .tied = true, .rope = {{.theta = 2e6}}},
      .read = read_smollm3, .layers = smollm3_layers},
     {0}};

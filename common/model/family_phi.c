@@ -18,7 +18,7 @@ static const sw_rename phi_names[] = {{"self_attn.o_proj", "self_attn.dense"}, {
                                       {"mlp.down_proj", "mlp.fc2"}, {"model.norm", "model.final_layernorm"}, {0}};
 
 const sw_family sw_family_phi[] = {
-    {.name = "phi", .architectures = SW_NAMES("PhiForCausalLM"), .model_types = SW_NAMES("phi"),
+    {.name = "phi", .architectures = SW_NAMES("PhiForCausalLM", "PhiForSequenceClassification"), .model_types = SW_NAMES("phi"),
      .spec = {.norm = {.kind = SW_NORM_LAYER, .bias = true}, .parallel = SW_PARALLEL_SHARED, .plain_mlp = true, .act = SW_ACT_GELU_TANH,
               .q_bias = true, .k_bias = true, .v_bias = true, .o_bias = true, .mlp_bias = true, .down_bias = true, .head_bias = true,
               .rope = {{.partial = 0.5}}},

@@ -158,7 +158,7 @@ static const sw_rename names[] = {{"mlp.router", "mlp.gate"}, {"mlp.shared.", "m
 #define GATED .head_dim = 256, .qk_norm = SW_QK_HEAD, .norm = {.offset = 1}, .rope = {{.partial = 0.25}}
 
 const sw_family sw_family_qwen_next[] = {
-    {.name = "qwen3_next", .architectures = SW_NAMES("Qwen3NextForCausalLM"), .model_types = SW_NAMES("qwen3_next"), .spec = {GATED, .kv_heads = 2},
+    {.name = "qwen3_next", .architectures = SW_NAMES("Qwen3NextForCausalLM", "Qwen3NextForSequenceClassification"), .model_types = SW_NAMES("qwen3_next"), .spec = {GATED, .kv_heads = 2},
      .read = read, .layers = next_layers, .names = names},
     {.name = "qwen3_5_text", .architectures = SW_NAMES("Qwen3_5ForCausalLM"), .model_types = SW_NAMES("qwen3_5_text"), .spec = {GATED, .kv_heads = 4},
      .read = read, .layers = dense_layers, .names = names},

@@ -314,5 +314,7 @@ int sw_spec_from_config(sw_spec *s, const cJSON *config, const char *where)
         return sw_fail_in("%s", where);
     }
     s->tied &= sw_task_has_words(s->task);
+    if (s->task == SW_TASK_CLASSIFY && !s->bidirectional && architecture && sw_ends_with(architecture, "SequenceClassification"))
+        s->head_bias = false; /* what a decoder's head over words may have, its head over texts never has */
     return 0;
 }

@@ -7,7 +7,7 @@ load helpers
 setup_file() {
     export W=$BATS_FILE_TMPDIR
     cd "$W"
-    for m in llama gpt2 bert_mlm modernbert_cls opt_350m; do
+    for m in llama gpt2 bert_mlm modernbert_cls opt_350m olmo2; do
         mkdir $m
         cp "$BATS_TEST_DIRNAME/../golden/llm/$m/"{config.json,model.safetensors} $m/
         byte_tokenizer $m
@@ -96,7 +96,7 @@ assert all(r['class'] == f'LABEL_{r[\"label\"]}' for r in map(json.loads, sys.st
 }
 
 @test "all weights learn with a new head over each kind of base, and are written as the class with the head" {
-    for m in gpt2:GPT2:score bert_mlm:Bert:classifier bare:Bert:classifier modern:ModernBert:classifier opt_350m:OPT:score; do
+    for m in gpt2:GPT2:score bert_mlm:Bert:classifier bare:Bert:classifier modern:ModernBert:classifier opt_350m:OPT:score olmo2:Olmo2:score; do
         IFS=: read -r name class head <<< "$m"
         $T --model "$W/$name" --labels 3 --dropout 0 --tuner full --lr 0.003 --epochs 8 --val "$W/numbers.shard" --out $name "$W/numbers.shard"
         [ "$(kind eval $name | tail -1 | field accuracy)" = 1 ]

@@ -170,6 +170,22 @@ static void class_defaults(void **state)
     sw_spec_free(&s);
 }
 
+/* What a head over words has is not that of a head for classes: a cap of the logits, a bias. */
+static void heads_for_classes(void **state)
+{
+    (void)state;
+    sw_model m = {0};
+    assert_int_equal(read_spec(&m.spec, HAS("Gemma2ForTokenClassification", HEADS)), 0);
+    assert_true(m.spec.logit_softcap > 0 && sw_model_head(&m).softcap == 0 && m.spec.head_bias);
+    sw_spec_free(&m.spec);
+    assert_int_equal(read_spec(&m.spec, HAS("Gemma2ForCausalLM", HEADS)), 0);
+    assert_true(sw_model_head(&m).softcap == m.spec.logit_softcap);
+    sw_spec_free(&m.spec);
+    assert_int_equal(read_spec(&m.spec, HAS("PhiForSequenceClassification", HEADS)), 0);
+    assert_false(m.spec.head_bias);
+    sw_spec_free(&m.spec);
+}
+
 static void name_is(const sw_spec *s, int64_t layer, const char *ours, const char *theirs)
 {
     char out[SW_NAME_MAX];
@@ -394,7 +410,8 @@ static void packed_modules(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(refusals), cmocka_unit_test(names), cmocka_unit_test(defaults),
-                                       cmocka_unit_test(class_defaults), cmocka_unit_test(deepseek_v4), cmocka_unit_test(wrapped),
+                                       cmocka_unit_test(class_defaults), cmocka_unit_test(deepseek_v4), cmocka_unit_test(heads_for_classes),
+                                       cmocka_unit_test(wrapped),
                                        cmocka_unit_test(round_trips), cmocka_unit_test(packed_modules)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -367,42 +367,6 @@ static void same(const char *what, const float *a, const float *b, int64_t n, do
             fail_msg("%s: number %" PRId64 " is %g, not %g (largest %g)", what, i, a[i], b[i], largest);
 }
 
-/* Whole models, one of them with experts in one tensor each: 8-bit floats stay what they are, and give what the values that they
- * stand for give; they become those where that is asked for, and where a model is saved. */
-static void models(void **state)
-{
-    (void)state;
-    static const char *const bases[] = {"tests/golden/llm/llama", "tests/golden/llm/gemma4_moe", "tests/golden/llm/llama4_text"};
-    static const char *const devices[] = {"cpu", "emulator"};
-    for (size_t k = 0; k < SW_COUNT(devices); k++)
-        for (size_t i = 0; i < SW_COUNT(bases); i++)
-            for (int kind = 0; kind < KINDS; kind++) {
-                sw_checkpoint *c = sw_checkpoint_open(bases[i]);
-                sw_device *d = sw_device_open(devices[k]);
-                int64_t n;
-                if (!c || !d)
-                    fail_msg("%s", sw_error());
-                write_folder("coded", c, kind, false, -1);
-                write_folder("decoded", c, kind, true, -1);
-                float *want = outputs(d, "decoded", SW_F32, false, &n), *got = outputs(d, "coded", SW_F32, false, &n),
-                      *low = outputs(d, "coded", SW_BF16, false, &n),
-                      *want_low = outputs(d, "decoded", SW_BF16, false, &n), *turned = outputs(d, "coded", SW_F32, true, &n);
-                char what[96];
-                snprintf(what, sizeof what, "%s, %s, %s", devices[k], bases[i], kinds[kind].config);
-                same(what, got, want, n, 2e-5);
-                same(what, low, want_low, n, 0.05);
-                same(what, turned, want, n, 0.03); /* by way of bf16 */
-                free(want), free(got), free(low), free(want_low), free(turned);
-                write_folder("coded", c, kind, false, 1);
-                if (kind != ONE) {
-                    assert_null(sw_model_load(in("coded"), d, &(sw_load_options){.dtype = SW_DTYPE_COUNT}));
-                    assert_non_null(strstr(sw_error(), "scale 1 is no number"));
-                }
-                sw_checkpoint_close(c);
-                d->close(d);
-            }
-}
-
 /* Greedy answers of `n` sequences at once: each's logarithms of probabilities. */
 static void generate(sw_model *m, int64_t n, bool rounding, const int32_t *prompts, double *logprobs)
 {
@@ -423,6 +387,59 @@ static void generate(sw_model *m, int64_t n, bool rounding, const int32_t *promp
         sw_sequence_free(&s[i]);
     }
     sw_generator_free(&g);
+}
+
+/* The same of a model in a folder, without rounding. */
+static void answers(sw_device *d, const char *name, const int32_t *prompts, double *logprobs)
+{
+    sw_model *m = sw_model_load(in(name), d, &(sw_load_options){.dtype = SW_DTYPE_COUNT});
+    if (!m)
+        fail_msg("%s", sw_error());
+    generate(m, 2, false, prompts, logprobs);
+    sw_model_free(m);
+}
+
+/* Whole models, some of them with experts, in one tensor or in one each, one with latent attention: 8-bit floats stay what they
+ * are, and give what the values that they stand for give; they become those where that is asked for. */
+static void models(void **state)
+{
+    (void)state;
+    static const char *const bases[] = {"tests/golden/llm/llama", "tests/golden/llm/gemma4_moe", "tests/golden/llm/llama4_text", "tests/golden/llm/deepseek_v2"};
+    static const int32_t prompts[] = {3, 17, 5, 29};
+    static const char *const devices[] = {"cpu", "emulator"};
+    for (size_t k = 0; k < SW_COUNT(devices); k++)
+        for (size_t i = 0; i < SW_COUNT(bases); i++)
+            for (int kind = 0; kind < KINDS; kind++) {
+                sw_checkpoint *c = sw_checkpoint_open(bases[i]);
+                sw_device *d = sw_device_open(devices[k]);
+                int64_t n;
+                if (!c || !d)
+                    fail_msg("%s", sw_error());
+                write_folder("coded", c, kind, false, -1);
+                write_folder("decoded", c, kind, true, -1);
+                float *want = outputs(d, "decoded", SW_F32, false, &n), *got = outputs(d, "coded", SW_F32, false, &n),
+                      *low = outputs(d, "coded", SW_BF16, false, &n),
+                      *want_low = outputs(d, "decoded", SW_BF16, false, &n), *turned = outputs(d, "coded", SW_F32, true, &n);
+                char what[96];
+                snprintf(what, sizeof what, "%s, %s, %s", devices[k], bases[i], kinds[kind].config);
+                same(what, got, want, n, 2e-5);
+                same(what, low, want_low, n, 0.05);
+                same(what, turned, want, n, 0.03); /* by way of bf16 */
+                double coded[2 * LENGTH], decoded[2 * LENGTH];
+                answers(d, "coded", prompts, coded);
+                answers(d, "decoded", prompts, decoded);
+                for (int t = 0; t < 2 * LENGTH; t++)
+                    if (!(fabs(coded[t] - decoded[t]) < 1e-3))
+                        fail_msg("%s: token %d is %g, not %g", what, t, coded[t], decoded[t]);
+                free(want), free(got), free(low), free(want_low), free(turned);
+                write_folder("coded", c, kind, false, 1);
+                if (kind != ONE) {
+                    assert_null(sw_model_load(in("coded"), d, &(sw_load_options){.dtype = SW_DTYPE_COUNT}));
+                    assert_non_null(strstr(sw_error(), "scale 1 is no number"));
+                }
+                sw_checkpoint_close(c);
+                d->close(d);
+            }
 }
 
 /* On a GPU activations that meet 8-bit floats are rounded in steps of tokens, where that is asked for, and a sequence gives the

@@ -160,6 +160,7 @@ static sw_tensor of_heads(const sw_tensor *w, int64_t heads, int64_t each, int64
     sw_tensor rows = sw_row_view(w, from, 1), r = sw_tensor_of(rows.data, w->dtype, 3, (int64_t[]){heads, count, w->shape[1]});
     r.stride[0] = each * w->stride[0];
     r.stride[1] = w->stride[0];
+    r.scales = w->scales;
     return r;
 }
 

@@ -214,6 +214,7 @@ static sw_tensor head_of(const sw_tensor *t, int64_t h, int dim)
 {
     sw_tensor r = sw_tensor_of(sw_at(t, h * t->stride[dim]), t->dtype, 2, (int64_t[]){t->shape[1 - dim], t->shape[2]});
     r.stride[0] = t->stride[1 - dim];
+    r.scales = t->scales;
     return r;
 }
 

@@ -157,14 +157,22 @@ static int scaled_rows(const sw_made *base, int64_t first, int64_t n, void *out)
 
 static int64_t parts(int64_t n, int64_t size) { return (n + size - 1) / size; }
 
+enum { SHAPE_TEXT = 96 };
+
+static const char *shape_text(const sw_tensor *t, char out[SHAPE_TEXT])
+{
+    strcpy(out, t->ndim ? "[" : "[]");
+    for (int i = 0; i < t->ndim; i++)
+        snprintf(out + strlen(out), SHAPE_TEXT - strlen(out), "%s%" PRId64 "%s", i ? ", " : "", t->shape[i], i + 1 == t->ndim ? "]" : "");
+    return out;
+}
+
 static int shape_error(const sw_coded *m, const int64_t block[2])
 {
-    char have[96] = "[";
-    for (int i = 0; i < m->scales->t.ndim; i++)
-        snprintf(have + strlen(have), sizeof have - strlen(have), "%s%" PRId64, i ? ", " : "", m->scales->t.shape[i]);
+    char have[SHAPE_TEXT];
     int64_t high = block[0] ? block[0] : 128, wide = block[1] ? block[1] : 128;
-    return sw_fail("%s is %s] for weights of %" PRId64 " x %" PRId64 ": one scale, one a row, or [%" PRId64 ", %" PRId64 "] for blocks of %" PRId64
-                   " x %" PRId64 " are needed", m->scales->name, have, m->rows, m->width, parts(m->rows, high), parts(m->width, wide), high, wide);
+    return sw_fail("%s is %s for weights of %" PRId64 " x %" PRId64 ": one scale, one a row, or [%" PRId64 ", %" PRId64 "] for blocks of %" PRId64
+                   " x %" PRId64 " are needed", m->scales->name, shape_text(&m->scales->t, have), m->rows, m->width, parts(m->rows, high), parts(m->width, wide), high, wide);
 }
 
 /* Which values a scale is for, by how many there are. */
@@ -201,16 +209,30 @@ static const sw_entry *sibling(const sw_checkpoint *c, const char *name, const c
     return e;
 }
 
+/* What is at the end of the name of a tensor, and of its scale instead. */
+static const char *const scale_names[][2] = {{"", "_scale_inv"}, {"", "_scale"}, {".weight", ".scale"}};
+
+static const sw_entry *scale_of(const sw_checkpoint *c, const sw_entry *e)
+{
+    const sw_entry *s = NULL;
+    for (size_t i = 0; i < SW_COUNT(scale_names) && !s; i++)
+        s = sw_ends_with(e->name, scale_names[i][0]) ? sibling(c, e->name, scale_names[i][0], scale_names[i][1]) : NULL;
+    return s;
+}
+
+static int scale_missing(const sw_entry *e)
+{
+    int module = (int)(strlen(e->name) - (sw_ends_with(e->name, ".weight") ? strlen(".weight") : 0));
+    return sw_fail("%s is of type %s, and its scale, %s_scale_inv, %s_scale or %.*s.scale, is missing", e->name, sw_dtypes[e->t.dtype].name,
+                   e->name, e->name, module, e->name);
+}
+
 static int float_8(const sw_checkpoint *c, const sw_entry *e, const sw_entry **out, sw_arena *arena)
 {
-    bool weight = sw_ends_with(e->name, ".weight");
-    const char *end = weight ? ".weight" : "";
-    const sw_entry *s = sibling(c, e->name, end, weight ? ".weight_scale_inv" : "_scale_inv");
+    const sw_entry *s = scale_of(c, e);
     int64_t block[2];
-    s = s ? s : sibling(c, e->name, end, weight ? ".weight_scale" : "_scale");
     if (!s && sw_json_get(c->config, "quantization_config"))
-        return sw_fail("%s is of type %s, and its scale, %.*s_scale_inv or _scale, is missing", e->name, sw_dtypes[e->t.dtype].name,
-                       (int)strlen(e->name), e->name);
+        return scale_missing(e);
     if (!s || e->t.ndim < 2)
         return s ? sw_fail("%s has a scale and is no matrix", e->name) : 0;
     if (block_of(c->config, block))
@@ -227,7 +249,7 @@ static int float_8(const sw_checkpoint *c, const sw_entry *e, const sw_entry **o
     return 0;
 }
 
-/* ---- 4-bit floats: X_blocks [experts, rows, groups, 16] of two values a byte, X_scales [experts, rows, groups] of exponents;
+/* ---- 4-bit floats of gpt-oss: X_blocks [experts, rows, groups, 16] of two values a byte, X_scales [experts, rows, groups] of exponents;
  * what they stand for is the matrix turned, [experts, 32 groups, rows] */
 
 typedef struct mxfp4 {
@@ -275,24 +297,93 @@ static int four_bits(const sw_checkpoint *c, const sw_entry *e, const sw_entry *
     return 0;
 }
 
+/* ---- 4-bit floats of DeepSeek 4: X.weight [rows, width / 2] of two values a byte, the first of them low, and X.scale
+ * [rows, width / 32] of exponents. They become blocks of MXFP4, an exponent and then 16 bytes that hold value i low and value
+ * i + 16 high, and stay in 4 bits. */
+
+typedef struct pairs {
+    sw_made base;
+    const sw_entry *bytes, *scales;
+    int64_t blocks; /* of a row */
+} pairs;
+
+static int pairs_rows(const sw_made *base, int64_t first, int64_t n, void *out)
+{
+    const pairs *m = (const pairs *)base;
+    uint8_t *to = out;
+    for (int64_t b = first * m->blocks; b < (first + n) * m->blocks; b++) {
+        const uint8_t *from = (const uint8_t *)m->bytes->t.data + b * 16;
+        uint8_t exponent = ((const uint8_t *)m->scales->t.data)[b];
+        if (exponent == 255)
+            return sw_fail("%s: scale %" PRId64 " is no number", m->scales->name, b);
+        *to++ = exponent;
+        for (int i = 0; i < 16; i++) {
+            int shift = i % 2 * 4, low = from[i / 2] >> shift & 15, high = from[8 + i / 2] >> shift & 15;
+            *to++ = (uint8_t)(low | high << 4);
+        }
+    }
+    return 0;
+}
+
+static bool is_pair(const sw_entry *e, const sw_entry *scale) { return e->t.dtype == SW_I8 && scale->t.dtype == SW_F8_E8M0; }
+
+static int paired(const sw_checkpoint *c, const sw_entry *e, const sw_entry **out, sw_arena *arena)
+{
+    const sw_entry *s = scale_of(c, e);
+    const sw_tensor *t = &e->t;
+    bool said = sw_json_get(c->config, "quantization_config"), matrix = t->ndim >= 2 && sw_ends_with(e->name, ".weight");
+    int64_t shape[SW_MAX_DIMS], groups[SW_MAX_DIMS];
+    char have[SHAPE_TEXT], want[SHAPE_TEXT];
+    if (!s)
+        return said && matrix ? scale_missing(e) : 0;
+    if (!is_pair(e, s)) /* whole numbers, unless the configuration says that there are none */
+        return said ? sw_fail("%s is of type %s; %s holds 4-bit floats, two a byte, whose scales are %s", s->name, sw_dtypes[s->t.dtype].name,
+                              e->name, sw_dtypes[SW_F8_E8M0].name) : 0;
+    if (t->ndim < 2 || sw_numel(t) < 1 || t->shape[t->ndim - 1] % 16)
+        return sw_fail("%s is %s: rows of 4-bit floats, two a byte, are whole blocks of 32 values, 16 bytes each", e->name, shape_text(t, have));
+    memcpy(shape, t->shape, sizeof shape);
+    memcpy(groups, t->shape, sizeof groups);
+    shape[t->ndim - 1] *= 2;
+    groups[t->ndim - 1] /= 16;
+    sw_tensor needed = sw_tensor_of(NULL, SW_F8_E8M0, t->ndim, groups);
+    if (s->t.ndim != t->ndim || memcmp(s->t.shape, groups, (size_t)t->ndim * sizeof *groups))
+        return sw_fail("%s is %s: %s, one for each 32 values of a row of %s, is needed", s->name, shape_text(&s->t, have), shape_text(&needed, want),
+                       e->name);
+    pairs *m = sw_arena_zalloc(arena, sizeof *m);
+    *m = (pairs){{pairs_rows}, e, s, groups[t->ndim - 1]};
+    sw_entry *made = sw_arena_zalloc(arena, sizeof *made);
+    *made = (sw_entry){.name = e->name, .t = sw_tensor_of(NULL, SW_MXFP4, t->ndim, shape), .made = &m->base};
+    *out = made;
+    return 0;
+}
+
 /* ---- */
+
+/* Whether e is called as a scale of weights in few bits that are there. */
+static bool scales(const sw_checkpoint *c, const sw_entry *e, const char *const names[][2], size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const sw_entry *of = sw_ends_with(e->name, names[i][1]) ? sibling(c, e->name, names[i][1], names[i][0]) : NULL;
+        if (of && (sw_is_float8(of->t.dtype) || is_pair(of, e)))
+            return true;
+    }
+    return false;
+}
 
 int sw_scaled_entry(const sw_checkpoint *c, const sw_entry *e, const sw_entry **out, sw_arena *arena)
 {
-    static const char *const scales[][2] = {{".weight_scale_inv", ".weight"}, {".weight_scale", ".weight"}, {"_scale_inv", ""}, {"_scale", ""},
-                                            {".input_scale", ".weight"}, {".activation_scale", ".weight"}};
+    static const char *const of_activations[][2] = {{".weight", ".input_scale"}, {".weight", ".activation_scale"}};
     *out = e;
     if (sw_is_float8(e->t.dtype))
         return float_8(c, e, out, arena);
+    if (e->t.dtype == SW_I8)
+        return paired(c, e, out, arena);
     if (sw_ends_with(e->name, "_blocks") && e->t.dtype == SW_U8)
         return four_bits(c, e, out, arena);
     if (sw_ends_with(e->name, "_scales") && sibling(c, e->name, "_scales", "_blocks"))
         *out = NULL;
-    for (size_t i = 0; i < SW_COUNT(scales) && *out; i++) {
-        const sw_entry *of = sw_ends_with(e->name, scales[i][0]) ? sibling(c, e->name, scales[i][0], scales[i][1]) : NULL;
-        if (of && sw_is_float8(of->t.dtype))
-            *out = NULL;
-    }
+    if (scales(c, e, scale_names, SW_COUNT(scale_names)) || scales(c, e, of_activations, SW_COUNT(of_activations)))
+        *out = NULL;
     /* of a cache in 8 bits, which is another thing */
     if ((sw_ends_with(e->name, ".k_scale") || sw_ends_with(e->name, ".v_scale")) && sw_json_get(c->config, "quantization_config"))
         *out = NULL;

@@ -291,7 +291,8 @@ static sw_var *leave(sw_ctx *c, sw_pass *p, sw_var *x)
 static void end_scope(sw_ctx *c, sw_scope scope, const sw_pass *p, sw_var *x)
 {
     sw_var **keep = sw_ctx_alloc(c, (p->kept.n + 1) * sizeof *keep);
-    memcpy(keep, p->kept.at, p->kept.n * sizeof *keep);
+    if (p->kept.n)
+        memcpy(keep, p->kept.at, p->kept.n * sizeof *keep);
     keep[p->kept.n] = x;
     sw_scope_end(c, scope, keep, p->kept.n + 1);
 }

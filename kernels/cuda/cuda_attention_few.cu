@@ -55,13 +55,14 @@ template <int WIDTH, int HEADS> __global__ void __launch_bounds__(THREADS) atten
     for (int64_t base = from; base < to; base += GROUPS) { /* whole warps go round together */
         int64_t key = base + group;
         bool seen = key < to && sees(p, query, place, key);
+        int64_t k_at = seen ? p.k.at(k0 + key, key_head) : 0, v_at = seen ? p.v.at(k0 + key, key_head) : 0;
         float dot[HEADS] = {0}, v[RUNS][RUN];
 #pragma unroll
         for (int j = 0; j < RUNS; j++) {
             int c = (lane + LANES * j) * RUN, have = seen ? p.width - c : 0, values = seen ? p.value_width - c : 0;
             float k[RUN];
-            load_run(k, p.k.data, p.k.type, p.k.at(k0 + key, key_head) + c, have < 0 ? 0 : have < RUN ? have : (int)RUN);
-            load_run(v[j], p.v.data, p.v.type, p.v.at(k0 + key, key_head) + c, values < 0 ? 0 : values < RUN ? values : (int)RUN);
+            load_run(k, p.k.data, p.k.type, k_at + c, have < 0 ? 0 : have < RUN ? have : (int)RUN);
+            load_run(v[j], p.v.data, p.v.type, v_at + c, values < 0 ? 0 : values < RUN ? values : (int)RUN);
 #pragma unroll
             for (int h = 0; h < HEADS; h++)
 #pragma unroll

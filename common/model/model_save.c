@@ -58,7 +58,7 @@ static void add(items *list, const sw_save_options *o, const sw_modules *modules
     it.linear = m && m->linear && m->linear->adapter ? m->linear : NULL;
     const sw_tensor *t = raw ? &raw->t : &p->v.t;
     /* The type that the file has decides, not that of values in memory. */
-    it.dtype = p ? result_type(o, raw ? raw->t.dtype : t->dtype) : raw->t.dtype;
+    it.dtype = p || sw_is_quantised(t->dtype) ? result_type(o, t->dtype) : t->dtype;
     it.ndim = t->ndim;
     memcpy(it.shape, t->shape, sizeof it.shape);
     SW_PUSH(*list, it);
@@ -188,10 +188,19 @@ static int write_item(const item *it, sw_device *d, sw_checkpoint_writer *w, sw_
     report->changed += it->linear != NULL;
     if (it->param)
         return write_param(it, d, w, bytes);
-    if (!it->raw->made)
-        return sw_checkpoint_write(w, it->raw->t.data, bytes);
-    void *made = sw_malloc(bytes);
-    int rc = sw_entry_rows(it->raw, 0, sw_entry_row_count(it->raw), made) || sw_checkpoint_write(w, made, bytes) ? -1 : 0;
+    const sw_tensor *t = &it->raw->t;
+    if (!it->raw->made && it->dtype == t->dtype)
+        return sw_checkpoint_write(w, t->data, bytes);
+    void *made = sw_malloc(sw_tensor_bytes(t)), *out = it->dtype == t->dtype ? made : sw_malloc(bytes);
+    int rc = sw_entry_rows(it->raw, 0, sw_entry_row_count(it->raw), made);
+    if (!rc && out != made) { /* blocks, which no folder holds */
+        float *values = sw_malloc((size_t)n * sizeof *values);
+        rc = sw_dequantise(values, made, t->dtype, n) || sw_quantise(out, it->dtype, values, n, NULL) ? -1 : 0;
+        free(values);
+    }
+    rc = rc || sw_checkpoint_write(w, out, bytes) ? -1 : 0;
+    if (out != made)
+        free(out);
     free(made);
     return rc;
 }
@@ -217,6 +226,7 @@ static int write_config(const sw_save_options *options, const sw_model *m, const
     cJSON_DeleteItemFromObjectCaseSensitive(o, "dtype");
     cJSON_DeleteItemFromObjectCaseSensitive(o, "torch_dtype");
     cJSON_DeleteItemFromObjectCaseSensitive(o, "quantization_config"); /* what is written is plain */
+    cJSON_DeleteItemFromObjectCaseSensitive(o, "expert_dtype");
     cJSON_AddStringToObject(o, "torch_dtype", type_name(t));
     if (unties(m)) {
         cJSON_DeleteItemFromObjectCaseSensitive(o, "tie_word_embeddings");

@@ -1,6 +1,6 @@
 /* Weights that files hold in few bits with scales beside them, shown as the bf16 that they stand for: 8-bit floats with a scale
- * a tensor, a row or a block (DeepSeek 3, fbgemm, compressed-tensors), and the 4-bit floats of gpt-oss (MXFP4: OCP
- * Microscaling Formats 1.0). Rows are computed when they are read; there is never a second copy of a model. Who can take 8-bit
+ * a tensor, a row or a block (DeepSeek 3 and 4, fbgemm, compressed-tensors), and the 4-bit floats of gpt-oss (MXFP4: OCP
+ * Microscaling Formats 1.0); those of DeepSeek 4's experts, whose rows lie as they are used, as blocks of SW_MXFP4. Rows are computed when they are read; there is never a second copy of a model. Who can take 8-bit
  * floats and scales themselves finds them in the entry's `coded`. */
 #ifndef SW_STORE_SCALED_H
 #define SW_STORE_SCALED_H

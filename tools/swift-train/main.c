@@ -119,8 +119,11 @@ static const sw_program program = {
     .examples = examples,
 };
 
-/* An option given that shapes a new adapter, or NULL. The options saved by an earlier run, read by --config, have all of them: there
- * only those count that are not as they are without being given. */
+/* Whether an option is given. The options saved by an earlier run, read by --config, have all of them: there only those count that
+ * are not as they are without being given. */
+static bool is_given(const char *name, bool other) { return other || (!sw_common_opts.config && sw_option_given(name)); }
+
+/* An option given that shapes a new adapter, or NULL. */
 static const char *lora_option(const train_options *plain)
 {
     const struct {
@@ -133,7 +136,7 @@ static const char *lora_option(const train_options *plain)
                    {"target-modules", o.target_modules.n},
                    {"modules-to-save", o.modules_to_save.n}};
     for (size_t i = 0; i < SW_COUNT(shaping); i++)
-        if (shaping[i].other || (!sw_common_opts.config && sw_option_given(shaping[i].name)))
+        if (is_given(shaping[i].name, shaping[i].other))
             return shaping[i].name;
     return NULL;
 }
@@ -155,7 +158,7 @@ static int check_usage(const train_options *plain)
         return sw_usage("--%s is for --tuner lora; --tuner full trains every weight", shaped);
     if (shaped && o.adapter)
         return sw_usage("--%s and --adapter exclude each other; the adapter keeps its own configuration", shaped);
-    if (sw_option_given("task") && !o.labels)
+    if (!o.labels && is_given("task", o.task != plain->task))
         return sw_usage("--task says what the new head of --labels is for, which is not given");
     if (o.labels && o.adapter)
         return sw_usage("--labels and --adapter exclude each other; the adapter brings the head that it was trained with");

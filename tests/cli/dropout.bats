@@ -70,6 +70,17 @@ near() {
     $lora --model "$W/none" --batch 4 --lora-dropout 0 --out less "$W/text.shard"
     near lora alone
     ! near lora less > /dev/null || false
+    # Experts' adapters, whose rows lie in the order of experts: at once, and one by one where not all are alike.
+    mkdir experts
+    cp "$BATS_TEST_DIRNAME"/../golden/llm/glm4_moe/{config.json,model.safetensors} "$W/none/tokenizer.json" experts/
+    for targets in "--target-modules gate_proj --target-modules up_proj" "--target-modules experts.0.up_proj --target-modules experts.1.up_proj"; do
+        lora="swift-train -q -j 1 --dtype f32 --plot none --overwrite --lr 0.01 --max-steps 3 --model experts $targets"
+        $lora --lora-dropout 0.3 --batch 4 --out lora "$W/text.shard"
+        $lora --lora-dropout 0.3 --batch 1 --accumulate 4 --recompute --out alone "$W/text.shard"
+        $lora --batch 4 --out less "$W/text.shard"
+        near lora alone
+        ! near lora less > /dev/null || false
+    done
 }
 
 @test "a run that stopped goes on to the same bits; recomputation drops the same values; evaluation drops none" {

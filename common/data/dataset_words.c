@@ -14,7 +14,8 @@ static const char *const type_names[] = {"label", "type", "entity_group", "entit
 
 static bool is_words(const cJSON *row)
 {
-    const cJSON *words = sw_json_get(row, dataset_present(row, word_names) ? dataset_present(row, word_names) : "");
+    const char *field = dataset_present(row, word_names);
+    const cJSON *words = field ? sw_json_get(row, field) : NULL;
     return cJSON_IsArray(words) && (!words->child || cJSON_IsString(words->child)) && dataset_present(row, tag_names);
 }
 

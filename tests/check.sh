@@ -15,6 +15,12 @@ count() {
     set -- $(awk '/^[0-9]+ passed, [0-9]+ failed/ {p += $1; f += $3} END {print p + 0, f + 0}' "$1")
     passed=$((passed + $1)) failed=$((failed + $2))
 }
+# ended FILE STATUS NAME: the same, and says what failed; a runner that ended before it counted is a failure
+ended() {
+    count "$1"
+    grep '^FAIL' "$1" | cut -c1-400
+    if [ "$2" -gt 1 ] || ! grep -q '^[0-9]* passed, [0-9]* failed' "$1"; then failed=$((failed + 1)); echo "FAILED $3"; tail -n 30 "$1"; fi
+}
 one() { # one NAME COMMAND...: a single test that is its exit status
     name=$1; shift
     if "$@" > "$log/$name.log" 2>&1; then passed=$((passed + 1)); else
@@ -45,9 +51,7 @@ golden() {
                 out=$log/golden-$kind-$device${v:+-$v}.log
                 build/${v:+$v/}tests/golden "$kind" --device $device "tests/golden/$kind" > "$out" 2>&1
                 status=$?
-                count "$out"
-                grep '^FAIL' "$out" | cut -c1-400
-                if [ $status -gt 1 ]; then failed=$((failed + 1)); echo "FAILED golden $kind $device $v"; tail -n 30 "$out"; fi
+                ended "$out" $status "golden $kind $device $v"
             done
         done
     done
@@ -64,9 +68,7 @@ emulated() { # emulated VARIANT SEED
         out=$log/golden-$kind-emulator${v:+-$v}-seed$2.log
         SWIFT_EMULATOR_SEED=$2 build/${v:+$v/}tests/golden "$kind" --device emulator "tests/golden/$kind" > "$out" 2>&1
         status=$?
-        count "$out"
-        grep '^FAIL' "$out" | cut -c1-400
-        if [ $status -gt 1 ]; then failed=$((failed + 1)); echo "FAILED golden $kind emulator $v"; tail -n 30 "$out"; fi
+        ended "$out" $status "golden $kind emulator $v"
     done
 }
 emulator() { emulated "" 1; }

@@ -46,7 +46,7 @@ static int chunk_table(sw_ctx *c, sw_pass *p, const int32_t *seqs)
 }
 
 /* Pages of the batch's sequences, as wide for each as the longest needs, which grows in steps: [n_seqs, *width]. */
-static sw_var *page_table(sw_ctx *c, sw_pass *p, const sw_pages *pages, const sw_batch *b, int64_t *width)
+static sw_var *page_table(sw_ctx *c, const sw_pages *pages, const sw_batch *b, int64_t *width)
 {
     *width = 1;
     for (int64_t i = 0; i < b->n_seqs; i++)
@@ -61,7 +61,7 @@ static sw_var *page_table(sw_ctx *c, sw_pass *p, const sw_pages *pages, const sw
         if (of->n)
             memcpy(at, of->at, of->n * sizeof *at);
     }
-    return sw_pass_keep(c, p, sw_from_host(c, SW_I32, 2, (int64_t[]){b->n_seqs, *width}, table));
+    return sw_from_host(c, SW_I32, 2, (int64_t[]){b->n_seqs, *width}, table);
 }
 
 /* Room for what the batch adds to the cache. */
@@ -70,7 +70,7 @@ static int take_pages(sw_ctx *c, sw_pass *p, const sw_batch *b, int64_t *width)
     for (int64_t i = 0; i < b->n_seqs; i++)
         if (sw_cache_take(b->cache, p->model, b->slots[i], b->cache->length[b->slots[i]] + SW_MAX(b->lengths[i], 0)))
             return -1;
-    p->pages = page_table(c, p, &b->cache->tokens, b, width);
+    p->pages = page_table(c, &b->cache->tokens, b, width);
     return p->pages ? 0 : -1;
 }
 
@@ -379,7 +379,7 @@ static int lay_sources(sw_ctx *c, sw_pass *p, const sw_batch *b, const sw_batch 
     for (int64_t i = 0; b->cache && i < b->n_seqs; i++)
         if (source->lengths[i] && sw_cache_take_source(b->cache, p->model, b->slots[i], source->lengths[i]))
             return -1;
-    if (b->cache && !(p->cross_pages = page_table(c, p, &b->cache->sources, b, &width)))
+    if (b->cache && !(p->cross_pages = page_table(c, &b->cache->sources, b, &width)))
         return -1;
     for (int64_t i = 0, at = 0, read = 0; i < b->n_seqs; at += b->lengths[i], read += source->lengths[i++]) {
         int64_t first = read, n = source->lengths[i];

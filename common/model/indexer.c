@@ -76,9 +76,8 @@ static int memory_for(sw_ctx *c, sw_pass *p, int64_t topk, choices *all)
 static sw_var *enter(sw_ctx *c, void *self, sw_pass *p, sw_var *x)
 {
     (void)self;
-    size_t bytes = (size_t)p->spec->layers * sizeof(struct choice);
     choices *all = p->body = sw_ctx_alloc(c, sizeof *all);
-    *all = (choices){.of = memset(sw_ctx_alloc(c, bytes), 0, bytes)};
+    all->of = sw_ctx_alloc(c, (size_t)p->spec->layers * sizeof *all->of);
     for (int64_t i = 0; i < p->n_seqs; i++)
         all->longest = SW_MAX(all->longest, (p->cache ? p->before[i] : 0) + p->lengths[i]);
     all->words = (all->longest + 31) / 32;

@@ -2,28 +2,16 @@
  * what is computed. */
 #include "base/memory.h"
 #include "model/generate.h"
-#include "nn/logprob.h"
+#include "tests/unit/logits.h"
 
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 static sw_device *device;
 static sw_model *model;
 static sw_ctx ctx;
 static sw_cache cache;
 static int32_t text[512];
-
-static void ok(int rc)
-{
-    if (rc)
-        fail_msg("%s", sw_error());
-}
 
 static void open_model(const char *name, int64_t slots)
 {
@@ -49,11 +37,8 @@ static void close_model(void)
 /* Logits of the batch's tokens; free them. */
 static float *run(const sw_batch *b)
 {
-    sw_head head = sw_model_head(model);
     float *y = SW_NEW_ARRAY(float, (size_t)(b->n * model->spec.vocab));
-    sw_var *h = sw_model_forward(&ctx, model, b, false), *v = h ? sw_logits(&ctx, h, &head) : NULL;
-    ok(!v || sw_to_host(&ctx, v, y));
-    sw_ctx_reset(&ctx);
+    logits_of(&ctx, model, b, y);
     return y;
 }
 
@@ -66,15 +51,7 @@ static float *feed(int64_t slot, int64_t from, int64_t n)
     return y;
 }
 
-static void assert_near(const float *a, const float *b)
-{
-    float most = 0;
-    for (int64_t i = 0; i < model->spec.vocab; i++)
-        most = fmaxf(most, fabsf(a[i]));
-    for (int64_t i = 0; i < model->spec.vocab; i++)
-        if (!(fabsf(a[i] - b[i]) <= 2e-5f * most))
-            fail_msg("logit %d is %g, not %g", (int)i, (double)b[i], (double)a[i]);
-}
+static void assert_near(const float *want, const float *got) { assert_true(apart(want, got, model->spec.vocab) <= 2e-5); }
 
 /* What the last of the first n tokens gives without a cache. */
 static void assert_is_text(const float *got, int64_t n)

@@ -5,13 +5,14 @@
 #include "base/fileio.h"
 #include "base/json.h"
 #include "store/safetensors.h"
+#include "tests/unit/folder.h"
 
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 
@@ -102,8 +103,8 @@ static void does_not_generate(void **state)
 /* A base model in a folder of its own: bert_mlm's tensors as the first files of BERT called them, and no class's prefix. */
 static char *base_folder(const char *pooling)
 {
-    char *dir = sw_strfmt("/tmp/swift-encoder-XXXXXX");
-    assert_non_null(mkdtemp(dir));
+    char *base = sw_strdup(in("base"));
+    assert_int_equal(mkdir(base, 0777), 0);
     sw_safetensors *s = sw_st_open(CASES "bert_mlm/model.safetensors");
     assert_non_null(s);
     size_t n = sw_st_count(s);
@@ -114,7 +115,7 @@ static char *base_folder(const char *pooling)
         const char *norm = strstr(name, "LayerNorm.");
         e[i].name = norm ? sw_strfmt("%.*s%s", (int)(norm + 10 - name), name, sw_ends_with(name, "weight") ? "gamma" : "beta") : sw_strfmt("%s", name);
     }
-    char *file = sw_path_join(dir, "model.safetensors"), *config = sw_path_join(dir, "config.json");
+    char *file = sw_path_join(base, "model.safetensors"), *config = sw_path_join(base, "config.json");
     assert_int_equal(sw_st_save(file, e, n, NULL), 0);
     for (size_t i = 0; i < n; i++)
         free(e[i].name);
@@ -130,28 +131,26 @@ static char *base_folder(const char *pooling)
     cJSON_Delete(o);
     free(config);
     if (pooling) {
-        char *command = sw_strfmt("mkdir '%s/1_Pooling'", dir), *path = sw_path_join(dir, "1_Pooling/config.json");
-        assert_int_equal(system(command), 0);
+        char *folder = sw_path_join(base, "1_Pooling"), *path = sw_path_join(folder, "config.json");
+        assert_int_equal(mkdir(folder, 0777), 0);
         assert_int_equal(sw_write_file(path, pooling, strlen(pooling)), 0);
-        free(command);
+        free(folder);
         free(path);
     }
-    return dir;
+    return base;
 }
 
-static void remove_folder(char *dir)
+static void remove_folder(char *base)
 {
-    char *command = sw_strfmt("rm -rf '%s'", dir);
-    assert_int_equal(system(command), 0);
-    free(command);
-    free(dir);
+    assert_int_equal(sw_remove_tree(base), 0);
+    free(base);
 }
 
 /* Two texts side by side, so that one's tokens could slip into the other's mean. */
 static void embeds(const char *pooling, const double *want)
 {
-    char *dir = base_folder(pooling);
-    sw_model *m = load(dir);
+    char *base = base_folder(pooling);
+    sw_model *m = load(base);
     sw_ctx c;
     assert_int_equal(m->spec.task, SW_TASK_EMBED);
     assert_int_equal(sw_ctx_init(&c, device, SW_F32), 0);
@@ -163,7 +162,7 @@ static void embeds(const char *pooling, const double *want)
     near(out + WIDTH, want, 4);
     sw_ctx_free(&c);
     sw_model_free(m);
-    remove_folder(dir);
+    remove_folder(base);
 }
 
 /* What a folder of sentence-transformers does after pooling is known, or the folder is refused. */
@@ -174,14 +173,14 @@ static void further_modules(void **state)
                                 "{\"idx\":1,\"path\":\"1_Pooling\",\"type\":\"sentence_transformers.models.Pooling\"},"
                                 "{\"idx\":2,\"path\":\"2_Normalize\",\"type\":\"sentence_transformers.models.Normalize\"}]",
                       dense[] = "[{\"idx\":2,\"path\":\"2_Dense\",\"type\":\"sentence_transformers.models.Dense\"}]";
-    char *dir = base_folder(NULL), *path = sw_path_join(dir, "modules.json");
+    char *base = base_folder(NULL), *path = sw_path_join(base, "modules.json");
     assert_int_equal(sw_write_file(path, known, strlen(known)), 0);
-    sw_model_free(load(dir));
+    sw_model_free(load(base));
     assert_int_equal(sw_write_file(path, dense, strlen(dense)), 0);
-    assert_null(sw_model_load(dir, device, &(sw_load_options){.dtype = SW_F32}));
+    assert_null(sw_model_load(base, device, &(sw_load_options){.dtype = SW_F32}));
     assert_non_null(strstr(sw_error(), "2_Dense"));
     free(path);
-    remove_folder(dir);
+    remove_folder(base);
 }
 
 static void pooling(void **state)
@@ -201,10 +200,10 @@ static void pooling(void **state)
                                          {"{\"pooling_mode\":[\"mean\",\"cls\"]}", "\"cls\" beside mean"},
                                          {"{\"pooling_mode\":[]}", "a name is needed, not"}};
     for (size_t i = 0; i < SW_COUNT(bad); i++) {
-        char *dir = base_folder(bad[i][0]);
-        assert_null(sw_model_load(dir, device, &(sw_load_options){.dtype = SW_F32}));
+        char *base = base_folder(bad[i][0]);
+        assert_null(sw_model_load(base, device, &(sw_load_options){.dtype = SW_F32}));
         assert_non_null(strstr(sw_error(), bad[i][1]));
-        remove_folder(dir);
+        remove_folder(base);
     }
 }
 
@@ -226,9 +225,7 @@ static void bodies(void **state)
                {"nomic_bert_mlm", "NomicBertModel", {0.761964, -0.313302, -1.274068, 1.193515}},
                {"jina_v3_cls", "JinaEmbeddingsV3Model", {-0.158507, 0.488748, -0.723435, 1.381466}},
                {"gte_cls", "GteModel", {-0.343873, 0.158090, -0.457868, 0.520826}}};
-    char *dir = sw_strfmt("/tmp/swift-encoder-XXXXXX");
-    assert_non_null(mkdtemp(dir));
-    char *config = sw_path_join(dir, "config.json");
+    const char *config = in("config.json");
     for (size_t i = 0; i < SW_COUNT(all); i++) {
         char *folder = sw_strfmt(CASES "%s", all[i].folder), *own = sw_path_join(folder, "config.json");
         cJSON *o = sw_json_load(own);
@@ -256,8 +253,6 @@ static void bodies(void **state)
         free(own);
         free(folder);
     }
-    free(config);
-    remove_folder(dir);
 }
 
 /* ---- configurations */
@@ -343,7 +338,7 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(token_types), cmocka_unit_test(directions), cmocka_unit_test(does_not_generate),
                                        cmocka_unit_test(pooling), cmocka_unit_test(further_modules), cmocka_unit_test(bodies), cmocka_unit_test(nomic),
                                        cmocka_unit_test(modern_bert), cmocka_unit_test(refusals)};
-    int rc = cmocka_run_group_tests(tests, NULL, NULL);
+    int rc = cmocka_run_group_tests(tests, sw_folder_make, sw_folder_remove);
     device->close(device);
     return rc;
 }

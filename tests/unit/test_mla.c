@@ -5,32 +5,12 @@
 #include "base/memory.h"
 #include "model/cache.h"
 #include "model/model.h"
-#include "nn/logprob.h"
+#include "tests/unit/logits.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
-
 enum { TOKENS = 23 };
-
-static void ok(int rc)
-{
-    if (rc)
-        fail_msg("%s", sw_error());
-}
-
-/* Logits [n, V] of the batch's tokens to `to`. */
-static void run(sw_ctx *c, sw_model *m, const sw_batch *b, float *to)
-{
-    sw_head head = sw_model_head(m);
-    sw_var *h = sw_model_forward(c, m, b, false), *y = h ? sw_logits(c, h, &head) : NULL;
-    ok(!y || sw_to_host(c, y, to));
-    sw_ctx_reset(c);
-}
 
 /* The logits of a text, all at once, without a cache. */
 static float *at_once(sw_model *m, const int32_t *ids)
@@ -38,7 +18,7 @@ static float *at_once(sw_model *m, const int32_t *ids)
     sw_ctx c = {0};
     float *y = SW_NEW_ARRAY(float, (size_t)(TOKENS * m->spec.vocab));
     ok(sw_ctx_init(&c, m->device, SW_F32));
-    run(&c, m, &(sw_batch){.n = TOKENS, .n_seqs = 1, .ids = ids, .lengths = &(int64_t){TOKENS}}, y);
+    logits_of(&c, m, &(sw_batch){.n = TOKENS, .n_seqs = 1, .ids = ids, .lengths = &(int64_t){TOKENS}}, y);
     sw_ctx_free(&c);
     return y;
 }
@@ -52,12 +32,12 @@ static float *in_steps(sw_model *m, const int32_t *ids, int64_t first, int64_t b
     int64_t v = m->spec.vocab;
     float *y = SW_NEW_ARRAY(float, (size_t)((TOKENS + 7) * v)), *all = SW_NEW_ARRAY(float, (size_t)(3 * v));
     ok(sw_ctx_init(&c, m->device, SW_F32) || sw_cache_init(&cache, &c, m, 2));
-    run(&c, m, &(sw_batch){.n = 7, .n_seqs = 1, .ids = ids + 3, .lengths = &(int64_t){7}, .cache = &cache, .slots = &(int64_t){0}}, y);
-    run(&c, m, &(sw_batch){.n = first, .n_seqs = 1, .ids = ids, .lengths = &first, .cache = &cache, .slots = &(int64_t){1}}, y);
+    logits_of(&c, m, &(sw_batch){.n = 7, .n_seqs = 1, .ids = ids + 3, .lengths = &(int64_t){7}, .cache = &cache, .slots = &(int64_t){0}}, y);
+    logits_of(&c, m, &(sw_batch){.n = first, .n_seqs = 1, .ids = ids, .lengths = &first, .cache = &cache, .slots = &(int64_t){1}}, y);
     for (int64_t i = first; i < TOKENS; i++) {
         int32_t next[3] = {ids[TOKENS - 1 - i], ids[i], ids[i]};
         int64_t with = i % 2 * beside;
-        run(&c, m, &(sw_batch){.n = 1 + with, .n_seqs = 1 + (with > 0), .ids = next + 2 - with, .cache = &cache,
+        logits_of(&c, m, &(sw_batch){.n = 1 + with, .n_seqs = 1 + (with > 0), .ids = next + 2 - with, .cache = &cache,
                                .lengths = with ? (int64_t[]){with, 1} : (int64_t[]){1}, .slots = with ? (int64_t[]){0, 1} : (int64_t[]){1}}, all);
         memcpy(y + i * v, all + with * v, (size_t)v * sizeof *y);
     }
@@ -65,16 +45,6 @@ static float *in_steps(sw_model *m, const int32_t *ids, int64_t first, int64_t b
     sw_ctx_free(&c);
     free(all);
     return y;
-}
-
-static double apart(const float *a, const float *b, int64_t n)
-{
-    double most = 0, d = 0;
-    for (int64_t i = 0; i < n; i++) {
-        most = fmax(most, fabs((double)a[i]));
-        d = fmax(d, fabs((double)a[i] - b[i]));
-    }
-    return d / most;
 }
 
 static sw_model *opened(const char *folder, sw_device *d)

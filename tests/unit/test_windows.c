@@ -4,29 +4,18 @@
 #include "base/memory.h"
 #include "model/cache.h"
 #include "model/model.h"
-#include "nn/logprob.h"
 #include "store/checkpoint.h"
 #include "tests/unit/folder.h"
+#include "tests/unit/logits.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
 
 #define FOLDER "tests/golden/llm/deepseek_v4"
 
 enum { TEXTS = 3, LONGEST = 41 };
 static const int64_t lengths[TEXTS] = {LONGEST, 17, 30};
 static int32_t texts[TEXTS][LONGEST];
-
-static void ok(int rc)
-{
-    if (rc)
-        fail_msg("%s", sw_error());
-}
 
 static void copy(const char *name)
 {
@@ -35,15 +24,6 @@ static void copy(const char *name)
     ok(sw_read_file(from, &bytes) || sw_write_file(in(name), bytes.at, bytes.n));
     sw_buf_free(&bytes);
     free(from);
-}
-
-/* Logits [n, V] of the batch's tokens to `to`. */
-static void run(sw_ctx *c, sw_model *m, const sw_batch *b, float *to)
-{
-    sw_head head = sw_model_head(m);
-    sw_var *h = sw_model_forward(c, m, b, false), *y = h ? sw_logits(c, h, &head) : NULL;
-    ok(!y || sw_to_host(c, y, to));
-    sw_ctx_reset(c);
 }
 
 /* The model, where an indexer keeps `topk` rows. */
@@ -65,16 +45,6 @@ static sw_model *opened(sw_device *d, int topk)
     return m;
 }
 
-static double apart(const float *a, const float *b, int64_t n)
-{
-    double most = 0, d = 0;
-    for (int64_t i = 0; i < n; i++) {
-        most = fmax(most, fabs((double)a[i]));
-        d = fmax(d, fabs((double)a[i] - b[i]));
-    }
-    return d / most;
-}
-
 /* One part of each text after the other, of at most `part` tokens, all texts in the same batches.
  * Logits of text i to y[i]. */
 static void in_parts(sw_model *m, sw_cache *cache, sw_ctx *c, const int64_t part[TEXTS], int64_t until, float *y[TEXTS])
@@ -94,7 +64,7 @@ static void in_parts(sw_model *m, sw_cache *cache, sw_ctx *c, const int64_t part
         if (!n)
             break;
         more = true;
-        run(c, m, &(sw_batch){.n = n, .n_seqs = TEXTS, .ids = ids, .lengths = each, .cache = cache, .slots = slots}, all);
+        logits_of(c, m, &(sw_batch){.n = n, .n_seqs = TEXTS, .ids = ids, .lengths = each, .cache = cache, .slots = slots}, all);
         for (int64_t i = 0, at = 0; i < TEXTS; at += each[i++])
             memcpy(y[i] + before[i] * v, all + at * v, (size_t)(each[i] * v) * sizeof *all);
     }
@@ -127,7 +97,7 @@ static void parts(void **state)
     allocate(got, v);
     ok(sw_ctx_init(&c, d, SW_F32));
     for (int i = 0; i < TEXTS; i++)
-        run(&c, m, &(sw_batch){.n = lengths[i], .n_seqs = 1, .ids = texts[i], .lengths = &lengths[i]}, want[i]);
+        logits_of(&c, m, &(sw_batch){.n = lengths[i], .n_seqs = 1, .ids = texts[i], .lengths = &lengths[i]}, want[i]);
     for (size_t k = 0; k < SW_COUNT(plans); k++) {
         sw_cache cache;
         ok(sw_cache_init(&cache, &c, m, TEXTS + 1));
@@ -158,12 +128,12 @@ static void copies(void **state)
     ok(sw_ctx_init(&c, d, SW_F32) || sw_cache_init(&cache, &c, m, TEXTS + 1));
     in_parts(m, &cache, &c, (int64_t[]){6, 6, 6}, LONGEST - rest, y);
     ok(sw_cache_copy_slot(&cache, m, 3, 2));
-    run(&c, m,
+    logits_of(&c, m,
         &(sw_batch){
             .n = rest, .n_seqs = 1, .ids = texts[0] + LONGEST - rest, .lengths = &rest, .cache = &cache, .slots = &(int64_t){2}},
         a);
     for (int64_t i = 0; i < rest; i++)
-        run(&c, m,
+        logits_of(&c, m,
             &(sw_batch){.n = 1,
                         .n_seqs = 1,
                         .ids = texts[0] + LONGEST - rest + i,
@@ -252,7 +222,7 @@ static void names(void **state)
         assert_string_equal(m->blocks[1].name, i ? "layers.1" : "model.layers.1");
         y[i] = SW_NEW_ARRAY(float, (size_t)(LONGEST * m->spec.vocab));
         ok(sw_ctx_init(&c, d, SW_F32));
-        run(&c, m, &(sw_batch){.n = lengths[0], .n_seqs = 1, .ids = texts[0], .lengths = &lengths[0]}, y[i]);
+        logits_of(&c, m, &(sw_batch){.n = lengths[0], .n_seqs = 1, .ids = texts[0], .lengths = &lengths[0]}, y[i]);
         if (i)
             assert_memory_equal(y[0], y[1], (size_t)(LONGEST * m->spec.vocab) * sizeof(float));
         sw_ctx_free(&c);

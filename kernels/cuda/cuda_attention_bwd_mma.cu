@@ -1,27 +1,40 @@
 /* Attention backward by tensor cores, for bf16 and f16 heads of up to 256 values: the algorithm of cuda_attention_bwd.cu.
- * In the kernel of dk and dv a warp has 16 keys as the rows of its results, so that probabilities and their gradients
- * come out as the left side of the next product; in that of dq 16 rows. Both are rounded to 16 bits for it, all sums are
- * f32. 14 T^2 D operations a head, half when causal: 2048 tokens, 32 heads of 128 take 120 GFLOP, 0.12 ms at the limit.
- * The next rows come while these are worked on, where two of them leave room for two blocks on an SM, which registers allow. */
+ * In the kernel of dk and dv a warp has keys as the rows of its results, so that probabilities and their gradients come
+ * out as the left side of the next product; in that of dq rows. Both are rounded to 16 bits for it, all sums are f32.
+ * 14 T^2 D operations a head, half when causal: 2048 tokens, 32 heads of 128 take 120 GFLOP, 0.12 ms at the limit. The two
+ * more products than a kernel for all three would have are the price of sums in one order: its dq would be added by atomics.
+ * The next rows come while these are worked on. What holds mma.sync back is shared memory, 128 bytes a cycle: a warp reads
+ * 36 KB for 32 rows by 16 keys of 128 (four products), or 40 KB for 32 rows by 32 keys (three), so tiles are as large as
+ * registers allow. */
 #include "cuda_mma.cuh"
 
 namespace {
 
-enum { WARPS = 4, OWN = 16 * WARPS, OTHER = 32 }; /* OWN: keys (rows) of a block; OTHER: rows (keys) at a time */
-enum { VALUES = 1, KEYS = 2 };                    /* which sums; heads of 256 have registers for one of them */
+enum { WARPS = 4, THREADS = WARPS * 32 };
+enum { VALUES = 1, KEYS = 2 }; /* which sums; heads of 256 have registers for one of them */
 
-template <int WIDTH> struct shape {
-    static const int stride = WIDTH + 8, stages = WIDTH > 128 ? 1 : 2;
-    static const size_t bytes = (size_t)2 * (OWN + stages * OTHER) * stride * sizeof(uint16_t) + stages * OTHER * (2 * sizeof(float) + 2 * sizeof(int));
+/* TILES: 16 rows of results each, that a warp has. own: keys (rows) of a block; other: rows (keys) at a time. */
+template <int WIDTH, int STAGES, int TILES, int OTHER> struct tiling {
+    static const int tiles = TILES, own = 16 * TILES * WARPS, other = OTHER, stride = WIDTH + 8, stages = STAGES;
+    static const size_t bytes = (size_t)2 * (own + stages * other) * stride * sizeof(uint16_t), row_bytes = 2 * sizeof(float) + 2 * sizeof(int);
 };
+template <int WIDTH, int STAGES> struct for_keys : tiling<WIDTH, STAGES, WIDTH <= 64 ? 2 : 1, WIDTH == 128 ? 64 : 32> {};
+template <int WIDTH, int STAGES> struct for_rows : tiling<WIDTH, STAGES, WIDTH <= 128 ? 2 : 1, 32> {};
+template <int WIDTH, int STAGES> size_t most_bytes(void)
+{
+    typedef for_keys<WIDTH, STAGES> keys;
+    typedef for_rows<WIDTH, STAGES> rows;
+    return keys::bytes + STAGES * keys::other * keys::row_bytes > rows::bytes ? keys::bytes + STAGES * keys::other * keys::row_bytes : rows::bytes;
+}
 
-/* A warp's 16 x WIDTH sums to rows skip .. of the tensor. */
-template <bool BF16, int N>
-__device__ void store_sums(const float (&c)[N][4], const head_rows &to, int64_t first, int64_t have, int width, int64_t head, int group, int64_t skip)
+/* A warp's 16 M x WIDTH sums, times `scale`, to rows skip .. of the tensor. */
+template <bool BF16, int M, int N>
+__device__ void store_sums(const float (&c)[M][N][4], float scale, const head_rows &to, int64_t first, int64_t have, int width, int64_t head, int group,
+                           int64_t skip)
 {
     int lane = (int)threadIdx.x % 32;
 #pragma unroll
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 2 * M; i++) {
         int64_t item = skip + lane / 4 + 8 * i;
         if (item >= have)
             continue;
@@ -29,121 +42,151 @@ __device__ void store_sums(const float (&c)[N][4], const head_rows &to, int64_t 
 #pragma unroll
         for (int n = 0; n < N; n++) {
             int at = n * 8 + lane % 4 * 2;
+            float x = c[i / 2][n][i % 2 * 2] * scale, y = c[i / 2][n][i % 2 * 2 + 1] * scale;
             if (at + 1 < width && ((uintptr_t)(out + at) & 3) == 0) {
-                *(unsigned *)(out + at) = packed<BF16>(c[n][2 * i], c[n][2 * i + 1]);
+                *(unsigned *)(out + at) = packed<BF16>(x, y);
                 continue;
             }
-            for (int k = 0; k < 2 && at + k < width; k++)
-                out[at + k] = half_bits(BF16 ? SW_BF16 : SW_F16, c[n][2 * i + k]);
+            if (at < width)
+                out[at] = half_bits(BF16 ? SW_BF16 : SW_F16, x);
+            if (at + 1 < width)
+                out[at + 1] = half_bits(BF16 ? SW_BF16 : SW_F16, y);
         }
     }
 }
 
+/* The probability that belongs to a dot product, and in *dp what it does to the product, given dout . v; PLAIN: but for p.scale.
+ * lse: in powers of two. */
+template <bool PLAIN>
+__device__ __forceinline__ float pair(const attention_call &p, float dot, float *dp, float lse, float delta, bool all, bool there, int64_t row, int head,
+                                      int place, int key)
+{
+    float slope = 1, e;
+    if (PLAIN) {
+        e = power_of_two(fmaf(dot, p.scale * LOG2_E, -lse));
+        if (!all)
+            e = there && sees_place(p, place, key) ? e : 0;
+        *dp = e * (*dp - delta);
+        return e;
+    }
+    e = there && sees(p, row, place, key) ? power_of_two(fmaf(score_of(p, dot, head, place, key, &slope), LOG2_E, -lse)) : 0;
+    *dp = e * (*dp - delta) * slope * p.scale;
+    return e;
+}
+
 /* 2048 causal bf16 tokens, 32 heads of 128: 69 GFLOP, 0.07 ms at the limit; 0.1 GB, 0.03 ms. */
-template <bool BF16, int WIDTH, int PARTS> __global__ void __launch_bounds__(WARPS * 32) gradient_keys_mma(gradient_call c)
+template <bool BF16, int WIDTH, int STAGES, int PARTS, bool PLAIN> __global__ void __launch_bounds__(THREADS, 2) gradient_keys_mma(gradient_call c)
 {
     SW_DYNAMIC_SHARED(uint16_t, shared);
-    const int STRIDE = shape<WIDTH>::stride, STAGES = shape<WIDTH>::stages;
+    typedef for_keys<WIDTH, STAGES> shape;
+    const int M = shape::tiles, OWN = shape::own, OTHER = shape::other, STRIDE = shape::stride, N = OTHER / 8;
     const attention_call &p = c.p;
     uint16_t *ks = shared, *vs = ks + OWN * STRIDE, *all_qs = vs + OWN * STRIDE, *all_gs = all_qs + STAGES * OTHER * STRIDE;
     float *all_lse = (float *)(all_gs + STAGES * OTHER * STRIDE), *all_delta = all_lse + STAGES * OTHER;
     int *all_query = (int *)(all_delta + STAGES * OTHER), *all_head = all_query + STAGES * OTHER;
-    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, key_head = (int)blockIdx.y;
+    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, key_head = (int)(blockIdx.x % (unsigned)p.key_heads);
     attention_seq s;
-    if (!find_tile(p, blockIdx.x, OWN, true, &s))
+    if (!find_tile(p, blockIdx.x / (unsigned)p.key_heads, OWN, true, &s))
         return;
-    int64_t base = s.tile * OWN, have = s.n * p.group, shift = s.m - s.n, last = base + OWN < s.m ? base + OWN - 1 : s.m - 1, from, to;
-    query_range(p, base, last, s, &from, &to);
-    load_halves<WIDTH>(ks, STRIDE, p.k, s.k0, s.m, OWN, p.width, key_head, 1, base);
-    load_halves<WIDTH>(vs, STRIDE, p.v, s.k0, s.m, OWN, p.value_width, key_head, 1, base);
-    float dk[PARTS & KEYS ? WIDTH / 8 : 2][4] = {{0}}, dv[PARTS & VALUES ? WIDTH / 8 : 2][4] = {{0}};
-    auto load = [&](int64_t first, int stage) {
-        load_halves<WIDTH>(all_qs + stage * OTHER * STRIDE, STRIDE, p.q, s.q0, have, OTHER, p.width, (int64_t)key_head * p.group, p.group, first);
-        load_halves<WIDTH>(all_gs + stage * OTHER * STRIDE, STRIDE, c.dout, s.q0, have, OTHER, p.value_width, (int64_t)key_head * p.group, p.group,
-                           first);
+    const int base = (int)s.tile * OWN, m = (int)s.m, last = (base + OWN < m ? base + OWN : m) - 1, have = (int)(s.n * p.group), shift = (int)(s.m - s.n);
+    int64_t range[2];
+    query_range(p, base, last, s, &range[0], &range[1]);
+    int first = (int)(range[0] * p.group) / OTHER * OTHER, to = (int)(range[1] * p.group);
+    load_halves<WIDTH, OWN, THREADS>(ks, STRIDE, p.k, s.k0, m, p.width, key_head, 1, base);
+    load_halves<WIDTH, OWN, THREADS>(vs, STRIDE, p.v, s.k0, m, p.value_width, key_head, 1, base);
+    float dk[PARTS & KEYS ? M : 1][PARTS & KEYS ? WIDTH / 8 : 2][4] = {{{0}}}, dv[PARTS & VALUES ? M : 1][PARTS & VALUES ? WIDTH / 8 : 2][4] = {{{0}}};
+    auto load = [&](int at, int stage) {
+        load_halves<WIDTH, OTHER, THREADS>(all_qs + stage * OTHER * STRIDE, STRIDE, p.q, s.q0, have, p.width, (int64_t)key_head * p.group, p.group, at);
+        load_halves<WIDTH, OTHER, THREADS>(all_gs + stage * OTHER * STRIDE, STRIDE, c.dout, s.q0, have, p.value_width, (int64_t)key_head * p.group,
+                                           p.group, at);
         if (threadIdx.x < OTHER) {
-            int r = stage * OTHER + (int)threadIdx.x;
-            int64_t row = first + threadIdx.x, at = (s.q0 + row / p.group) * p.heads + (int64_t)key_head * p.group + row % p.group;
-            all_lse[r] = row < have ? c.lse[at] : 0;
-            all_delta[r] = row < have ? c.delta[at] : 0;
-            all_query[r] = (int)(row / p.group);
-            all_head[r] = key_head * p.group + (int)(row % p.group);
+            int r = stage * OTHER + (int)threadIdx.x, row = at + (int)threadIdx.x, query = row / p.group, head = key_head * p.group + row - query * p.group;
+            int64_t from = (s.q0 + query) * p.heads + head;
+            all_lse[r] = row < have ? c.lse[from] * LOG2_E : 0;
+            all_delta[r] = row < have ? c.delta[from] : 0;
+            all_query[r] = query;
+            all_head[r] = head;
         }
     };
-    int64_t first = from * p.group / OTHER * OTHER;
     if (STAGES == 2)
         load(first, 0);
-    for (int stage = 0; first < to * p.group; first += OTHER, stage = STAGES - 1 - stage) {
+    for (int stage = 0; first < to; first += OTHER, stage = STAGES - 1 - stage) {
         if (STAGES == 1) {
             __syncthreads();
             load(first, 0);
         }
         wait_copies();
         __syncthreads();
-        if (STAGES == 2 && first + OTHER < to * p.group)
+        if (STAGES == 2 && first + OTHER < to)
             load(first + OTHER, 1 - stage);
         const uint16_t *qs = all_qs + stage * OTHER * STRIDE, *gs = all_gs + stage * OTHER * STRIDE;
         const float *lse = all_lse + stage * OTHER, *delta = all_delta + stage * OTHER;
         const int *query = all_query + stage * OTHER, *head = all_head + stage * OTHER;
-        float prob[OTHER / 8][4] = {{0}}, score[OTHER / 8][4] = {{0}};
-        mma_rows<BF16, OTHER / 8, WIDTH>(prob, ks + warp * 16 * STRIDE, qs, STRIDE);
+        float prob[M][N][4] = {{{0}}}, score[M][N][4] = {{{0}}};
+        mma_rows<BF16, M, N, WIDTH>(prob, ks + warp * 16 * M * STRIDE, qs, STRIDE);
         if (PARTS & KEYS)
-            mma_rows<BF16, OTHER / 8, WIDTH>(score, vs + warp * 16 * STRIDE, gs, STRIDE);
+            mma_rows<BF16, M, N, WIDTH>(score, vs + warp * 16 * M * STRIDE, gs, STRIDE);
+        int whole[2];
+        all_range(p, shift + query[0], shift + query[OTHER - 1], m, whole);
+        bool all = base >= whole[0] && base + OWN <= whole[1] && first + OTHER <= have;
 #pragma unroll
-        for (int n = 0; n < OTHER / 8; n++)
+        for (int n = 0; n < 2 * N; n++) {
+            int r = n / 2 * 8 + lane % 4 * 2 + n % 2;
+            float r_lse = lse[r], r_delta = delta[r];
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                int r = n * 8 + lane % 4 * 2 + i % 2;
-                int64_t key = base + warp * 16 + lane / 4 + i / 2 * 8, place = shift + query[r];
-                float e = 0, slope = 0;
-                if (first + r < have && key < s.m && sees(p, s.q0 + query[r], place, key))
-                    e = expf(score_of(p, prob[n][i], head[r], place, key, &slope) - lse[r]);
-                prob[n][i] = e;
-                score[n][i] = e * (score[n][i] - delta[r]) * slope * p.scale;
+            for (int i = 0; i < 2 * M; i++) {
+                int key = base + warp * 16 * M + lane / 4 + i * 8, at = i % 2 * 2 + n % 2;
+                float &dp = score[i / 2][n / 2][at], &x = prob[i / 2][n / 2][at];
+                x = pair<PLAIN>(p, x, &dp, r_lse, r_delta, all, first + r < have && key < m, s.q0 + query[r], head[r], shift + query[r], key);
             }
-        if (PARTS & VALUES)
-            mma_result<BF16>(dv, prob, gs, STRIDE);
-        if (PARTS & KEYS)
-            mma_result<BF16>(dk, score, qs, STRIDE);
+        }
+        if constexpr (PARTS & VALUES)
+            mma_result<BF16, M, N, WIDTH / 8>(dv, prob, gs, STRIDE);
+        if constexpr (PARTS & KEYS)
+            mma_result<BF16, M, N, WIDTH / 8>(dk, score, qs, STRIDE);
     }
     wait_copies(); /* of keys that nobody sees */
     if (PARTS & KEYS)
-        store_sums<BF16>(dk, c.dk, s.k0, s.m, p.width, key_head, 1, base + warp * 16);
+        store_sums<BF16>(dk, PLAIN ? p.scale : 1, c.dk, s.k0, m, p.width, key_head, 1, base + warp * 16 * M);
     if (PARTS & VALUES)
-        store_sums<BF16>(dv, c.dv, s.k0, s.m, p.value_width, key_head, 1, base + warp * 16);
+        store_sums<BF16>(dv, 1, c.dv, s.k0, m, p.value_width, key_head, 1, base + warp * 16 * M);
 }
 
 /* The same shape: 52 GFLOP, 0.05 ms at the limit; 0.1 GB, 0.03 ms. */
-template <bool BF16, int WIDTH> __global__ void __launch_bounds__(WARPS * 32) gradient_rows_mma(gradient_call c)
+template <bool BF16, int WIDTH, int STAGES, bool PLAIN> __global__ void __launch_bounds__(THREADS, 2) gradient_rows_mma(gradient_call c)
 {
     SW_DYNAMIC_SHARED(uint16_t, shared);
-    const int STRIDE = shape<WIDTH>::stride, STAGES = shape<WIDTH>::stages;
+    typedef for_rows<WIDTH, STAGES> shape;
+    const int M = shape::tiles, OWN = shape::own, OTHER = shape::other, STRIDE = shape::stride, N = OTHER / 8;
     const attention_call &p = c.p;
     uint16_t *qs = shared, *gs = qs + OWN * STRIDE, *all_ks = gs + OWN * STRIDE, *all_vs = all_ks + STAGES * OTHER * STRIDE;
-    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, key_head = (int)blockIdx.y;
+    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, key_head = (int)(blockIdx.x % (unsigned)p.key_heads);
     attention_seq s;
-    if (!find_tile(p, blockIdx.x, OWN, false, &s))
+    /* the last rows first: where attention is causal they see most */
+    if (!find_tile(p, (gridDim.x - 1 - blockIdx.x) / (unsigned)p.key_heads, OWN, false, &s))
         return;
-    int64_t first = s.tile * OWN, have = s.n * p.group, shift = s.m - s.n, from, to, row[2], place[2];
-    int64_t last = first + OWN < have ? first + OWN - 1 : have - 1;
-    key_range(p, shift + first / p.group, shift + last / p.group, s.m, &from, &to);
-    load_halves<WIDTH>(qs, STRIDE, p.q, s.q0, have, OWN, p.width, (int64_t)key_head * p.group, p.group, first);
-    load_halves<WIDTH>(gs, STRIDE, c.dout, s.q0, have, OWN, p.value_width, (int64_t)key_head * p.group, p.group, first);
-    float lse[2], delta[2], dq[WIDTH / 8][4] = {{0}};
-    int head[2];
-    for (int i = 0; i < 2; i++) {
-        row[i] = first + warp * 16 + lane / 4 + 8 * i;
-        place[i] = shift + row[i] / p.group;
-        head[i] = key_head * p.group + (int)(row[i] % p.group);
-        int64_t at = (s.q0 + row[i] / p.group) * p.heads + head[i];
-        lse[i] = row[i] < have ? c.lse[at] : 0;
-        delta[i] = row[i] < have ? c.delta[at] : 0;
+    const int first = (int)s.tile * OWN, have = (int)(s.n * p.group), last = (first + OWN < have ? first + OWN : have) - 1, shift = (int)(s.m - s.n), m = (int)s.m;
+    const int first_place = shift + first / p.group, last_place = shift + last / p.group;
+    int64_t range[2];
+    int whole[2];
+    key_range(p, first_place, last_place, m, &range[0], &range[1]);
+    all_range(p, first_place, last_place, m, whole);
+    int base = (int)range[0] / OTHER * OTHER, to = (int)range[1];
+    load_halves<WIDTH, OWN, THREADS>(qs, STRIDE, p.q, s.q0, have, p.width, (int64_t)key_head * p.group, p.group, first);
+    load_halves<WIDTH, OWN, THREADS>(gs, STRIDE, c.dout, s.q0, have, p.value_width, (int64_t)key_head * p.group, p.group, first);
+    float lse[2 * M], delta[2 * M], dq[M][WIDTH / 8][4] = {{{0}}};
+    int low = first + warp * 16 * M + lane / 4; /* this lane's rows: low + 8 i */
+#pragma unroll
+    for (int i = 0; i < 2 * M; i++) {
+        int row = low + 8 * i, query = row / p.group;
+        int64_t at = (s.q0 + query) * p.heads + key_head * p.group + row - query * p.group;
+        lse[i] = row < have ? c.lse[at] * LOG2_E : 0;
+        delta[i] = row < have ? c.delta[at] : 0;
     }
-    auto load = [&](int64_t base, int stage) {
-        load_halves<WIDTH>(all_ks + stage * OTHER * STRIDE, STRIDE, p.k, s.k0, s.m, OTHER, p.width, key_head, 1, base);
-        load_halves<WIDTH>(all_vs + stage * OTHER * STRIDE, STRIDE, p.v, s.k0, s.m, OTHER, p.value_width, key_head, 1, base);
+    auto load = [&](int at, int stage) {
+        load_halves<WIDTH, OTHER, THREADS>(all_ks + stage * OTHER * STRIDE, STRIDE, p.k, s.k0, m, p.width, key_head, 1, at);
+        load_halves<WIDTH, OTHER, THREADS>(all_vs + stage * OTHER * STRIDE, STRIDE, p.v, s.k0, m, p.value_width, key_head, 1, at);
     };
-    int64_t base = from / OTHER * OTHER;
     if (STAGES == 2)
         load(base, 0);
     for (int stage = 0; base < to; base += OTHER, stage = STAGES - 1 - stage) {
@@ -156,53 +199,65 @@ template <bool BF16, int WIDTH> __global__ void __launch_bounds__(WARPS * 32) gr
         if (STAGES == 2 && base + OTHER < to)
             load(base + OTHER, 1 - stage);
         const uint16_t *ks = all_ks + stage * OTHER * STRIDE, *vs = all_vs + stage * OTHER * STRIDE;
-        float score[OTHER / 8][4] = {{0}}, dp[OTHER / 8][4] = {{0}};
-        mma_rows<BF16, OTHER / 8, WIDTH>(score, qs + warp * 16 * STRIDE, ks, STRIDE);
-        mma_rows<BF16, OTHER / 8, WIDTH>(dp, gs + warp * 16 * STRIDE, vs, STRIDE);
+        float score[M][N][4] = {{{0}}}, dp[M][N][4] = {{{0}}};
+        mma_rows<BF16, M, N, WIDTH>(score, qs + warp * 16 * M * STRIDE, ks, STRIDE);
+        mma_rows<BF16, M, N, WIDTH>(dp, gs + warp * 16 * M * STRIDE, vs, STRIDE);
+        bool all = base >= whole[0] && base + OTHER <= whole[1];
 #pragma unroll
-        for (int n = 0; n < OTHER / 8; n++)
+        for (int i = 0; i < 2 * M; i++) {
+            int row = low + 8 * i, query = row / p.group, head = key_head * p.group + row - query * p.group;
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                int64_t key = base + n * 8 + lane % 4 * 2 + i % 2;
-                float e = 0, slope = 0;
-                if (row[i / 2] < have && key < s.m && sees(p, s.q0 + row[i / 2] / p.group, place[i / 2], key))
-                    e = expf(score_of(p, score[n][i], head[i / 2], place[i / 2], key, &slope) - lse[i / 2]);
-                score[n][i] = e * (dp[n][i] - delta[i / 2]) * slope * p.scale;
+            for (int n = 0; n < 2 * N; n++) {
+                int key = base + n / 2 * 8 + lane % 4 * 2 + n % 2, at = i % 2 * 2 + n % 2;
+                float &y = dp[i / 2][n / 2][at];
+                pair<PLAIN>(p, score[i / 2][n / 2][at], &y, lse[i], delta[i], all, row < have && key < m, s.q0 + query, head, shift + query, key);
             }
-        mma_result<BF16>(dq, score, ks, STRIDE);
+        }
+        mma_result<BF16, M, N, WIDTH / 8>(dq, dp, ks, STRIDE);
     }
     wait_copies(); /* of rows that see no key */
-    store_sums<BF16>(dq, c.dq, s.q0, have, p.width, (int64_t)key_head * p.group, p.group, first + warp * 16);
+    store_sums<BF16>(dq, PLAIN ? p.scale : 1, c.dq, s.q0, have, p.width, (int64_t)key_head * p.group, p.group, first + warp * 16 * M);
 }
 
-template <bool BF16, int WIDTH, int PARTS> int launch_keys(sw_stream *s, const gradient_call &c, int64_t keys)
+template <bool BF16, int WIDTH, int STAGES, int PARTS, bool PLAIN> int launch_keys(sw_stream *s, const gradient_call &c, int64_t keys)
 {
-    if (cuda_shared(s, gradient_keys_mma<BF16, WIDTH, PARTS>, shape<WIDTH>::bytes, "the gradient of attention"))
+    typedef for_keys<WIDTH, STAGES> shape;
+    size_t bytes = shape::bytes + STAGES * shape::other * shape::row_bytes;
+    if (cuda_shared(s, gradient_keys_mma<BF16, WIDTH, STAGES, PARTS, PLAIN>, bytes, "the gradient of attention"))
         return -1;
-    SW_LAUNCH((gradient_keys_mma<BF16, WIDTH, PARTS>), dim3((unsigned)(keys / OWN + c.p.count), (unsigned)c.p.key_heads), WARPS * 32,
-              shape<WIDTH>::bytes, s->stream, c);
+    SW_LAUNCH((gradient_keys_mma<BF16, WIDTH, STAGES, PARTS, PLAIN>), (unsigned)((keys / shape::own + c.p.count) * c.p.key_heads), THREADS, bytes,
+              s->stream, c);
     return 0;
 }
 
-template <bool BF16, int WIDTH> int launch(sw_stream *s, const gradient_call &c, int64_t queries, int64_t keys)
+template <bool BF16, int WIDTH, int STAGES, bool PLAIN> int launch(sw_stream *s, const gradient_call &c, int64_t queries, int64_t keys)
 {
+    typedef for_rows<WIDTH, STAGES> shape;
     if constexpr (WIDTH > 128) {
-        if (launch_keys<BF16, WIDTH, KEYS>(s, c, keys) || launch_keys<BF16, WIDTH, VALUES>(s, c, keys))
+        if (launch_keys<BF16, WIDTH, STAGES, KEYS, PLAIN>(s, c, keys) || launch_keys<BF16, WIDTH, STAGES, VALUES, PLAIN>(s, c, keys))
             return -1;
-    } else if (launch_keys<BF16, WIDTH, KEYS | VALUES>(s, c, keys)) {
+    } else if (launch_keys<BF16, WIDTH, STAGES, KEYS | VALUES, PLAIN>(s, c, keys)) {
         return -1;
     }
-    if (cuda_shared(s, gradient_rows_mma<BF16, WIDTH>, shape<WIDTH>::bytes, "the gradient of attention"))
+    if (cuda_shared(s, gradient_rows_mma<BF16, WIDTH, STAGES, PLAIN>, shape::bytes, "the gradient of attention"))
         return -1;
-    SW_LAUNCH((gradient_rows_mma<BF16, WIDTH>), dim3((unsigned)(queries * c.p.group / OWN + c.p.count), (unsigned)c.p.key_heads), WARPS * 32,
-              shape<WIDTH>::bytes, s->stream, c);
+    SW_LAUNCH((gradient_rows_mma<BF16, WIDTH, STAGES, PLAIN>), (unsigned)((queries * c.p.group / shape::own + c.p.count) * c.p.key_heads), THREADS,
+              shape::bytes, s->stream, c);
     return cuda_launched(s, "attention_bwd") ? -1 : 1;
+}
+
+template <bool BF16, int WIDTH, int STAGES> int launch_scores(sw_stream *s, const gradient_call &c, int64_t queries, int64_t keys)
+{
+    return plain_scores(c.p) ? launch<BF16, WIDTH, STAGES, true>(s, c, queries, keys) : launch<BF16, WIDTH, STAGES, false>(s, c, queries, keys);
 }
 
 template <bool BF16> int launch_width(sw_stream *s, const gradient_call &c, int64_t queries, int64_t keys)
 {
     int width = c.p.width > c.p.value_width ? c.p.width : c.p.value_width;
-    return width <= 64 ? launch<BF16, 64>(s, c, queries, keys) : width <= 128 ? launch<BF16, 128>(s, c, queries, keys) : launch<BF16, 256>(s, c, queries, keys);
+    return width <= 64                                 ? launch_scores<BF16, 64, 2>(s, c, queries, keys)
+           : width > 128                               ? launch_scores<BF16, 256, 1>(s, c, queries, keys)
+           : most_bytes<128, 2>() <= s->shared_most ? launch_scores<BF16, 128, 2>(s, c, queries, keys)
+                                                       : launch_scores<BF16, 128, 1>(s, c, queries, keys); /* 99 KiB a block: 8.6, 8.9, 12.0 */
 }
 
 } // namespace
@@ -210,7 +265,7 @@ template <bool BF16> int launch_width(sw_stream *s, const gradient_call &c, int6
 int cuda_attention_bwd_mma(sw_stream *s, const gradient_call &c, int64_t queries, int64_t keys)
 {
     int t = c.p.q.type;
-    if (!cuda_mma_serves(s, c.p, shape<256>::bytes <= s->shared_most ? 256 : 128) || c.dout.type != t || c.dq.type != t || c.dk.type != t || c.dv.type != t)
+    if (!cuda_mma_serves(s, c.p, most_bytes<256, 1>() <= s->shared_most ? 256 : 128) || c.dout.type != t || c.dq.type != t || c.dk.type != t || c.dv.type != t)
         return 0;
     return t == SW_BF16 ? launch_width<true>(s, c, queries, keys) : launch_width<false>(s, c, queries, keys);
 }

@@ -14,121 +14,151 @@
 
 namespace {
 
-enum { WARPS = 4, ROWS = 16 * WARPS };
+enum { WARPS = 4, THREADS = WARPS * 32 };
+/* A warp has TILES times 16 rows: with two, what it reads of keys and values serves twice, where registers allow the sums. */
 template <int WIDTH> struct shape {
-    static const int keys = WIDTH > 128 ? 32 : 64, stride = WIDTH + 8;
-    static const size_t bytes = (size_t)(ROWS + 2 * keys) * stride * sizeof(uint16_t);
+    static const int tiles = WIDTH > 128 ? 1 : 2, rows = 16 * tiles * WARPS, keys = WIDTH > 128 ? 32 : 64, stride = WIDTH + 8;
+    static const size_t bytes = (size_t)(rows + 2 * keys) * stride * sizeof(uint16_t);
 };
 
-/* 2048 causal bf16 tokens, 32 heads of 128 over 8: 34 GFLOP, 0.035 ms at the limit; 42 MB, 0.013 ms. */
-template <bool BF16, int WIDTH> __global__ void __launch_bounds__(WARPS * 32) attention_mma(attention_call p)
+/* PLAIN: scores are scaled products; they stay products until their exponentials are taken.
+ * 2048 causal bf16 tokens, 32 heads of 128 over 8: 34 GFLOP, 0.035 ms at the limit; 42 MB, 0.013 ms. */
+template <bool BF16, int WIDTH, bool PLAIN> __global__ void __launch_bounds__(THREADS, 2) attention_mma(attention_call p)
 {
     SW_DYNAMIC_SHARED(uint16_t, shared);
-    const int KEYS = shape<WIDTH>::keys, STRIDE = shape<WIDTH>::stride;
+    const int M = shape<WIDTH>::tiles, ROWS = shape<WIDTH>::rows, KEYS = shape<WIDTH>::keys, STRIDE = shape<WIDTH>::stride, N = KEYS / 8;
     uint16_t *qs = shared, *ks = qs + ROWS * STRIDE, *vs = ks + KEYS * STRIDE;
-    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, key_head = (int)blockIdx.y;
+    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, key_head = (int)(blockIdx.x % (unsigned)p.key_heads);
     attention_seq s;
-    if (!find_tile(p, blockIdx.x, ROWS, false, &s))
+    /* the last rows first: where attention is causal they see most */
+    if (!find_tile(p, (gridDim.x - 1 - blockIdx.x) / (unsigned)p.key_heads, ROWS, false, &s))
         return;
-    int64_t first = s.tile * ROWS, have = s.n * p.group, shift = s.m - s.n, from, to;
-    int64_t last = first + ROWS < have ? first + ROWS - 1 : have - 1, first_place = shift + first / p.group, last_place = shift + last / p.group;
-    key_range(p, first_place, last_place, s.m, &from, &to);
-    load_halves<WIDTH>(qs, STRIDE, p.q, s.q0, have, ROWS, p.width, (int64_t)key_head * p.group, p.group, first);
-    /* this lane's two rows */
-    int64_t row[2], place[2];
-    int head[2];
-    float top[2], sum[2], acc[WIDTH / 8][4] = {{0}};
-    for (int i = 0; i < 2; i++) {
-        row[i] = first + warp * 16 + lane / 4 + 8 * i;
-        place[i] = shift + row[i] / p.group;
-        head[i] = key_head * p.group + (int)(row[i] % p.group);
-        top[i] = p.sinks ? p.sinks[head[i]] : -INFINITY;
+    int64_t first = s.tile * ROWS, have = s.n * p.group, last = (first + ROWS < have ? first + ROWS : have) - 1, range[2];
+    const int shift = (int)(s.m - s.n), first_place = shift + (int)(first / p.group), last_place = shift + (int)(last / p.group), m = (int)s.m;
+    key_range(p, first_place, last_place, m, &range[0], &range[1]);
+    int base = (int)range[0] / KEYS * KEYS, to = (int)range[1], whole[2];
+    all_range(p, first_place, last_place, m, whole);
+    load_halves<WIDTH, ROWS, THREADS>(qs, STRIDE, p.q, s.q0, have, p.width, (int64_t)key_head * p.group, p.group, first);
+    const float scale = PLAIN ? p.scale * LOG2_E : 1; /* exponents are of 2 */
+    int low = (int)first + warp * 16 * M + lane / 4;  /* this lane's rows: low + 8 i */
+    float top[2 * M], sum[2 * M], acc[M][WIDTH / 8][4] = {{{0}}};
+#pragma unroll
+    for (int i = 0; i < 2 * M; i++) {
+        int head = key_head * p.group + (low + 8 * i) % p.group;
+        top[i] = p.sinks ? p.sinks[head] * LOG2_E : -INFINITY;
         sum[i] = p.sinks && lane % 4 == 0 ? 1 : 0;
     }
-    load_halves<WIDTH>(ks, STRIDE, p.k, s.k0, s.m, KEYS, p.width, key_head, 1, from / KEYS * KEYS);
-    for (int64_t base = from / KEYS * KEYS; base < to; base += KEYS) {
+    load_halves<WIDTH, KEYS, THREADS>(ks, STRIDE, p.k, s.k0, m, p.width, key_head, 1, base);
+    for (; base < to; base += KEYS) {
         wait_copies();
         __syncthreads(); /* keys are there, nobody needs the last values */
-        load_halves<WIDTH>(vs, STRIDE, p.v, s.k0, s.m, KEYS, p.value_width, key_head, 1, base);
-        float score[KEYS / 8][4] = {{0}}, most[2] = {-INFINITY, -INFINITY};
-        mma_rows<BF16, KEYS / 8, WIDTH>(score, qs + warp * 16 * STRIDE, ks, STRIDE);
+        load_halves<WIDTH, KEYS, THREADS>(vs, STRIDE, p.v, s.k0, m, p.value_width, key_head, 1, base);
+        float score[M][N][4] = {{{0}}};
+        mma_rows<BF16, M, N, WIDTH>(score, qs + warp * 16 * M * STRIDE, ks, STRIDE);
         wait_copies();
         __syncthreads(); /* values are there, nobody needs the keys */
         if (base + KEYS < to)
-            load_halves<WIDTH>(ks, STRIDE, p.k, s.k0, s.m, KEYS, p.width, key_head, 1, base + KEYS);
-        bool whole = base + KEYS <= s.m && sees_all(p, first_place, last_place, base, KEYS);
+            load_halves<WIDTH, KEYS, THREADS>(ks, STRIDE, p.k, s.k0, m, p.width, key_head, 1, base + KEYS);
+        if (!PLAIN || base < whole[0] || base + KEYS > whole[1]) {
 #pragma unroll
-        for (int n = 0; n < KEYS / 8; n++)
+            for (int i = 0; i < 2 * M; i++) {
+                int row = low + 8 * i, query = row / p.group, head = key_head * p.group + row % p.group;
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                int64_t key = base + n * 8 + lane % 4 * 2 + i % 2;
-                float slope;
-                bool seen = whole || (row[i / 2] < have && key < s.m && sees(p, s.q0 + row[i / 2] / p.group, place[i / 2], key));
-                score[n][i] = seen ? score_of(p, score[n][i], head[i / 2], place[i / 2], key, &slope) : -INFINITY;
-                most[i / 2] = fmaxf(most[i / 2], score[n][i]);
+                for (int n = 0; n < 2 * N; n++) {
+                    float &x = score[i / 2][n / 2][i % 2 * 2 + n % 2], slope;
+                    int key = base + n / 2 * 8 + lane % 4 * 2 + n % 2;
+                    if (PLAIN)
+                        x = key < m && sees_place(p, shift + query, key) ? x : -INFINITY;
+                    else
+                        x = row < have && key < m && sees(p, s.q0 + query, shift + query, key)
+                                ? LOG2_E * score_of(p, x, head, shift + query, key, &slope) : -INFINITY;
+                }
             }
-        float shrink[2];
+        }
+        float shrink[2 * M];
+        bool moved = false;
 #pragma unroll
-        for (int i = 0; i < 2; i++) { /* four lanes hold a row */
-            most[i] = fmaxf(most[i], __shfl_xor_sync(FULL_WARP, most[i], 1));
-            most[i] = fmaxf(most[i], __shfl_xor_sync(FULL_WARP, most[i], 2));
-            float old = top[i];
-            top[i] = fmaxf(old, most[i]);
-            shrink[i] = old > -INFINITY ? expf(old - top[i]) : 0;
+        for (int i = 0; i < 2 * M; i++) { /* four lanes hold a row */
+            float most = -INFINITY;
+#pragma unroll
+            for (int n = 0; n < N; n++)
+                most = fmaxf(most, fmaxf(score[i / 2][n][i % 2 * 2], score[i / 2][n][i % 2 * 2 + 1]));
+            most = fmaxf(most, __shfl_xor_sync(FULL_WARP, most, 1));
+            most = scale * fmaxf(most, __shfl_xor_sync(FULL_WARP, most, 2));
+            moved |= most > top[i];
+            most = fmaxf(top[i], most);
+            shrink[i] = power_of_two(top[i] - (most > -INFINITY ? most : 0));
+            top[i] = most;
             sum[i] *= shrink[i];
         }
+        if (__any_sync(FULL_WARP, moved)) { /* after a few tiles the largest score is mostly known */
 #pragma unroll
-        for (int n = 0; n < KEYS / 8; n++)
+            for (int n = 0; n < WIDTH / 8; n++)
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                score[n][i] = score[n][i] > -INFINITY ? expf(score[n][i] - top[i / 2]) : 0;
-                sum[i / 2] += score[n][i];
+                for (int i = 0; i < 2 * M; i++)
+                    acc[i / 2][n][i % 2 * 2] *= shrink[i], acc[i / 2][n][i % 2 * 2 + 1] *= shrink[i];
+        }
+#pragma unroll
+        for (int i = 0; i < 2 * M; i++) {
+            float zero = top[i] > -INFINITY ? top[i] : 0; /* a row that has seen nothing yet */
+#pragma unroll
+            for (int n = 0; n < 2 * N; n++) {
+                float &x = score[i / 2][n / 2][i % 2 * 2 + n % 2];
+                x = power_of_two(fmaf(x, scale, -zero));
+                sum[i] += x;
             }
-#pragma unroll
-        for (int n = 0; n < WIDTH / 8; n++)
-#pragma unroll
-            for (int i = 0; i < 4; i++)
-                acc[n][i] *= shrink[i / 2];
-        mma_result<BF16, KEYS / 8, WIDTH / 8>(acc, score, vs, STRIDE);
+        }
+        mma_result<BF16, M, N, WIDTH / 8>(acc, score, vs, STRIDE);
     }
     wait_copies(); /* of a tile that sees no key */
 #pragma unroll
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 2 * M; i++) {
         sum[i] += __shfl_xor_sync(FULL_WARP, sum[i], 1);
         sum[i] += __shfl_xor_sync(FULL_WARP, sum[i], 2);
-        if (row[i] >= have)
+        int row = low + 8 * i, head = key_head * p.group + row % p.group;
+        if (row >= have)
             continue;
-        int64_t query = s.q0 + row[i] / p.group;
+        int64_t query = s.q0 + row / p.group;
         float inverse = sum[i] > 0 ? 1 / sum[i] : 0;
-        uint16_t *out = (uint16_t *)p.out.data + p.out.at(query, head[i]);
+        uint16_t *out = (uint16_t *)p.out.data + p.out.at(query, head);
 #pragma unroll
         for (int n = 0; n < WIDTH / 8; n++) {
             int c = n * 8 + lane % 4 * 2;
+            float a = acc[i / 2][n][i % 2 * 2] * inverse, b = acc[i / 2][n][i % 2 * 2 + 1] * inverse;
             if (c + 1 < p.value_width && ((uintptr_t)(out + c) & 3) == 0) {
-                *(unsigned *)(out + c) = packed<BF16>(acc[n][2 * i] * inverse, acc[n][2 * i + 1] * inverse);
+                *(unsigned *)(out + c) = packed<BF16>(a, b);
                 continue;
             }
-            for (int k = 0; k < 2 && c + k < p.value_width; k++)
-                out[c + k] = half_bits(BF16 ? SW_BF16 : SW_F16, acc[n][2 * i + k] * inverse);
+            if (c < p.value_width)
+                out[c] = half_bits(BF16 ? SW_BF16 : SW_F16, a);
+            if (c + 1 < p.value_width)
+                out[c + 1] = half_bits(BF16 ? SW_BF16 : SW_F16, b);
         }
         if (p.lse && lane % 4 == 0)
-            p.lse[query * p.heads + head[i]] = sum[i] > 0 ? top[i] + logf(sum[i]) : -INFINITY;
+            p.lse[query * p.heads + head] = sum[i] > 0 ? top[i] / LOG2_E + logf(sum[i]) : -INFINITY;
     }
 }
 
-template <bool BF16, int WIDTH> int launch(sw_stream *s, const attention_call &p, int64_t queries)
+template <bool BF16, int WIDTH, bool PLAIN> int launch(sw_stream *s, const attention_call &p, int64_t queries)
 {
-    if (cuda_shared(s, attention_mma<BF16, WIDTH>, shape<WIDTH>::bytes, "attention"))
+    if (cuda_shared(s, attention_mma<BF16, WIDTH, PLAIN>, shape<WIDTH>::bytes, "attention"))
         return -1;
-    int64_t tiles = queries * p.group / ROWS + p.count;
-    SW_LAUNCH((attention_mma<BF16, WIDTH>), dim3((unsigned)tiles, (unsigned)p.key_heads), WARPS * 32, shape<WIDTH>::bytes, s->stream, p);
+    int64_t tiles = queries * p.group / shape<WIDTH>::rows + p.count;
+    SW_LAUNCH((attention_mma<BF16, WIDTH, PLAIN>), (unsigned)(tiles * p.key_heads), THREADS, shape<WIDTH>::bytes, s->stream, p);
     return cuda_launched(s, "attention_fwd") ? -1 : 1;
+}
+
+template <bool BF16, int WIDTH> int launch_scores(sw_stream *s, const attention_call &p, int64_t queries)
+{
+    return plain_scores(p) ? launch<BF16, WIDTH, true>(s, p, queries) : launch<BF16, WIDTH, false>(s, p, queries);
 }
 
 template <bool BF16> int launch_width(sw_stream *s, const attention_call &p, int64_t queries)
 {
     int width = p.width > p.value_width ? p.width : p.value_width;
-    return width <= 64 ? launch<BF16, 64>(s, p, queries) : width <= 128 ? launch<BF16, 128>(s, p, queries) : launch<BF16, 256>(s, p, queries);
+    return width <= 64    ? launch_scores<BF16, 64>(s, p, queries)
+           : width <= 128 ? launch_scores<BF16, 128>(s, p, queries)
+                          : launch_scores<BF16, 256>(s, p, queries);
 }
 
 } // namespace

@@ -37,8 +37,8 @@ template <bool TURNED> __device__ static inline void load_matrices(unsigned (&r)
 #endif
 }
 
-/* c += a b^T: a 16 rows, b 8 N rows, both `depth` wide. */
-template <bool BF16, int N, int DEPTH> __device__ static inline void mma_rows(float (&c)[N][4], const uint16_t *a, const uint16_t *b, int stride)
+/* c += a b^T: a 16 M rows, b 8 N rows, both DEPTH wide. What comes of b is used M times. */
+template <bool BF16, int M, int N, int DEPTH> __device__ static inline void mma_rows(float (&c)[M][N][4], const uint16_t *a, const uint16_t *b, int stride)
 {
     static_assert(N % 2 == 0, "two results a load");
     int lane = (int)threadIdx.x % 32;
@@ -46,41 +46,73 @@ template <bool BF16, int N, int DEPTH> __device__ static inline void mma_rows(fl
     const uint16_t *b_row = b + (lane / 16 * 8 + lane % 8) * stride + lane / 8 % 2 * 8;
 #pragma unroll
     for (int k = 0; k < DEPTH; k += 16) {
-        unsigned x[4], y[4];
-        load_matrices<false>(x, a_row + k);
+        unsigned x[M][4], y[4];
+#pragma unroll
+        for (int m = 0; m < M; m++)
+            load_matrices<false>(x[m], a_row + m * 16 * stride + k);
 #pragma unroll
         for (int n = 0; n < N; n += 2) {
             load_matrices<false>(y, b_row + n * 8 * stride + k);
-            mma<BF16>(c[n], x, y[0], y[1]);
-            mma<BF16>(c[n + 1], x, y[2], y[3]);
+#pragma unroll
+            for (int m = 0; m < M; m++) {
+                mma<BF16>(c[m][n], x[m], y[0], y[1]);
+                mma<BF16>(c[m][n + 1], x[m], y[2], y[3]);
+            }
         }
     }
 }
 
+/* Two values, the first in the lower half. */
 template <bool BF16> __device__ static inline unsigned packed(float a, float b)
 {
+#ifndef SW_EMULATOR
+    if (BF16) {
+        __nv_bfloat162 v = __floats2bfloat162_rn(a, b); /* one instruction */
+        return *(unsigned *)&v;
+    }
+#endif
     return half_bits(BF16 ? SW_BF16 : SW_F16, a) | (unsigned)half_bits(BF16 ? SW_BF16 : SW_F16, b) << 16;
 }
 
-/* c += p b: p a result of K matrices, rounded to 16 bits; b 8 K rows of 8 N values. */
-template <bool BF16, int K, int N> __device__ static inline void mma_result(float (&c)[N][4], const float (&p)[K][4], const uint16_t *b, int stride)
+/* c += p b: p results of 16 M rows and K matrices, rounded to 16 bits; b 8 K rows of 8 N values. */
+template <bool BF16, int M, int K, int N>
+__device__ static inline void mma_result(float (&c)[M][N][4], const float (&p)[M][K][4], const uint16_t *b, int stride)
 {
     static_assert(N % 2 == 0 && K % 2 == 0, "two matrices a load");
     int lane = (int)threadIdx.x % 32;
     const uint16_t *b_row = b + (lane / 8 % 2 * 8 + lane % 8) * stride + lane / 16 * 8;
 #pragma unroll
     for (int k = 0; k < K; k += 2) {
-        unsigned x[4] = {packed<BF16>(p[k][0], p[k][1]), packed<BF16>(p[k][2], p[k][3]), packed<BF16>(p[k + 1][0], p[k + 1][1]),
-                         packed<BF16>(p[k + 1][2], p[k + 1][3])},
-                 y[4];
+        unsigned x[M][4], y[4];
+#pragma unroll
+        for (int m = 0; m < M; m++) {
+            x[m][0] = packed<BF16>(p[m][k][0], p[m][k][1]), x[m][1] = packed<BF16>(p[m][k][2], p[m][k][3]);
+            x[m][2] = packed<BF16>(p[m][k + 1][0], p[m][k + 1][1]), x[m][3] = packed<BF16>(p[m][k + 1][2], p[m][k + 1][3]);
+        }
 #pragma unroll
         for (int n = 0; n < N; n += 2) {
             load_matrices<true>(y, b_row + k * 8 * stride + n * 8);
-            mma<BF16>(c[n], x, y[0], y[1]);
-            mma<BF16>(c[n + 1], x, y[2], y[3]);
+#pragma unroll
+            for (int m = 0; m < M; m++) {
+                mma<BF16>(c[m][n], x[m], y[0], y[1]);
+                mma<BF16>(c[m][n + 1], x[m], y[2], y[3]);
+            }
         }
     }
 }
+
+/* 2^x, to 2 units of the last place of f32; 0 where that would be below its normal numbers. */
+__device__ static inline float power_of_two(float x)
+{
+#ifdef SW_EMULATOR
+    return exp2f(x);
+#else
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#endif
+}
+#define LOG2_E 1.4426950408889634f
 
 /* 16 bytes into shared memory while the thread goes on (cp.async): there once it has waited. */
 __device__ static inline void copy_async(void *to, const void *from)
@@ -101,35 +133,68 @@ __device__ static inline void wait_copies(void)
 #endif
 }
 
-/* As load_tile, 16-bit values as they are: rows of WIDTH values, zeros behind the tensor's width and rows. They are there
- * after wait_copies and a barrier. */
-template <int WIDTH> __device__ static inline void load_halves(uint16_t *to, int stride, const head_rows &t, int64_t first, int64_t have, int rows, int width,
-                                                               int64_t head, int group, int64_t skip)
+/* As load_tile, 16-bit values as they are: ROWS rows of WIDTH values by THREADS threads, zeros behind the tensor's width and rows.
+ * They are there after wait_copies and a barrier. Fewer than 2^31 items. */
+template <int WIDTH, int ROWS, int THREADS>
+__device__ static inline void load_halves(uint16_t *to, int stride, const head_rows &t, int64_t first, int64_t have, int width, int64_t head,
+                                          int group, int64_t skip)
 {
-    for (int i = (int)threadIdx.x; i < rows * (WIDTH / 8); i += (int)blockDim.x) {
-        int r = i / (WIDTH / 8), c = i % (WIDTH / 8) * 8;
-        int64_t item = skip + r;
-        uint4 v = {0, 0, 0, 0};
-        if (item < have && c < width) {
-            const uint16_t *p = (const uint16_t *)t.data + t.at(first + item / group, head + item % group) + c;
-            if (c + 8 <= width && ((uintptr_t)p & 15) == 0) {
-                copy_async(to + r * stride + c, p);
-                continue;
-            }
-            unsigned w[8];
+    const int CHUNKS = WIDTH / 8, STEP = THREADS / CHUNKS; /* rows at once: a thread has one place of each */
+    static_assert(ROWS % STEP == 0, "whole passes");
+    int c = (int)threadIdx.x % CHUNKS * 8, r = (int)threadIdx.x / CHUNKS, left = (int)(have - skip < ROWS ? have - skip : ROWS);
+    const uint16_t *data = (const uint16_t *)t.data + head * t.head + c;
+    bool aligned = (((uintptr_t)data | (uintptr_t)(t.row * 2) | (uintptr_t)(t.head * 2)) & 15) == 0;
+    unsigned item = (unsigned)skip + (unsigned)r, over = 0;
+    if (group > 1) {
+        over = item % (unsigned)group;
+        item /= (unsigned)group;
+    }
+    int64_t row = first + item;
+    to += r * stride + c;
 #pragma unroll
-            for (int k = 0; k < 8; k++)
-                w[k] = c + k < width ? p[k] : 0;
-            v = uint4{w[0] | w[1] << 16, w[2] | w[3] << 16, w[4] | w[5] << 16, w[6] | w[7] << 16};
+    for (int i = 0; i < ROWS / STEP; i++, to += STEP * stride, r += STEP) {
+        if (r < left && c < width) {
+            const uint16_t *p = data + t.at(row, over);
+            if (aligned && c + 8 <= width) {
+                copy_async(to, p);
+            } else {
+                unsigned w[8];
+#pragma unroll
+                for (int k = 0; k < 8; k++)
+                    w[k] = c + k < width ? p[k] : 0;
+                *(uint4 *)to = uint4{w[0] | w[1] << 16, w[2] | w[3] << 16, w[4] | w[5] << 16, w[6] | w[7] << 16};
+            }
+        } else {
+            *(uint4 *)to = uint4{0, 0, 0, 0};
         }
-        *(uint4 *)(to + r * stride + c) = v;
+        if (group == 1) {
+            row += STEP;
+        } else {
+            over += STEP;
+            row += over / (unsigned)group;
+            over %= (unsigned)group;
+        }
     }
 }
 
-/* Whether every one of places first .. last sees every key of [base, base + keys). */
-__device__ static inline bool sees_all(const attention_call &p, int64_t first, int64_t last, int64_t base, int64_t keys)
+/* As `sees`, where no table of bits says more. */
+__device__ static inline bool sees_place(const attention_call &p, int query, int key)
 {
-    return !p.seen && (!p.causal || base + keys - 1 <= first) && (p.window <= 0 || (last - base < p.window && base + keys - 1 - first < p.window));
+    int distance = query - key;
+    return !(p.causal && distance < 0) && (p.window <= 0 || (distance < 0 ? -distance : distance) < p.window);
+}
+
+/* Whether scores are scaled products and no more. */
+static inline bool plain_scores(const attention_call &p) { return p.softcap <= 0 && !p.bias && !p.alibi && !p.seen && p.scale > 0; }
+
+/* Keys that every one of places first .. last sees, but for p.seen: [of[0], of[1]). */
+__device__ static inline void all_range(const attention_call &p, int first, int last, int keys, int (&of)[2])
+{
+    of[0] = p.window > 0 && p.window <= last ? last - (int)p.window + 1 : 0;
+    of[1] = p.causal ? first + 1 : keys;
+    if (!p.causal && p.window > 0 && p.window < keys - first)
+        of[1] = first + (int)p.window;
+    of[1] = of[1] < keys ? of[1] : keys;
 }
 
 #endif

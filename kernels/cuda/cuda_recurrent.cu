@@ -101,6 +101,22 @@ struct scan_call {
     int64_t count, channels, width, from, chunk; /* channels from .. from + chunk of the backward pass */
 };
 
+/* e^x to half a unit of the last place (argument reduced as by Cody and Waite 1980, a polynomial of degree 6): what expf lacks of
+ * that has a sign, and hundreds of factors in a row add it up. */
+__device__ inline float decay_factor(float x)
+{
+    if (!(fabsf(x) < 80))
+        return expf(x);
+    float n = rintf(x * 1.44269504f), r = fmaf(n, -0.693145752f, x), q;
+    r = fmaf(n, -1.42860677e-6f, r);
+    q = fmaf(r, 1.38888889e-3f, 8.33333333e-3f);
+    q = fmaf(q, r, 4.16666667e-2f);
+    q = fmaf(q, r, 1.66666667e-1f);
+    q = fmaf(q, r, 0.5f);
+    q = fmaf(q * r, r, r) + 1;
+    return q * __uint_as_float((unsigned)((int)n + 127) << 23);
+}
+
 /* 8192 tokens, 8192 channels, n = 16: 0.54 GB, 0.16 ms; 1.1 G exponentials, 0.3 ms; tokens are gone through in order. */
 __global__ void __launch_bounds__(64) scan_forward(scan_call p)
 {
@@ -114,7 +130,7 @@ __global__ void __launch_bounds__(64) scan_forward(scan_call p)
     for (int64_t t = r.first; t < r.first + r.rows; t++) {
         float step = p.dt.get(t * p.dt.s0 + ch), in = p.x.get(t * p.x.s0 + ch), sum = p.skip[ch] * in;
         for (int64_t n = 0; n < p.width; n++) {
-            h[n] = expf(step * p.a[ch * p.width + n]) * h[n] + step * in * p.b.get(t * p.b.s0 + n);
+            h[n] = decay_factor(step * p.a[ch * p.width + n]) * h[n] + step * in * p.b.get(t * p.b.s0 + n);
             sum += p.c.get(t * p.c.s0 + n) * h[n];
         }
         p.y.set(t * p.y.s0 + ch, sum);
@@ -139,7 +155,7 @@ __global__ void __launch_bounds__(64) scan_backward(scan_call p)
         for (int64_t t = 0; t < r.rows; t++) {
             float step = p.dt.get((r.first + t) * p.dt.s0 + ch), in = p.x.get((r.first + t) * p.x.s0 + ch);
             for (int64_t n = 0; n < width; n++)
-                h[(t + 1) * skip_row + n] = expf(step * p.a[ch * width + n]) * h[t * skip_row + n] + step * in * p.b.get((r.first + t) * p.b.s0 + n);
+                h[(t + 1) * skip_row + n] = decay_factor(step * p.a[ch * width + n]) * h[t * skip_row + n] + step * in * p.b.get((r.first + t) * p.b.s0 + n);
         }
         for (int64_t t = r.rows; t-- > 0;) { /* the gradient of the state takes the place of the state behind it */
             int64_t row = r.first + t;
@@ -147,7 +163,7 @@ __global__ void __launch_bounds__(64) scan_backward(scan_call p)
             float d_step = 0, d_in = out * p.skip[ch];
             d_skip += (double)out * in;
             for (int64_t n = 0; n < width; n++) {
-                float a = p.a[ch * width + n], decay = expf(step * a), old = h[t * skip_row + n], bn = p.b.get(row * p.b.s0 + n);
+                float a = p.a[ch * width + n], decay = decay_factor(step * a), old = h[t * skip_row + n], bn = p.b.get(row * p.b.s0 + n);
                 float now = decay * old + step * in * bn, dh = out * p.c.get(row * p.c.s0 + n);
                 if (t + 1 < r.rows)
                     dh += h[(t + 1) * skip_row + n];

@@ -102,6 +102,7 @@ struct rows_of {
     void *data;
     int type;
     int64_t stride[MAX_OUTER];
+    bool whole = false; /* known: runs of eight are whole and lie at multiples of 16 bytes */
 };
 /* n tensors of one shape (NULL ones are left out: their data is NULL); keep_rows leaves the first dimensions as rows
  * even where everything is dense. The last strides must be 1. */
@@ -137,6 +138,24 @@ __device__ static inline uint16_t half_bits(int type, float v)
 {
     return type == SW_BF16 ? __bfloat16_as_ushort(__float2bfloat16_rn(v)) : __half_as_ushort(__float2half_rn(v));
 }
+/* Two of them, the first lowest, which GPUs round by one instruction. */
+__device__ static inline unsigned half_pair(int type, float first, float second)
+{
+    union {
+        __nv_bfloat162 b;
+        __half2 h;
+        unsigned bits;
+    } u = {__floats2bfloat162_rn(first, second)};
+    if (type != SW_BF16)
+        u.h = __floats2half2_rn(first, second);
+    return u.bits;
+}
+/* Two values of 16 bits that lie side by side. */
+__device__ static inline float2 pair_values(int type, unsigned bits)
+{
+    return type == SW_BF16 ? float2{__uint_as_float(bits << 16), __uint_as_float(bits & 0xffff0000u)}
+                           : float2{__half2float(__ushort_as_half((uint16_t)bits)), __half2float(__ushort_as_half((uint16_t)(bits >> 16)))};
+}
 __device__ static inline void set_value(void *p, int type, int64_t i, float v)
 {
     if (type == SW_F32)
@@ -145,13 +164,48 @@ __device__ static inline void set_value(void *p, int type, int64_t i, float v)
         ((uint16_t *)p)[i] = half_bits(type, v);
 }
 
+/* Eight values as they lie: a kernel that holds on to several has all its loads under way before the first is used. */
+template <int TYPE> struct kept_run {
+    static_assert(TYPE == SW_F32 || TYPE == SW_BF16 || TYPE == SW_F16, "floats");
+    uint4 part[TYPE == SW_F32 ? 2 : 1];
+    __device__ void load(const void *p, int64_t i)
+    {
+#pragma unroll
+        for (int k = 0; k < (TYPE == SW_F32 ? 2 : 1); k++)
+            part[k] = ((const uint4 *)((const char *)p + i * (TYPE == SW_F32 ? 4 : 2)))[k];
+    }
+    __device__ void values(float (&v)[8]) const
+    {
+        if (TYPE == SW_F32) {
+#pragma unroll
+            for (int k = 0; k < (TYPE == SW_F32 ? 2 : 1); k++) {
+                v[4 * k] = __uint_as_float(part[k].x), v[4 * k + 1] = __uint_as_float(part[k].y);
+                v[4 * k + 2] = __uint_as_float(part[k].z), v[4 * k + 3] = __uint_as_float(part[k].w);
+            }
+            return;
+        }
+        unsigned w[4] = {part[0].x, part[0].y, part[0].z, part[0].w};
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+            float2 u = pair_values(TYPE, w[k]);
+            v[2 * k] = u.x, v[2 * k + 1] = u.y;
+        }
+    }
+};
+template <int TYPE> __device__ static inline void load_whole(float (&v)[8], const void *p, int64_t i)
+{
+    kept_run<TYPE> u;
+    u.load(p, i);
+    u.values(v);
+}
+
 /* W values from value i on; n of them exist (n <= W), the rest read as 0. Whole aligned runs move 16 bytes at a time. */
-template <int W> __device__ static inline void load_run(float (&v)[W], const void *p, int type, int64_t i, int n)
+template <int W> __device__ static inline void load_run(float (&v)[W], const void *p, int type, int64_t i, int n, bool whole = false)
 {
     static_assert(W % 4 == 0, "runs are made of vectors");
     if (type == SW_F32) {
         const float *f = (const float *)p + i;
-        if (n == W && ((uintptr_t)f & 15) == 0) {
+        if (whole || (n == W && ((uintptr_t)f & 15) == 0)) {
 #pragma unroll
             for (int k = 0; k < W; k += 4) {
                 float4 u = *(const float4 *)(f + k);
@@ -165,25 +219,24 @@ template <int W> __device__ static inline void load_run(float (&v)[W], const voi
         return;
     }
     const uint16_t *h = (const uint16_t *)p + i;
-    if (n == W && W == 8 && ((uintptr_t)h & 15) == 0) {
-        uint4 u = *(const uint4 *)h;
-        unsigned w[4] = {u.x, u.y, u.z, u.w};
-#pragma unroll
-        for (int k = 0; k < W; k++) {
-            unsigned bits = k & 1 ? w[k / 2 & 3] >> 16 : w[k / 2 & 3] & 0xffff;
-            v[k] = type == SW_BF16 ? __uint_as_float(bits << 16) : __half2float(__ushort_as_half((uint16_t)bits));
+    if constexpr (W == 8) {
+        if (whole || (n == W && ((uintptr_t)h & 15) == 0)) {
+            if (type == SW_BF16)
+                load_whole<SW_BF16>(v, h, 0);
+            else
+                load_whole<SW_F16>(v, h, 0);
+            return;
         }
-        return;
     }
 #pragma unroll
     for (int k = 0; k < W; k++)
         v[k] = k < n ? value_of(h, type, k) : 0;
 }
-template <int W> __device__ static inline void store_run(void *p, int type, int64_t i, int n, const float (&v)[W])
+template <int W> __device__ static inline void store_run(void *p, int type, int64_t i, int n, const float (&v)[W], bool whole = false)
 {
     if (type == SW_F32) {
         float *f = (float *)p + i;
-        if (n == W && ((uintptr_t)f & 15) == 0) {
+        if (whole || (n == W && ((uintptr_t)f & 15) == 0)) {
 #pragma unroll
             for (int k = 0; k < W; k += 4)
                 *(float4 *)(f + k) = float4{v[k], v[k + 1], v[k + 2], v[k + 3]};
@@ -196,19 +249,20 @@ template <int W> __device__ static inline void store_run(void *p, int type, int6
         return;
     }
     uint16_t *h = (uint16_t *)p + i;
-    if (n == W && W == 8 && ((uintptr_t)h & 15) == 0) {
-        unsigned w[4];
-#pragma unroll
-        for (int k = 0; k < 4; k++)
-            w[k] = half_bits(type, v[2 * k & 7]) | (unsigned)half_bits(type, v[(2 * k + 1) & 7]) << 16;
-        *(uint4 *)h = uint4{w[0], w[1], w[2], w[3]};
-        return;
+    if constexpr (W == 8) {
+        if (whole || (n == W && ((uintptr_t)h & 15) == 0)) {
+            *(uint4 *)h = uint4{half_pair(type, v[0], v[1]), half_pair(type, v[2], v[3]), half_pair(type, v[4], v[5]), half_pair(type, v[6], v[7])};
+            return;
+        }
     }
 #pragma unroll
     for (int k = 0; k < W; k++)
         if (k < n)
             h[k] = half_bits(type, v[k]);
 }
+/* Of a tensor; i counts values from its first. */
+__device__ static inline void load_run(float (&v)[8], const rows_of &t, int64_t i, int n) { load_run(v, t.data, t.type, i, n, t.whole); }
+__device__ static inline void store_run(const rows_of &t, int64_t i, int n, const float (&v)[8]) { store_run(t.data, t.type, i, n, v, t.whole); }
 
 /* ---- sums over threads; every thread of the warp, or of the block, takes part and gets the result */
 #define FULL_WARP 0xffffffffu
@@ -239,16 +293,48 @@ template <class F> __device__ static inline float row_reduce(float v, F f, float
 }
 __device__ static inline float row_sum(float v, float *space) { return row_reduce(v, plus(), 0, space); }
 
-/* ---- one functor over all values: f(shape, row, column, n) handles n <= RUN values from a column on */
-enum { RUN = 8 };
-/* y = a + b, 8192 x 4096 in bf16: 201 MB, 0.06 ms. */
-template <class F> __global__ void __launch_bounds__(256) map_kernel(rows_shape g, F f)
+/* ---- one functor over all values: f(shape, row, column, n) handles n <= RUN values from a column on. One that has `tensors`,
+ * a list of those that it reads and writes, is compiled for each type too, for tensors that are all of it and in whole runs:
+ * nothing is asked about a value then, and all loads of a run are under way at once. */
+enum { RUN = 8, ANY_TYPE = -1, MOST_LISTED = 5 };
+struct tensor_list {
+    rows_of *at[MOST_LISTED]; /* NULL behind the last */
+};
+#define SW_TENSORS(...) \
+    __host__ __device__ __forceinline__ tensor_list tensors() { return tensor_list{{__VA_ARGS__}}; }
+template <class F, class = void> struct lists_tensors : std::false_type {};
+template <class F> struct lists_tensors<F, decltype((void)std::declval<F &>().tensors())> : std::true_type {};
+/* In a kernel for one type. */
+template <int TYPE, class F> __device__ static __forceinline__ void take_type(rows_shape &g, F &f)
 {
-    int64_t per_row = (g.width + RUN - 1) / RUN, total = g.rows * per_row, step = (int64_t)gridDim.x * blockDim.x;
-    for (int64_t c = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; c < total; c += step) {
-        int64_t r = g.rows == 1 ? 0 : per_row == 1 ? c : total <= 0x7fffffff ? (int64_t)((unsigned)c / (unsigned)per_row) : c / per_row;
-        int64_t column = (c - r * per_row) * RUN, left = g.width - column;
-        f(g, r, column, left < RUN ? (int)left : (int)RUN);
+    if constexpr (TYPE != ANY_TYPE) {
+        tensor_list t = f.tensors();
+#pragma unroll
+        for (int i = 0; i < MOST_LISTED; i++)
+            if (t.at[i]) {
+                t.at[i]->type = TYPE;
+                t.at[i]->whole = true;
+            }
+        g.outer = 1;
+    }
+}
+/* y = a + b, 8192 x 4096 in bf16: 201 MB, 0.06 ms. */
+template <class F, int TYPE> __global__ void __launch_bounds__(256) map_kernel(rows_shape g, F f)
+{
+    take_type<TYPE>(g, f);
+    if constexpr (TYPE != ANY_TYPE) {
+        unsigned per_row = (unsigned)(g.width / RUN), total = (unsigned)g.rows * per_row, step = gridDim.x * blockDim.x;
+        for (unsigned c = blockIdx.x * blockDim.x + threadIdx.x; c < total; c += step) {
+            unsigned r = g.rows == 1 ? 0 : c / per_row;
+            f(g, r, (int64_t)(c - r * per_row) * RUN, RUN);
+        }
+    } else {
+        int64_t per_row = (g.width + RUN - 1) / RUN, total = g.rows * per_row, step = (int64_t)gridDim.x * blockDim.x;
+        for (int64_t c = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; c < total; c += step) {
+            int64_t r = g.rows == 1 ? 0 : per_row == 1 ? c : total <= 0x7fffffff ? (int64_t)((unsigned)c / (unsigned)per_row) : c / per_row;
+            int64_t column = (c - r * per_row) * RUN, left = g.width - column;
+            f(g, r, column, left < RUN ? (int)left : (int)RUN);
+        }
     }
 }
 /* Blocks for `items` threads: what keeps the GPU full, and no more; loops do the rest. */
@@ -257,26 +343,68 @@ static inline unsigned cuda_blocks(const sw_stream *s, int64_t items, int thread
     int64_t blocks = (items + threads - 1) / threads, most = (int64_t)s->sms * 16;
     return (unsigned)(blocks < 1 ? 1 : blocks < most ? blocks : most);
 }
-template <class F> static inline int cuda_map(sw_stream *s, const rows_shape &g, F f, const char *name)
+/* The type of all of f's tensors where a kernel for one type can take them, whose rows then lie one stride apart (0 where there is
+ * one row); or ANY_TYPE. */
+template <class F> static inline int cuda_one_type(rows_shape &g, F &f)
+{
+    int type = ANY_TYPE;
+    if constexpr (lists_tensors<F>::value) {
+        tensor_list all = f.tensors();
+        bool fits = g.width % RUN == 0 && g.outer <= 1 && g.rows * (g.width / RUN) < 1ll << 30;
+        for (int i = 0; i < MOST_LISTED && all.at[i]; i++) {
+            const rows_of &t = *all.at[i];
+            int64_t stride = g.outer ? t.stride[0] * (t.type == SW_F32 ? 4 : 2) : 0;
+            fits = fits && (type == ANY_TYPE || t.type == type) && (uintptr_t)t.data % 16 == 0 && stride % 16 == 0;
+            type = t.type;
+        }
+        if (!fits || (type != SW_F32 && type != SW_BF16 && type != SW_F16))
+            return ANY_TYPE;
+        for (int i = 0; i < MOST_LISTED && all.at[i] && !g.outer; i++)
+            all.at[i]->stride[0] = 0;
+        g.outer = 1;
+    }
+    return type;
+}
+/* call(a type that the compiler knows) */
+template <class F, class C> static inline void cuda_by_type(int type, C call)
+{
+    if constexpr (lists_tensors<F>::value) {
+        if (type == SW_BF16)
+            return call(std::integral_constant<int, SW_BF16>());
+        if (type == SW_F16)
+            return call(std::integral_constant<int, SW_F16>());
+        if (type == SW_F32)
+            return call(std::integral_constant<int, SW_F32>());
+    }
+    call(std::integral_constant<int, ANY_TYPE>());
+}
+template <class F> static inline int cuda_map(sw_stream *s, rows_shape g, F f, const char *name)
 {
     if (!g.rows || !g.width)
         return 0;
-    SW_LAUNCH(map_kernel<F>, cuda_blocks(s, g.rows * ((g.width + RUN - 1) / RUN), 256), 256, 0, s->stream, g, f);
+    unsigned blocks = cuda_blocks(s, g.rows * ((g.width + RUN - 1) / RUN), 256);
+    cuda_by_type<F>(cuda_one_type(g, f), [&](auto type) {
+        constexpr int TYPE = decltype(type)::value;
+        SW_LAUNCH((map_kernel<F, TYPE>), blocks, 256, 0, s->stream, g, f);
+    });
     return cuda_launched(s, name);
 }
 
 /* ---- column sums: out[c] += the sum over rows of f's values; one or two outputs (f32 [width]). f(row, column, n, a, b)
  * gives n <= RUN terms of each. The order of the sum depends on the shape only. 8192 x 4096 in bf16: 67 MB, 0.02 ms. */
-template <class F> __global__ void __launch_bounds__(256) column_part(rows_shape g, int64_t slab, float *part, F f)
+template <class F, int TYPE> __global__ void __launch_bounds__(256) column_part(rows_shape g, int64_t slab, float *part, F f)
 {
     __shared__ float sum[8][32 * RUN + 8];
+    take_type<TYPE>(g, f);
     int64_t column = ((int64_t)blockIdx.x * 32 + threadIdx.x) * RUN, left = g.width - column;
-    int n = left <= 0 ? 0 : left < RUN ? (int)left : (int)RUN;
+    int n = left <= 0 ? 0 : TYPE != ANY_TYPE || left >= RUN ? (int)RUN : (int)left;
     float a[RUN] = {0}, b[RUN] = {0};
     int64_t first = (int64_t)blockIdx.y * slab, last = first + slab < g.rows ? first + slab : g.rows;
-    if (n)
+    if (n) {
+#pragma unroll TYPE == ANY_TYPE ? 1 : 4
         for (int64_t r = first + threadIdx.y; r < last; r += 8)
             f(g, r, column, n, a, b);
+    }
     for (int which = 0; which < F::outputs; which++) {
 #pragma unroll
         for (int k = 0; k < RUN; k++)
@@ -295,7 +423,7 @@ template <class F> __global__ void __launch_bounds__(256) column_part(rows_shape
 }
 /* first (and second, with two outputs) += their parts [outputs, slabs, width] in order. */
 int cuda_column_total(sw_stream *s, float *first, float *second, const float *part, int outputs, int slabs, int64_t width);
-template <class F> static inline int cuda_column_sums(sw_stream *s, const rows_shape &g, F f, float *first, float *second, const char *name)
+template <class F> static inline int cuda_column_sums(sw_stream *s, rows_shape g, F f, float *first, float *second, const char *name)
 {
     if (!g.rows || !g.width)
         return 0;
@@ -306,7 +434,10 @@ template <class F> static inline int cuda_column_sums(sw_stream *s, const rows_s
     float *part = (float *)cuda_scratch(s, (size_t)(F::outputs * slabs * g.width) * sizeof(float));
     if (!part)
         return -1;
-    SW_LAUNCH(column_part<F>, dim3((unsigned)columns, slabs), dim3(32, 8), 0, s->stream, g, slab, part, f);
+    cuda_by_type<F>(cuda_one_type(g, f), [&](auto type) {
+        constexpr int TYPE = decltype(type)::value;
+        SW_LAUNCH((column_part<F, TYPE>), dim3((unsigned)columns, slabs), dim3(32, 8), 0, s->stream, g, slab, part, f);
+    });
     return cuda_launched(s, name) || cuda_column_total(s, first, second, part, F::outputs, (int)slabs, g.width);
 }
 

@@ -5,22 +5,24 @@
 
 namespace {
 
+/* Sixteen bytes a thread, counted in values of one byte or in halves of wider ones. */
 struct fill_bits {
     rows_of y;
-    uint64_t bits;
-    int size;
+    uint64_t pattern;
+    int size; /* of what is counted: 1 or 2 */
     __device__ void operator()(const rows_shape &g, int64_t r, int64_t c, int n) const
     {
         char *p = (char *)y.data + (row_start(g, y, r) + c) * size;
-        for (int i = 0; i < n; i++, p += size) {
-            if (size == 8)
-                *(uint64_t *)p = bits;
-            else if (size == 4)
-                *(uint32_t *)p = (uint32_t)bits;
-            else if (size == 2)
-                *(uint16_t *)p = (uint16_t)bits;
+        unsigned low = (unsigned)pattern, high = (unsigned)(pattern >> 32);
+        if (n == RUN && size == 2 && ((uintptr_t)p & 15) == 0) {
+            *(uint4 *)p = uint4{low, high, low, high};
+            return;
+        }
+        for (int i = 0; i < n; i++) { /* c is a multiple of eight: the pattern begins anew */
+            if (size == 2)
+                ((uint16_t *)p)[i] = (uint16_t)(pattern >> i % 4 * 16);
             else
-                *(uint8_t *)p = (uint8_t)bits;
+                ((uint8_t *)p)[i] = (uint8_t)pattern;
         }
     }
 };
@@ -28,71 +30,75 @@ struct fill_bits {
 struct axpby_run {
     rows_of y, x;
     float alpha, beta;
+    SW_TENSORS(&y, &x)
     __device__ void operator()(const rows_shape &g, int64_t r, int64_t c, int n) const
     {
         float u[RUN], v[RUN];
         int64_t at = row_start(g, y, r) + c;
-        load_run(u, x.data, x.type, row_start(g, x, r) + c, n);
+        load_run(u, x, row_start(g, x, r) + c, n);
         if (beta != 0)
-            load_run(v, y.data, y.type, at, n);
+            load_run(v, y, at, n);
 #pragma unroll
         for (int i = 0; i < RUN; i++)
             u[i] = alpha * u[i] + (beta != 0 ? beta * v[i] : 0);
-        store_run(y.data, y.type, at, n, u);
+        store_run(y, at, n, u);
     }
 };
 
 struct add_run {
     rows_of y, a, b;
+    SW_TENSORS(&y, &a, &b)
     __device__ void operator()(const rows_shape &g, int64_t r, int64_t c, int n) const
     {
         float u[RUN], v[RUN];
-        load_run(u, a.data, a.type, row_start(g, a, r) + c, n);
-        load_run(v, b.data, b.type, row_start(g, b, r) + c, n);
+        load_run(u, a, row_start(g, a, r) + c, n);
+        load_run(v, b, row_start(g, b, r) + c, n);
 #pragma unroll
         for (int i = 0; i < RUN; i++)
             u[i] += v[i];
-        store_run(y.data, y.type, row_start(g, y, r) + c, n, u);
+        store_run(y, row_start(g, y, r) + c, n, u);
     }
 };
 
 struct mul_run {
     rows_of y, a, b;
     int vector, acc;
+    SW_TENSORS(&y, &a, &b)
     __device__ void operator()(const rows_shape &g, int64_t r, int64_t c, int n) const
     {
         float u[RUN], v[RUN];
         int64_t at = row_start(g, y, r) + c;
-        load_run(u, a.data, a.type, row_start(g, a, r) + c, n);
-        load_run(v, b.data, b.type, (vector ? 0 : row_start(g, b, r)) + c, n);
+        load_run(u, a, row_start(g, a, r) + c, n);
+        load_run(v, b, (vector ? 0 : row_start(g, b, r)) + c, n);
 #pragma unroll
         for (int i = 0; i < RUN; i++)
             u[i] *= v[i];
         if (acc) {
-            load_run(v, y.data, y.type, at, n);
+            load_run(v, y, at, n);
 #pragma unroll
             for (int i = 0; i < RUN; i++)
                 u[i] += v[i];
         }
-        store_run(y.data, y.type, at, n, u);
+        store_run(y, at, n, u);
     }
 };
 
-/* ---- activations */
-__device__ inline float sigmoid(float x) { return 1 / (1 + expf(-x)); }
+/* ---- activations. QUICK: for results that are rounded to 16 bits, an exponential and a quotient of few instructions each, which are
+ * off by some 2^-21 of their value. Without it these kernels wait for arithmetic, not for memory. */
+template <bool QUICK> __device__ __forceinline__ float sigmoid(float x) { return QUICK ? __fdividef(1, 1 + __expf(-x)) : 1 / (1 + expf(-x)); }
 __device__ inline float gelu_inner(float x) { return 0.7978845608f * (x + 0.044715f * x * x * x); }
 
-__device__ float act(int kind, float x)
+template <bool QUICK> __device__ __forceinline__ float act(int kind, float x)
 {
     switch (kind) {
-    case SW_ACT_SILU: return x * sigmoid(x);
+    case SW_ACT_SILU: return x * sigmoid<QUICK>(x);
     case SW_ACT_GELU: return 0.5f * x * erfcf(-x * 0.70710678f);
-    case SW_ACT_GELU_TANH: return 0.5f * x * (1 + tanhf(gelu_inner(x)));
+    case SW_ACT_GELU_TANH: return QUICK ? x * sigmoid<true>(2 * gelu_inner(x)) : 0.5f * x * (1 + tanhf(gelu_inner(x)));
     case SW_ACT_RELU: return x > 0 ? x : 0;
     case SW_ACT_RELU2: return x > 0 ? x * x : 0;
-    case SW_ACT_SIGMOID: return sigmoid(x);
+    case SW_ACT_SIGMOID: return sigmoid<QUICK>(x);
     case SW_ACT_TANH: return tanhf(x);
-    case SW_ACT_GELU_QUICK: return x * sigmoid(1.702f * x);
+    case SW_ACT_GELU_QUICK: return x * sigmoid<QUICK>(1.702f * x);
     case SW_ACT_ELU: return x > 0 ? x : expm1f(x);
     case SW_ACT_SOFTPLUS: return (x > 0 ? x : 0) + log1pf(expf(-fabsf(x)));
     case SW_ACT_EXP: return expf(x);
@@ -101,22 +107,27 @@ __device__ float act(int kind, float x)
     }
 }
 
-__device__ float act_slope(int kind, float x)
+template <bool QUICK> __device__ __forceinline__ float act_slope(int kind, float x)
 {
     switch (kind) {
     case SW_ACT_SILU: {
-        float g = sigmoid(x);
+        float g = sigmoid<QUICK>(x);
         return g * (1 + x * (1 - g));
     }
     case SW_ACT_GELU: return 0.5f * erfcf(-x * 0.70710678f) + x * expf(-0.5f * x * x) * 0.3989422804f;
     case SW_ACT_GELU_TANH: {
+        float inner = 0.7978845608f * (1 + 3 * 0.044715f * x * x);
+        if (QUICK) {
+            float g = sigmoid<true>(2 * gelu_inner(x));
+            return g + 2 * x * g * (1 - g) * inner;
+        }
         float t = tanhf(gelu_inner(x));
-        return 0.5f * (1 + t) + 0.5f * x * (1 - t * t) * 0.7978845608f * (1 + 3 * 0.044715f * x * x);
+        return 0.5f * (1 + t) + 0.5f * x * (1 - t * t) * inner;
     }
     case SW_ACT_RELU: return x > 0;
     case SW_ACT_RELU2: return x > 0 ? 2 * x : 0;
     case SW_ACT_SIGMOID: {
-        float g = sigmoid(x);
+        float g = sigmoid<QUICK>(x);
         return g * (1 - g);
     }
     case SW_ACT_TANH: {
@@ -124,99 +135,131 @@ __device__ float act_slope(int kind, float x)
         return 1 - t * t;
     }
     case SW_ACT_GELU_QUICK: {
-        float g = sigmoid(1.702f * x);
+        float g = sigmoid<QUICK>(1.702f * x);
         return g + 1.702f * x * g * (1 - g);
     }
     case SW_ACT_ELU: return x > 0 ? 1 : expf(x);
-    case SW_ACT_SOFTPLUS: return sigmoid(x);
+    case SW_ACT_SOFTPLUS: return sigmoid<QUICK>(x);
     case SW_ACT_EXP: return expf(x);
     case SW_ACT_SQRT: return x > 2.5e-7f ? 0.5f / sqrtf(x) : 1000;
     default: return 1;
     }
 }
 
+/* body(kind, quick), asked once for a run of values: those of language models are compiled by themselves. */
+template <bool QUICK, class B> __device__ __forceinline__ void with_kind(int kind, B body)
+{
+    std::integral_constant<bool, QUICK> quick;
+    if (kind == SW_ACT_SILU)
+        body(SW_ACT_SILU, quick);
+    else if (kind == SW_ACT_GELU_TANH)
+        body(SW_ACT_GELU_TANH, quick);
+    else
+        body(kind, quick);
+}
+template <class B> __device__ __forceinline__ void with_act(int kind, int type_of_result, B body)
+{
+    if (type_of_result == SW_F32)
+        with_kind<false>(kind, body);
+    else
+        with_kind<true>(kind, body);
+}
+
 struct act_run {
     rows_of y, x;
     int kind;
+    SW_TENSORS(&y, &x)
     __device__ void operator()(const rows_shape &g, int64_t r, int64_t c, int n) const
     {
         float v[RUN];
-        load_run(v, x.data, x.type, row_start(g, x, r) + c, n);
+        load_run(v, x, row_start(g, x, r) + c, n);
+        with_act(kind, y.type, [&](int k, auto quick) {
 #pragma unroll
-        for (int i = 0; i < RUN; i++)
-            v[i] = act(kind, v[i]);
-        store_run(y.data, y.type, row_start(g, y, r) + c, n, v);
+            for (int i = 0; i < RUN; i++)
+                v[i] = act<quick.value>(k, v[i]);
+        });
+        store_run(y, row_start(g, y, r) + c, n, v);
     }
 };
 
 struct act_back {
     rows_of dx, dy, x;
     int kind, acc;
+    SW_TENSORS(&dx, &dy, &x)
     __device__ void operator()(const rows_shape &g, int64_t r, int64_t c, int n) const
     {
         float v[RUN], d[RUN];
         int64_t at = row_start(g, dx, r) + c;
-        load_run(v, x.data, x.type, row_start(g, x, r) + c, n);
-        load_run(d, dy.data, dy.type, row_start(g, dy, r) + c, n);
+        load_run(v, x, row_start(g, x, r) + c, n);
+        load_run(d, dy, row_start(g, dy, r) + c, n);
+        with_act(kind, dx.type, [&](int k, auto quick) {
 #pragma unroll
-        for (int i = 0; i < RUN; i++)
-            d[i] *= act_slope(kind, v[i]);
+            for (int i = 0; i < RUN; i++)
+                d[i] *= act_slope<quick.value>(k, v[i]);
+        });
         if (acc) {
-            load_run(v, dx.data, dx.type, at, n);
+            load_run(v, dx, at, n);
 #pragma unroll
             for (int i = 0; i < RUN; i++)
                 d[i] += v[i];
         }
-        store_run(dx.data, dx.type, at, n, d);
+        store_run(dx, at, n, d);
     }
 };
 
 struct glu_run {
     rows_of y, gate, up;
     int kind;
+    SW_TENSORS(&y, &gate, &up)
     __device__ void operator()(const rows_shape &g, int64_t r, int64_t c, int n) const
     {
         float v[RUN], u[RUN];
-        load_run(v, gate.data, gate.type, row_start(g, gate, r) + c, n);
-        load_run(u, up.data, up.type, row_start(g, up, r) + c, n);
+        load_run(v, gate, row_start(g, gate, r) + c, n);
+        load_run(u, up, row_start(g, up, r) + c, n);
+        with_act(kind, y.type, [&](int k, auto quick) {
 #pragma unroll
-        for (int i = 0; i < RUN; i++)
-            v[i] = act(kind, v[i]) * u[i];
-        store_run(y.data, y.type, row_start(g, y, r) + c, n, v);
+            for (int i = 0; i < RUN; i++)
+                v[i] = act<quick.value>(k, v[i]) * u[i];
+        });
+        store_run(y, row_start(g, y, r) + c, n, v);
     }
 };
 
 struct glu_back {
     rows_of dgate, dup, dy, gate, up;
     int kind;
+    SW_TENSORS(&dgate, &dup, &dy, &gate, &up)
     __device__ void operator()(const rows_shape &g, int64_t r, int64_t c, int n) const
     {
         float v[RUN], u[RUN], d[RUN];
-        load_run(v, gate.data, gate.type, row_start(g, gate, r) + c, n);
-        load_run(u, up.data, up.type, row_start(g, up, r) + c, n);
-        load_run(d, dy.data, dy.type, row_start(g, dy, r) + c, n);
+        load_run(v, gate, row_start(g, gate, r) + c, n);
+        load_run(u, up, row_start(g, up, r) + c, n);
+        load_run(d, dy, row_start(g, dy, r) + c, n);
+        with_act(kind, dgate.type, [&](int k, auto quick) {
 #pragma unroll
-        for (int i = 0; i < RUN; i++) {
-            float x = v[i];
-            v[i] = d[i] * u[i] * act_slope(kind, x);
-            u[i] = d[i] * act(kind, x);
-        }
-        store_run(dgate.data, dgate.type, row_start(g, dgate, r) + c, n, v);
-        store_run(dup.data, dup.type, row_start(g, dup, r) + c, n, u);
+            for (int i = 0; i < RUN; i++) {
+                float x = v[i];
+                v[i] = d[i] * u[i] * act_slope<quick.value>(k, x);
+                u[i] = d[i] * act<quick.value>(k, x);
+            }
+        });
+        store_run(dgate, row_start(g, dgate, r) + c, n, v);
+        store_run(dup, row_start(g, dup, r) + c, n, u);
     }
 };
 
 struct softcap_run {
     rows_of y, x;
     float cap;
+    SW_TENSORS(&y, &x)
     __device__ void operator()(const rows_shape &g, int64_t r, int64_t c, int n) const
     {
         float v[RUN];
-        load_run(v, x.data, x.type, row_start(g, x, r) + c, n);
+        load_run(v, x, row_start(g, x, r) + c, n);
 #pragma unroll
         for (int i = 0; i < RUN; i++)
             v[i] = cap * tanhf(v[i] / cap);
-        store_run(y.data, y.type, row_start(g, y, r) + c, n, v);
+        store_run(y, row_start(g, y, r) + c, n, v);
     }
 };
 
@@ -224,22 +267,23 @@ struct softcap_back {
     rows_of dx, dy, y;
     float cap;
     int acc;
+    SW_TENSORS(&dx, &dy, &y)
     __device__ void operator()(const rows_shape &g, int64_t r, int64_t c, int n) const
     {
         float v[RUN], d[RUN];
         int64_t at = row_start(g, dx, r) + c;
-        load_run(v, y.data, y.type, row_start(g, y, r) + c, n);
-        load_run(d, dy.data, dy.type, row_start(g, dy, r) + c, n);
+        load_run(v, y, row_start(g, y, r) + c, n);
+        load_run(d, dy, row_start(g, dy, r) + c, n);
 #pragma unroll
         for (int i = 0; i < RUN; i++)
             d[i] *= 1 - v[i] / cap * (v[i] / cap);
         if (acc) {
-            load_run(v, dx.data, dx.type, at, n);
+            load_run(v, dx, at, n);
 #pragma unroll
             for (int i = 0; i < RUN; i++)
                 d[i] += v[i];
         }
-        store_run(dx.data, dx.type, at, n, d);
+        store_run(dx, at, n, d);
     }
 };
 
@@ -250,13 +294,14 @@ struct dropout_run {
     float scale;
     sw_rng rng;
     int acc;
+    SW_TENSORS(&y, &x)
     __device__ void operator()(const rows_shape &g, int64_t r, int64_t c, int n) const
     {
         float v[RUN], old[RUN];
         int64_t at = row_start(g, y, r) + c, key = keys ? keys[r] : r;
         uint32_t words[4];
         sw_rng own = sw_rng_row(&rng, key);
-        load_run(v, x.data, x.type, row_start(g, x, r) + c, n);
+        load_run(v, x, row_start(g, x, r) + c, n);
 #pragma unroll
         for (int i = 0; i < RUN; i++) { /* c is a multiple of RUN, and that of 4 */
             if (i % 4 == 0)
@@ -264,12 +309,12 @@ struct dropout_run {
             v[i] = (double)((float)(words[i % 4] >> 8) * 0x1p-24f) >= p ? v[i] * scale : 0;
         }
         if (acc) {
-            load_run(old, y.data, y.type, at, n);
+            load_run(old, y, at, n);
 #pragma unroll
             for (int i = 0; i < RUN; i++)
                 v[i] += old[i];
         }
-        store_run(y.data, y.type, at, n, v);
+        store_run(y, at, n, v);
     }
 };
 
@@ -277,13 +322,14 @@ struct dropout_run {
 struct adamw_run {
     rows_of p, g, m, v, low;
     float beta1, beta2, rest1, rest2, keep, rate, root, eps, scale; /* rest: 1 - beta, which f32 could not subtract */
+    SW_TENSORS(&p, &g, &m, &v)
     __device__ void operator()(const rows_shape &, int64_t, int64_t c, int n) const
     {
         float value[RUN], grad[RUN], mean[RUN], square[RUN];
-        load_run(value, p.data, SW_F32, c, n);
-        load_run(grad, g.data, SW_F32, c, n);
-        load_run(mean, m.data, SW_F32, c, n);
-        load_run(square, v.data, SW_F32, c, n);
+        load_run(value, p, c, n);
+        load_run(grad, g, c, n);
+        load_run(mean, m, c, n);
+        load_run(square, v, c, n);
 #pragma unroll
         for (int i = 0; i < RUN; i++) {
             float d = grad[i] * scale;
@@ -291,11 +337,11 @@ struct adamw_run {
             square[i] = beta2 * square[i] + rest2 * d * d;
             value[i] = value[i] * keep - rate * mean[i] / (sqrtf(square[i]) / root + eps);
         }
-        store_run(p.data, SW_F32, c, n, value);
-        store_run(m.data, SW_F32, c, n, mean);
-        store_run(v.data, SW_F32, c, n, square);
+        store_run(p, c, n, value);
+        store_run(m, c, n, mean);
+        store_run(v, c, n, square);
         if (low.data)
-            store_run(low.data, low.type, c, n, value);
+            store_run(low, c, n, value);
     }
 };
 
@@ -366,7 +412,7 @@ struct convert_run { /* from any stored type, rows */
     {
         float v[RUN];
         load_any(v, x.data, x.type, row_start(g, x, r) + c, n, scales);
-        store_run(y.data, y.type, row_start(g, y, r) + c, n, v);
+        store_run(y, row_start(g, y, r) + c, n, v);
     }
 };
 
@@ -374,10 +420,15 @@ struct convert_run { /* from any stored type, rows */
 
 int cuda_fill(sw_stream *s, sw_tensor *y, double value)
 {
-    fill_bits f = {{}, 0, sw_dtypes[y->dtype].bytes};
+    int bytes = sw_dtypes[y->dtype].bytes;
+    fill_bits f = {{}, 0, bytes == 1 ? 1 : 2};
     const sw_tensor *t[] = {y};
     rows_shape g = cuda_rows(&f.y, t, 1, false);
-    sw_scalar_set(&f.bits, y->dtype, 0, value);
+    for (int i = 0; i < 8; i += bytes)
+        sw_scalar_set((char *)&f.pattern + i, y->dtype, 0, value);
+    g.width *= bytes / f.size;
+    for (int d = 0; d < g.outer; d++)
+        f.y.stride[d] *= bytes / f.size;
     return cuda_map(s, g, f, "fill");
 }
 

@@ -106,6 +106,8 @@ static inline float __fadd_rn(float a, float b) { return a + b; }
 static inline float __fsub_rn(float a, float b) { return a - b; }
 static inline int __float2int_rn(float v) { return (int)rintf(v); }
 static inline float rsqrtf(float x) { return 1 / sqrtf(x); }
+#define __expf(x) expf(x) /* a name that libm has too */
+static inline float __fdividef(float a, float b) { return a / b; }
 static inline float __uint_as_float(unsigned u) { float f; memcpy(&f, &u, 4); return f; }
 static inline unsigned __float_as_uint(float f) { unsigned u; memcpy(&u, &f, 4); return u; }
 template <class T> static inline T __ldg(const T *p) { return *p; }

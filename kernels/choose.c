@@ -7,15 +7,15 @@
 
 size_t sw_choose_bytes(int64_t all) { return (size_t)all * sizeof(sw_scored) + ((size_t)all / 32 + 1) * sizeof(uint32_t); }
 
-bool sw_choice_of(sw_choice *c, int64_t row, sw_tensor *bits, sw_tensor *rows, const sw_tensor *seqs, int64_t places)
+bool sw_choice_of(sw_choice *c, int64_t row, sw_tensor *bits, sw_tensor *rows, const sw_tensor *seqs, int64_t every, int64_t among)
 {
     for (int64_t b = 0; b < seqs->shape[0]; b++) {
         const int32_t *s = (const int32_t *)seqs->data + b * seqs->stride[0];
         if (row < s[0] || row >= (int64_t)s[0] + s[1])
             continue;
         *c = (sw_choice){.bits = bits ? (uint32_t *)bits->data + row * bits->stride[0] : NULL, .words = bits ? bits->shape[1] : 0,
-                         .rows = rows ? (int32_t *)rows->data + row * rows->stride[0] : NULL, .seen = (int64_t)s[3] - s[1] + (row - s[0]) + 1,
-                         .all = SW_MAX((int64_t)s[3], places), .first = s[2]};
+                         .rows = rows ? (int32_t *)rows->data + row * rows->stride[0] : NULL, .seen = ((int64_t)s[3] - s[1] + (row - s[0]) + 1) / every,
+                         .all = SW_MAX(s[3] / every, among), .first = s[2]};
         return true;
     }
     return false;

@@ -21,7 +21,7 @@
  * is, so that an adapter hangs on the module which PEFT knows; its output is taken apart with sw_part.
  *
  * A mixer that remembers earlier tokens says in `states` which tensors that takes. Those `by_token` hold a row a token
- * of each slot (or of the source that an encoder has read), the others one row a slot (a recurrent state);
+ * of each slot (or of the source that an encoder has read), or one for several, the others one row a slot (a recurrent state);
  * allocation, growth and copies are the cache's (cache.h). A layer's second mixer has its states behind the first one's.
  * A sequence that starts afresh has before[i] == 0: what a fixed state's slot holds then is undefined and counts as zeros. */
 #ifndef SW_MODEL_BLOCK_H
@@ -109,9 +109,9 @@ typedef struct sw_pass {
 /* Keeps a var that `enter` made alive for all blocks and their second runs. Returns x. */
 sw_var *sw_pass_keep(sw_ctx *c, sw_pass *p, sw_var *x);
 
-enum { SW_MOST_STATES = 8, SW_BY_SOURCE_TOKEN = 2 };
+enum { SW_MOST_STATES = 8, SW_BY_SOURCE_TOKEN = -1 };
 typedef struct sw_state_spec {
-    uint8_t by_token;  /* 1: a row a token; SW_BY_SOURCE_TOKEN: a row a token of the source */
+    int32_t by_token;  /* 1: a row a token; n > 1: one for each n tokens; SW_BY_SOURCE_TOKEN: one a token of the source */
     int ndim;          /* of a row */
     int64_t shape[3];  /* of a row */
     sw_dtype dtype;    /* SW_DTYPE_COUNT: the context's compute type */

@@ -45,40 +45,20 @@ static int chunk_table(sw_ctx *c, sw_pass *p, const int32_t *seqs)
     return p->chunks ? 0 : -1;
 }
 
-/* Pages of the batch's sequences, as wide for each as the longest needs, which grows in steps: [n_seqs, *width]. */
-static sw_var *page_table(sw_ctx *c, const sw_pages *pages, const sw_batch *b, int64_t *width)
-{
-    *width = 1;
-    for (int64_t i = 0; i < b->n_seqs; i++)
-        while (*width < (int64_t)pages->of[b->slots[i]].n)
-            *width *= 2;
-    if (*width > INT32_MAX / SW_PAGE / SW_MAX(b->n_seqs, 1))
-        return sw_fail_null("%lld sequences of up to %lld tokens are too many for a batch", (long long)b->n_seqs, (long long)(*width * SW_PAGE));
-    int32_t *table = sw_ctx_alloc(c, (size_t)(b->n_seqs * *width) * sizeof *table), *at = table;
-    for (int64_t i = 0; i < b->n_seqs; i++, at += *width) {
-        const struct sw_slot_pages *of = &pages->of[b->slots[i]];
-        memset(at, -1, (size_t)*width * sizeof *at);
-        if (of->n)
-            memcpy(at, of->at, of->n * sizeof *at);
-    }
-    return sw_from_host(c, SW_I32, 2, (int64_t[]){b->n_seqs, *width}, table);
-}
-
 /* Room for what the batch adds to the cache. */
-static int take_pages(sw_ctx *c, sw_pass *p, const sw_batch *b, int64_t *width)
+static int take_pages(sw_ctx *c, sw_pass *p, const sw_batch *b)
 {
     for (int64_t i = 0; i < b->n_seqs; i++)
         if (sw_cache_take(b->cache, p->model, b->slots[i], b->cache->length[b->slots[i]] + SW_MAX(b->lengths[i], 0)))
             return -1;
-    p->pages = page_table(c, &b->cache->tokens, b, width);
+    p->pages = sw_cache_table(c, &b->cache->pages[SW_PAGES_TOKENS], b->slots, b->n_seqs);
     return p->pages ? 0 : -1;
 }
 
 /* The table of sequences, positions, and cache rows. */
 static int lay_out(sw_ctx *c, sw_pass *p, const sw_batch *b)
 {
-    int64_t width = 0;
-    if (b->cache && take_pages(c, p, b, &width))
+    if (b->cache && take_pages(c, p, b))
         return -1;
     int32_t *seqs = sw_ctx_alloc(c, (size_t)b->n_seqs * 8 * sizeof *seqs), *runs = seqs + 4 * b->n_seqs;
     int32_t *positions = sw_ctx_alloc(c, (size_t)b->n * sizeof *positions), *rows = sw_ctx_alloc(c, (size_t)b->n * sizeof *rows);
@@ -92,7 +72,7 @@ static int lay_out(sw_ctx *c, sw_pass *p, const sw_batch *b)
         if (b->cache) {
             slots[i] = b->slots[i];
             before[i] = b->cache->length[slots[i]];
-            first = i * width * SW_PAGE;
+            first = i * sw_pass_paging(p->pages).most;
             memcpy(b->cache->ids[slots[i]] + before[i], b->ids + at, (size_t)n * sizeof *b->ids);
             b->cache->length[slots[i]] += n;
         }
@@ -100,7 +80,7 @@ static int lay_out(sw_ctx *c, sw_pass *p, const sw_batch *b)
         memcpy(runs + 4 * i, (int32_t[]){(int32_t)at, (int32_t)n, b->cache ? (int32_t)slots[i] : -1, before[i] > 0}, 4 * sizeof *runs);
         for (int64_t t = 0; t < n; t++) {
             positions[at + t] = b->positions ? b->positions[at + t] : (int32_t)(before[i] + t);
-            rows[at + t] = b->cache ? (int32_t)sw_cache_row(&b->cache->tokens, slots[i], before[i] + t) : 0;
+            rows[at + t] = b->cache ? (int32_t)sw_cache_row(&b->cache->pages[SW_PAGES_TOKENS], slots[i], before[i] + t) : 0;
             p->longest = SW_MAX(p->longest, positions[at + t] + 1);
         }
         at += n;
@@ -375,21 +355,20 @@ static int share_bias(sw_ctx *c, sw_pass *p, int64_t first)
 static int lay_sources(sw_ctx *c, sw_pass *p, const sw_batch *b, const sw_batch *source)
 {
     int32_t *cross = sw_ctx_alloc(c, (size_t)b->n_seqs * 4 * sizeof *cross), *rows = sw_ctx_alloc(c, (size_t)source->n * sizeof *rows);
-    int64_t width = 0;
     for (int64_t i = 0; b->cache && i < b->n_seqs; i++)
         if (source->lengths[i] && sw_cache_take_source(b->cache, p->model, b->slots[i], source->lengths[i]))
             return -1;
-    if (b->cache && !(p->cross_pages = page_table(c, &b->cache->sources, b, &width)))
+    if (b->cache && !(p->cross_pages = sw_cache_table(c, &b->cache->pages[SW_PAGES_SOURCES], b->slots, b->n_seqs)))
         return -1;
     for (int64_t i = 0, at = 0, read = 0; i < b->n_seqs; at += b->lengths[i], read += source->lengths[i++]) {
         int64_t first = read, n = source->lengths[i];
         if (b->cache) {
             int64_t slot = b->slots[i];
-            first = i * width * SW_PAGE;
+            first = i * sw_pass_paging(p->cross_pages).most;
             if (n)
                 b->cache->source_length[slot] = n;
             for (int64_t t = 0; t < n; t++)
-                rows[read + t] = (int32_t)sw_cache_row(&b->cache->sources, slot, t);
+                rows[read + t] = (int32_t)sw_cache_row(&b->cache->pages[SW_PAGES_SOURCES], slot, t);
             n = b->cache->source_length[slot];
         }
         if (n < 1 && b->lengths[i])

@@ -5,6 +5,7 @@
 #define SW_MODEL_INDEXER_H
 
 #include "model/family.h"
+#include "model/ranking.h"
 
 typedef struct sw_indexer {
     int64_t topk; /* keys of a query; 0: no indexer, all */
@@ -20,14 +21,9 @@ typedef struct sw_indexer_parts {
 
 void sw_indexer_declare(sw_builder *b, sw_indexer_parts *a, const sw_indexer *o, int64_t q_rank);
 sw_state_spec sw_indexer_state(const sw_indexer *o);
-/* What the queries of a layer see; without any of the three all that lies before them. */
-typedef struct sw_chosen {
-    sw_var *seen;        /* as sw_attend_seen has it */
-    sw_var *rows, *seqs; /* where each sequence has one token, with a cache: i32 [N, topk], rows of the states by token, and the
-                            table of sequences for attention to those alone, each a page of its own */
-} sw_chosen;
-/* From hidden states x [N, hidden] and the latents of queries [N, q_rank]. Chooses once a pass, so that a block which runs again
- * sees the same. state: of the indexer's keys. */
+/* The weights of the heads, f32 [N, heads], scaled, by a Linear of hidden states x [N, hidden]. */
+sw_var *sw_index_weights(sw_ctx *c, sw_linear *l, const sw_indexer *o, sw_var *x) SW_MUST_CHECK;
+/* From hidden states x [N, hidden] and the latents of queries [N, q_rank]. state: of the indexer's keys. */
 int sw_indexer_choose(sw_ctx *c, sw_indexer_parts *a, const sw_indexer *o, const sw_pass *p, sw_var *x, sw_var *latent, int state,
                       sw_chosen *to) SW_MUST_CHECK;
 

@@ -2,12 +2,9 @@
 
 #include "model/cache.h"
 #include "model/model.h"
-#include "model/ranking.h"
 #include "model/windows.h"
 
-#include <math.h>
 #include <stdio.h>
-#include <string.h>
 
 /* What makes rows of windows: values, and for each of them the logit of its share. With two windows a row, each token has
  * values for the row after its own and, behind them, for its own. */
@@ -90,7 +87,7 @@ static void compressor_states(const sw_compressed *o, int64_t width, sw_state_sp
     int64_t ring = parts_of(o) * o->every, wide = parts_of(o) * width;
     out[0] = (sw_state_spec){false, 2, {ring, wide}, SW_DTYPE_COUNT};
     out[1] = (sw_state_spec){false, 2, {ring, wide}, SW_F32};
-    out[2] = (sw_state_spec){true, 2, {1, width}, SW_DTYPE_COUNT};
+    out[2] = (sw_state_spec){(int32_t)o->every, 2, {1, width}, SW_DTYPE_COUNT};
 }
 
 static int states(const sw_spec *s, const sw_layer *l, sw_state_spec out[SW_MOST_STATES])
@@ -107,23 +104,19 @@ static int states(const sw_spec *s, const sw_layer *l, sw_state_spec out[SW_MOST
 
 /* ---- what layers share of a batch */
 
-typedef struct choice {
-    bool made;
-    uint32_t *bits; /* [n, words]; NULL: all that are complete */
-    int64_t words;
-} choice;
-
 typedef struct sw_windows_of_pass {
-    sw_windows kind[SW_MOST_WINDOWS];
+    struct of_kind {
+        sw_windows windows;
+        sw_choices choices; /* of layers with an indexer */
+    } kind[SW_MOST_WINDOWS];
     int n;
-    choice *chosen; /* [layers] */
 } windows_of_pass;
 
-static const sw_windows *windows_of(const sw_pass *p, const sw_compressed *o)
+static struct of_kind *kind_of(const sw_pass *p, const sw_compressed *o)
 {
-    const windows_of_pass *all = p->body;
+    windows_of_pass *all = p->body;
     for (int i = 0; i < all->n; i++)
-        if (all->kind[i].every == o->every && all->kind[i].parts == parts_of(o))
+        if (all->kind[i].windows.every == o->every && all->kind[i].windows.parts == parts_of(o))
             return &all->kind[i];
     return NULL;
 }
@@ -131,15 +124,16 @@ static const sw_windows *windows_of(const sw_pass *p, const sw_compressed *o)
 struct sw_windows_of_pass *sw_windows_of(sw_ctx *c, sw_pass *p)
 {
     windows_of_pass *all = p->body = sw_ctx_alloc(c, sizeof *all);
-    all->chosen = sw_ctx_alloc(c, (size_t)p->spec->layers * sizeof *all->chosen);
     for (int64_t i = 0; i < p->spec->layers; i++) {
         const sw_layer *l = &p->spec->layer[i];
         const sw_compressed *o = l->mixer_options;
-        if (!o->every || windows_of(p, o))
+        if (!o->every || kind_of(p, o))
             continue;
         if (all->n == SW_MOST_WINDOWS)
             return sw_fail_null("layers have windows of more than %d kinds", SW_MOST_WINDOWS);
-        if (sw_windows_make(c, p, o->every, parts_of(o), l->rope, &all->kind[all->n++]))
+        struct of_kind *k = &all->kind[all->n++];
+        if (sw_windows_make(c, p, o->every, parts_of(o), l->rope, &k->windows) ||
+            (o->indexer.topk && sw_choices_make(c, p, o->indexer.topk, o->every, k->windows.tokens, k->windows.pages, &k->choices)))
             return NULL;
     }
     return all;
@@ -201,98 +195,53 @@ static int compress(sw_ctx *c, compressor *k, const sw_pass *p, const sw_windows
     *out = y ? sw_rope_from(c, y, k->width - turns, w->cos, w->sin, p->spec->rope[p->block->spec->rope].mode) : NULL;
     if (!*out)
         return -1;
-    return p->cache ? sw_k(c)->scatter_rows(sw_s(c), sw_pass_state(p, k->state + 2), &(*out)->t, &w->closing->t, 0) : 0;
+    return p->cache ? sw_k(c)->scatter_rows(sw_s(c), sw_pass_state(p, k->state + 2), &(*out)->t, &w->kept->t, 0) : 0;
 }
 
-/* Rows `ids` of those that the cache has. */
-static sw_var *remembered(sw_ctx *c, const compressor *k, const sw_pass *p, sw_var *ids)
-{
-    sw_var *all = sw_borrow(c, *sw_pass_state(p, k->state + 2));
-    return sw_gather(c, all, ids);
-}
+/* All rows that the cache has of the layer. */
+static sw_var *remembered(sw_ctx *c, const compressor *k, const sw_pass *p) { return sw_borrow(c, *sw_pass_state(p, k->state + 2)); }
 
 /* ---- the choice among rows */
 
-static int choose(sw_ctx *c, attention *a, const sw_compressed *o, const sw_pass *p, const sw_windows *w, sw_var *x,
-                  sw_var *latent, choice *to)
-{
-    const sw_indexer *n = &o->indexer;
-    sw_var *keys;
-    bool all = w->longest <= n->topk;
-    sw_dtype product = c->product;
-    to->made = true;
-    if (all && !p->cache)
-        return 0;
-    if (compress(c, &a->keys, p, w, x, &keys))
-        return -1;
-    if (all)
-        return 0;
-    if (p->cache && !(keys = remembered(c, &a->keys, p, w->all)))
-        return -1;
-    sw_var *q = sw_heads(sw_linear_forward(c, &a->index_q, latent), n->heads);
-    q = turned(c, p, q, n->width - 2 * p->cos[p->block->spec->rope]->t.shape[1]);
-    c->product = SW_F32;
-    sw_var *weights = q ? sw_linear_forward(c, &a->index_weights, x) : NULL;
-    c->product = product;
-    weights = weights ? sw_scale(c, weights, 1 / sqrt((double)n->heads * (double)n->width)) : NULL;
-    if (!weights)
-        return -1;
-    to->words = (w->longest + 31) / 32;
-    to->bits = sw_ctx_alloc(c, (size_t)(p->n * to->words) * sizeof *to->bits);
-    return sw_rank(c, &(sw_ranking){.topk = n->topk, .every = o->every, .q = q, .weights = weights,
-                                    .keys = &keys->t, .n_seqs = p->n_seqs, .lengths = p->lengths, .before = p->before, .first = w->first,
-                                    .count = w->count, .together = !p->cache, .bits = to->bits, .words = to->words});
-}
+typedef struct asked {
+    attention *a;
+    const sw_windows *w;
+    sw_var *x, *latent;
+} asked;
 
-/* Of sequences with one token each: only the rows that it sees. */
-static int chosen_only(sw_ctx *c, const attention *a, const sw_pass *p, const sw_windows *w, const sw_compressed *o,
-                       const choice *chosen, sw_more_keys *more)
+static int rank(sw_ctx *c, void *arg, const sw_pass *p, bool keys_only, sw_ranked *to)
 {
-    int32_t *rows = sw_ctx_alloc(c, (size_t)w->total * sizeof *rows),
-            *table = sw_ctx_alloc(c, (size_t)p->n_seqs * 4 * sizeof *table);
-    int64_t n = 0;
-    for (int64_t i = 0, at = 0; i < p->n_seqs; at += p->lengths[i++]) {
-        int64_t first = n;
-        const uint32_t *bits = chosen->bits + at * chosen->words;
-        for (int64_t j = 0; p->lengths[i] && j < w->count[i]; j++)
-            if (bits[j / 32] >> (j % 32) & 1)
-                rows[n++] = (int32_t)sw_cache_row(&p->cache->tokens, p->slots[i], (j + 1) * o->every - 1);
-        memcpy(table + 4 * i, (int32_t[]){(int32_t)at, (int32_t)p->lengths[i], (int32_t)first, (int32_t)(n - first)},
-               4 * sizeof *table);
-    }
-    sw_var *ids = sw_from_host(c, SW_I32, 1, &n, rows);
-    more->seqs = ids ? sw_from_host(c, SW_I32, 2, (int64_t[]){p->n_seqs, 4}, table) : NULL;
-    more->kv = more->seqs ? remembered(c, &a->rows, p, ids) : NULL;
-    return more->kv ? 0 : -1;
+    const asked *w = arg;
+    const sw_indexer *n = &((const sw_compressed *)p->block->spec->mixer_options)->indexer;
+    if (compress(c, &w->a->keys, p, w->w, w->x, &to->keys))
+        return -1;
+    if (keys_only)
+        return 0;
+    if (p->cache)
+        to->keys = remembered(c, &w->a->keys, p);
+    to->q = sw_heads(sw_linear_forward(c, &w->a->index_q, w->latent), n->heads);
+    to->q = turned(c, p, to->q, n->width - 2 * p->cos[p->block->spec->rope]->t.shape[1]);
+    to->weights = to->q ? sw_index_weights(c, &w->a->index_weights, n, w->x) : NULL;
+    return to->weights ? 0 : -1;
 }
 
 /* The rows that this batch attends to; more->kv NULL where there are none. */
 static int rows_to_see(sw_ctx *c, attention *a, const sw_pass *p, sw_var *x, sw_var *latent, sw_more_keys *more)
 {
     const sw_compressed *o = p->block->spec->mixer_options;
-    const windows_of_pass *all = p->body;
-    const sw_windows *w = windows_of(p, o);
-    choice *chosen = &all->chosen[p->block->index];
-    sw_var *made;
+    struct of_kind *kind = kind_of(p, o);
+    const sw_windows *w = &kind->windows;
+    sw_chosen chosen = {0};
     *more = (sw_more_keys){0};
-    if (compress(c, &a->rows, p, w, x, &made))
+    if (compress(c, &a->rows, p, w, x, &more->kv) ||
+        (o->indexer.topk && sw_choose_keys(c, p, &kind->choices, rank, &(asked){a, w, x, latent}, &chosen)))
         return -1;
-    if (o->indexer.topk && !chosen->made) {
-        bool recording = c->recording;
-        c->recording = false;
-        int rc = choose(c, a, o, p, w, x, latent, chosen);
-        c->recording = recording;
-        if (rc)
-            return -1;
-    }
-    if (!w->total)
-        return 0;
-    if (chosen->bits && w->single)
-        return chosen_only(c, a, p, w, o, chosen, more);
-    *more = (sw_more_keys){p->cache ? remembered(c, &a->rows, p, w->all) : made, w->seqs, w->seen};
-    if (chosen->bits)
-        more->seen = sw_from_host(c, SW_I32, 2, (int64_t[]){p->n, chosen->words}, chosen->bits);
-    return more->kv && (w->single || more->seen) ? 0 : -1;
+    if (p->cache)
+        more->kv = w->longest ? remembered(c, &a->rows, p) : NULL;
+    more->seqs = chosen.rows ? chosen.seqs : w->seqs;
+    more->seen = chosen.seen ? chosen.seen : w->seen;
+    more->paging = chosen.rows ? (sw_paging){chosen.rows->t.data, 0, o->indexer.topk} : sw_pass_paging(w->pages);
+    return 0;
 }
 
 /* ---- attention */

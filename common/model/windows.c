@@ -10,10 +10,6 @@ static sw_var *kept(sw_ctx *c, sw_pass *p, int ndim, const int64_t *shape, const
     return sw_pass_keep(c, p, sw_from_host(c, SW_I32, ndim, shape, host));
 }
 
-enum { TOGETHER = 64 }; /* rows */
-
-static int64_t cache_row(const sw_pass *p, int64_t i, int64_t place) { return sw_cache_row(&p->cache->tokens, p->slots[i], place); }
-
 /* The first place of the tokens that the rows which sequence i completes are made of. */
 static int64_t first_of(const sw_pass *p, const sw_windows *w, int64_t i)
 {
@@ -26,13 +22,10 @@ static int64_t completed(const sw_pass *p, const sw_windows *w, int64_t i) { ret
  * complete or not, so that one such batch asks for what the next one does. */
 static void count(sw_ctx *c, const sw_pass *p, sw_windows *w)
 {
-    w->first = sw_ctx_alloc(c, (size_t)p->n_seqs * sizeof *w->first);
     w->count = sw_ctx_alloc(c, (size_t)p->n_seqs * sizeof *w->count);
     w->single = p->cache != NULL;
     for (int64_t i = 0; i < p->n_seqs; i++) {
-        w->first[i] = w->total;
         w->count[i] = (p->before[i] + p->lengths[i]) / w->every;
-        w->total += w->count[i];
         w->longest = SW_MAX(w->longest, w->count[i]);
         w->made += completed(p, w, i);
         w->old += completed(p, w, i) ? p->before[i] - first_of(p, w, i) : 0;
@@ -66,9 +59,10 @@ static int lay_rows(sw_ctx *c, sw_pass *p, sw_windows *w, int rope)
     int64_t slots = w->parts * w->every;
     int32_t *rows = sw_ctx_alloc(c, (size_t)(w->made * slots + 1) * sizeof *rows),
             *old = sw_ctx_alloc(c, (size_t)(w->old + 1) * sizeof *old);
-    int32_t *closing = sw_ctx_alloc(c, (size_t)(2 * w->made + 1) * sizeof *closing), *positions = closing + w->made;
+    int32_t *to = sw_ctx_alloc(c, (size_t)(2 * w->made + 1) * sizeof *to), *positions = to + w->made;
+    const sw_pages *pages = p->cache ? sw_cache_rows(p->cache, w->every) : NULL;
     memset(rows, 0xff, (size_t)(w->made * slots) * sizeof *rows); /* -1: none */
-    memset(closing, 0xff, (size_t)w->made * sizeof *closing);
+    memset(to, 0xff, (size_t)w->made * sizeof *to);
     memset(old, 0xff, (size_t)w->old * sizeof *old);
     for (int64_t i = 0, at = 0, e = 0, gone = 0; i < p->n_seqs; at += p->lengths[i++]) {
         int64_t before = p->before[i], from = first_of(p, w, i), k = before / w->every;
@@ -84,7 +78,7 @@ static int lay_rows(sw_ctx *c, sw_pass *p, sw_windows *w, int rope)
                                                                  : w->old + at + place - before);
             }
             positions[e] = (int32_t)(k * w->every);
-            closing[e] = (int32_t)(p->cache ? cache_row(p, i, (k + 1) * w->every - 1) : -1);
+            to[e] = (int32_t)(pages ? sw_cache_row(pages, p->slots[i], k) : -1);
         }
         for (int64_t place = from; completed(p, w, i) && place < before; place++)
             old[gone++] = (int32_t)(p->slots[i] * slots + place % slots);
@@ -98,31 +92,32 @@ static int lay_rows(sw_ctx *c, sw_pass *p, sw_windows *w, int rope)
     sw_rope_frequencies(r, p->longest, frequency, &scale);
     w->rows = kept(c, p, 2, (int64_t[]){w->made, slots}, rows);
     w->old_rows = w->old ? kept(c, p, 1, &w->old, old) : NULL;
-    w->closing = p->cache ? kept(c, p, 1, &w->made, closing) : NULL;
+    w->kept = pages ? kept(c, p, 1, &w->made, to) : NULL;
     w->cos = sw_pass_keep(c, p, sw_tmp2(c, SW_F32, w->made, pairs));
     w->sin = sw_pass_keep(c, p, sw_tmp2(c, SW_F32, w->made, pairs));
     sw_var *at = sw_from_host(c, SW_I32, 1, &w->made, positions), *f = sw_from_host(c, SW_F32, 1, &pairs, frequency);
-    if (!w->rows || (w->old && !w->old_rows) || (p->cache && !w->closing) || !w->cos || !w->sin || !at || !f)
+    if (!w->rows || (w->old && !w->old_rows) || (pages && !w->kept) || !w->cos || !w->sin || !at || !f)
         return -1;
     return sw_k(c)->rope_table(sw_s(c), &w->cos->t, &w->sin->t, &at->t, &f->t, scale);
 }
 
-/* What there is to see, and who sees what. Rows of the cache are taken some at a time, so that batches which follow each
- * other ask for the same. */
+/* What there is to see, and who sees what. */
 static int lay_seen(sw_ctx *c, sw_pass *p, sw_windows *w)
 {
-    int64_t words = (w->longest + 31) / 32, taken = (w->total + TOGETHER - 1) / TOGETHER * TOGETHER;
-    int32_t *seqs = sw_ctx_alloc(c, (size_t)p->n_seqs * 4 * sizeof *seqs), *all = sw_ctx_alloc(c, (size_t)taken * sizeof *all);
-    memset(all + w->total, 0xff, (size_t)(taken - w->total) * sizeof *all);
-    for (int64_t i = 0, at = 0; i < p->n_seqs; at += p->lengths[i++]) {
-        memcpy(seqs + 4 * i, (int32_t[]){(int32_t)at, (int32_t)p->lengths[i], (int32_t)w->first[i], (int32_t)w->count[i]},
-               4 * sizeof *seqs);
-        for (int64_t k = 0; p->cache && k < w->count[i]; k++)
-            all[w->first[i] + k] = (int32_t)cache_row(p, i, (k + 1) * w->every - 1);
+    int64_t words = (w->longest + 31) / 32;
+    int32_t *seqs = sw_ctx_alloc(c, (size_t)p->n_seqs * 8 * sizeof *seqs), *tokens = seqs + 4 * p->n_seqs;
+    if (p->cache && !(w->pages = sw_pass_keep(c, p, sw_cache_table(c, sw_cache_rows(p->cache, w->every), p->slots, p->n_seqs))))
+        return -1;
+    for (int64_t i = 0, at = 0, first = 0; i < p->n_seqs; first += w->count[i], at += p->lengths[i++]) {
+        if (p->cache)
+            first = i * sw_pass_paging(w->pages).most;
+        memcpy(seqs + 4 * i, (int32_t[]){(int32_t)at, (int32_t)p->lengths[i], (int32_t)first, (int32_t)w->count[i]}, 4 * sizeof *seqs);
+        memcpy(tokens + 4 * i, (int32_t[]){(int32_t)at, (int32_t)p->lengths[i], (int32_t)first, (int32_t)(p->before[i] + p->lengths[i])},
+               4 * sizeof *tokens);
     }
     w->seqs = kept(c, p, 2, (int64_t[]){p->n_seqs, 4}, seqs);
-    w->all = p->cache ? kept(c, p, 1, &taken, all) : NULL;
-    if (!w->seqs || (p->cache && !w->all))
+    w->tokens = p->cache ? kept(c, p, 2, (int64_t[]){p->n_seqs, 4}, tokens) : NULL;
+    if (!w->seqs || (p->cache && !w->tokens))
         return -1;
     if (w->single)
         return 0;
@@ -142,5 +137,5 @@ int sw_windows_make(sw_ctx *c, sw_pass *p, int64_t every, int64_t parts, int rop
 {
     *w = (sw_windows){.every = every, .parts = parts};
     count(c, p, w);
-    return lay_tokens(c, p, w) || lay_rows(c, p, w, rope) || (w->total && lay_seen(c, p, w)) ? -1 : 0;
+    return lay_tokens(c, p, w) || lay_rows(c, p, w, rope) || (w->longest && lay_seen(c, p, w)) ? -1 : 0;
 }

@@ -3,7 +3,8 @@
  * kind, so it is made once a batch.
  *
  * A row is complete when the last token of its window is there. The tokens before it are in the batch or, with a cache, in
- * a ring that holds as many tokens of each slot as a row is made of. A row is remembered where its last token is. */
+ * a ring that holds as many tokens of each slot as a row is made of. The rows are remembered one after the other, in pages of their
+ * own (cache.h). */
 #ifndef SW_MODEL_WINDOWS_H
 #define SW_MODEL_WINDOWS_H
 
@@ -18,11 +19,12 @@ typedef struct sw_windows {
     sw_var *places;     /* i32 [N]: each token's place in its window */
     sw_var *ring;       /* i32 [N]: where it is remembered, -1 where a later one will be; NULL without a cache */
     sw_var *cos, *sin;  /* f32 [made, R]: angles of the rows that are made: those of their windows' first tokens */
-    sw_var *closing;    /* i32 [made]: cache row of each one's last token, or -1; NULL without a cache */
-    int64_t total;      /* rows that the batch's sequences have, those of the cache with them */
-    sw_var *all;        /* i32 [total or more, then -1]: cache rows of them; NULL without a cache: they are those that are made */
-    sw_var *seqs;       /* i32 [n_seqs, 4]: as sw_attend has it, of queries and these rows */
-    int64_t *first, *count, longest; /* host [n_seqs]: of the sequences' rows */
+    sw_var *kept;       /* i32 [made]: the cache's row of each, or -1; NULL without a cache */
+    sw_var *pages;      /* i32: where the cache has the rows of the batch's sequences, as sw_paging has it; NULL without a cache: they
+                           are those that are made */
+    sw_var *seqs;       /* i32 [n_seqs, 4]: as sw_attend has it, of queries and all these rows */
+    sw_var *tokens;     /* the same with tokens in place of rows, as kernels of an indexer have it; NULL without a cache */
+    int64_t *count, longest; /* host [n_seqs]: rows of each sequence, those that the batch completes with them; of the longest */
     sw_var *seen;       /* i32 [N, words]: rows complete at each token; NULL: all of its sequence's */
     bool single;        /* each sequence has one token, with a cache */
 } sw_windows;

@@ -228,7 +228,8 @@ sw_var *sw_attend_more(sw_ctx *c, sw_var *q, sw_var *kv, sw_var *seqs, const sw_
         return NULL;
     b->first = *a;
     b->first.sinks = sinks ? f32_values(sinks) : NULL;
-    b->second = (sw_attention){.scale = a->scale, .seen = more->seen ? more->seen->t.data : NULL, .seen_words = more->seen ? more->seen->t.shape[1] : 0};
+    b->second = (sw_attention){.scale = a->scale, .seen = more->seen ? more->seen->t.data : NULL, .seen_words = more->seen ? more->seen->t.shape[1] : 0,
+                               .paging = more->paging};
     for (int i = 0; i < 2; i++) {
         sw_var *of = i ? more->kv : kv;
         out[i] = sw_tmp3(c, q->t.dtype, q->t.shape[0], q->t.shape[1], of->t.shape[2]);

@@ -63,6 +63,7 @@ sw_var *sw_attend_seen(sw_ctx *c, sw_var *q, sw_var *k, sw_var *v, sw_var *seqs,
  * [E, Hk, D] with a table of sequences of its own and the bits of what each query sees of it. */
 typedef struct sw_more_keys {
     sw_var *kv, *seqs, *seen; /* seen i32 [N, words] or NULL: all of the sequence's */
+    sw_paging paging;         /* of kv's rows; for going forward alone */
 } sw_more_keys;
 sw_var *sw_attend_more(sw_ctx *c, sw_var *q, sw_var *kv, sw_var *seqs, const sw_attention *a, sw_param *sinks, const sw_more_keys *more) SW_MUST_CHECK;
 

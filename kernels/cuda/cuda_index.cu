@@ -5,15 +5,15 @@
 
 namespace {
 
-struct query_of { /* first key row, keys, and the query's own place */
-    int64_t k0, m, place;
+struct query_of { /* first key row, the sequence's keys, and those that the query sees */
+    int64_t k0, m, seen;
 };
-__device__ inline bool find_query(const int *seqs, int count, int64_t row, query_of *q)
+__device__ inline bool find_query(const int *seqs, int count, int64_t every, int64_t row, query_of *q)
 {
     for (int b = 0; b < count; b++) {
-        int64_t at = row - seqs[4 * b], n = seqs[4 * b + 1], m = seqs[4 * b + 3];
+        int64_t at = row - seqs[4 * b], n = seqs[4 * b + 1], tokens = seqs[4 * b + 3];
         if (at >= 0 && at < n) {
-            *q = query_of{seqs[4 * b + 2], m, m - n + at};
+            *q = query_of{seqs[4 * b + 2], tokens / every, (tokens - n + at + 1) / every};
             return true;
         }
     }
@@ -31,7 +31,7 @@ struct scoring {
     const float *weights;
     const void *q, *k;
     int type, heads, width, count, bits;
-    int64_t score_row, weight_row, q_row, q_head, k_row;
+    int64_t score_row, weight_row, q_row, q_head, k_row, every;
     const int *seqs, *page;
 };
 
@@ -43,14 +43,14 @@ __global__ void __launch_bounds__(WARPS * 32) score_keys(scoring p)
     SW_DYNAMIC_SHARED(float, shared); /* [heads][width + 1], [WARPS][width] */
     int64_t row = blockIdx.y, first = (int64_t)blockIdx.x * KEYS;
     query_of s;
-    if (!find_query(p.seqs, p.count, row, &s) || first > s.place)
+    if (!find_query(p.seqs, p.count, p.every, row, &s) || first >= s.seen)
         return;
     int line = p.width + 1, warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
     float *key = shared + p.heads * line + warp * p.width;
     for (int i = (int)threadIdx.x; i < p.heads * p.width; i += WARPS * 32)
         shared[i / p.width * line + i % p.width] = value_of(p.q, p.type, row * p.q_row + i / p.width * p.q_head + i % p.width);
     __syncthreads();
-    for (int64_t j = first + warp * EACH; j < first + (warp + 1) * EACH && j <= s.place; j++) {
+    for (int64_t j = first + warp * EACH; j < first + (warp + 1) * EACH && j < s.seen; j++) {
         int64_t at = paged(p.page, p.bits, s.k0 + j) * p.k_row;
         for (int d = lane; d < p.width; d += 32)
             key[d] = value_of(p.k, p.type, at + d);
@@ -75,7 +75,7 @@ struct choosing {
     unsigned *bits;
     int *rows;
     const float *scores;
-    int64_t score_row, bits_row, rows_row, words, k, places, most; /* most: places that space is for */
+    int64_t score_row, bits_row, rows_row, words, every, k, among, most; /* most: keys that space is for */
     const int *seqs, *page;
     int count, page_bits;
     unsigned *chosen; /* [N, most / 32 + 1] */
@@ -98,11 +98,11 @@ __global__ void __launch_bounds__(THREADS) choose_keys(choosing p)
     __shared__ unsigned prefix;
     int64_t row = blockIdx.x;
     query_of s;
-    if (!find_query(p.seqs, p.count, row, &s))
+    if (!find_query(p.seqs, p.count, p.every, row, &s))
         return;
     const float *score = p.scores + row * p.score_row;
     unsigned *chosen = p.chosen + row * (p.most / 32 + 1);
-    int64_t seen = s.place + 1, words = (seen + 31) / 32;
+    int64_t seen = s.seen, words = (seen + 31) / 32;
     if (threadIdx.x == 0) {
         prefix = 0;
         above = 0;
@@ -141,7 +141,7 @@ __global__ void __launch_bounds__(THREADS) choose_keys(choosing p)
         }
     } else {
         sw_scored *all = p.space + row * p.most;
-        int64_t m = s.m > p.places ? s.m : p.places;
+        int64_t m = s.m > p.among ? s.m : p.among;
         for (int64_t j = threadIdx.x; j < m; j += THREADS)
             all[j] = sw_scored{j < seen && score[j] == score[j] ? score[j] : -INFINITY, (int)j};
         for (int64_t w = threadIdx.x; w < words; w += THREADS)
@@ -181,25 +181,25 @@ __global__ void __launch_bounds__(THREADS) choose_keys(choosing p)
 } // namespace
 
 int cuda_index_scores(sw_stream *s, sw_tensor *scores, const sw_tensor *q, const sw_tensor *k, const sw_tensor *weights, const sw_tensor *seqs,
-                      const sw_paging *paging)
+                      const sw_paging *paging, int64_t every)
 {
-    int64_t n = q->shape[0], places = scores->shape[1];
-    if (!n || !places)
+    int64_t n = q->shape[0], most = scores->shape[1];
+    if (!n || !most)
         return 0;
     scoring p = {(float *)scores->data, (const float *)weights->data, q->data, k->data, q->dtype, (int)q->shape[1], (int)q->shape[2],
                  (int)seqs->shape[0], paging->bits, scores->stride[0], weights->stride[0], q->stride[0], q->stride[1], k->stride[0],
-                 (const int *)seqs->data, paging->page};
+                 every, (const int *)seqs->data, paging->page};
     size_t bytes = (size_t)(p.heads * (p.width + 1) + WARPS * p.width) * sizeof(float);
     if (cuda_shared(s, score_keys, bytes, "an indexer"))
         return -1;
-    SW_LAUNCH(score_keys, dim3((unsigned)((places + KEYS - 1) / KEYS), (unsigned)n), WARPS * 32, bytes, s->stream, p);
+    SW_LAUNCH(score_keys, dim3((unsigned)((most + KEYS - 1) / KEYS), (unsigned)n), WARPS * 32, bytes, s->stream, p);
     return cuda_launched(s, "index_scores");
 }
 
 int cuda_index_choose(sw_stream *s, sw_tensor *bits, sw_tensor *rows, const sw_tensor *scores, const sw_tensor *seqs, const sw_paging *paging,
-                      int64_t k, int64_t places)
+                      int64_t every, int64_t k, int64_t among)
 {
-    int64_t n = scores->shape[0], most = scores->shape[1] > places ? scores->shape[1] : places;
+    int64_t n = scores->shape[0], most = scores->shape[1] > among ? scores->shape[1] : among;
     if (!n)
         return 0;
     size_t space = cuda_padded((size_t)(n * most) * sizeof(sw_scored));
@@ -207,7 +207,7 @@ int cuda_index_choose(sw_stream *s, sw_tensor *bits, sw_tensor *rows, const sw_t
     if (!scratch)
         return -1;
     choosing p = {bits ? (unsigned *)bits->data : NULL, rows ? (int *)rows->data : NULL, (const float *)scores->data, scores->stride[0],
-                  bits ? bits->stride[0] : 0, rows ? rows->stride[0] : 0, bits ? bits->shape[1] : 0, k, places, most, (const int *)seqs->data,
+                  bits ? bits->stride[0] : 0, rows ? rows->stride[0] : 0, bits ? bits->shape[1] : 0, every, k, among, most, (const int *)seqs->data,
                   paging->page, (int)seqs->shape[0], paging->bits, (unsigned *)(scratch + space), (sw_scored *)scratch};
     SW_LAUNCH(choose_keys, (unsigned)n, THREADS, 0, s->stream, p);
     return cuda_launched(s, "index_choose");

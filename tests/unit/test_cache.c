@@ -74,13 +74,13 @@ static void pages_are_of_what_is_there(void **state)
     assert_int_equal(sw_cache_pages(&cache), 1 + 2 + 4);
     sw_cache_clear_slot(&cache, 2);
     assert_int_equal(sw_cache_pages(&cache), 1 + 2);
-    int64_t made = cache.tokens.made;
+    int64_t made = cache.pages[SW_PAGES_TOKENS].made;
     for (int64_t i = 0; i < 150; i += 50) { /* those that were given back, in pieces that do not fit pages */
         float *y = feed(2, i, 50);
         assert_is_text(y, i + 50);
         free(y);
     }
-    assert_int_equal(cache.tokens.made, made);
+    assert_int_equal(cache.pages[SW_PAGES_TOKENS].made, made);
     int64_t lengths[] = {1, 1, 1};
     int32_t ids[] = {text[10], text[65], text[150]};
     float *y = run(&(sw_batch){.n = 3, .n_seqs = 3, .ids = ids, .lengths = lengths, .cache = &cache, .slots = (int64_t[]){0, 1, 2}});

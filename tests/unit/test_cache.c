@@ -192,7 +192,7 @@ static void samples_share_their_prompt(void **state)
 {
     (void)state;
     enum { SAMPLES = 7, SLOTS = 3, PROMPT = 300, NEW = 9 };
-    static const char *const names[] = {"llama", "bamba", "mt5"}; /* bamba has states by slot too, mt5 reads the prompt by an encoder */
+    static const char *const names[] = {"llama", "bamba", "mt5", "deepseek_v4"}; /* bamba has states by slot too, mt5 reads the prompt by an encoder */
     for (size_t i = 0; i < SW_COUNT(names); i++) {
         open_model(names[i], 1);
         sw_sequence s[SAMPLES + 1] = {{0}}, *at[SAMPLES + 1], alone = {0}, *one = &alone;

@@ -183,6 +183,51 @@ static void chosen(void **state)
     d->close(d);
 }
 
+/* A text of several pages of rows, in a cache that moves as it grows: of the tokens only those in the window stay, and rows take
+ * one page for 64 of them. One token sees the same alone, where it reads what it has chosen, and beside a longer part, where all is
+ * read and the rest left out. */
+static void pages(void **state)
+{
+    (void)state;
+    enum { LENGTH = 400, PART = 37, WINDOW = 5, SPARSE = 2, HEAVY = 5 };
+    int32_t ids[LENGTH];
+    sw_device *d = sw_device_open("cpu");
+    for (int keep = 3; keep <= LENGTH; keep += LENGTH - 3) {
+        sw_model *m = opened(d, keep);
+        int64_t v = m->spec.vocab, n = LENGTH, one = 1;
+        float *want = SW_NEW_ARRAY(float, (size_t)(LENGTH * v)), *got = SW_NEW_ARRAY(float, (size_t)(PART * v)), *alone = got + v;
+        sw_ctx c = {0};
+        sw_cache cache;
+        for (int i = 0; i < LENGTH; i++)
+            ids[i] = (int32_t)((i * i * 5 + i * 7 + 11) % v);
+        d->reserve = NULL;
+        ok(sw_ctx_init(&c, d, SW_F32) || sw_cache_init(&cache, &c, m, 3));
+        assert_int_equal(cache.window, WINDOW);
+        logits_of(&c, m, &(sw_batch){.n = LENGTH, .n_seqs = 1, .ids = ids, .lengths = &n}, want);
+        for (int64_t at = 0; at < LENGTH - 1; at += n) {
+            n = SW_MIN(PART, LENGTH - 1 - at);
+            logits_of(&c, m, &(sw_batch){.n = n, .n_seqs = 1, .ids = ids + at, .lengths = &n, .cache = &cache, .slots = &(int64_t){1}}, got);
+            int64_t rows = (at + n + SPARSE - 1) / SPARSE, heavy = (at + n + HEAVY - 1) / HEAVY;
+            int64_t tokens = (at + n + SW_PAGE - 1) / SW_PAGE - SW_MAX(at - WINDOW + 1, 0) / SW_PAGE;
+            assert_int_equal(sw_cache_pages(&cache), tokens + (rows + SW_PAGE - 1) / SW_PAGE + (heavy + SW_PAGE - 1) / SW_PAGE);
+            if (keep == LENGTH)
+                assert_true(apart(want + at * v, got, n * v) < 2e-5);
+        }
+        ok(sw_cache_copy_slot(&cache, m, 0, 1));
+        logits_of(&c, m, &(sw_batch){.n = 3, .n_seqs = 2, .ids = (int32_t[]){ids[LENGTH - 1], 3, 4}, .lengths = (int64_t[]){1, 2}, .cache = &cache,
+                                     .slots = (int64_t[]){1, 2}}, got);
+        logits_of(&c, m, &(sw_batch){.n = 1, .n_seqs = 1, .ids = ids + LENGTH - 1, .lengths = &one, .cache = &cache, .slots = &(int64_t){0}}, alone);
+        assert_true(apart(got, alone, v) < 2e-5);
+        assert_true(keep < LENGTH || apart(want + (LENGTH - 1) * v, alone, v) < 2e-5);
+        free(want);
+        free(got);
+        sw_cache_free(&cache, m);
+        sw_ctx_free(&c);
+        sw_model_free(m);
+    }
+    d->close(d);
+}
+
 /* The name that the published files have for what transformers calls `name`. */
 static char *published(const char *name)
 {
@@ -265,7 +310,7 @@ static void table(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(parts), cmocka_unit_test(copies), cmocka_unit_test(chosen), cmocka_unit_test(names),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(parts), cmocka_unit_test(copies), cmocka_unit_test(chosen), cmocka_unit_test(pages), cmocka_unit_test(names),
                                        cmocka_unit_test(table)};
     return cmocka_run_group_tests(tests, sw_folder_make, sw_folder_remove);
 }

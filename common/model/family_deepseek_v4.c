@@ -3,8 +3,8 @@
  * matrix between the streams is held to rows and columns that sum to one (manifold-constrained hyper-connections: Xie et al.
  * 2025, arXiv 2512.24880). Attention sees a window of tokens and rows that others were compressed into
  * (mixer_compressed.h); the experts of the first layers stand in a table by token. */
+#include "model/deepseek_v4.h"
 #include "model/ffn_moe.h"
-#include "model/mixer_compressed.h"
 #include "model/model.h"
 
 #include "base/json.h"
@@ -12,18 +12,7 @@
 #include <math.h>
 #include <string.h>
 
-typedef struct streams {
-    int64_t n;
-    int rounds;
-    double eps;
-} streams;
-
-typedef struct options {     /* of a kind of layer */
-    sw_compressed attention; /* first: they are the mixer's */
-    streams streams;         /* the same for all */
-} options;
-
-static const streams *streams_of(const sw_spec *s) { return &((const options *)s->layer[0].mixer_options)->streams; }
+static const sw_streams *streams_of(const sw_spec *s) { return &((const sw_deepseek_v4 *)s->layer[0].mixer_options)->streams; }
 
 /* ---- weights that the streams give */
 
@@ -96,7 +85,7 @@ static void declare(sw_builder *b, void *self)
 
 static sw_var *half(sw_ctx *c, const block *k, int i, const sw_pass *p, sw_var *x)
 {
-    const streams *o = streams_of(p->spec);
+    const sw_streams *o = streams_of(p->spec);
     int64_t n = o->n;
     sw_scope scope = sw_scope_begin(c);
     sw_var *all = logits(c, &k->hyper[i], p->spec, x, 3), *one = all ? gates(c, p->spec, all) : NULL;
@@ -250,7 +239,7 @@ static int read(sw_spec *s, const cJSON *config)
                : 0;
 }
 
-static int read_streams(const cJSON *config, streams *o)
+static int read_streams(const cJSON *config, sw_streams *o)
 {
     int64_t rounds;
     if (sw_json_i64(config, "hc_mult", 1, SW_MOST_STREAMS, 4, &o->n) ||
@@ -308,7 +297,7 @@ static int layers(sw_spec *s, const cJSON *config)
 {
     static const char *const mlps[] = {"hash_moe", "moe"};
     const cJSON *types = sw_json_get(config, "mlp_layer_types");
-    options base = {0}, *all = sw_arena_zalloc(&s->arena, KINDS * sizeof *all);
+    sw_deepseek_v4 base = {0}, *all = sw_arena_zalloc(&s->arena, KINDS * sizeof *all);
     sw_moe m = {.router = {.k = 6, .eps = 1e-20, .scale = 1.5},
                 .experts = 256,
                 .wide = 2048,

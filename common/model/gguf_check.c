@@ -1,4 +1,5 @@
 /* Whether two specs are the same model: what a GGUF file says must be what its makers meant. */
+#include "model/deepseek_v4.h"
 #include "model/ffn_moe.h"
 #include "model/gemma_layers.h"
 #include "model/gguf_map.h"
@@ -48,6 +49,8 @@ static const char *experts(const sw_moe *a, const sw_moe *b)
         SW_MAX(r->groups, 1) != SW_MAX(q->groups, 1) || (r->groups > 1 && r->top_groups != q->top_groups) || !near(r->jitter, q->jitter) ||
         !near(r->power, q->power))
         return "this choice of experts";
+    if (a->by_token != b->by_token)
+        return "these layers with experts by token";
     return !near(a->limit, b->limit) ? "the limit of experts' gates" : NULL;
 }
 
@@ -69,6 +72,15 @@ static bool same_latent(const sw_mla *a, const sw_mla *b)
     return a->q_rank == b->q_rank && a->kv_rank == b->kv_rank && a->nope == b->nope && a->rope == b->rope && a->bias == b->bias &&
            near(a->q_scale, b->q_scale) && near(a->kv_scale, b->kv_scale) && a->gated == b->gated && a->indexer.topk == b->indexer.topk &&
            a->indexer.heads == b->indexer.heads && a->indexer.width == b->indexer.width && a->indexer.follows == b->indexer.follows;
+}
+
+static bool same_streams(const sw_deepseek_v4 *a, const sw_deepseek_v4 *b)
+{
+    const sw_compressed *x = &a->attention, *y = &b->attention;
+    return x->q_rank == y->q_rank && x->groups == y->groups && x->group_rank == y->group_rank && x->nope == y->nope && x->every == y->every &&
+           x->overlap == y->overlap && x->indexer.topk == y->indexer.topk && x->indexer.heads == y->indexer.heads &&
+           x->indexer.width == y->indexer.width && a->streams.n == b->streams.n && a->streams.rounds == b->streams.rounds &&
+           near(a->streams.eps, b->streams.eps);
 }
 
 static bool same_sharing(const sw_kv_sharing *a, const sw_kv_sharing *b)
@@ -100,6 +112,7 @@ static const char *layer(const sw_spec *s, const sw_layer *a, const sw_spec *t, 
         a->bare_mixer != b->bare_mixer)
         return "this order of kinds of layers";
     if (a->mixer == &sw_mixer_mla ? !same_latent(a->mixer_options, b->mixer_options)
+        : a->mixer == &sw_mixer_compressed ? !same_streams(a->mixer_options, b->mixer_options)
         : a->mixer == &sw_mixer_shared_kv ? !same_sharing(a->mixer_options, b->mixer_options)
         : a->mixer == &sw_mixer_mamba ? !same_mamba(a->mixer_options, b->mixer_options)
                                       : a->mixer == &sw_mixer_mamba2 && !same_mamba2(a->mixer_options, b->mixer_options))
@@ -108,7 +121,8 @@ static const char *layer(const sw_spec *s, const sw_layer *a, const sw_spec *t, 
         return "these sizes of its layers' states";
     if (a->block == &sw_block_minimax && !same_residuals(a->mixer_options, b->mixer_options))
         return "these factors of its residuals";
-    bool attends = a->mixer == &sw_mixer_attention || a->mixer == &sw_mixer_mla || a->mixer == &sw_mixer_shared_kv;
+    bool attends = a->mixer == &sw_mixer_attention || a->mixer == &sw_mixer_mla || a->mixer == &sw_mixer_shared_kv ||
+                   a->mixer == &sw_mixer_compressed;
     if (attends && (a->heads != b->heads || a->kv_heads != b->kv_heads || a->head_dim != b->head_dim || a->value_dim != b->value_dim))
         return "these heads";
     if (attends && (a->rope != b->rope || a->no_qk_norm != b->no_qk_norm))

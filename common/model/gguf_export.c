@@ -85,6 +85,7 @@ int sw_gguf_export(sw_gguf_writer *w, const sw_checkpoint *c, const sw_spec *giv
     const sw_spec *s = &own_spec;
     if (!kind || check_task(kind, s) || sw_model_modules_around(c->path, &own_spec))
         return -1;
+    sw_model_choose_names(c, &own_spec);
     own_spec.tied = sw_model_ties(c, s);
     if (s->window && s->window < s->max_position && !(kind->flags & SW_GGUF_WINDOWS))
         sw_warn("%s: programs that run GGUF files attend to the whole text: beyond the sliding window of %lld tokens the answers will differ",

@@ -1,4 +1,5 @@
 /* GGUF's descriptions of families with latent attention among layers that keep a state, or with an indexer (gguf_map.h). */
+#include "model/deepseek_v4.h"
 #include "model/ffn_moe.h"
 #include "model/gguf_rows.h"
 #include "model/mixer_mla.h"
@@ -7,6 +8,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- Kimi Linear. Its delta attention by its states: [taps - 1, heads * width] thrice and [heads, width, width]. */
@@ -152,6 +154,160 @@ static int indexer_keys(sw_gguf_writer *w, const char *arch, const sw_spec *s, c
                  COUNT("attention.indexer.top_k", "index_topk", index_best)),                                          \
     .words = WORDS("num_experts", "n_routed_experts", "shared_expert_intermediate_size", ""), .to_config = leave_out_further, .from_config = indexer_keys
 
+/* ---- DeepSeek 4: rows that windows of tokens are compressed into, streams, and experts by token in the first layers */
+
+#define V4(name, value)                                                                                                \
+    static double name(const sw_spec *s)                                                                               \
+    {                                                                                                                  \
+        const sw_deepseek_v4 *o = s->layer[0].mixer_options;                                                           \
+        return (double)(value);                                                                                        \
+    }
+V4(v4_q_rank, o->attention.q_rank)
+V4(v4_groups, o->attention.groups)
+V4(v4_group_rank, o->attention.group_rank)
+V4(v4_streams, o->streams.n)
+V4(v4_rounds, o->streams.rounds)
+V4(v4_eps, o->streams.eps)
+GET(v4_theta, s->rope[1].theta)
+GET(one, s ? 1 : NAN)
+GET(unsaid, s ? NAN : NAN)
+
+static bool by_token(const sw_layer *l) { return ((const sw_moe *)l->ffn_options)->by_token; }
+
+static double v4_tables(const sw_spec *s)
+{
+    int64_t i = 0;
+    while (i < s->layers && by_token(&s->layer[i]))
+        i++;
+    return (double)i;
+}
+
+/* What llama.cpp is built for (its loader, or it ends while it runs). */
+enum { V4_SPARSE = 4, V4_HEAVY = 128, V4_STREAMS = 4, V4_INDEX = 64 };
+
+static int v4_fits(const sw_spec *s, const char *arch)
+{
+    const sw_streams *streams = &((const sw_deepseek_v4 *)s->layer[0].mixer_options)->streams;
+    if (streams->n != V4_STREAMS)
+        return sw_fail("GGUF's %s has no place for %lld streams: its readers have %d", arch, (long long)streams->n, V4_STREAMS);
+    if (s->tied)
+        return sw_fail("GGUF's %s has no place for a head that is the embedding", arch);
+    for (int64_t i = 0; i < s->layers; i++) {
+        const sw_compressed *o = s->layer[i].mixer_options;
+        const sw_moe *m = s->layer[i].ffn_options;
+        if (o->every && o->every != (o->overlap ? V4_SPARSE : V4_HEAVY))
+            return sw_fail("GGUF's %s has no place for rows of %lld tokens in layer %lld: its readers make them of %d with an indexer, of %d "
+                           "without", arch, (long long)o->every, (long long)i, V4_SPARSE, V4_HEAVY);
+        if (o->indexer.width % V4_INDEX)
+            return sw_fail("GGUF's %s has no place for an indexer's heads of %lld values: its readers see no rows unless they are a multiple of %d",
+                           arch, (long long)o->indexer.width, V4_INDEX);
+        if (m->router.score != SW_ROUTE_SQRT_SOFTPLUS)
+            return sw_fail("GGUF's %s has no place for scores of experts but sqrtsoftplus", arch);
+        if (m->by_token && i >= v4_tables(s))
+            return sw_fail("GGUF's %s has no place for experts by token in layer %lld: such layers are the first", arch, (long long)i);
+    }
+    return 0;
+}
+
+static int v4_keys(sw_gguf_writer *w, const char *arch, const sw_spec *s, const sw_checkpoint *c)
+{
+    char key[SW_GGUF_KEY_MAX];
+    (void)c;
+    if (v4_fits(s, arch))
+        return -1;
+    int32_t *tokens = SW_NEW_ARRAY(int32_t, (size_t)s->layers);
+    float *limits = SW_NEW_ARRAY(float, (size_t)s->layers);
+    for (int64_t i = 0; i < s->layers; i++) {
+        tokens[i] = (int32_t)((const sw_compressed *)s->layer[i].mixer_options)->every;
+        limits[i] = (float)((const sw_moe *)s->layer[i].ffn_options)->limit;
+    }
+    put_list(w, arch, "attention.compress_ratios", tokens, s->layers);
+    sw_gguf_put_array(w, sw_gguf_full(arch, "swiglu_clamp_exp", key), SW_GGUF_F32, (uint64_t)s->layers, limits);
+    free(tokens);
+    free(limits);
+    return 0;
+}
+
+/* One limit for all layers, or (there) the same as another. */
+static int v4_limit(const sw_gguf *g, const char *key, bool there, double *limit)
+{
+    sw_gguf_iter it = sw_gguf_items(sw_gguf_find(g, key));
+    double d;
+    for (; sw_gguf_next_f64(&it, &d); there = true, *limit = d)
+        if (there && d != *limit)
+            return sw_fail("%s: %g beside %g: limits that differ are not run here", key, d, *limit);
+    return 0;
+}
+
+static int v4_config(const sw_gguf *g, const char *arch, cJSON *config)
+{
+    static const char *const needed[] = {
+        "attention.key_length", "attention.q_lora_rank", "attention.output_lora_rank", "attention.output_group_count", "attention.sliding_window",
+        "attention.compress_ratios", "attention.compress_rope_freq_base", "attention.indexer.head_count", "attention.indexer.key_length",
+        "attention.indexer.top_k", "hyper_connection.count", "hyper_connection.sinkhorn_iterations", "hyper_connection.epsilon", "hash_layer_count",
+        "expert_gating_func", "expert_weights_scale", "expert_weights_norm", "swiglu_clamp_exp"};
+    char key[SW_GGUF_KEY_MAX];
+    for (size_t i = 0; i < SW_COUNT(needed); i++)
+        if (!sw_gguf_find(g, sw_gguf_full(arch, needed[i], key)))
+            return sw_fail("%s is missing", key);
+    int64_t n = sw_gguf_whole(config, "num_hidden_layers"), further = size_of(g, arch, "nextn_predict_layers"), gate, turned;
+    if (further && further < n && has_in_layer(g, n - further, "nextn.eh_proj.weight")) { /* some files count them and have them not */
+        n -= further;
+        set_number(config, "num_hidden_layers", (double)n);
+    }
+    if (sw_gguf_i64(g, sw_gguf_full(arch, "expert_gating_func", key), 0, 1 << 16, 0, &gate))
+        return -1;
+    if (gate != 4)
+        return sw_fail("%s: %lld: 4 (sqrtsoftplus) is needed", key, (long long)gate);
+    if (!cJSON_IsTrue(sw_json_get(config, "norm_topk_prob")))
+        return sw_fail("%s.expert_weights_norm: weights that do not sum to one are not run here", arch);
+    sw_gguf_iter it = sw_gguf_items(sw_gguf_find(g, sw_gguf_full(arch, "attention.compress_ratios", key)));
+    cJSON *tokens = cJSON_CreateArray();
+    double d, limit = 0;
+    for (int64_t i = 0; i < n && sw_gguf_next_f64(&it, &d); i++)
+        cJSON_AddItemToArray(tokens, cJSON_CreateNumber(d));
+    sw_gguf_set(config, "compress_ratios", tokens);
+    if (v4_limit(g, sw_gguf_full(arch, "swiglu_clamp_exp", key), false, &limit) ||
+        v4_limit(g, sw_gguf_full(arch, "swiglu_clamp_shexp", key), true, &limit))
+        return -1;
+    set_number(config, "swiglu_limit", limit);
+    turned = size_of(g, arch, "rope.dimension_count");
+    cJSON_DeleteItemFromObjectCaseSensitive(config, "partial_rotary_factor");
+    set_number(config, "qk_rope_head_dim", (double)(turned ? turned : sw_gguf_whole(config, "head_dim")));
+    return 0;
+}
+
+#define V4_HYPER(gguf_, ours_)                                                                                         \
+    SW_GGUF_TENSOR(gguf_ "_fn.weight", ours_ ".fn", SW_GGUF_AS_IS, SW_GGUF_SAME),                                      \
+        SW_GGUF_TENSOR(gguf_ "_base.weight", ours_ ".base", SW_GGUF_AS_IS, SW_GGUF_SAME),                              \
+        SW_GGUF_TENSOR(gguf_ "_scale.weight", ours_ ".scale", SW_GGUF_AS_IS, SW_GGUF_SAME)
+#define V4_COMPRESSOR(gguf_, ours_)                                                                                    \
+    SW_GGUF_MODULE(gguf_ "_kv", ours_ ".kv_proj"), SW_GGUF_MODULE(gguf_ "_gate", ours_ ".gate_proj"),                  \
+        SW_GGUF_MODULE(gguf_ "_norm", ours_ ".kv_norm"),                                                               \
+        SW_GGUF_TENSOR(gguf_ "_ape.weight", ours_ ".position_bias", SW_GGUF_AS_IS, SW_GGUF_SAME)
+
+static void v4_layer(sw_gguf_weaver *w, const sw_spec *s, const sw_layer *l)
+{
+    static const sw_gguf_row rows[] = {
+        SW_GGUF_MODULE("attn_q_a", "self_attn.q_a_proj"), SW_GGUF_MODULE("attn_q_a_norm", "self_attn.q_a_norm"),
+        SW_GGUF_MODULE("attn_q_b", "self_attn.q_b_proj"), SW_GGUF_MODULE("attn_kv", "self_attn.kv_proj"),
+        SW_GGUF_MODULE("attn_kv_a_norm", "self_attn.kv_norm"), SW_GGUF_MODULE("attn_output_a", "self_attn.o_a_proj"),
+        SW_GGUF_MODULE("attn_output_b", "self_attn.o_b_proj"), SW_GGUF_TENSOR("attn_sinks.weight", "self_attn.sinks", SW_GGUF_AS_IS, SW_GGUF_SAME),
+        V4_COMPRESSOR("attn_compressor", "self_attn.compressor"), V4_COMPRESSOR("indexer_compressor", "self_attn.indexer.compressor"),
+        SW_GGUF_MODULE("indexer.attn_q_b", "self_attn.indexer.q_b_proj"), SW_GGUF_MODULE("indexer.proj", "self_attn.indexer.weights_proj"),
+        V4_HYPER("hc_attn", "attn_hc"), V4_HYPER("hc_ffn", "ffn_hc"),
+        SW_GGUF_TENSOR("ffn_gate_tid2eid.weight", "mlp.router.by_token", SW_GGUF_AS_IS, SW_GGUF_SAME), {0}};
+    (void)s, (void)l;
+    sw_gguf_tie_rows(w, rows);
+}
+
+static void v4_around(sw_gguf_weaver *w, const sw_spec *s)
+{
+    static const sw_gguf_row rows[] = {V4_HYPER("output_hc", "model.hc_head"), {0}};
+    (void)s;
+    sw_gguf_tie_rows(w, rows);
+}
+
 const sw_gguf_kind sw_gguf_kinds_latent[] = {
     {.arch = "kimi-linear", .family = "kimi_linear", .flags = SW_GGUF_SPLIT_KV | SW_GGUF_KV_BY_LAYER, .layer = kimi_layer,
      .keys = KEYS(COUNT("ssm.conv_kernel", NULL, kda_taps), COUNT("kda.head_dim", NULL, kda_width), COUNT("rope.dimension_count", NULL, turned)),
@@ -167,4 +323,16 @@ const sw_gguf_kind sw_gguf_kinds_latent[] = {
      .to_config = ling_config, .from_config = ling_keys},
     {.arch = "deepseek32", .family = "deepseek_v32", INDEXED},
     {.arch = "glm-dsa", .family = "glm_moe_dsa", INDEXED},
+    {.arch = "deepseek4", .family = "deepseek_v4", .flags = SW_GGUF_WINDOWS | SW_GGUF_SECOND_SCALES, .layer = v4_layer, .around = v4_around,
+     .keys = KEYS(COUNT("attention.head_count_kv", "num_key_value_heads", one), COUNT("attention.q_lora_rank", "q_lora_rank", v4_q_rank),
+                  COUNT("attention.output_lora_rank", "o_lora_rank", v4_group_rank), COUNT("attention.output_group_count", "o_groups", v4_groups),
+                  SPEC("attention.compress_rope_freq_base", "compress_rope_theta", v4_theta),
+                  COUNT("attention.sliding_window_pattern", NULL, unsaid), /* all slide */
+                  FIELD("attention.indexer.head_count", "index_n_heads", SW_GGUF_WHOLE, 64),
+                  FIELD("attention.indexer.key_length", "index_head_dim", SW_GGUF_WHOLE, 128),
+                  FIELD("attention.indexer.top_k", "index_topk", SW_GGUF_WHOLE, 512), COUNT("hyper_connection.count", "hc_mult", v4_streams),
+                  COUNT("hyper_connection.sinkhorn_iterations", "hc_sinkhorn_iters", v4_rounds),
+                  SPEC("hyper_connection.epsilon", "hc_eps", v4_eps), COUNT("hash_layer_count", "num_hash_layers", v4_tables),
+                  SPEC("expert_weights_scale", "routed_scaling_factor", expert_scale)),
+     .words = WORDS("num_experts", "n_routed_experts", "shared_expert_intermediate_size", ""), .to_config = v4_config, .from_config = v4_keys},
     {0}};

@@ -67,6 +67,7 @@ typedef enum sw_gguf_flags {
     SW_GGUF_ENCODER = 65536,    /* tokens see both sides; pooling and classes have a place, and rows of positions before the first have none */
     SW_GGUF_UNIT_HEAD = 131072, /* a head whose rows or columns have length one lies there so, and is a plain one */
     SW_GGUF_ENCODER_ALONE = 262144, /* layers are called enc.blk */
+    SW_GGUF_SECOND_SCALES = 524288, /* the scaling is the second rotation's, and yarn's does not scale what it turns */
     SW_GGUF_KV_BY_LAYER = 1024, /* attention.head_count_kv is a list, 0 where a layer has no attention */
     SW_GGUF_MLP_BY_LAYER = 2048, /* feed_forward_length is one, 0 where it has no feed-forward */
 } sw_gguf_flags;

@@ -171,7 +171,8 @@ static void put_text(sw_gguf_writer *w, const sw_gguf_kind *kind, const char *ke
 
 int sw_gguf_put_rope(sw_gguf_writer *w, const sw_gguf_kind *kind, const sw_spec *s)
 {
-    const sw_rope_spec *r = &s->rope[0];
+    const bool second = kind->flags & SW_GGUF_SECOND_SCALES;
+    const sw_rope_spec *r = &s->rope[second];
     char key[SW_GGUF_KEY_MAX];
     if (s->positions != SW_POSITIONS_ROPE || (kind->flags & SW_GGUF_NO_TURN))
         return 0;
@@ -194,7 +195,7 @@ int sw_gguf_put_rope(sw_gguf_writer *w, const sw_gguf_kind *kind, const sw_spec 
     sw_gguf_put_u32(w, sw_gguf_full(kind->arch, "rope.scaling.original_context_length", key), (uint32_t)sw_rope_trained(r));
     sw_gguf_put_f32(w, sw_gguf_full(kind->arch, "rope.scaling.yarn_beta_fast", key), (float)r->beta_fast);
     sw_gguf_put_f32(w, sw_gguf_full(kind->arch, "rope.scaling.yarn_beta_slow", key), (float)r->beta_slow);
-    if (r->attention_factor > 0) /* counted there as a multiple of the usual 1 + 0.1 ln(factor) */
+    if (r->attention_factor > 0 && !second) /* counted there as a multiple of the usual 1 + 0.1 ln(factor) */
         sw_gguf_put_f32(w, sw_gguf_full(kind->arch, "rope.scaling.attn_factor", key), (float)(r->attention_factor / (1 + 0.1 * log(r->factor))));
     if (r->mscale_all_dim > 0)
         sw_gguf_put_f32(w, sw_gguf_full(kind->arch, "rope.scaling.yarn_log_multiplier", key), (float)((sw_gguf_latent(s) ? 0.1 : 1) * r->mscale_all_dim));

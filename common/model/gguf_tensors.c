@@ -212,6 +212,26 @@ static void unit_row(float *row, int64_t width)
         row[i] = (float)((double)row[i] / sqrt(sum));
 }
 
+/* Whole numbers are of 32 bits there. */
+static int whole_rows(const plan *p, int64_t first, int64_t n, int32_t *out)
+{
+    void *raw = sw_malloc(raw_bytes(p));
+    int rc = 0;
+    for (int64_t r = 0; r < n && !rc; r++) {
+        const piece *x = NULL;
+        int64_t at = source_of(p, first + r, &x);
+        rc = at < 0 ? sw_fail("%s: the file has nothing for row %lld", p->name, (long long)(first + r)) : read_row(x->e, at, p->width, raw);
+        for (int64_t k = 0; k < p->width && !rc; k++) {
+            double v = sw_scalar_get(raw, x->e->t.dtype, k);
+            if (!(v >= INT32_MIN && v <= INT32_MAX))
+                rc = sw_fail("%s: %g in row %lld is no number of 32 bits", p->name, v, (long long)(first + r));
+            out[r * p->width + k] = rc ? 0 : (int32_t)v;
+        }
+    }
+    free(raw);
+    return rc;
+}
+
 static int made_rows(const sw_made *base, int64_t first, int64_t n, void *out)
 {
     const plan *p = (const plan *)base;
@@ -230,6 +250,8 @@ static int made_rows(const sw_made *base, int64_t first, int64_t n, void *out)
     }
     if (p->raw)
         return 0;
+    if (sw_is_integer(p->dtype))
+        return whole_rows(p, first, n, out);
     int64_t width = p->turned ? p->part : p->width;
     float *values = sw_malloc((size_t)(n * width) * sizeof *values);
     void *raw = sw_malloc(raw_bytes(p));
@@ -329,6 +351,8 @@ static int make(const sw_gguf_link *const *links, int64_t n, const sw_checkpoint
     if (have != all)
         return sw_fail("%s: has %lld rows, but the file holds %lld of them", p->name, (long long)all, (long long)have);
     p->dtype = joint_type(p, values);
+    if (to_gguf && sw_is_integer(p->dtype))
+        p->dtype = SW_I32;
     p->raw = !values;
     for (int64_t i = 0; i < n; i++)
         p->raw &= p->pieces[i].e->t.dtype == p->dtype;

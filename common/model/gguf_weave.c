@@ -472,7 +472,9 @@ static void stacks(weaver *w, const sw_moe *m)
 
 static void mixture(weaver *w, const sw_moe *m)
 {
-    both(w, "ffn_gate_inp", "mlp.router", &(bond){0});
+    (void)tie_named(w, "ffn_gate_inp", "mlp.router", ".weight", &(bond){0});
+    if (m->router_bias) /* elsewhere a correction of the choice may be called so */
+        (void)tie_named(w, "ffn_gate_inp", "mlp.router", ".bias", &(bond){0});
     const sw_gguf_row *r = special(w, "mlp.correction");
     if (m->correction)
         (void)tie_named(w, r ? r->gguf : "exp_probs_b.bias", "mlp.correction", "", &(bond){.shape = m->correction_row ? SW_GGUF_VECTOR : SW_GGUF_AS_IS});

@@ -61,6 +61,8 @@ void sw_model_free(sw_model *m);
 int sw_model_check(const struct sw_checkpoint *c, const sw_spec *s) SW_MUST_CHECK;
 /* The tensors that files of such a model hold: names, which are arena's, and shapes, as f32 without data. */
 int sw_model_tensors(const sw_spec *s, sw_entries *out, sw_arena *arena) SW_MUST_CHECK;
+/* Where the family has two sets of names, those that c's tensors have. */
+void sw_model_choose_names(const struct sw_checkpoint *c, sw_spec *s);
 /* Tensors that files carry and no model of the spec reads: buffers, heads of other tasks, layers that guess further tokens. */
 bool sw_model_ignores(const sw_spec *s, const char *name);
 /* What lies beside a model in the folder, as sentence-transformers writes it: how texts are pooled, into s; of embedding models

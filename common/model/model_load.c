@@ -126,22 +126,21 @@ int sw_model_modules_around(const char *folder, sw_spec *s)
     return read_pooling(folder, s) || (s->task == SW_TASK_EMBED && sw_model_check_modules(folder, s)) ? -1 : 0;
 }
 
-/* Which of the family's names the file has. */
-static void choose_names(sw_model *m)
+void sw_model_choose_names(const sw_checkpoint *c, sw_spec *s)
 {
-    const sw_rename *names = m->spec.names;
+    const sw_rename *names = s->names;
     char name[SW_NAME_MAX];
-    if (!m->spec.family->other_names)
+    if (!s->family->other_names)
         return;
-    m->spec.names = m->spec.family->other_names;
-    if (!sw_file_find(m->checkpoint, sw_file_name(&m->spec, -1, "model.embed_tokens.weight", name)))
-        m->spec.names = names;
+    s->names = s->family->other_names;
+    if (!sw_file_find(c, sw_file_name(s, -1, "model.embed_tokens.weight", name)))
+        s->names = names;
 }
 
 static int load(sw_builder *b)
 {
     sw_model *m = b->m;
-    choose_names(m);
+    sw_model_choose_names(m->checkpoint, &m->spec);
     sw_device *d = m->device; /* NULL where tensors are only looked for */
     bool asked = d && d->memory;
     size_t left = 0, total;

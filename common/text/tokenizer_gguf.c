@@ -160,6 +160,37 @@ static bool says(const cJSON *o, const char *key, const char *value)
     return cJSON_IsString(v) && !strcmp(v->valuestring, value);
 }
 
+/* The expression with its characters as they are, where it spells them out: \n, \u4e00, \x{10400}. */
+static void spell_plainly(const char *regex, sw_buf *out)
+{
+    for (size_t n; *regex; regex += n) {
+        char plain[4];
+        int code = 0, have = 0;
+        unsigned value;
+        n = *regex == '\\' && regex[1] ? 2 : 1; /* an escape stays whole */
+        if (n == 2 && (regex[1] == 'r' || regex[1] == 'n'))
+            have = sw_utf8_encode(regex[1] == 'r' ? '\r' : '\n', plain);
+        else if (n == 2 && ((sscanf(regex, "\\u%4x%n", &value, &code) == 1 && code == 6) ||
+                            (sscanf(regex, "\\x{%8x}%n", &value, &code) == 1 && code)))
+            have = sw_utf8_encode(value, plain);
+        if (have && code)
+            n = (size_t)code;
+        sw_buf_add(out, have ? plain : regex, have ? (size_t)have : n);
+    }
+    sw_buf_putc(out, 0);
+}
+
+static bool same_expression(const char *a, const char *b)
+{
+    sw_buf x = {0}, y = {0};
+    spell_plainly(a, &x);
+    spell_plainly(b, &y);
+    bool same = x.n == y.n && !memcmp(x.at, y.at, x.n);
+    sw_buf_free(&x);
+    sw_buf_free(&y);
+    return same;
+}
+
 /* Whether a step cuts as `cut` does. */
 static bool cuts_like(const cJSON *step, const char *cut)
 {
@@ -170,7 +201,7 @@ static bool cuts_like(const cJSON *step, const char *cut)
         return is_type(step, "Punctuation") && says(step, "behavior", !strcmp(cut, PUNCTUATION_RUNS) ? "Contiguous" : "Isolated");
     if (!strcmp(cut, SW_SPLIT_GPT2) && is_type(step, "ByteLevel"))
         return !cJSON_IsTrue(sw_json_get(step, "add_prefix_space")) && !cJSON_IsFalse(sw_json_get(step, "use_regex"));
-    return is_type(step, "Split") && cJSON_IsString(regex) && !strcmp(regex->valuestring, cut) && !cJSON_IsTrue(sw_json_get(step, "invert")) &&
+    return is_type(step, "Split") && cJSON_IsString(regex) && same_expression(regex->valuestring, cut) && !cJSON_IsTrue(sw_json_get(step, "invert")) &&
            says(step, "behavior", "Isolated");
 }
 

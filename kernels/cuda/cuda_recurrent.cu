@@ -101,7 +101,7 @@ struct scan_call {
     int64_t count, channels, width, from, chunk; /* channels from .. from + chunk of the backward pass */
 };
 
-/* e^x to half a unit of the last place (argument reduced as by Cody and Waite 1980, a polynomial of degree 6): what expf lacks of
+/* e^x to half a unit of the last place (argument reduced as by Cody and Waite 1980, a polynomial of degree 7): what expf lacks of
  * that has a sign, and hundreds of factors in a row add it up. */
 __device__ inline float decay_factor(float x)
 {
@@ -109,7 +109,8 @@ __device__ inline float decay_factor(float x)
         return expf(x);
     float n = rintf(x * 1.44269504f), r = fmaf(n, -0.693145752f, x), q;
     r = fmaf(n, -1.42860677e-6f, r);
-    q = fmaf(r, 1.38888889e-3f, 8.33333333e-3f);
+    q = fmaf(r, 1.98412698e-4f, 1.38888889e-3f);
+    q = fmaf(q, r, 8.33333333e-3f);
     q = fmaf(q, r, 4.16666667e-2f);
     q = fmaf(q, r, 1.66666667e-1f);
     q = fmaf(q, r, 0.5f);

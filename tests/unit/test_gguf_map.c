@@ -144,6 +144,7 @@ static int round_trip(const char *folder)
     sw_spec s, t;
     if (sw_spec_from_config(&s, c->config, folder))
         fail_msg("%s", sw_error());
+    sw_model_choose_names(c, &s);
     char *path = in("m.gguf");
     if (write_file(c, &s, path)) {
         sw_spec_free(&s);

@@ -145,6 +145,10 @@ int quant_pick(const quant_recipe *r, const quant_model *m, const sw_strings *ke
     sw_buf pattern = {0};
     int rc = 0;
     bool kept = false;
+    if (sw_is_integer(t->dtype)) { /* a table */
+        *out = t->dtype;
+        return 0;
+    }
     for (size_t i = 0; !rc && !kept && i < keep->n; i++) {
         rc = split_keep(keep->at[i], &pattern, out);
         kept = !rc && sw_glob(pattern.at, name);

@@ -11,21 +11,47 @@ struct norm_weights {
     float offset;
 };
 
-__device__ inline void load_factor(float (&v)[RUN], const norm_weights &p, int64_t c, int n)
+/* What a thread has of a row: the first KEPT runs in registers, as they lie, asked for all at once; without any, each is read
+ * where it is needed. */
+template <int TYPE, int KEPT> struct row_part {
+    kept_run<KEPT ? TYPE : (int)SW_F16> run[KEPT ? KEPT : 1];
+    __device__ __forceinline__ void fetch(const void *p, int64_t at, int64_t width)
+    {
+#pragma unroll
+        for (int k = 0; k < KEPT; k++) {
+            int64_t c = ((int64_t)threadIdx.x + (int64_t)k * blockDim.x) * RUN;
+            if (p && c < width)
+                run[k].load(p, at + c);
+        }
+    }
+    __device__ __forceinline__ void get(float (&v)[RUN], int64_t k, const void *p, int type, int64_t i, int n) const
+    {
+        if constexpr (KEPT)
+            run[k].values(v);
+        else
+            load_run(v, p, type, i, n);
+    }
+};
+
+template <int TYPE, int KEPT>
+__device__ __forceinline__ void get_factor(float (&v)[RUN], const row_part<TYPE, KEPT> &weights, int64_t k, const norm_weights &p, int64_t c, int n)
 {
     if (p.w)
-        load_run(v, p.w, p.w_type, c, n);
+        weights.get(v, k, p.w, p.w_type, c, n);
 #pragma unroll
     for (int i = 0; i < RUN; i++)
         v[i] = p.w ? p.offset + v[i] : 1;
 }
 
-/* Runs of a row that a thread handles: the whole row of threads goes round together, so that all of it meets. */
-#define FOR_RUNS(c, n) \
-    for (int64_t c = (int64_t)threadIdx.x * RUN, n = 0; (n = g.width - c < RUN ? g.width - c : (int64_t)RUN) > 0; c += (int64_t)blockDim.x * RUN)
+/* Run k of a thread, n values from column c on: the whole row of threads goes round together, so that all of it meets. */
+#define FOR_RUNS(k, c, n)                                                                                                   \
+    _Pragma("unroll") for (int64_t k = 0, c = (int64_t)threadIdx.x * RUN, n = 0;                                            \
+                           (KEPT == 0 || k < KEPT) && (n = g.width - c < RUN ? g.width - c : (int64_t)RUN) > 0;             \
+                           k++, c += (int64_t)blockDim.x * RUN)
 
-/* 8192 x 4096 in bf16: 134 MB, 0.04 ms; 0.1 GFLOP. */
-template <bool CENTRED>
+/* KEPT: rows of TYPE, as are the weights, in whole aligned runs, of which a thread has so many at most.
+ * 8192 x 4096 in bf16: 134 MB, 0.04 ms; 0.1 GFLOP. */
+template <bool CENTRED, int TYPE, int KEPT>
 __global__ void __launch_bounds__(512) norm_forward(rows_shape g, rows_of y, rows_of x, norm_weights p, float *mean, float *rstd, float eps)
 {
     __shared__ float space[32];
@@ -33,11 +59,16 @@ __global__ void __launch_bounds__(512) norm_forward(rows_shape g, rows_of y, row
     bool here = r < g.rows;
     int64_t at = here ? row_start(g, x, r) : 0;
     float v[RUN], f[RUN], centre = 0, squares = 0;
+    row_part<TYPE, KEPT> row, factor;
+    if (here) {
+        row.fetch(x.data, at, g.width);
+        factor.fetch(p.w, 0, g.width);
+    }
     if (CENTRED) {
         float sum = 0;
         if (here)
-            FOR_RUNS(c, n) {
-                load_run(v, x.data, x.type, at + c, (int)n);
+            FOR_RUNS(k, c, n) {
+                row.get(v, k, x.data, x.type, at + c, (int)n);
 #pragma unroll
                 for (int i = 0; i < RUN; i++)
                     sum += v[i];
@@ -45,19 +76,19 @@ __global__ void __launch_bounds__(512) norm_forward(rows_shape g, rows_of y, row
         centre = row_sum(sum, space) / (float)g.width;
     }
     if (here)
-        FOR_RUNS(c, n) {
-            load_run(v, x.data, x.type, at + c, (int)n);
+        FOR_RUNS(k, c, n) {
+            row.get(v, k, x.data, x.type, at + c, (int)n);
 #pragma unroll
             for (int i = 0; i < RUN; i++)
-                squares += i < n ? (v[i] - centre) * (v[i] - centre) : 0;
+                squares += KEPT || i < n ? (v[i] - centre) * (v[i] - centre) : 0;
         }
     float inverse = 1 / sqrtf(row_sum(squares, space) / (float)g.width + eps);
     if (!here)
         return;
     int64_t to = row_start(g, y, r);
-    FOR_RUNS(c, n) {
-        load_run(v, x.data, x.type, at + c, (int)n);
-        load_factor(f, p, c, (int)n);
+    FOR_RUNS(k, c, n) {
+        row.get(v, k, x.data, x.type, at + c, (int)n);
+        get_factor(f, factor, k, p, c, (int)n);
 #pragma unroll
         for (int i = 0; i < RUN; i++)
             v[i] = (v[i] - centre) * inverse * f[i];
@@ -67,7 +98,7 @@ __global__ void __launch_bounds__(512) norm_forward(rows_shape g, rows_of y, row
             for (int i = 0; i < RUN; i++)
                 v[i] += f[i];
         }
-        store_run(y.data, y.type, to + c, (int)n, v);
+        store_run(y.data, y.type, to + c, (int)n, v, KEPT != 0);
     }
     if (threadIdx.x == 0) {
         if (mean)
@@ -77,22 +108,27 @@ __global__ void __launch_bounds__(512) norm_forward(rows_shape g, rows_of y, row
     }
 }
 
-/* With n = (x - mean) rstd and g = dy (offset + w): dx = rstd (g - mean(g) - n mean(g n)); RMSNorm has neither mean.
- * 8192 x 4096 in bf16: 201 MB, 0.06 ms (rows are read twice, then from the caches); 0.3 GFLOP. */
-template <bool CENTRED>
+/* With n = (x - mean) rstd and g = dy (offset + w): dx = rstd (g - mean(g) - n mean(g n)); RMSNorm has neither mean. KEPT as above.
+ * 8192 x 4096 in bf16: 201 MB, 0.06 ms, with acc 268 MB, 0.08 ms; 0.3 GFLOP. */
+template <bool CENTRED, int TYPE, int KEPT>
 __global__ void __launch_bounds__(512)
 norm_backward(rows_shape g, rows_of dx, rows_of dy, rows_of x, norm_weights p, const float *mean, const float *rstd, int acc)
 {
     __shared__ float space[32];
     int64_t r = (int64_t)blockIdx.x * blockDim.y + threadIdx.y;
     bool here = r < g.rows;
-    int64_t at = here ? row_start(g, x, r) : 0, from = here ? row_start(g, dy, r) : 0;
+    int64_t at = here ? row_start(g, x, r) : 0, from = here ? row_start(g, dy, r) : 0, to = here ? row_start(g, dx, r) : 0;
     float v[RUN], d[RUN], f[RUN], centre = here && CENTRED ? mean[r] : 0, inverse = here ? rstd[r] : 0, dot = 0, total = 0;
-    if (here)
-        FOR_RUNS(c, n) {
-            load_run(v, x.data, x.type, at + c, (int)n);
-            load_run(d, dy.data, dy.type, from + c, (int)n);
-            load_factor(f, p, c, (int)n);
+    row_part<TYPE, KEPT> row, given, factor, before;
+    if (here) {
+        row.fetch(x.data, at, g.width);
+        given.fetch(dy.data, from, g.width);
+        factor.fetch(p.w, 0, g.width);
+        before.fetch(acc ? dx.data : NULL, to, g.width);
+        FOR_RUNS(k, c, n) {
+            row.get(v, k, x.data, x.type, at + c, (int)n);
+            given.get(d, k, dy.data, dy.type, from + c, (int)n);
+            get_factor(f, factor, k, p, c, (int)n);
 #pragma unroll
             for (int i = 0; i < RUN; i++) {
                 d[i] *= f[i]; /* 0 where there is no value */
@@ -100,25 +136,25 @@ norm_backward(rows_shape g, rows_of dx, rows_of dy, rows_of x, norm_weights p, c
                 total += d[i];
             }
         }
+    }
     dot = row_sum(dot, space) / (float)g.width;
     total = CENTRED ? row_sum(total, space) / (float)g.width : 0;
     if (!here)
         return;
-    int64_t to = row_start(g, dx, r);
-    FOR_RUNS(c, n) {
-        load_run(v, x.data, x.type, at + c, (int)n);
-        load_run(d, dy.data, dy.type, from + c, (int)n);
-        load_factor(f, p, c, (int)n);
+    FOR_RUNS(k, c, n) {
+        row.get(v, k, x.data, x.type, at + c, (int)n);
+        given.get(d, k, dy.data, dy.type, from + c, (int)n);
+        get_factor(f, factor, k, p, c, (int)n);
 #pragma unroll
         for (int i = 0; i < RUN; i++)
             d[i] = inverse * (d[i] * f[i] - total - (v[i] - centre) * inverse * dot);
         if (acc) {
-            load_run(v, dx.data, dx.type, to + c, (int)n);
+            before.get(v, k, dx.data, dx.type, to + c, (int)n);
 #pragma unroll
             for (int i = 0; i < RUN; i++)
                 d[i] += v[i];
         }
-        store_run(dx.data, dx.type, to + c, (int)n, d);
+        store_run(dx.data, dx.type, to + c, (int)n, d, KEPT != 0);
     }
 }
 
@@ -127,11 +163,12 @@ struct norm_terms {
     static const int outputs = 2;
     rows_of dy, x;
     const float *mean, *rstd;
+    SW_TENSORS(&dy, &x)
     __device__ void operator()(const rows_shape &g, int64_t r, int64_t c, int n, float (&a)[RUN], float (&b)[RUN]) const
     {
         float v[RUN], d[RUN], centre = mean ? mean[r] : 0, inverse = rstd[r];
-        load_run(v, x.data, x.type, row_start(g, x, r) + c, n);
-        load_run(d, dy.data, dy.type, row_start(g, dy, r) + c, n);
+        load_run(v, x, row_start(g, x, r) + c, n);
+        load_run(d, dy, row_start(g, dy, r) + c, n);
 #pragma unroll
         for (int i = 0; i < RUN; i++) {
             a[i] += d[i] * ((v[i] - centre) * inverse);
@@ -140,13 +177,38 @@ struct norm_terms {
     }
 };
 
-/* Threads of a row and rows of a block. */
+/* Threads of a row and rows of a block: a warp, which waits for no other, or as many as have two runs each. */
+enum { WARP_RUNS = 4, BLOCK_RUNS = 2, MOST_THREADS = 512 };
 dim3 block_for(const rows_shape &g)
 {
-    unsigned x = 32;
-    while (x < 512 && (int64_t)x * RUN * 2 < g.width)
+    if (g.width <= 32 * RUN * WARP_RUNS)
+        return dim3(32, 4);
+    unsigned x = 64;
+    while (x < MOST_THREADS && (int64_t)x * RUN * BLOCK_RUNS < g.width)
         x *= 2;
-    return x > 32 ? dim3(x) : dim3(32, 4);
+    return dim3(x);
+}
+
+/* call(type, runs) with what norm_forward and norm_backward are compiled for: rows of 16 bits whose runs are whole and fit. */
+template <class C> void with_kept(const rows_shape &g, const rows_of *of, int n, const norm_weights &p, const dim3 &block, C call)
+{
+    bool fits = g.width % RUN == 0 && g.width <= (int64_t)block.x * RUN * (block.x == 32 ? WARP_RUNS : BLOCK_RUNS) && of[0].type != SW_F32 &&
+                (!p.w || (p.w_type == of[0].type && (uintptr_t)p.w % 16 == 0));
+    for (int i = 0; i < n; i++) {
+        fits = fits && of[i].type == of[0].type && (uintptr_t)of[i].data % 16 == 0;
+        for (int d = 0; d < g.outer; d++)
+            fits = fits && of[i].stride[d] % RUN == 0;
+    }
+    std::integral_constant<int, SW_BF16> bf16;
+    std::integral_constant<int, SW_F16> f16;
+    std::integral_constant<int, WARP_RUNS> of_warp;
+    std::integral_constant<int, BLOCK_RUNS> of_block;
+    if (!fits)
+        call(std::integral_constant<int, ANY_TYPE>(), std::integral_constant<int, 0>());
+    else if (of[0].type == SW_BF16)
+        block.x == 32 ? call(bf16, of_warp) : call(bf16, of_block);
+    else
+        block.x == 32 ? call(f16, of_warp) : call(f16, of_block);
 }
 
 norm_weights weights_of(const sw_tensor *w, const sw_tensor *b, double offset)
@@ -165,8 +227,11 @@ int forward(sw_stream *s, sw_tensor *y, sw_tensor *mean, sw_tensor *rstd, const 
     if (!g.rows || !g.width)
         return 0;
     dim3 block = block_for(g);
-    SW_LAUNCH(norm_forward<CENTRED>, (unsigned)((g.rows + block.y - 1) / block.y), block, 0, s->stream, g, of[0], of[1], p, floats(mean),
-              floats(rstd), (float)eps);
+    with_kept(g, of, 2, p, block, [&](auto type, auto kept) {
+        constexpr int TYPE = decltype(type)::value, KEPT = decltype(kept)::value;
+        SW_LAUNCH((norm_forward<CENTRED, TYPE, KEPT>), (unsigned)((g.rows + block.y - 1) / block.y), block, 0, s->stream, g, of[0], of[1], p,
+                  floats(mean), floats(rstd), (float)eps);
+    });
     return cuda_launched(s, name);
 }
 
@@ -189,8 +254,11 @@ int backward(sw_stream *s, sw_tensor *dx, sw_tensor *dw, sw_tensor *db, const sw
     if (!g.rows || !g.width)
         return 0;
     dim3 block = block_for(g);
-    SW_LAUNCH(norm_backward<CENTRED>, (unsigned)((g.rows + block.y - 1) / block.y), block, 0, s->stream, g, of[0], of[1], of[2], p,
-              floats(mean), floats(rstd), acc);
+    with_kept(g, of, 3, p, block, [&](auto type, auto kept) {
+        constexpr int TYPE = decltype(type)::value, KEPT = decltype(kept)::value;
+        SW_LAUNCH((norm_backward<CENTRED, TYPE, KEPT>), (unsigned)((g.rows + block.y - 1) / block.y), block, 0, s->stream, g, of[0], of[1],
+                  of[2], p, floats(mean), floats(rstd), acc);
+    });
     return cuda_launched(s, name);
 }
 

@@ -73,7 +73,6 @@ emulated() { # emulated VARIANT SEED
 }
 emulator() { emulated "" 1; }
 emulator_all() {
-    export SWIFT_EMULATOR_CLOSES=1 # device memory after each launch, not after some
     emulated "" 1
     for late in 0 1; do # kernels, or the copies beside them, as late as events allow
         export SWIFT_EMULATOR_LATE=$late

@@ -75,7 +75,8 @@ static __global__ void past_shared(float *out, const float *in, int n)
     out[threadIdx.x] = shared[n];
 }
 
-static __global__ void past_end(float *out, const float *in, int n) { out[threadIdx.x] = in[threadIdx.x + n]; }
+static __global__ void reads_past_end(float *out, const float *in, int n) { out[threadIdx.x] = in[threadIdx.x + n]; }
+static __global__ void writes_past_end(float *out, const float *in, int) { out[threadIdx.x + 1] = in[threadIdx.x]; }
 
 /* in to out by way of the device, the copy and the kernel on streams of their own; then what was copied is overwritten. */
 int sw_faulty_streams(bool arrival, bool departure, float *out, const float *in, int n)
@@ -116,7 +117,7 @@ int sw_faulty_run(sw_faulty which, float *out, const float *in, int n)
 {
     static void (*const kernels[])(float *, const float *, int) = {
         reverse<true>, reverse<false>, reverse_warp<true>, reverse_warp<false>, reverse_copied<IN_TIME>,
-        reverse_copied<LATE>, reverse_copied<NOT>, divergent_barrier, two_barriers, absent_lane, past_shared, past_end};
+        reverse_copied<LATE>, reverse_copied<NOT>, divergent_barrier, two_barriers, absent_lane, past_shared, reads_past_end, writes_past_end};
     float *device[2];
     size_t bytes = (size_t)n * sizeof(float);
     if (cudaMalloc((void **)&device[0], bytes) || cudaMalloc((void **)&device[1], bytes))

@@ -19,6 +19,7 @@ void *sw_emu_alloc(size_t n)
     if (posix_memalign(&p, 64, n ? n : 1))
         return nullptr;
     total += sizes[p] = n;
+    memset(p, 0xff, n);
     return p;
 }
 void sw_emu_release(void *p)
@@ -52,44 +53,59 @@ void sw_emu_open_memory(void) {}
 void sw_emu_close_memory(void) {}
 #else
 
-/* One reserved range; blocks are whole pages, kept by size when they come back. */
-static const size_t page = 4096, reserve = (size_t)64 << 30;
-static char *base, *top;
+/* Blocks are whole pages of one range, kept by size when they come back; NaN is around what was asked for. Closing moves the range's memory elsewhere, by tables of
+ * pages that each map a whole segment, which takes microseconds however much there is (protecting takes as long as there are
+ * pages). The range lies low, where the kernel puts nothing that does not ask for it, so that the hole stays one. */
+static const size_t page = 4096, margin = 1024, segment = (size_t)1 << 30, reserve = 64 * segment, away = 2 * reserve;
+static char *const base = (char *)reserve;
+static char *top = base, *mapped = base; /* of what blocks have had; of what there is memory for */
 static std::multimap<size_t, char *> idle;
-static std::map<char *, size_t> used;
+struct block { size_t bytes, first, asked; };
+static std::map<char *, block> used;
 static std::mutex lock;
 static int open_count;
-static bool is_open; /* the protection */
+static bool is_open;
 static size_t total;
 
 static std::map<char *, size_t> shown;
 
-static void protect(int how)
+static void broken(void)
 {
-    is_open = how != PROT_NONE;
-    bool failed = top > base && mprotect(base, (size_t)(top - base), how);
-    for (auto &s : shown)
-        failed |= mprotect(s.first, s.second, how);
-    if (failed) {
-        perror("emulator: device memory");
-        abort();
+    perror("emulator: device memory");
+    abort();
+}
+
+/* Where a block's memory lies now. */
+static char *place(char *p) { return is_open ? p : p + away; }
+
+static void move(bool open)
+{
+    for (char *p = base; p < mapped; p += segment)
+        if (mremap(place(p), segment, segment, MREMAP_MAYMOVE | MREMAP_FIXED, open ? p : p + away) == MAP_FAILED)
+            broken();
+    for (auto s = shown.begin(); s != shown.end();) {
+        char *first = s->first, *end = first;
+        for (; s != shown.end() && s->first == end; s++)
+            end += s->second;
+        if (mprotect(first, (size_t)(end - first), open ? PROT_READ | PROT_WRITE : PROT_NONE))
+            broken();
     }
+    is_open = open;
 }
 
 void sw_emu_show(void *p, size_t n, bool there)
 {
     std::lock_guard<std::mutex> hold(lock);
-    bool failed = mprotect(p, n, PROT_READ | PROT_WRITE);
-    if (there)
+    if (mprotect(p, n, PROT_READ | PROT_WRITE))
+        broken();
+    if (there) {
         shown[(char *)p] = n;
-    else
-        shown.erase((char *)p);
-    if (there && !failed)
         memset(p, 0xff, n);
-    if (failed || ((!there || !is_open) && mprotect(p, n, PROT_NONE))) {
-        perror("emulator: device memory");
-        abort();
+    } else {
+        shown.erase((char *)p);
     }
+    if ((!there || !is_open) && mprotect(p, n, PROT_NONE))
+        broken();
 }
 
 void sw_emu_count_used(size_t n, bool more)
@@ -101,13 +117,9 @@ void sw_emu_count_used(size_t n, bool more)
 void *sw_emu_alloc(size_t n)
 {
     std::lock_guard<std::mutex> hold(lock);
-    size_t bytes = (n + page - 1) / page * page + (n ? 0 : page);
-    if (!base) {
-        void *at = mmap(nullptr, reserve, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (at == MAP_FAILED)
-            return nullptr;
-        base = top = (char *)at;
-    }
+    if (n > reserve)
+        return nullptr;
+    size_t bytes = (n + 2 * margin + page - 1) / page * page, first = (bytes - n - margin) / 64 * 64;
     char *p = nullptr;
     auto found = idle.find(bytes);
     if (found != idle.end()) {
@@ -115,16 +127,21 @@ void *sw_emu_alloc(size_t n)
         idle.erase(found);
     } else if (bytes <= (size_t)(base + reserve - top)) {
         p = top;
+        for (; mapped < p + bytes; mapped += segment)
+            if (mmap(place(mapped), segment, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0) !=
+                place(mapped))
+                broken();
         top += bytes;
-        if (is_open)
-            protect(PROT_READ | PROT_WRITE);
     } else {
         return nullptr;
     }
-    used[p] = bytes;
+    used[p] = {bytes, first, n};
     total += bytes;
-    return p + (bytes - n) / 64 * 64; /* the end lies at the page's, so that running over it is seen */
+    memset(place(p), 0xff, bytes);
+    return p + first;
 }
+
+static bool untouched(const char *p, size_t n) { return *p == -1 && !memcmp(p, p + 1, n - 1); }
 
 void sw_emu_release(void *at)
 {
@@ -132,10 +149,15 @@ void sw_emu_release(void *at)
     auto found = used.upper_bound((char *)at);
     if (!at || found == used.begin())
         return;
-    --found;
-    madvise(found->first, found->second, MADV_DONTNEED);
-    total -= found->second;
-    idle.insert({found->second, found->first});
+    const block b = (--found)->second;
+    char *p = place(found->first);
+    if (!untouched(p, b.first) || !untouched(p + b.first + b.asked, b.bytes - b.first - b.asked)) {
+        fprintf(stderr, "emulator: something wrote outside of %zu bytes of device memory\n", b.asked);
+        abort();
+    }
+    madvise(p, b.bytes, MADV_DONTNEED);
+    total -= b.bytes;
+    idle.insert({b.bytes, found->first});
     used.erase(found);
 }
 
@@ -148,18 +170,14 @@ size_t sw_emu_used(void)
 void sw_emu_open_memory(void)
 {
     std::lock_guard<std::mutex> hold(lock);
-    if (open_count++ == 0 && !is_open)
-        protect(PROT_READ | PROT_WRITE);
+    if (open_count++ == 0)
+        move(true);
 }
 
 void sw_emu_close_memory(void)
 {
     std::lock_guard<std::mutex> hold(lock);
-    enum { ALWAYS = 500, ONE_OF = 16 };
-    static uint32_t closings;
-    static const bool always = getenv("SWIFT_EMULATOR_CLOSES") != nullptr; /* make check-emulator */
-    bool close = always || closings++ < ALWAYS || (closings * 2654435761u >> 16) % ONE_OF == 0; /* in no step with what a program repeats */
-    if (--open_count == 0 && close)
-        protect(PROT_NONE);
+    if (--open_count == 0)
+        move(false);
 }
 #endif

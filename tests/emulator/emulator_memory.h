@@ -1,7 +1,6 @@
-/* Memory of the emulated device. The host cannot touch it outside a launch or a copy (it is a protected mapping; under
- * the address sanitizer plain memory, so that ends are checked instead). Since protecting takes longer than most launches,
- * it stays open after some of them once a program has made many: a place of the host's code that touches it is found when
- * it has run a few times. */
+/* Memory of the emulated device. The host cannot touch it outside a launch or a copy, and it holds NaN until it is written to, as
+ * does what lies around it; what is written there ends the program when the memory is given back. (Under the address sanitizer it
+ * is plain memory, whose ends are checked instead, and the host can touch it.) */
 #ifndef SW_EMULATOR_MEMORY_H
 #define SW_EMULATOR_MEMORY_H
 
@@ -14,7 +13,7 @@ size_t sw_emu_used(void); /* bytes */
 void sw_emu_count_used(size_t n, bool more);
 /* Pages of a mapping of its own become device memory, full of NaN; or can be touched by nobody. */
 void sw_emu_show(void *p, size_t n, bool there);
-/* Opens device memory to the host's instructions, and closes it, or may; they nest. */
+/* Opens device memory to the host's instructions, and closes it; they nest. */
 void sw_emu_open_memory(void);
 void sw_emu_close_memory(void);
 

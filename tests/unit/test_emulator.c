@@ -130,9 +130,11 @@ static void misuse_ends_the_program(void **state)
     assert_dies(SW_FAULTY_COPIES_LEFT, "copies of its own");
 #ifdef __SANITIZE_ADDRESS__
     assert_dies(SW_FAULTY_PAST_SHARED, "heap-buffer-overflow");
-    assert_dies(SW_FAULTY_PAST_END, "heap-buffer-overflow");
+    assert_dies(SW_FAULTY_READS_PAST_END, "heap-buffer-overflow");
+    assert_dies(SW_FAULTY_WRITES_PAST_END, "heap-buffer-overflow");
 #else
-    assert_dies(SW_FAULTY_PAST_END, "");
+    assert_int_equal(wrong(SW_FAULTY_READS_PAST_END, N), N);
+    assert_dies(SW_FAULTY_WRITES_PAST_END, "outside of 1024 bytes of device memory");
     assert_dies(SW_FAULTY_HOST, "");
 #endif
 }

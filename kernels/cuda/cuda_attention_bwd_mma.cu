@@ -55,21 +55,18 @@ __device__ void store_sums(const float (&c)[M][N][4], float scale, const head_ro
     }
 }
 
-/* The probability that belongs to a dot product, and in *dp what it does to the product, given dout . v; PLAIN: but for p.scale.
- * lse: in powers of two. */
-template <bool PLAIN>
-__device__ __forceinline__ float pair(const attention_call &p, float dot, float *dp, float lse, float delta, bool all, bool there, int64_t row, int head,
-                                      int place, int key)
+/* The probability that belongs to a dot product, and in *dp what it does to the product, given dout . v; lse in powers of two. A dot
+ * product of minus infinity is one that is not seen. The gradient is short of p.scale. */
+__device__ __forceinline__ float plain_pair(float dot, float *dp, float scale, float lse, float delta)
 {
-    float slope = 1, e;
-    if (PLAIN) {
-        e = power_of_two(fmaf(dot, p.scale * LOG2_E, -lse));
-        if (!all)
-            e = there && sees_place(p, place, key) ? e : 0;
-        *dp = e * (*dp - delta);
-        return e;
-    }
-    e = there && sees(p, row, place, key) ? power_of_two(fmaf(score_of(p, dot, head, place, key, &slope), LOG2_E, -lse)) : 0;
+    float e = power_of_two(fmaf(dot, scale, -lse));
+    *dp = e * (*dp - delta);
+    return e;
+}
+/* The same for any scores, with p.scale. */
+__device__ __forceinline__ float any_pair(const attention_call &p, float dot, float *dp, float lse, float delta, bool seen, int head, int place, int key)
+{
+    float slope = 0, e = seen ? power_of_two(fmaf(score_of(p, dot, head, place, key, &slope), LOG2_E, -lse)) : 0;
     *dp = e * (*dp - delta) * slope * p.scale;
     return e;
 }
@@ -126,18 +123,29 @@ template <bool BF16, int WIDTH, int STAGES, int PARTS, bool PLAIN> __global__ vo
         mma_rows<BF16, M, N, WIDTH>(prob, ks + warp * 16 * M * STRIDE, qs, STRIDE);
         if (PARTS & KEYS)
             mma_rows<BF16, M, N, WIDTH>(score, vs + warp * 16 * M * STRIDE, gs, STRIDE);
-        int whole[2];
+        int whole[2], key0 = base + warp * 16 * M + lane / 4;
         all_range(p, shift + query[0], shift + query[OTHER - 1], m, whole);
-        bool all = base >= whole[0] && base + OWN <= whole[1] && first + OTHER <= have;
+        if (PLAIN && (base < whole[0] || base + OWN > whole[1])) { /* rows that are none are zeros and add nothing; keys are not stored */
+            const sight sees_at(p);
+#pragma unroll
+            for (int n = 0; n < 2 * N; n++) {
+                int distance = shift + query[n / 2 * 8 + lane % 4 * 2 + n % 2] - key0;
+#pragma unroll
+                for (int i = 0; i < 2 * M; i++)
+                    if (!sees_at(distance - 8 * i))
+                        prob[i / 2][n / 2][i % 2 * 2 + n % 2] = -INFINITY;
+            }
+        }
 #pragma unroll
         for (int n = 0; n < 2 * N; n++) {
             int r = n / 2 * 8 + lane % 4 * 2 + n % 2;
             float r_lse = lse[r], r_delta = delta[r];
 #pragma unroll
             for (int i = 0; i < 2 * M; i++) {
-                int key = base + warp * 16 * M + lane / 4 + i * 8, at = i % 2 * 2 + n % 2;
-                float &dp = score[i / 2][n / 2][at], &x = prob[i / 2][n / 2][at];
-                x = pair<PLAIN>(p, x, &dp, r_lse, r_delta, all, first + r < have && key < m, s.q0 + query[r], head[r], shift + query[r], key);
+                float *dp = &score[i / 2][n / 2][i % 2 * 2 + n % 2], *x = &prob[i / 2][n / 2][i % 2 * 2 + n % 2];
+                int key = key0 + 8 * i, place = shift + query[r];
+                *x = PLAIN ? plain_pair(*x, dp, p.scale * LOG2_E, r_lse, r_delta)
+                           : any_pair(p, *x, dp, r_lse, r_delta, first + r < have && key < m && sees(p, s.q0 + query[r], place, key), head[r], place, key);
             }
         }
         if constexpr (PARTS & VALUES)
@@ -202,15 +210,29 @@ template <bool BF16, int WIDTH, int STAGES, bool PLAIN> __global__ void __launch
         float score[M][N][4] = {{{0}}}, dp[M][N][4] = {{{0}}};
         mma_rows<BF16, M, N, WIDTH>(score, qs + warp * 16 * M * STRIDE, ks, STRIDE);
         mma_rows<BF16, M, N, WIDTH>(dp, gs + warp * 16 * M * STRIDE, vs, STRIDE);
-        bool all = base >= whole[0] && base + OTHER <= whole[1];
+        int key0 = base + lane % 4 * 2;
+        if (PLAIN && (base < whole[0] || base + OTHER > whole[1])) { /* keys that are none are zeros and add nothing; rows are not stored */
+            const sight sees_at(p);
+#pragma unroll
+            for (int i = 0; i < 2 * M; i++) {
+                int distance = shift + (low + 8 * i) / p.group - key0;
+#pragma unroll
+                for (int n = 0; n < 2 * N; n++)
+                    if (!sees_at(distance - n / 2 * 8 - n % 2))
+                        score[i / 2][n / 2][i % 2 * 2 + n % 2] = -INFINITY;
+            }
+        }
 #pragma unroll
         for (int i = 0; i < 2 * M; i++) {
-            int row = low + 8 * i, query = row / p.group, head = key_head * p.group + row - query * p.group;
+            int row = low + 8 * i, query = row / p.group, head = key_head * p.group + row - query * p.group, place = shift + query;
 #pragma unroll
             for (int n = 0; n < 2 * N; n++) {
-                int key = base + n / 2 * 8 + lane % 4 * 2 + n % 2, at = i % 2 * 2 + n % 2;
-                float &y = dp[i / 2][n / 2][at];
-                pair<PLAIN>(p, score[i / 2][n / 2][at], &y, lse[i], delta[i], all, row < have && key < m, s.q0 + query, head, shift + query, key);
+                float x = score[i / 2][n / 2][i % 2 * 2 + n % 2], *y = &dp[i / 2][n / 2][i % 2 * 2 + n % 2];
+                int key = key0 + n / 2 * 8 + n % 2;
+                if (PLAIN)
+                    plain_pair(x, y, p.scale * LOG2_E, lse[i], delta[i]);
+                else
+                    any_pair(p, x, y, lse[i], delta[i], row < have && key < m && sees(p, s.q0 + query, place, key), head, place, key);
             }
         }
         mma_result<BF16, M, N, WIDTH / 8>(dq, dp, ks, STRIDE);

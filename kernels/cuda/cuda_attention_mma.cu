@@ -60,15 +60,16 @@ template <bool BF16, int WIDTH, bool PLAIN> __global__ void __launch_bounds__(TH
         if (base + KEYS < to)
             load_halves<WIDTH, KEYS, THREADS>(ks, STRIDE, p.k, s.k0, m, p.width, key_head, 1, base + KEYS);
         if (!PLAIN || base < whole[0] || base + KEYS > whole[1]) {
+            const sight sees_at(p);
 #pragma unroll
             for (int i = 0; i < 2 * M; i++) {
-                int row = low + 8 * i, query = row / p.group, head = key_head * p.group + row % p.group;
+                int row = low + 8 * i, query = row / p.group, head = key_head * p.group + row % p.group, key0 = base + lane % 4 * 2;
 #pragma unroll
                 for (int n = 0; n < 2 * N; n++) {
                     float &x = score[i / 2][n / 2][i % 2 * 2 + n % 2], slope;
-                    int key = base + n / 2 * 8 + lane % 4 * 2 + n % 2;
+                    int key = key0 + n / 2 * 8 + n % 2;
                     if (PLAIN)
-                        x = key < m && sees_place(p, shift + query, key) ? x : -INFINITY;
+                        x = key < m && sees_at(shift + query - key) ? x : -INFINITY;
                     else
                         x = row < have && key < m && sees(p, s.q0 + query, shift + query, key)
                                 ? LOG2_E * score_of(p, x, head, shift + query, key, &slope) : -INFINITY;

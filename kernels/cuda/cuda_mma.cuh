@@ -114,13 +114,16 @@ __device__ static inline float power_of_two(float x)
 }
 #define LOG2_E 1.4426950408889634f
 
-/* 16 bytes into shared memory while the thread goes on (cp.async): there once it has waited. */
-__device__ static inline void copy_async(void *to, const void *from)
+/* 16 bytes into shared memory while the thread goes on (cp.async): there once it has waited. Zeros unless `there`. */
+__device__ static inline void copy_async(void *to, const void *from, bool there)
 {
 #ifdef SW_EMULATOR
-    sw_emu_copy_async(to, from);
+    if (there)
+        sw_emu_copy_async(to, from);
+    else
+        *(uint4 *)to = uint4{0, 0, 0, 0};
 #elif __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" : : "r"((unsigned)__cvta_generic_to_shared(to)), "l"(from) : "memory");
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" : : "r"((unsigned)__cvta_generic_to_shared(to)), "l"(from), "r"(there ? 16 : 0) : "memory");
 #endif
 }
 /* For the thread's own copies; those of others are there behind the next barrier. */
@@ -142,47 +145,55 @@ __device__ static inline void load_halves(uint16_t *to, int stride, const head_r
     const int CHUNKS = WIDTH / 8, STEP = THREADS / CHUNKS; /* rows at once: a thread has one place of each */
     static_assert(ROWS % STEP == 0, "whole passes");
     int c = (int)threadIdx.x % CHUNKS * 8, r = (int)threadIdx.x / CHUNKS, left = (int)(have - skip < ROWS ? have - skip : ROWS);
-    const uint16_t *data = (const uint16_t *)t.data + head * t.head + c;
-    bool aligned = (((uintptr_t)data | (uintptr_t)(t.row * 2) | (uintptr_t)(t.head * 2)) & 15) == 0;
-    unsigned item = (unsigned)skip + (unsigned)r, over = 0;
-    if (group > 1) {
-        over = item % (unsigned)group;
-        item /= (unsigned)group;
-    }
-    int64_t row = first + item;
+    int item = (int)skip + r, query = group > 1 ? (int)((unsigned)item / (unsigned)group) : item, over = item - query * group;
+    const uint16_t *data = (const uint16_t *)t.data + c;
     to += r * stride + c;
+    bool runs = (((uintptr_t)t.data | (uintptr_t)(t.row * 2) | (uintptr_t)(t.head * 2)) & 15) == 0 && width % 8 == 0;
+    if (runs && !t.page) {
+        const uint16_t *p = data + t.at(first + query, head + over);
+        int more = group > 1 ? STEP % group : 0;
+        int64_t next = (STEP / group) * t.row + more * t.head, wrap = next + t.row - group * t.head;
 #pragma unroll
-    for (int i = 0; i < ROWS / STEP; i++, to += STEP * stride, r += STEP) {
-        if (r < left && c < width) {
-            const uint16_t *p = data + t.at(row, over);
-            if (aligned && c + 8 <= width) {
-                copy_async(to, p);
+        for (int i = 0; i < ROWS / STEP; i++) {
+            bool there = r + i * STEP < left && c < width;
+            copy_async(to + i * STEP * stride, there ? p : t.data, there);
+            if (group == 1) {
+                p += next;
             } else {
-                unsigned w[8];
-#pragma unroll
-                for (int k = 0; k < 8; k++)
-                    w[k] = c + k < width ? p[k] : 0;
-                *(uint4 *)to = uint4{w[0] | w[1] << 16, w[2] | w[3] << 16, w[4] | w[5] << 16, w[6] | w[7] << 16};
+                over += more;
+                p += over < group ? next : wrap;
+                over -= over < group ? 0 : group;
             }
-        } else {
-            *(uint4 *)to = uint4{0, 0, 0, 0};
         }
-        if (group == 1) {
-            row += STEP;
-        } else {
-            over += STEP;
-            row += over / (unsigned)group;
-            over %= (unsigned)group;
+        return;
+    }
+#pragma unroll 1
+    for (int i = 0; i < ROWS / STEP; i++, r += STEP, to += STEP * stride) {
+        bool there = r < left && c < width;
+        const uint16_t *p = there ? data + t.at(first + ((int)skip + r) / group, head + ((int)skip + r) % group) : (const uint16_t *)t.data;
+        if (runs) {
+            copy_async(to, p, there);
+            continue;
         }
+#pragma unroll
+        for (int k = 0; k < 8; k++)
+            to[k] = there && c + k < width ? p[k] : 0;
     }
 }
 
-/* As `sees`, where no table of bits says more. */
-__device__ static inline bool sees_place(const attention_call &p, int query, int key)
-{
-    int distance = query - key;
-    return !(p.causal && distance < 0) && (p.window <= 0 || (distance < 0 ? -distance : distance) < p.window);
-}
+/* Distances (place of the query less the key's) at which keys are seen, where no table of bits says more. */
+struct sight {
+    int least;
+    unsigned span;
+    __device__ explicit sight(const attention_call &p)
+    {
+        const int far = 1 << 30;
+        int window = p.window > 0 && p.window < far ? (int)p.window : far;
+        least = p.causal ? 0 : 1 - window;
+        span = (unsigned)(window - 1 - least);
+    }
+    __device__ bool operator()(int distance) const { return (unsigned)(distance - least) <= span; }
+};
 
 /* Whether scores are scaled products and no more. */
 static inline bool plain_scores(const attention_call &p) { return p.softcap <= 0 && !p.bias && !p.alibi && !p.seen && p.scale > 0; }

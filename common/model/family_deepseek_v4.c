@@ -164,7 +164,9 @@ static int kind_of(const sw_spec *s, const cJSON *config, int64_t i, int *out)
     *out = i < 2 || i % 2 == 0 ? HEAVY : SPARSE;
     if (!ratios)
         return 0;
-    const cJSON *v = cJSON_IsArray(ratios) && cJSON_GetArraySize(ratios) >= s->layers ? cJSON_GetArrayItem(ratios, (int)i) : NULL;
+    if (!cJSON_IsArray(ratios) || cJSON_GetArraySize(ratios) < s->layers)
+        return sw_fail("\"compress_ratios\": a list of %lld numbers is needed, one a layer", (long long)s->layers);
+    const cJSON *v = cJSON_GetArrayItem(ratios, (int)i);
     for (*out = 0; *out < KINDS; ++*out)
         if (cJSON_IsNumber(v) && v->valuedouble == tokens[*out])
             return 0;

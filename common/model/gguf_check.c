@@ -49,6 +49,8 @@ static const char *experts(const sw_moe *a, const sw_moe *b)
         SW_MAX(r->groups, 1) != SW_MAX(q->groups, 1) || (r->groups > 1 && r->top_groups != q->top_groups) || !near(r->jitter, q->jitter) ||
         !near(r->power, q->power))
         return "this choice of experts";
+    if (a->shared_bias != b->shared_bias)
+        return "biases of an expert for every token";
     if (a->by_token != b->by_token)
         return "these layers with experts by token";
     return !near(a->limit, b->limit) ? "the limit of experts' gates" : NULL;

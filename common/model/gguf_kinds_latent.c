@@ -199,8 +199,8 @@ static int v4_fits(const sw_spec *s, const char *arch)
             return sw_fail("GGUF's %s has no place for rows of %lld tokens in layer %lld: its readers make them of %d with an indexer, of %d "
                            "without", arch, (long long)o->every, (long long)i, V4_SPARSE, V4_HEAVY);
         if (o->indexer.width % V4_INDEX)
-            return sw_fail("GGUF's %s has no place for an indexer's heads of %lld values: its readers see no rows unless they are a multiple of %d",
-                           arch, (long long)o->indexer.width, V4_INDEX);
+            return sw_fail("GGUF's %s has no place for an indexer's heads of %lld values: its readers run multiples of %d", arch,
+                           (long long)o->indexer.width, V4_INDEX);
         if (m->router.score != SW_ROUTE_SQRT_SOFTPLUS)
             return sw_fail("GGUF's %s has no place for scores of experts but sqrtsoftplus", arch);
         if (m->by_token && i >= v4_tables(s))
@@ -228,14 +228,22 @@ static int v4_keys(sw_gguf_writer *w, const char *arch, const sw_spec *s, const 
     return 0;
 }
 
-/* One limit for all layers, or (there) the same as another. */
-static int v4_limit(const sw_gguf *g, const char *key, bool there, double *limit)
+/* One limit, or the same for every layer; with `first` whatever it is, else the same as another. */
+static int v4_limit(const sw_gguf *g, const char *key, bool first, double *limit)
 {
-    sw_gguf_iter it = sw_gguf_items(sw_gguf_find(g, key));
+    const sw_gguf_value *v = sw_gguf_find(g, key);
+    sw_gguf_iter it = sw_gguf_items(v);
     double d;
-    for (; sw_gguf_next_f64(&it, &d); there = true, *limit = d)
-        if (there && d != *limit)
+    if (!v)
+        return 0;
+    if (v->type != SW_GGUF_ARRAY && sw_gguf_f64(g, key, 0, &d))
+        return -1;
+    for (bool one = v->type != SW_GGUF_ARRAY; one || sw_gguf_next_f64(&it, &d); one = false) {
+        if (!first && d != *limit)
             return sw_fail("%s: %g beside %g: limits that differ are not run here", key, d, *limit);
+        first = false;
+        *limit = d;
+    }
     return 0;
 }
 
@@ -267,8 +275,8 @@ static int v4_config(const sw_gguf *g, const char *arch, cJSON *config)
     for (int64_t i = 0; i < n && sw_gguf_next_f64(&it, &d); i++)
         cJSON_AddItemToArray(tokens, cJSON_CreateNumber(d));
     sw_gguf_set(config, "compress_ratios", tokens);
-    if (v4_limit(g, sw_gguf_full(arch, "swiglu_clamp_exp", key), false, &limit) ||
-        v4_limit(g, sw_gguf_full(arch, "swiglu_clamp_shexp", key), true, &limit))
+    if (v4_limit(g, sw_gguf_full(arch, "swiglu_clamp_exp", key), true, &limit) ||
+        v4_limit(g, sw_gguf_full(arch, "swiglu_clamp_shexp", key), false, &limit))
         return -1;
     set_number(config, "swiglu_limit", limit);
     turned = size_of(g, arch, "rope.dimension_count");

@@ -102,7 +102,7 @@ static void refusals(void **state)
     refuses(V4("\"hc_mult\":17"), WORDS("hc_mult", "16"));
     refuses(V4("\"hc_eps\":2"), WORDS("hc_eps", "2"));
     refuses(V4("\"layer_types\":[\"full_attention\",\"sliding_attention\"]"), WORDS("layer_types", "layer 0", "compressed_sparse_attention"));
-    refuses(V4("\"compress_ratios\":[4]"), WORDS("compress_ratios", "128"));
+    refuses(V4("\"compress_ratios\":[4]"), WORDS("compress_ratios", "one a layer"));
     refuses(V4("\"compress_ratios\":[4,5]"), WORDS("compress_ratios", "layer 1"));
     refuses(V4("\"compress_rates\":4"), WORDS("compress_rates", "object"));
     refuses(V4("\"compress_rates\":{\"heavily_compressed_attention\":0}"), WORDS("heavily_compressed_attention"));

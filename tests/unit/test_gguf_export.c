@@ -309,6 +309,17 @@ static void splitters(void **state)
         cJSON_Delete(o);
         cJSON_Delete(p);
     }
+    static const char deepseek[] = /* with characters where the table has escapes, as its tokenizer.json is published */
+        "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\"\\\\p{N}{1,3}\"},\"behavior\":\"Isolated\","
+        "\"invert\":false},{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+\"},\"behavior\":"
+        "\"Isolated\",\"invert\":false},{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[!\\\"#$%&'()*+,\\\\-./:;<=>?@\\\\[\\\\\\\\\\\\]^_`{|}~][A-Za-z]+|"
+        "[^\\r\\n\\\\p{L}\\\\p{P}\\\\p{S}]?[\\\\p{L}\\\\p{M}]+| ?[\\\\p{P}\\\\p{S}]+[\\r\\n]*|\\\\s*[\\r\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"},"
+        "\"behavior\":\"Isolated\",\"invert\":false},{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":false}]}";
+    cJSON *spelt = sw_json_parse(deepseek, strlen(deepseek));
+    assert_non_null(spelt);
+    assert_true(sw_gguf_pre_name(spelt, false, false, name));
+    assert_string_equal(name, "deepseek-v3");
+    cJSON_Delete(spelt);
     cJSON *other = sw_json_parse("{\"type\":\"Whitespace\"}", 21);
     assert_false(sw_gguf_pre_name(other, false, false, name));
     cJSON_Delete(other);

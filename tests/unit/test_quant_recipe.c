@@ -79,8 +79,25 @@ static void what_fits(void **state)
     picks("iq4_xs", &m, "blk.5.attn_q.weight", 2, 40, SW_F16);
 }
 
+/* Of DeepSeek 4: what mixes streams and weighs places; and which experts a token has, whatever the pattern. */
+static void what_stays(void **state)
+{
+    (void)state;
+    quant_model m = {.layers = 4};
+    const char *patterns[] = {"*=q8_0"};
+    sw_strings keep = {patterns, 1, 1};
+    sw_dtype got;
+    picks("q4_k_m", &m, "blk.2.hc_attn_fn.weight", 2, 256, SW_F32);
+    picks("q4_k_m", &m, "output_hc_fn.weight", 2, 256, SW_F32);
+    picks("q4_k_m", &m, "blk.2.indexer_compressor_ape.weight", 2, 256, SW_F32);
+    picks("q4_k_m", &m, "blk.2.indexer_compressor_gate.weight", 2, 256, SW_Q4_K);
+    sw_tensor t = sw_tensor_of(NULL, SW_I32, 2, (int64_t[]){8, 6});
+    assert_int_equal(quant_pick(&quant_recipes[0], &m, &keep, "blk.0.ffn_gate_tid2eid.weight", &t, &got), 0);
+    assert_int_equal(got, SW_I32);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(as_llama_cpp_mixes), cmocka_unit_test(what_fits)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(as_llama_cpp_mixes), cmocka_unit_test(what_fits), cmocka_unit_test(what_stays)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -85,11 +85,12 @@ static bool is_part(quant_part part, const quant_model *m, const char *name, con
     }
 }
 
-/* Vectors, norms, rotary factors and expert routers are small and sensitive. */
+/* Vectors, norms, rotary factors and expert routers are small and sensitive, and so is what mixes streams (hc_) and weighs tokens
+ * by their places. */
 static bool stays_f32(const char *name, const sw_tensor *t)
 {
     return t->ndim < 2 || !sw_ends_with(name, ".weight") || sw_ends_with(name, "norm.weight") ||
-           sw_ends_with(name, "ffn_gate_inp.weight");
+           sw_ends_with(name, "ffn_gate_inp.weight") || sw_ends_with(name, "_ape.weight") || strstr(name, "hc_");
 }
 
 static sw_dtype by_recipe(const quant_recipe *r, const quant_model *m, const char *name, const sw_tensor *t)

@@ -79,10 +79,10 @@ static bool same_latent(const sw_mla *a, const sw_mla *b)
 static bool same_streams(const sw_deepseek_v4 *a, const sw_deepseek_v4 *b)
 {
     const sw_compressed *x = &a->attention, *y = &b->attention;
-    return x->q_rank == y->q_rank && x->groups == y->groups && x->group_rank == y->group_rank && x->nope == y->nope && x->every == y->every &&
-           x->overlap == y->overlap && x->indexer.topk == y->indexer.topk && x->indexer.heads == y->indexer.heads &&
-           x->indexer.width == y->indexer.width && a->streams.n == b->streams.n && a->streams.rounds == b->streams.rounds &&
-           near(a->streams.eps, b->streams.eps);
+    return x->q_rank == y->q_rank && x->groups == y->groups && x->group_rank == y->group_rank && x->nope == y->nope &&
+           x->every == y->every && x->overlap == y->overlap && x->indexer.topk == y->indexer.topk &&
+           x->indexer.heads == y->indexer.heads && x->indexer.width == y->indexer.width && a->streams.n == b->streams.n &&
+           a->streams.rounds == b->streams.rounds && near(a->streams.eps, b->streams.eps);
 }
 
 static bool same_sharing(const sw_kv_sharing *a, const sw_kv_sharing *b)

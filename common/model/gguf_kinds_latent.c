@@ -182,7 +182,7 @@ static double v4_tables(const sw_spec *s)
     return (double)i;
 }
 
-/* What llama.cpp is built for (its loader, or it ends while it runs). */
+/* What llama.cpp is built for: its loader refuses other rows, and it ends while it runs other streams and indexers. */
 enum { V4_SPARSE = 4, V4_HEAVY = 128, V4_STREAMS = 4, V4_INDEX = 64 };
 
 static int v4_fits(const sw_spec *s, const char *arch)
@@ -196,15 +196,17 @@ static int v4_fits(const sw_spec *s, const char *arch)
         const sw_compressed *o = s->layer[i].mixer_options;
         const sw_moe *m = s->layer[i].ffn_options;
         if (o->every && o->every != (o->overlap ? V4_SPARSE : V4_HEAVY))
-            return sw_fail("GGUF's %s has no place for rows of %lld tokens in layer %lld: its readers make them of %d with an indexer, of %d "
-                           "without", arch, (long long)o->every, (long long)i, V4_SPARSE, V4_HEAVY);
+            return sw_fail("GGUF's %s has no place for rows of %lld tokens in layer %lld: its readers make them of %d with an "
+                           "indexer, of %d without",
+                           arch, (long long)o->every, (long long)i, V4_SPARSE, V4_HEAVY);
         if (o->indexer.width % V4_INDEX)
             return sw_fail("GGUF's %s has no place for an indexer's heads of %lld values: its readers run multiples of %d", arch,
                            (long long)o->indexer.width, V4_INDEX);
         if (m->router.score != SW_ROUTE_SQRT_SOFTPLUS)
             return sw_fail("GGUF's %s has no place for scores of experts but sqrtsoftplus", arch);
         if (m->by_token && i >= v4_tables(s))
-            return sw_fail("GGUF's %s has no place for experts by token in layer %lld: such layers are the first", arch, (long long)i);
+            return sw_fail("GGUF's %s has no place for experts by token in layer %lld: such layers are the first", arch,
+                           (long long)i);
     }
     return 0;
 }
@@ -250,16 +252,18 @@ static int v4_limit(const sw_gguf *g, const char *key, bool first, double *limit
 static int v4_config(const sw_gguf *g, const char *arch, cJSON *config)
 {
     static const char *const needed[] = {
-        "attention.key_length", "attention.q_lora_rank", "attention.output_lora_rank", "attention.output_group_count", "attention.sliding_window",
-        "attention.compress_ratios", "attention.compress_rope_freq_base", "attention.indexer.head_count", "attention.indexer.key_length",
-        "attention.indexer.top_k", "hyper_connection.count", "hyper_connection.sinkhorn_iterations", "hyper_connection.epsilon", "hash_layer_count",
-        "expert_gating_func", "expert_weights_scale", "expert_weights_norm", "swiglu_clamp_exp"};
+        "attention.key_length", "attention.q_lora_rank", "attention.output_lora_rank", "attention.output_group_count",
+        "attention.sliding_window", "attention.compress_ratios", "attention.compress_rope_freq_base",
+        "attention.indexer.head_count", "attention.indexer.key_length", "attention.indexer.top_k", "hyper_connection.count",
+        "hyper_connection.sinkhorn_iterations", "hyper_connection.epsilon", "hash_layer_count", "expert_gating_func",
+        "expert_weights_scale", "expert_weights_norm", "swiglu_clamp_exp"};
     char key[SW_GGUF_KEY_MAX];
     for (size_t i = 0; i < SW_COUNT(needed); i++)
         if (!sw_gguf_find(g, sw_gguf_full(arch, needed[i], key)))
             return sw_fail("%s is missing", key);
     int64_t n = sw_gguf_whole(config, "num_hidden_layers"), further = size_of(g, arch, "nextn_predict_layers"), gate, turned;
-    if (further && further < n && has_in_layer(g, n - further, "nextn.eh_proj.weight")) { /* some files count them and have them not */
+    /* some files count layers that guess further tokens and do not have them */
+    if (further && further < n && has_in_layer(g, n - further, "nextn.eh_proj.weight")) {
         n -= further;
         set_number(config, "num_hidden_layers", (double)n);
     }
@@ -300,9 +304,12 @@ static void v4_layer(sw_gguf_weaver *w, const sw_spec *s, const sw_layer *l)
         SW_GGUF_MODULE("attn_q_a", "self_attn.q_a_proj"), SW_GGUF_MODULE("attn_q_a_norm", "self_attn.q_a_norm"),
         SW_GGUF_MODULE("attn_q_b", "self_attn.q_b_proj"), SW_GGUF_MODULE("attn_kv", "self_attn.kv_proj"),
         SW_GGUF_MODULE("attn_kv_a_norm", "self_attn.kv_norm"), SW_GGUF_MODULE("attn_output_a", "self_attn.o_a_proj"),
-        SW_GGUF_MODULE("attn_output_b", "self_attn.o_b_proj"), SW_GGUF_TENSOR("attn_sinks.weight", "self_attn.sinks", SW_GGUF_AS_IS, SW_GGUF_SAME),
-        V4_COMPRESSOR("attn_compressor", "self_attn.compressor"), V4_COMPRESSOR("indexer_compressor", "self_attn.indexer.compressor"),
-        SW_GGUF_MODULE("indexer.attn_q_b", "self_attn.indexer.q_b_proj"), SW_GGUF_MODULE("indexer.proj", "self_attn.indexer.weights_proj"),
+        SW_GGUF_MODULE("attn_output_b", "self_attn.o_b_proj"),
+        SW_GGUF_TENSOR("attn_sinks.weight", "self_attn.sinks", SW_GGUF_AS_IS, SW_GGUF_SAME),
+        V4_COMPRESSOR("attn_compressor", "self_attn.compressor"),
+        V4_COMPRESSOR("indexer_compressor", "self_attn.indexer.compressor"),
+        SW_GGUF_MODULE("indexer.attn_q_b", "self_attn.indexer.q_b_proj"),
+        SW_GGUF_MODULE("indexer.proj", "self_attn.indexer.weights_proj"),
         V4_HYPER("hc_attn", "attn_hc"), V4_HYPER("hc_ffn", "ffn_hc"),
         SW_GGUF_TENSOR("ffn_gate_tid2eid.weight", "mlp.router.by_token", SW_GGUF_AS_IS, SW_GGUF_SAME), {0}};
     (void)s, (void)l;
@@ -331,16 +338,22 @@ const sw_gguf_kind sw_gguf_kinds_latent[] = {
      .to_config = ling_config, .from_config = ling_keys},
     {.arch = "deepseek32", .family = "deepseek_v32", INDEXED},
     {.arch = "glm-dsa", .family = "glm_moe_dsa", INDEXED},
-    {.arch = "deepseek4", .family = "deepseek_v4", .flags = SW_GGUF_WINDOWS | SW_GGUF_SECOND_SCALES, .layer = v4_layer, .around = v4_around,
-     .keys = KEYS(COUNT("attention.head_count_kv", "num_key_value_heads", one), COUNT("attention.q_lora_rank", "q_lora_rank", v4_q_rank),
-                  COUNT("attention.output_lora_rank", "o_lora_rank", v4_group_rank), COUNT("attention.output_group_count", "o_groups", v4_groups),
+    /* Of rows with the same score (none, where no head of the indexer is for them) llama.cpp may keep others: logits differ there. */
+    {.arch = "deepseek4", .family = "deepseek_v4", .flags = SW_GGUF_WINDOWS | SW_GGUF_SECOND_SCALES, .layer = v4_layer,
+     .around = v4_around,
+     .keys = KEYS(COUNT("attention.head_count_kv", "num_key_value_heads", one),
+                  COUNT("attention.q_lora_rank", "q_lora_rank", v4_q_rank),
+                  COUNT("attention.output_lora_rank", "o_lora_rank", v4_group_rank),
+                  COUNT("attention.output_group_count", "o_groups", v4_groups),
                   SPEC("attention.compress_rope_freq_base", "compress_rope_theta", v4_theta),
                   COUNT("attention.sliding_window_pattern", NULL, unsaid), /* all slide */
                   FIELD("attention.indexer.head_count", "index_n_heads", SW_GGUF_WHOLE, 64),
                   FIELD("attention.indexer.key_length", "index_head_dim", SW_GGUF_WHOLE, 128),
-                  FIELD("attention.indexer.top_k", "index_topk", SW_GGUF_WHOLE, 512), COUNT("hyper_connection.count", "hc_mult", v4_streams),
+                  FIELD("attention.indexer.top_k", "index_topk", SW_GGUF_WHOLE, 512),
+                  COUNT("hyper_connection.count", "hc_mult", v4_streams),
                   COUNT("hyper_connection.sinkhorn_iterations", "hc_sinkhorn_iters", v4_rounds),
                   SPEC("hyper_connection.epsilon", "hc_eps", v4_eps), COUNT("hash_layer_count", "num_hash_layers", v4_tables),
                   SPEC("expert_weights_scale", "routed_scaling_factor", expert_scale)),
-     .words = WORDS("num_experts", "n_routed_experts", "shared_expert_intermediate_size", ""), .to_config = v4_config, .from_config = v4_keys},
+     .words = WORDS("num_experts", "n_routed_experts", "shared_expert_intermediate_size", ""), .to_config = v4_config,
+     .from_config = v4_keys},
     {0}};

@@ -220,7 +220,8 @@ static int whole_rows(const plan *p, int64_t first, int64_t n, int32_t *out)
     for (int64_t r = 0; r < n && !rc; r++) {
         const piece *x = NULL;
         int64_t at = source_of(p, first + r, &x);
-        rc = at < 0 ? sw_fail("%s: the file has nothing for row %lld", p->name, (long long)(first + r)) : read_row(x->e, at, p->width, raw);
+        rc = at < 0 ? sw_fail("%s: the file has nothing for row %lld", p->name, (long long)(first + r))
+                    : read_row(x->e, at, p->width, raw);
         for (int64_t k = 0; k < p->width && !rc; k++) {
             double v = sw_scalar_get(raw, x->e->t.dtype, k);
             if (!(v >= INT32_MIN && v <= INT32_MAX))

@@ -201,8 +201,8 @@ static bool cuts_like(const cJSON *step, const char *cut)
         return is_type(step, "Punctuation") && says(step, "behavior", !strcmp(cut, PUNCTUATION_RUNS) ? "Contiguous" : "Isolated");
     if (!strcmp(cut, SW_SPLIT_GPT2) && is_type(step, "ByteLevel"))
         return !cJSON_IsTrue(sw_json_get(step, "add_prefix_space")) && !cJSON_IsFalse(sw_json_get(step, "use_regex"));
-    return is_type(step, "Split") && cJSON_IsString(regex) && same_expression(regex->valuestring, cut) && !cJSON_IsTrue(sw_json_get(step, "invert")) &&
-           says(step, "behavior", "Isolated");
+    return is_type(step, "Split") && cJSON_IsString(regex) && same_expression(regex->valuestring, cut) &&
+           !cJSON_IsTrue(sw_json_get(step, "invert")) && says(step, "behavior", "Isolated");
 }
 
 static bool cuts_all(const cJSON *steps, int n, const char *const *cuts, size_t most)

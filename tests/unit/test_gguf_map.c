@@ -16,7 +16,6 @@
 #include <string.h>
 #include <unistd.h>
 
-
 static void *rows_of(const sw_entry *e)
 {
     void *out = sw_malloc(sw_tensor_bytes(&e->t) + 1);

@@ -96,26 +96,45 @@ template <bool BF16, int WIDTH, int STAGES, int PARTS, bool PLAIN> __global__ vo
         load_halves<WIDTH, OTHER, THREADS>(all_qs + stage * OTHER * STRIDE, STRIDE, p.q, s.q0, have, p.width, (int64_t)key_head * p.group, p.group, at);
         load_halves<WIDTH, OTHER, THREADS>(all_gs + stage * OTHER * STRIDE, STRIDE, c.dout, s.q0, have, p.value_width, (int64_t)key_head * p.group,
                                            p.group, at);
-        if (threadIdx.x < OTHER) {
-            int r = stage * OTHER + (int)threadIdx.x, row = at + (int)threadIdx.x, query = row / p.group, head = key_head * p.group + row - query * p.group;
-            int64_t from = (s.q0 + query) * p.heads + head;
-            all_lse[r] = row < have ? c.lse[from] * LOG2_E : 0;
-            all_delta[r] = row < have ? c.delta[from] : 0;
-            all_query[r] = query;
-            all_head[r] = head;
-        }
     };
+    /* A thread a row: what it reads now it stores where the tile's products are done. */
+    float next_lse = 0, next_delta = 0;
+    int next_query = 0, next_head = 0;
+    auto read_row = [&](int at) {
+        int row = at + (int)threadIdx.x;
+        next_query = row / p.group;
+        next_head = key_head * p.group + row - next_query * p.group;
+        int64_t from = (s.q0 + next_query) * p.heads + next_head;
+        next_lse = row < have ? c.lse[from] : 0;
+        next_delta = row < have ? c.delta[from] : 0;
+    };
+    auto keep_row = [&](int stage) {
+        int r = stage * OTHER + (int)threadIdx.x;
+        all_lse[r] = next_lse * LOG2_E;
+        all_delta[r] = next_delta;
+        all_query[r] = next_query;
+        all_head[r] = next_head;
+    };
+    bool has_row = threadIdx.x < OTHER;
     if (STAGES == 2)
         load(first, 0);
+    if (has_row) {
+        read_row(first);
+        keep_row(0);
+    }
     for (int stage = 0; first < to; first += OTHER, stage = STAGES - 1 - stage) {
         if (STAGES == 1) {
             __syncthreads();
             load(first, 0);
+            if (has_row)
+                keep_row(0);
         }
         wait_copies();
         __syncthreads();
         if (STAGES == 2 && first + OTHER < to)
             load(first + OTHER, 1 - stage);
+        if (has_row)
+            read_row(first + OTHER);
         const uint16_t *qs = all_qs + stage * OTHER * STRIDE, *gs = all_gs + stage * OTHER * STRIDE;
         const float *lse = all_lse + stage * OTHER, *delta = all_delta + stage * OTHER;
         const int *query = all_query + stage * OTHER, *head = all_head + stage * OTHER;
@@ -152,6 +171,8 @@ template <bool BF16, int WIDTH, int STAGES, int PARTS, bool PLAIN> __global__ vo
             mma_result<BF16, M, N, WIDTH / 8>(dv, prob, gs, STRIDE);
         if constexpr (PARTS & KEYS)
             mma_result<BF16, M, N, WIDTH / 8>(dk, score, qs, STRIDE);
+        if (STAGES == 2 && has_row)
+            keep_row(1 - stage);
     }
     wait_copies(); /* of keys that nobody sees */
     if (PARTS & KEYS)

@@ -44,7 +44,7 @@ template <int WIDTH, int HEADS> __global__ void __launch_bounds__(THREADS) atten
         for (int j = 0; j < RUNS; j++) {
             int c = (lane + LANES * j) * RUN, have = p.width - c;
             float v[RUN];
-            load_run(v, p.q.data, p.q.type, p.q.at(query, head) + c, have < 0 ? 0 : have < RUN ? have : (int)RUN);
+            load_run(v, p.q.data, p.q.type, p.q.at(query, head) + c, have);
 #pragma unroll
             for (int i = 0; i < RUN; i++) {
                 q[h][j * RUN + i] = v[i];
@@ -61,8 +61,8 @@ template <int WIDTH, int HEADS> __global__ void __launch_bounds__(THREADS) atten
         for (int j = 0; j < RUNS; j++) {
             int c = (lane + LANES * j) * RUN, have = seen ? p.width - c : 0, values = seen ? p.value_width - c : 0;
             float k[RUN];
-            load_run(k, p.k.data, p.k.type, k_at + c, have < 0 ? 0 : have < RUN ? have : (int)RUN);
-            load_run(v[j], p.v.data, p.v.type, v_at + c, values < 0 ? 0 : values < RUN ? values : (int)RUN);
+            load_run(k, p.k.data, p.k.type, k_at + c, have);
+            load_run(v[j], p.v.data, p.v.type, v_at + c, values);
 #pragma unroll
             for (int h = 0; h < HEADS; h++)
 #pragma unroll

@@ -199,13 +199,14 @@ template <int TYPE> __device__ static inline void load_whole(float (&v)[8], cons
     u.values(v);
 }
 
-/* W values from value i on; n of them exist (n <= W), the rest read as 0. Whole aligned runs move 16 bytes at a time. */
+/* W values from value i on; n of them exist (fewer than one: none), the rest read as 0. Whole aligned runs move 16 bytes at a time. n is
+ * compared, not first cut to 0 .. W: ptxas 13.0 takes the predicate of VIMNMX.RELU for that of n == W. */
 template <int W> __device__ static inline void load_run(float (&v)[W], const void *p, int type, int64_t i, int n, bool whole = false)
 {
     static_assert(W % 4 == 0, "runs are made of vectors");
     if (type == SW_F32) {
         const float *f = (const float *)p + i;
-        if (whole || (n == W && ((uintptr_t)f & 15) == 0)) {
+        if (whole || (n >= W && ((uintptr_t)f & 15) == 0)) {
 #pragma unroll
             for (int k = 0; k < W; k += 4) {
                 float4 u = *(const float4 *)(f + k);
@@ -220,7 +221,7 @@ template <int W> __device__ static inline void load_run(float (&v)[W], const voi
     }
     const uint16_t *h = (const uint16_t *)p + i;
     if constexpr (W == 8) {
-        if (whole || (n == W && ((uintptr_t)h & 15) == 0)) {
+        if (whole || (n >= W && ((uintptr_t)h & 15) == 0)) {
             if (type == SW_BF16)
                 load_whole<SW_BF16>(v, h, 0);
             else

@@ -153,17 +153,18 @@ __device__ static inline void load_halves(uint16_t *to, int stride, const head_r
         const uint16_t *p = data + t.at(first + query, head + over);
         int more = group > 1 ? STEP % group : 0;
         int64_t next = (STEP / group) * t.row + more * t.head, wrap = next + t.row - group * t.head;
+        if (left >= ROWS && width == WIDTH && more == 0) { /* most of the time */
+#pragma unroll
+            for (int i = 0; i < ROWS / STEP; i++, p += next)
+                copy_async(to + i * STEP * stride, p, true);
+            return;
+        }
 #pragma unroll
         for (int i = 0; i < ROWS / STEP; i++) {
-            bool there = r + i * STEP < left && c < width;
-            copy_async(to + i * STEP * stride, there ? p : t.data, there);
-            if (group == 1) {
-                p += next;
-            } else {
-                over += more;
-                p += over < group ? next : wrap;
-                over -= over < group ? 0 : group;
-            }
+            copy_async(to + i * STEP * stride, p, r + i * STEP < left && c < width);
+            over += more;
+            p += over < group ? next : wrap;
+            over -= over < group ? 0 : group;
         }
         return;
     }

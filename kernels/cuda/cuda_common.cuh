@@ -366,10 +366,10 @@ template <class F> static inline int cuda_one_type(rows_shape &g, F &f)
     }
     return type;
 }
-/* call(a type that the compiler knows) */
-template <class F, class C> static inline void cuda_by_type(int type, C call)
+/* call(a type that the compiler knows); where not EVERY one is asked for, with ANY_TYPE alone */
+template <bool EVERY = true, class C> static inline void cuda_by_type(int type, C call)
 {
-    if constexpr (lists_tensors<F>::value) {
+    if constexpr (EVERY) {
         if (type == SW_BF16)
             return call(std::integral_constant<int, SW_BF16>());
         if (type == SW_F16)
@@ -384,7 +384,7 @@ template <class F> static inline int cuda_map(sw_stream *s, rows_shape g, F f, c
     if (!g.rows || !g.width)
         return 0;
     unsigned blocks = cuda_blocks(s, g.rows * ((g.width + RUN - 1) / RUN), 256);
-    cuda_by_type<F>(cuda_one_type(g, f), [&](auto type) {
+    cuda_by_type<lists_tensors<F>::value>(cuda_one_type(g, f), [&](auto type) {
         constexpr int TYPE = decltype(type)::value;
         SW_LAUNCH((map_kernel<F, TYPE>), blocks, 256, 0, s->stream, g, f);
     });
@@ -435,7 +435,7 @@ template <class F> static inline int cuda_column_sums(sw_stream *s, rows_shape g
     float *part = (float *)cuda_scratch(s, (size_t)(F::outputs * slabs * g.width) * sizeof(float));
     if (!part)
         return -1;
-    cuda_by_type<F>(cuda_one_type(g, f), [&](auto type) {
+    cuda_by_type<lists_tensors<F>::value>(cuda_one_type(g, f), [&](auto type) {
         constexpr int TYPE = decltype(type)::value;
         SW_LAUNCH((column_part<F, TYPE>), dim3((unsigned)columns, slabs), dim3(32, 8), 0, s->stream, g, slab, part, f);
     });

@@ -119,6 +119,13 @@ template <class T> static inline T atomicMin(T *p, T v)
         ;
     return old;
 }
+template <class T> static inline T atomicMax(T *p, T v)
+{
+    T old = __atomic_load_n(p, __ATOMIC_SEQ_CST);
+    while (v > old && !__atomic_compare_exchange_n(p, &old, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+        ;
+    return old;
+}
 
 /* ---- launches */
 typedef struct sw_emu_stream *cudaStream_t;

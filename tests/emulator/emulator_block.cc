@@ -5,6 +5,7 @@
 #include "emulator_fiber.h"
 #include "emulator_memory.h"
 
+#include <atomic>
 #include <cstdio>
 #include <map>
 #include <mutex>
@@ -78,6 +79,8 @@ static int pick(worker *w)
     }
     return -1;
 }
+
+static bool same(const char *file, const char *other) { return file == other || !strcmp(file, other); }
 
 static void begin(worker *w, int t)
 {
@@ -192,7 +195,7 @@ void sw_emu_block_sync(const char *file, int line)
     if (!w->waiting) {
         w->barrier_file = file;
         w->barrier_line = line;
-    } else if (w->barrier_line != line || strcmp(w->barrier_file, file)) {
+    } else if (w->barrier_line != line || !same(w->barrier_file, file)) {
         misuse("is at another barrier than others, who wait", t, -1, w->barrier_file, w->barrier_line);
     }
     w->at_barrier[t / 32] |= 1u << t % 32;
@@ -212,7 +215,7 @@ void sw_emu_block_sync(const char *file, int line)
 static bool together(const lane *a, const lane *b)
 {
     return a->mask == b->mask && a->line == b->line && a->meeting == b->meeting && (a->from < 0) == (b->from < 0) &&
-           (a->file == b->file || !strcmp(a->file, b->file));
+           same(a->file, b->file);
 }
 
 /* The lanes of mask have all come: what each takes away. */
@@ -365,20 +368,24 @@ void sw_emu_launch(const void *kernel, const char *name, dim3 grid, dim3 block, 
     while (std::gcd(factor, (uint64_t)blocks) != 1)
         factor += 2;
     sw_emu_access access;
-    bool alone = blocks == 1 || blocks * threads < 32768; /* waking threads takes longer */
-#pragma omp parallel num_threads(alone ? 1 : omp_get_max_threads())
-    {
+    std::atomic<size_t> next(0);
+    auto work = [&] {
         static thread_local worker own;
         self = &own;
         own.name = name;
         own.body = body;
         own.args = args;
         setup(&own, grid, block, shared);
-#pragma omp for schedule(dynamic)
-        for (size_t i = 0; i < blocks; i++) {
+        for (size_t i; (i = next++) < blocks;) {
             size_t b = (size_t)((i * factor + first) % blocks);
             own.random = random + b;
             run_block(&own, {(unsigned)(b % grid.x), (unsigned)(b / grid.x % grid.y), (unsigned)(b / grid.x / grid.y)});
         }
+    };
+    if (blocks == 1 || blocks * threads < 32768) { /* waking threads takes longer */
+        work();
+        return;
     }
+#pragma omp parallel
+    work();
 }

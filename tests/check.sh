@@ -21,10 +21,23 @@ ended() {
     grep '^FAIL' "$1" | cut -c1-400
     if [ "$2" -gt 1 ] || ! grep -q '^[0-9]* passed, [0-9]* failed' "$1"; then failed=$((failed + 1)); echo "FAILED $3"; tail -n 30 "$1"; fi
 }
-one() { # one NAME COMMAND...: a single test that is its exit status
+single() { # single NAME STATUS: a single test that is its exit status
+    if [ "$2" = 0 ]; then passed=$((passed + 1)); else
+        failed=$((failed + 1)); echo "FAILED $1"; tail -n 40 "$log/$1.log" | sed 's/^/    /'; fi
+}
+one() { # one NAME COMMAND...: such a one, run here
     name=$1; shift
-    if "$@" > "$log/$name.log" 2>&1; then passed=$((passed + 1)); else
-        failed=$((failed + 1)); echo "FAILED $name"; tail -n 40 "$log/$name.log" | sed 's/^/    /'; fi
+    "$@" > "$log/$name.log" 2>&1
+    single "$name" $?
+}
+# together FILE: runs its lines, "NAME COMMAND", as many at a time as there are cores; golden-* are runners that count
+together() {
+    xargs -d '\n' -n 1 -P "$jobs" sh -c 'name=${1%% *}; eval "${1#* }" > "$0/$name.log" 2>&1; echo $? > "$0/$name.status"' "$log" < "$1"
+    while read -r name command; do
+        if ! { read -r status < "$log/$name.status"; } 2>/dev/null; then failed=$((failed + 1)); echo "FAILED $name did not end"; continue; fi
+        rm -f "$log/$name.status"
+        case $name in golden-*) ended "$log/$name.log" "$status" "$name";; *) single "$name" "$status";; esac
+    done < "$1"
 }
 build() { # build VARIANT TARGET...
     v=$1; shift
@@ -41,45 +54,40 @@ unit() {
     done
 }
 golden() {
+    build "" tests
+    build asan tests
     for v in "" asan; do
-        build "$v" tests
         for kind in tests/golden/*/; do
             kind=$(basename "$kind")
             for device in cpu reference; do
-                case $kind in tokenizer|jinja|chat_template|loss_mask|quant) [ $device = cpu ] || continue;; esac
+                case $kind in tokenizer|jinja|chat_template|template|loss_mask|quant) [ $device = cpu ] || continue;; esac
                 [ "$v" = asan ] && [ $device = cpu ] && case $kind in llm|tuner|optimizer|loss) continue;; esac
-                out=$log/golden-$kind-$device${v:+-$v}.log
-                build/${v:+$v/}tests/golden "$kind" --device $device "tests/golden/$kind" > "$out" 2>&1
-                status=$?
-                ended "$out" $status "golden $kind $device $v"
+                echo "golden-$kind-$device${v:+-$v} build/${v:+$v/}tests/golden $kind --device $device tests/golden/$kind"
             done
         done
-    done
+    done > "$log/golden.jobs"
+    together "$log/golden.jobs"
 }
-# The CUDA kernels without a GPU. Goldens of text and blocks have no device in them.
-emulated() { # emulated VARIANT SEED
-    v=$1
-    build "$v" tests
-    one "kernels-emulator${v:+-$v}-seed$2" env SWIFT_TEST_DEVICES=emulator SWIFT_EMULATOR_SEED="$2" CMOCKA_MESSAGE_OUTPUT=stdout \
-        build/${v:+$v/}tests/test_kernels
+# The CUDA kernels without a GPU: the lines of a variant, a seed and perhaps a late stream. Goldens of text and blocks have no device
+# in them.
+emulated() { # emulated VARIANT SEED [LATE]
+    as=emulator${1:+-$1}-seed$2 tests=build/${1:+$1/}tests with="SWIFT_EMULATOR_SEED=$2${3:+ SWIFT_EMULATOR_LATE=$3}"
+    echo "kernels-$as SWIFT_TEST_DEVICES=emulator CMOCKA_MESSAGE_OUTPUT=stdout $with $tests/test_kernels"
     for kind in tests/golden/*/; do
         kind=$(basename "$kind")
-        case $kind in tokenizer|jinja|chat_template|loss_mask|quant) continue;; esac
-        out=$log/golden-$kind-emulator${v:+-$v}-seed$2.log
-        SWIFT_EMULATOR_SEED=$2 build/${v:+$v/}tests/golden "$kind" --device emulator "tests/golden/$kind" > "$out" 2>&1
-        status=$?
-        ended "$out" $status "golden $kind emulator $v"
+        case $kind in tokenizer|jinja|chat_template|template|loss_mask|quant) continue;; esac
+        echo "golden-$kind-$as $with $tests/golden $kind --device emulator tests/golden/$kind"
     done
 }
-emulator() { emulated "" 1; }
-emulator_all() {
-    emulated "" 1
-    for late in 0 1; do # kernels, or the copies beside them, as late as events allow
-        export SWIFT_EMULATOR_LATE=$late
-        emulated "" $((late + 2))
-    done
-    unset SWIFT_EMULATOR_LATE
-    emulated asan 4
+emulator() {
+    build "" build/tests/golden build/tests/test_kernels
+    emulated "" 1 > "$log/emulator.jobs"
+    together "$log/emulator.jobs"
+}
+emulator_all() { # kernels, or the copies beside them, as late as events allow
+    for v in "" asan; do build "$v" "build/${v:+$v/}tests/golden" "build/${v:+$v/}tests/test_kernels"; done
+    { emulated asan 4; emulated "" 1; emulated "" 2 0; emulated "" 3 1; } > "$log/emulator.jobs"
+    together "$log/emulator.jobs"
 }
 cli() {
     build "" all build/tests/swift-train-emulated

@@ -36,16 +36,16 @@ setup() {
     [ "$(wc -l < one)" = 7 ]
 }
 
-@test "tokens from quantised weights: the same alone and in a batch; --dtype multiplies exactly" {
+@test "tokens from quantised weights: on a CPU the same alone and in a batch; --dtype multiplies exactly" {
     swift-quant -q -m model -t q8_0 -o q.gguf
     swift-quant -q -m q.gguf -t f32 -o exact.gguf
     for i in $(seq 11); do printf '{"id": %d, "prompt": "x%d", "max_tokens": %d}\n' $i $((i % 10)) $((i + 9)); done > in.jsonl
-    swift-infer -m q.gguf -b 1 -j 1 -q --logprobs in.jsonl > one
-    swift-infer -m q.gguf -b 4 -j 2 -q --logprobs in.jsonl > four
+    swift-infer --device cpu -m q.gguf -b 1 -j 1 -q --logprobs in.jsonl > one
+    swift-infer --device cpu -m q.gguf -b 4 -j 2 -q --logprobs in.jsonl > four
     cmp one four
-    SWIFT_ISA=base swift-infer -m q.gguf -q --logprobs in.jsonl > rounded
-    SWIFT_ISA=base swift-infer -m q.gguf --dtype f32 -q --logprobs in.jsonl > f32
-    SWIFT_ISA=base swift-infer -m exact.gguf -q --logprobs in.jsonl > exact
+    SWIFT_ISA=base swift-infer --device cpu -m q.gguf -q --logprobs in.jsonl > rounded
+    SWIFT_ISA=base swift-infer --device cpu -m q.gguf --dtype f32 -q --logprobs in.jsonl > f32
+    SWIFT_ISA=base swift-infer --device cpu -m exact.gguf -q --logprobs in.jsonl > exact
     python3 - <<'P'
 import json
 for a, b, c in zip(*(map(json.loads, open(n)) for n in ("rounded", "f32", "exact"))):

@@ -21,7 +21,7 @@ fails() {
     got=0; "$@" > /dev/null 2> told || got=$?
     [ "$got" = "$status" ] || { echo "status $got, not $status"; cat told; return 1; }
 }
-left_alone() { [ "$(ls | tr '\n' ' ')" = "$1" ] || { ls; return 1; }; }
+left_alone() { [ "$(LC_ALL=C ls | tr '\n' ' ')" = "$1" ] || { ls; return 1; }; }
 
 @test "a folder becomes GGUF, every value kept in f32" {
     swift-quant -q -m M -t f32 -o m.gguf --report report

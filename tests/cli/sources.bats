@@ -52,9 +52,9 @@ told() { grep -qF -- "$1" told || { cat told; return 1; }; }
     sed -i 's/"vocab_size": 296/"vocab_size": 3000000/' M/config.json
     [ "$(stat -c %s M/model.safetensors)" -gt 384000000 ]
     # -d counts what a process can write to, not maps of files
-    (ulimit -d 250000; echo '{"prompt": "a", "max_tokens": 2}' | swift-infer -q -j 1 --temperature 0 -m M > got)
+    (ulimit -d 250000; echo '{"prompt": "a", "max_tokens": 2}' | swift-infer -q -j 1 --device cpu --temperature 0 -m M > got)
     grep -q '"completion_tokens": 2' got
-    ! (ulimit -d 20000; echo '{"prompt": "a", "max_tokens": 2}' | swift-infer -q -j 1 --temperature 0 -m M > got 2> told) || false
+    ! (ulimit -d 20000; echo '{"prompt": "a", "max_tokens": 2}' | swift-infer -q -j 1 --device cpu --temperature 0 -m M > got 2> told) || false
 }
 
 @test "missing, unexpected and misshapen tensors are named, all at once" {

@@ -16,7 +16,7 @@ enum { VALUES = 1, KEYS = 2 }; /* which sums; heads of 256 have registers for on
 /* TILES: 16 rows of results each, that a warp has. own: keys (rows) of a block; other: rows (keys) at a time. */
 template <int WIDTH, int STAGES, int TILES, int OTHER> struct tiling {
     static const int tiles = TILES, own = 16 * TILES * WARPS, other = OTHER, stride = WIDTH + 8, stages = STAGES;
-    static const size_t bytes = (size_t)2 * (own + stages * other) * stride * sizeof(uint16_t), row_bytes = 2 * sizeof(float) + 2 * sizeof(int);
+    static const size_t bytes = (size_t)2 * (own + stages * other) * stride * sizeof(uint16_t), row_bytes = 2 * sizeof(float);
 };
 template <int WIDTH, int STAGES> struct for_keys : tiling<WIDTH, STAGES, WIDTH <= 64 ? 2 : 1, WIDTH == 128 ? 64 : 32> {};
 template <int WIDTH, int STAGES> struct for_rows : tiling<WIDTH, STAGES, WIDTH <= 128 ? 2 : 1, 32> {};
@@ -80,99 +80,87 @@ template <bool BF16, int WIDTH, int STAGES, int PARTS, bool PLAIN> __global__ vo
     const attention_call &p = c.p;
     uint16_t *ks = shared, *vs = ks + OWN * STRIDE, *all_qs = vs + OWN * STRIDE, *all_gs = all_qs + STAGES * OTHER * STRIDE;
     float *all_lse = (float *)(all_gs + STAGES * OTHER * STRIDE), *all_delta = all_lse + STAGES * OTHER;
-    int *all_query = (int *)(all_delta + STAGES * OTHER), *all_head = all_query + STAGES * OTHER;
     int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, key_head = (int)(blockIdx.x % (unsigned)p.key_heads);
     attention_seq s;
     if (!find_tile(p, blockIdx.x / (unsigned)p.key_heads, OWN, true, &s))
         return;
-    const int base = (int)s.tile * OWN, m = (int)s.m, last = (base + OWN < m ? base + OWN : m) - 1, have = (int)(s.n * p.group), shift = (int)(s.m - s.n);
+    const int base = (int)s.tile * OWN, m = (int)s.m, last = (base + OWN < m ? base + OWN : m) - 1, have = (int)s.n, shift = (int)(s.m - s.n);
     int64_t range[2];
     query_range(p, base, last, s, &range[0], &range[1]);
-    int first = (int)(range[0] * p.group) / OTHER * OTHER, to = (int)(range[1] * p.group);
+    /* the queries of one head after the other: rows of a tile are one stride apart */
+    const int from = (int)range[0] / OTHER * OTHER, to = (int)range[1];
+    int query = from, head = key_head * p.group, left = to > from ? (to - from + OTHER - 1) / OTHER * p.group : 0;
     load_halves<WIDTH, OWN, THREADS>(ks, STRIDE, p.k, s.k0, m, p.width, key_head, 1, base);
     load_halves<WIDTH, OWN, THREADS>(vs, STRIDE, p.v, s.k0, m, p.value_width, key_head, 1, base);
     float dk[PARTS & KEYS ? M : 1][PARTS & KEYS ? WIDTH / 8 : 2][4] = {{{0}}}, dv[PARTS & VALUES ? M : 1][PARTS & VALUES ? WIDTH / 8 : 2][4] = {{{0}}};
-    auto load = [&](int at, int stage) {
-        load_halves<WIDTH, OTHER, THREADS>(all_qs + stage * OTHER * STRIDE, STRIDE, p.q, s.q0, have, p.width, (int64_t)key_head * p.group, p.group, at);
-        load_halves<WIDTH, OTHER, THREADS>(all_gs + stage * OTHER * STRIDE, STRIDE, c.dout, s.q0, have, p.value_width, (int64_t)key_head * p.group,
-                                           p.group, at);
+    float next_lse = 0, next_delta = 0; /* a thread a row: stored where the tile's products are done */
+    auto load = [&](int q, int h, int stage) {
+        load_halves<WIDTH, OTHER, THREADS>(all_qs + stage * OTHER * STRIDE, STRIDE, p.q, s.q0, have, p.width, h, 1, q);
+        load_halves<WIDTH, OTHER, THREADS>(all_gs + stage * OTHER * STRIDE, STRIDE, c.dout, s.q0, have, p.value_width, h, 1, q);
+        int row = q + (int)threadIdx.x;
+        bool there = threadIdx.x < OTHER && row < have;
+        next_lse = there ? c.lse[(s.q0 + row) * p.heads + h] : 0;
+        next_delta = there ? c.delta[(s.q0 + row) * p.heads + h] : 0;
     };
-    /* A thread a row: what it reads now it stores where the tile's products are done. */
-    float next_lse = 0, next_delta = 0;
-    int next_query = 0, next_head = 0;
-    auto read_row = [&](int at) {
-        int row = at + (int)threadIdx.x;
-        next_query = row / p.group;
-        next_head = key_head * p.group + row - next_query * p.group;
-        int64_t from = (s.q0 + next_query) * p.heads + next_head;
-        next_lse = row < have ? c.lse[from] : 0;
-        next_delta = row < have ? c.delta[from] : 0;
+    auto keep = [&](int stage) {
+        if (threadIdx.x < OTHER) {
+            all_lse[stage * OTHER + (int)threadIdx.x] = next_lse * LOG2_E;
+            all_delta[stage * OTHER + (int)threadIdx.x] = next_delta;
+        }
     };
-    auto keep_row = [&](int stage) {
-        int r = stage * OTHER + (int)threadIdx.x;
-        all_lse[r] = next_lse * LOG2_E;
-        all_delta[r] = next_delta;
-        all_query[r] = next_query;
-        all_head[r] = next_head;
-    };
-    bool has_row = threadIdx.x < OTHER;
-    if (STAGES == 2)
-        load(first, 0);
-    if (has_row) {
-        read_row(first);
-        keep_row(0);
+    if (STAGES == 2 && left) {
+        load(query, head, 0);
+        keep(0);
     }
-    for (int stage = 0; first < to; first += OTHER, stage = STAGES - 1 - stage) {
+    for (int stage = 0; left > 0; left--, stage = STAGES - 1 - stage) {
         if (STAGES == 1) {
             __syncthreads();
-            load(first, 0);
-            if (has_row)
-                keep_row(0);
+            load(query, head, 0);
+            keep(0);
         }
         wait_copies();
         __syncthreads();
-        if (STAGES == 2 && first + OTHER < to)
-            load(first + OTHER, 1 - stage);
-        if (has_row)
-            read_row(first + OTHER);
+        int next_query = query + OTHER < to ? query + OTHER : from, next_head = query + OTHER < to ? head : head + 1;
+        if (STAGES == 2 && left > 1)
+            load(next_query, next_head, 1 - stage);
         const uint16_t *qs = all_qs + stage * OTHER * STRIDE, *gs = all_gs + stage * OTHER * STRIDE;
         const float *lse = all_lse + stage * OTHER, *delta = all_delta + stage * OTHER;
-        const int *query = all_query + stage * OTHER, *head = all_head + stage * OTHER;
         float prob[M][N][4] = {{{0}}}, score[M][N][4] = {{{0}}};
         mma_rows<BF16, M, N, WIDTH>(prob, ks + warp * 16 * M * STRIDE, qs, STRIDE);
         if (PARTS & KEYS)
             mma_rows<BF16, M, N, WIDTH>(score, vs + warp * 16 * M * STRIDE, gs, STRIDE);
-        int whole[2], key0 = base + warp * 16 * M + lane / 4;
-        all_range(p, shift + query[0], shift + query[OTHER - 1], m, whole);
+        int whole[2], key0 = base + warp * 16 * M + lane / 4, query0 = query + lane % 4 * 2;
+        all_range(p, shift + query, shift + query + OTHER - 1, m, whole);
         if (PLAIN && (base < whole[0] || base + OWN > whole[1])) { /* rows that are none are zeros and add nothing; keys are not stored */
             const sight sees_at(p);
+            int distance = shift + query0 - key0;
 #pragma unroll
-            for (int n = 0; n < 2 * N; n++) {
-                int distance = shift + query[n / 2 * 8 + lane % 4 * 2 + n % 2] - key0;
+            for (int n = 0; n < 2 * N; n++)
 #pragma unroll
                 for (int i = 0; i < 2 * M; i++)
-                    if (!sees_at(distance - 8 * i))
+                    if (!sees_at(distance + n / 2 * 8 + n % 2 - 8 * i))
                         prob[i / 2][n / 2][i % 2 * 2 + n % 2] = -INFINITY;
-            }
         }
 #pragma unroll
         for (int n = 0; n < 2 * N; n++) {
-            int r = n / 2 * 8 + lane % 4 * 2 + n % 2;
-            float r_lse = lse[r], r_delta = delta[r];
+            int r = n / 2 * 8 + n % 2, row = query0 + r;
+            float r_lse = lse[lane % 4 * 2 + r], r_delta = delta[lane % 4 * 2 + r];
 #pragma unroll
             for (int i = 0; i < 2 * M; i++) {
                 float *dp = &score[i / 2][n / 2][i % 2 * 2 + n % 2], *x = &prob[i / 2][n / 2][i % 2 * 2 + n % 2];
-                int key = key0 + 8 * i, place = shift + query[r];
+                int key = key0 + 8 * i, place = shift + row;
                 *x = PLAIN ? plain_pair(*x, dp, p.scale * LOG2_E, r_lse, r_delta)
-                           : any_pair(p, *x, dp, r_lse, r_delta, first + r < have && key < m && sees(p, s.q0 + query[r], place, key), head[r], place, key);
+                           : any_pair(p, *x, dp, r_lse, r_delta, row < have && key < m && sees(p, s.q0 + row, place, key), head, place, key);
             }
         }
         if constexpr (PARTS & VALUES)
             mma_result<BF16, M, N, WIDTH / 8>(dv, prob, gs, STRIDE);
         if constexpr (PARTS & KEYS)
             mma_result<BF16, M, N, WIDTH / 8>(dk, score, qs, STRIDE);
-        if (STAGES == 2 && has_row)
-            keep_row(1 - stage);
+        if (STAGES == 2)
+            keep(1 - stage);
+        query = next_query;
+        head = next_head;
     }
     wait_copies(); /* of keys that nobody sees */
     if (PARTS & KEYS)

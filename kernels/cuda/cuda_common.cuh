@@ -1,7 +1,7 @@
 /* What the CUDA kernels share: launches, errors, values of any type, rows of strided tensors, sums over threads.
  *
  * A .cu file is device code, then launchers with the C signature of kernels.def. The same text compiles as C++ with
- * tests/emulator in the include path; launches and dynamic shared memory go through SW_LAUNCH and SW_DYNAMIC_SHARED.
+ * tests/emulator in the include path; launches and dynamic shared memory go through SW_LAUNCH (or SW_LAUNCH_EARLY) and SW_DYNAMIC_SHARED.
  * Times in comments are what published limits of an H100 SXM allow (3.35 TB/s of memory, 66.9 TFLOP/s in f32,
  * 989 TFLOP/s in bf16 by tensor cores), not measurements. */
 #ifndef SW_CUDA_COMMON_CUH
@@ -12,6 +12,7 @@
 #include <cuda_fp16.h>
 #include <math.h>
 #include <stdint.h>
+#include <string.h>
 #include <tuple>
 #include <type_traits>
 
@@ -21,6 +22,7 @@ extern "C" {
 
 #ifndef SW_EMULATOR
 #define SW_LAUNCH(kernel, grid, block, shared, stream, ...) kernel<<<grid, block, shared, stream>>>(__VA_ARGS__)
+#define SW_LAUNCH_EARLY(kernel, grid, block, shared, s, ...) cuda_launch_early(s, kernel, grid, block, shared, __VA_ARGS__)
 #define SW_DYNAMIC_SHARED(type, name)                           \
     extern __shared__ __align__(16) unsigned char sw_dynamic[]; \
     type *name = reinterpret_cast<type *>(sw_dynamic)
@@ -72,6 +74,26 @@ static inline int cuda_launched(const sw_stream *s, const char *kernel)
 /* Before anything is asked for of s: it begins when what was sent has come. */
 int cuda_wait_for_sent(sw_stream *s);
 static inline int cuda_arrive(sw_stream *s) { return s->coming ? cuda_wait_for_sent(s) : 0; }
+#ifndef SW_EMULATOR
+/* Whether all that a GPU of this capability may run of this build was compiled for 9.0 or later: it has its own code, or takes that
+ * of the last of the list, in ascending order. */
+static inline bool cuda_early(const sw_stream *s)
+{
+    constexpr int archs[] = {__CUDA_ARCH_LIST__};
+    return s->capability >= 90 && archs[sizeof archs / sizeof *archs - 1] >= 900;
+}
+template <class... P, class... A>
+static inline void cuda_launch_early(const sw_stream *s, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, A... a)
+{
+    cudaLaunchAttribute early = {};
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t c = {};
+    c.gridDim = grid, c.blockDim = block, c.dynamicSmemBytes = shared, c.stream = s->stream;
+    c.attrs = &early, c.numAttrs = cuda_early(s);
+    cudaLaunchKernelEx(&c, kernel, P(a)...); /* an error is what cuda_launched finds */
+}
+#endif
 /* Temporary space until the next call on the stream; NULL after cuda_fail. */
 void *cuda_scratch(sw_stream *s, size_t n);
 void *cuda_allocate(sw_stream *s, size_t n);
@@ -124,6 +146,43 @@ __device__ static inline int64_t row_start(const rows_shape &g, const rows_of &t
         r = q;
     }
     return at;
+}
+
+/* ---- kernels that begin early (CUDA's programmatic dependent launch, from 9.0 on). One that SW_LAUNCH_EARLY launches may begin
+ * while those before it run, once all their blocks have begun: launches cost a step of small kernels as much as their work. All
+ * its threads call begin_early before they touch memory; it returns when all that was asked for before is done and seen. Since
+ * each so launched waits, what comes after it comes after all that came before it, too. Before its wait a kernel may do no more
+ * than prefetch, which puts nothing into registers that an earlier kernel is about to change. */
+__device__ static inline void let_next_begin()
+{
+#if !defined(SW_EMULATOR) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+__device__ static inline void wait_for_earlier()
+{
+#if defined(SW_EMULATOR)
+    sw_emu_wait_for_earlier();
+#elif __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+__device__ static inline void begin_early()
+{
+    let_next_begin();
+    wait_for_earlier();
+}
+/* p's n bytes (whole runs of 16) towards the L2 cache; nothing below 9.0. */
+__device__ static inline void prefetch(const void *p, int64_t n)
+{
+#if !defined(SW_EMULATOR) && __CUDA_ARCH__ >= 900
+    uint64_t from = ((uint64_t)p + 15) & ~(uint64_t)15, to = ((uint64_t)p + (uint64_t)n) & ~(uint64_t)15;
+    if (from < to)
+        asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(__cvta_generic_to_global((const void *)from)), "r"((unsigned)(to - from))
+                     : "memory");
+#else
+    (void)p, (void)n;
+#endif
 }
 
 /* ---- values */
@@ -265,6 +324,46 @@ template <int W> __device__ static inline void store_run(void *p, int type, int6
 __device__ static inline void load_run(float (&v)[8], const rows_of &t, int64_t i, int n) { load_run(v, t.data, t.type, i, n, t.whole); }
 __device__ static inline void store_run(const rows_of &t, int64_t i, int n, const float (&v)[8]) { store_run(t.data, t.type, i, n, v, t.whole); }
 
+/* Eight values as they are stored, for threads that ask for several before they use the first. Of bytes nothing but the words. */
+enum { RUN = 8 };
+template <int TYPE> struct stored_run {
+    enum { SIZE = TYPE == SW_F32 ? 4 : TYPE == SW_F16 || TYPE == SW_BF16 ? 2 : 1, BYTES = SIZE * RUN };
+    typedef typename std::conditional<SIZE == 1, uint2, uint4>::type word;
+    word w[SIZE == 4 ? 2 : 1];
+    /* From p on, which is a multiple of a word. ONCE: nobody reads it again soon. */
+    template <bool ONCE> __device__ void whole(const char *p)
+    {
+#pragma unroll
+        for (int k = 0; k < (int)(sizeof w / sizeof *w); k++)
+            w[k] = ONCE ? __ldcs((const word *)p + k) : ((const word *)p)[k];
+    }
+    /* n values (0: none), the rest 0. */
+    __device__ void part(const char *p, int n)
+    {
+        unsigned u[sizeof w / 4] = {};
+#pragma unroll
+        for (int k = 0; k < RUN; k++)
+            if (k < n) {
+                unsigned bits = SIZE == 4 ? ((const unsigned *)p)[k] : SIZE == 2 ? ((const uint16_t *)p)[k] : ((const uint8_t *)p)[k];
+                u[k * SIZE / 4] |= bits << k * SIZE % 4 * 8;
+            }
+        memcpy(w, u, sizeof w);
+    }
+    __device__ void values(float (&v)[RUN]) const
+    {
+        static_assert(SIZE > 1, "bytes may be any type");
+        unsigned u[sizeof w / 4];
+        memcpy(u, w, sizeof w);
+#pragma unroll
+        for (int k = 0; k < RUN; k++) {
+            unsigned bits = u[k * SIZE / 4] >> k * SIZE % 4 * 8;
+            v[k] = TYPE == SW_F32    ? __uint_as_float(bits)
+                   : TYPE == SW_BF16 ? __uint_as_float(bits << 16)
+                                     : __half2float(__ushort_as_half((uint16_t)bits));
+        }
+    }
+};
+
 /* ---- sums over threads; every thread of the warp, or of the block, takes part and gets the result */
 #define FULL_WARP 0xffffffffu
 struct plus { __device__ float operator()(float a, float b) const { return a + b; } };
@@ -297,7 +396,7 @@ __device__ static inline float row_sum(float v, float *space) { return row_reduc
 /* ---- one functor over all values: f(shape, row, column, n) handles n <= RUN values from a column on. One that has `tensors`,
  * a list of those that it reads and writes, is compiled for each type too, for tensors that are all of it and in whole runs:
  * nothing is asked about a value then, and all loads of a run are under way at once. */
-enum { RUN = 8, ANY_TYPE = -1, MOST_LISTED = 5 };
+enum { ANY_TYPE = -1, MOST_LISTED = 5 };
 struct tensor_list {
     rows_of *at[MOST_LISTED]; /* NULL behind the last */
 };
@@ -322,6 +421,7 @@ template <int TYPE, class F> __device__ static __forceinline__ void take_type(ro
 /* y = a + b, 8192 x 4096 in bf16: 201 MB, 0.06 ms. */
 template <class F, int TYPE> __global__ void __launch_bounds__(256) map_kernel(rows_shape g, F f)
 {
+    begin_early();
     take_type<TYPE>(g, f);
     if constexpr (TYPE != ANY_TYPE) {
         unsigned per_row = (unsigned)(g.width / RUN), total = (unsigned)g.rows * per_row, step = gridDim.x * blockDim.x;
@@ -386,7 +486,7 @@ template <class F> static inline int cuda_map(sw_stream *s, rows_shape g, F f, c
     unsigned blocks = cuda_blocks(s, g.rows * ((g.width + RUN - 1) / RUN), 256);
     cuda_by_type<lists_tensors<F>::value>(cuda_one_type(g, f), [&](auto type) {
         constexpr int TYPE = decltype(type)::value;
-        SW_LAUNCH((map_kernel<F, TYPE>), blocks, 256, 0, s->stream, g, f);
+        SW_LAUNCH_EARLY((map_kernel<F, TYPE>), blocks, 256, 0, s, g, f);
     });
     return cuda_launched(s, name);
 }

@@ -171,6 +171,7 @@ __device__ int draw_from(pool p, const sw_draw &d, int best, scratch *space, sea
 __device__ best_of largest(const float *logits, int64_t vocab, scratch *space)
 {
     best_of a = {-INFINITY, 0x7fffffff};
+#pragma unroll 16 /* loads under way at a time */
     for (int64_t i = threadIdx.x; i < vocab; i += THREADS)
         a = joined()(a, best_of{logits[i], (int)i});
     a = block_joined(a, space->best);
@@ -183,6 +184,7 @@ draw_tokens(double *out, float *logits, int64_t stride, int64_t vocab, const sw_
 {
     __shared__ scratch space;
     __shared__ search found;
+    begin_early();
     const sw_draw d = draws[blockIdx.x];
     logits += blockIdx.x * stride;
     out += 2 * (int64_t)blockIdx.x;
@@ -241,7 +243,7 @@ int cuda_sample(sw_stream *s, sw_tensor *out, sw_tensor *logits, const sw_tensor
     float *plain = rows ? (float *)cuda_scratch(s, (size_t)(seen->shape[0] + 1) * sizeof(float)) : NULL;
     if (!plain)
         return rows ? -1 : 0;
-    SW_LAUNCH(draw_tokens, (unsigned)rows, THREADS, 0, s->stream, (double *)out->data, (float *)logits->data, logits->stride[0], logits->shape[1],
-              (const sw_draw *)draws->data, (const int *)seen->data, plain);
+    SW_LAUNCH_EARLY(draw_tokens, (unsigned)rows, THREADS, 0, s, (double *)out->data, (float *)logits->data, logits->stride[0], logits->shape[1],
+                    (const sw_draw *)draws->data, (const int *)seen->data, plain);
     return cuda_launched(s, "sample");
 }

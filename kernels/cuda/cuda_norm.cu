@@ -55,6 +55,7 @@ template <bool CENTRED, int TYPE, int KEPT>
 __global__ void __launch_bounds__(512) norm_forward(rows_shape g, rows_of y, rows_of x, norm_weights p, float *mean, float *rstd, float eps)
 {
     __shared__ float space[32];
+    begin_early();
     int64_t r = (int64_t)blockIdx.x * blockDim.y + threadIdx.y;
     bool here = r < g.rows;
     int64_t at = here ? row_start(g, x, r) : 0;
@@ -229,7 +230,7 @@ int forward(sw_stream *s, sw_tensor *y, sw_tensor *mean, sw_tensor *rstd, const 
     dim3 block = block_for(g);
     with_kept(g, of, 2, p, block, [&](auto type, auto kept) {
         constexpr int TYPE = decltype(type)::value, KEPT = decltype(kept)::value;
-        SW_LAUNCH((norm_forward<CENTRED, TYPE, KEPT>), (unsigned)((g.rows + block.y - 1) / block.y), block, 0, s->stream, g, of[0], of[1], p,
+        SW_LAUNCH_EARLY((norm_forward<CENTRED, TYPE, KEPT>), (unsigned)((g.rows + block.y - 1) / block.y), block, 0, s, g, of[0], of[1], p,
                   floats(mean), floats(rstd), (float)eps);
     });
     return cuda_launched(s, name);

@@ -7,6 +7,7 @@ namespace {
 /* 8192 positions, 64 pairs: 4.2 MB written, 1.3 us; a sine and a cosine each. */
 __global__ void __launch_bounds__(256) rope_angles(float *c, float *s, const int *positions, const float *inv_freq, int64_t total, int64_t half, float scale)
 {
+    begin_early();
     for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < total; i += (int64_t)gridDim.x * blockDim.x) {
         float angle = __fmul_rn((float)positions[i / half], inv_freq[i % half]);
         c[i] = cosf(angle) * scale;
@@ -66,6 +67,7 @@ __device__ static inline void turn(float (&a)[RUN], float (&b)[RUN], const float
  * 8192 tokens, 32 heads of 128 in bf16: 134 MB, 0.04 ms; 0.1 GFLOP. */
 template <int TYPE> __global__ void __launch_bounds__(256) rope_turn(rope_call p)
 {
+    begin_early();
     constexpr bool KNOWN = TYPE != ANY_TYPE;
     int type = KNOWN ? TYPE : p.type;
     int64_t pairs = (p.half + RUN - 1) / RUN, rest = p.y == p.x ? 0 : (p.width - 2 * p.half + RUN - 1) / RUN, per_head = pairs + rest;
@@ -132,6 +134,7 @@ struct indexed {
  * 8192 rows of 4096 in bf16: 134 MB, 0.04 ms. */
 template <bool GATHER> __global__ void __launch_bounds__(256) move_rows(indexed p)
 {
+    begin_early();
     int64_t per_row = (p.g.width + RUN - 1) / RUN, each = p.g.rows * per_row, total = p.n * each;
     for (int64_t t = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; t < total; t += (int64_t)gridDim.x * blockDim.x) {
         int64_t n = t / each, k = t - n * each, r = k / per_row, c = (k - r * per_row) * RUN;
@@ -246,7 +249,7 @@ template <bool GATHER> int moved(sw_stream *s, const indexed &p, const char *nam
     int64_t total = p.n * p.g.rows * ((p.g.width + RUN - 1) / RUN);
     if (!total)
         return 0;
-    SW_LAUNCH(move_rows<GATHER>, cuda_blocks(s, total, 256), 256, 0, s->stream, p);
+    SW_LAUNCH_EARLY(move_rows<GATHER>, cuda_blocks(s, total, 256), 256, 0, s, p);
     return cuda_launched(s, name);
 }
 
@@ -272,6 +275,7 @@ int added(sw_stream *s, const indexed &p, int64_t rows, const char *name)
 /* Where the keys of sequences lie: a block each. 32 sequences of 4096: 0.5 MB written, 0.2 us; the launch costs more. */
 __global__ void __launch_bounds__(256) list_rows(int *rows, const int *seqs, const int *page, int bits)
 {
+    begin_early();
     int64_t at = 0;
     for (int b = 0; b < (int)blockIdx.x; b++)
         at += seqs[4 * b + 3];
@@ -289,8 +293,8 @@ int cuda_rope_table(sw_stream *s, sw_tensor *cos_, sw_tensor *sin_, const sw_ten
     int64_t total = sw_numel(positions) * sw_numel(inv_freq);
     if (!total)
         return 0;
-    SW_LAUNCH(rope_angles, cuda_blocks(s, total, 256), 256, 0, s->stream, (float *)cos_->data, (float *)sin_->data,
-              (const int *)positions->data, (const float *)inv_freq->data, total, sw_numel(inv_freq), (float)scale);
+    SW_LAUNCH_EARLY(rope_angles, cuda_blocks(s, total, 256), 256, 0, s, (float *)cos_->data, (float *)sin_->data,
+                    (const int *)positions->data, (const float *)inv_freq->data, total, sw_numel(inv_freq), (float)scale);
     return cuda_launched(s, "rope_table");
 }
 
@@ -306,7 +310,7 @@ int cuda_rope(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *c
                  p.y_head % RUN == 0 && p.cos_row % 4 == 0 && p.sin_row % 4 == 0 &&
                  ((uintptr_t)p.x | (uintptr_t)p.y | (uintptr_t)p.cos | (uintptr_t)p.sin) % 16 == 0;
     cuda_by_type(whole ? p.type : (int)ANY_TYPE, [&](auto known) {
-        SW_LAUNCH((rope_turn<decltype(known)::value>), cuda_blocks(s, total, 256), 256, 0, s->stream, p);
+        SW_LAUNCH_EARLY((rope_turn<decltype(known)::value>), cuda_blocks(s, total, 256), 256, 0, s, p);
     });
     return cuda_launched(s, "rope");
 }
@@ -336,6 +340,6 @@ int cuda_paged_rows(sw_stream *s, sw_tensor *rows, const sw_tensor *seqs, const 
 {
     if (!seqs->shape[0])
         return 0;
-    SW_LAUNCH(list_rows, (unsigned)seqs->shape[0], 256, 0, s->stream, (int *)rows->data, (const int *)seqs->data, paging->page, paging->bits);
+    SW_LAUNCH_EARLY(list_rows, (unsigned)seqs->shape[0], 256, 0, s, (int *)rows->data, (const int *)seqs->data, paging->page, paging->bits);
     return cuda_launched(s, "paged_rows");
 }

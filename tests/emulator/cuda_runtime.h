@@ -45,6 +45,7 @@ struct dim3 {
 struct sw_emu_thread {
     uint3 thread, block;
     dim3 block_dim, grid_dim;
+    mutable bool waited; /* for the kernels before */
 };
 extern thread_local const sw_emu_thread *sw_emu_now;
 #define threadIdx (sw_emu_now->thread)
@@ -111,6 +112,7 @@ static inline float __fdividef(float a, float b) { return a / b; }
 static inline float __uint_as_float(unsigned u) { float f; memcpy(&f, &u, 4); return f; }
 static inline unsigned __float_as_uint(float f) { unsigned u; memcpy(&u, &f, 4); return u; }
 template <class T> static inline T __ldg(const T *p) { return *p; }
+template <class T> static inline T __ldcs(const T *p) { return *p; }
 template <class T> static inline T atomicAdd(T *p, T v) { return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST); }
 template <class T> static inline T atomicMin(T *p, T v)
 {
@@ -127,7 +129,9 @@ template <class T> static inline T atomicMax(T *p, T v)
     return old;
 }
 
-/* ---- launches */
+/* ---- launches. A kernel that may begin before those ahead of it have ended has to wait for them, in each of its threads. */
+static inline void sw_emu_wait_for_earlier(void) { sw_emu_now->waited = true; }
+void sw_emu_check_waited(void);
 typedef struct sw_emu_stream *cudaStream_t;
 typedef struct sw_emu_event *cudaEvent_t;
 typedef int cudaError_t;
@@ -142,7 +146,7 @@ void sw_emu_give(cudaStream_t s, std::function<void()> run);
 typedef void (*sw_emu_body)(const void *args);
 void sw_emu_launch(const void *kernel, const char *name, dim3 grid, dim3 block, size_t dynamic_shared, sw_emu_body body,
                    const void *args);
-template <class... P, class... A>
+template <bool EARLY, class... P, class... A>
 static inline void sw_emu_call(const char *name, dim3 grid, dim3 block, size_t shared, cudaStream_t stream, void (*kernel)(P...), A... a)
 {
     struct call {
@@ -150,7 +154,12 @@ static inline void sw_emu_call(const char *name, dim3 grid, dim3 block, size_t s
         std::tuple<P...> args;
     };
     call c{kernel, std::tuple<P...>(a...)};
-    sw_emu_body body = [](const void *p) { std::apply(((const call *)p)->kernel, ((const call *)p)->args); };
+    sw_emu_body body = [](const void *p) {
+        sw_emu_now->waited = false;
+        std::apply(((const call *)p)->kernel, ((const call *)p)->args);
+        if (EARLY)
+            sw_emu_check_waited();
+    };
     if (sw_emu_puts_off(stream)) {
         auto kept = std::make_shared<call>(c);
         sw_emu_give(stream, [=] { sw_emu_launch((const void *)kernel, name, grid, block, shared, body, kept.get()); });
@@ -159,7 +168,9 @@ static inline void sw_emu_call(const char *name, dim3 grid, dim3 block, size_t s
     sw_emu_launch((const void *)kernel, name, grid, block, shared, body, &c);
 }
 #define SW_LAUNCH(kernel, grid, block, shared, stream, ...) \
-    sw_emu_call(#kernel, grid, block, shared, stream, kernel, __VA_ARGS__)
+    sw_emu_call<false>(#kernel, grid, block, shared, stream, kernel, __VA_ARGS__)
+#define SW_LAUNCH_EARLY(kernel, grid, block, shared, s, ...) \
+    sw_emu_call<true>(#kernel, grid, block, shared, (s)->stream, kernel, __VA_ARGS__)
 #define SW_DYNAMIC_SHARED(type, name) type *name = (type *)sw_emu_dynamic_shared()
 
 /* ---- the runtime */

@@ -68,6 +68,12 @@ static void misuse(const char *what, int thread, int other, const char *file, in
     abort();
 }
 
+void sw_emu_check_waited(void)
+{
+    if (!sw_emu_now->waited)
+        misuse("began early and waited for nothing", self->now, -1, nullptr, 0);
+}
+
 /* The next thread to run: of the same warp while one of it can, else of the warps after it. -1: none. */
 static int pick(worker *w)
 {

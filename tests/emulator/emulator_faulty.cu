@@ -43,6 +43,14 @@ template <int WAITS> static __global__ void reverse_copied(float *out, const flo
         sw_emu_wait_copies();
 }
 
+/* Of kernels that begin early: all threads wait for those before, or the first half. */
+template <bool ALL> static __global__ void early(float *out, const float *in, int n)
+{
+    if (ALL || (int)threadIdx.x < n / 2)
+        sw_emu_wait_for_earlier();
+    out[threadIdx.x] = in[n - 1 - (int)threadIdx.x];
+}
+
 static __global__ void divergent_barrier(float *out, const float *in, int n)
 {
     if ((int)threadIdx.x < n / 2)
@@ -117,7 +125,10 @@ int sw_faulty_run(sw_faulty which, float *out, const float *in, int n)
 {
     static void (*const kernels[])(float *, const float *, int) = {
         reverse<true>, reverse<false>, reverse_warp<true>, reverse_warp<false>, reverse_copied<IN_TIME>,
-        reverse_copied<LATE>, reverse_copied<NOT>, divergent_barrier, two_barriers, absent_lane, past_shared, reads_past_end, writes_past_end};
+        reverse_copied<LATE>, reverse_copied<NOT>, divergent_barrier, two_barriers, absent_lane, past_shared, reads_past_end, writes_past_end, early<true>, early<false>};
+    struct {
+        cudaStream_t stream;
+    } first = {nullptr};
     float *device[2];
     size_t bytes = (size_t)n * sizeof(float);
     if (cudaMalloc((void **)&device[0], bytes) || cudaMalloc((void **)&device[1], bytes))
@@ -127,6 +138,8 @@ int sw_faulty_run(sw_faulty which, float *out, const float *in, int n)
         device[1][0] = 1; /* the host writes to the device's memory */
     else if (which == SW_FAULTY_LAUNCH)
         SW_LAUNCH(kernels[0], 1, 2048, bytes, nullptr, device[0], device[1], n);
+    else if (which == SW_FAULTY_EARLY_AWAITED || which == SW_FAULTY_EARLY)
+        SW_LAUNCH_EARLY(kernels[which], 1, (unsigned)n, bytes, &first, device[0], device[1], n);
     else
         SW_LAUNCH(kernels[which], 1, (unsigned)n, bytes, nullptr, device[0], device[1], n);
     int rc = cudaGetLastError();

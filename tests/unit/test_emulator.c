@@ -46,6 +46,7 @@ static void barriers_work(void **state)
         assert_int_equal(wrong(SW_FAULTY_BARRIER_THERE, N), 0);
         assert_int_equal(wrong(SW_FAULTY_WARP_BARRIER_THERE, 32), 0);
         assert_int_equal(wrong(SW_FAULTY_COPIES_AWAITED, N), 0);
+        assert_int_equal(wrong(SW_FAULTY_EARLY_AWAITED, N), 0);
     }
 }
 
@@ -128,6 +129,7 @@ static void misuse_ends_the_program(void **state)
     assert_dies(SW_FAULTY_TWO_BARRIERS, "another barrier");
     assert_dies(SW_FAULTY_ABSENT_LANE, "lane");
     assert_dies(SW_FAULTY_COPIES_LEFT, "copies of its own");
+    assert_dies(SW_FAULTY_EARLY, "waited for nothing");
 #ifdef __SANITIZE_ADDRESS__
     assert_dies(SW_FAULTY_PAST_SHARED, "heap-buffer-overflow");
     assert_dies(SW_FAULTY_READS_PAST_END, "heap-buffer-overflow");

@@ -10,7 +10,8 @@ typedef struct product {
 static const int64_t sizes[][3] = {/* N, I, O */
                                    {0, 32, 5},    {3, 0, 5},     {1, 1, 1},      {1, 256, 130},
                                    {2, 31, 7},    {5, 64, 1},    {4, 96, 48},    {1, 515, 33},
-                                   {17, 33, 257}, {64, 256, 40}, {129, 512, 65}, {33, 768, 130}};
+                                   {17, 33, 257}, {64, 256, 40}, {129, 512, 65}, {33, 768, 130},
+                                   {1, 5632, 9}, {2, 2600, 61}};
 
 /* A device may round the weights, or what it multiplies them by, to the coarsest type at hand; sums stay in f32. */
 static double tolerance(const product *p)

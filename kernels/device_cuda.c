@@ -1,5 +1,6 @@
 #include "kernels/device_cuda.h"
 
+#include "base/memory.h"
 #include "kernels/cuda/cuda_api.h"
 
 #include <dlfcn.h>
@@ -16,7 +17,19 @@
 /* Linked into tests only. */
 extern sw_device *sw_emulator_open(const sw_cuda_host *host, const char *prefix, int index) __attribute__((weak));
 
-static const sw_cuda_host host = {sw_cuda_interface, SW_CUDA_SIZES, sw_fail};
+/* One thread copied weights from a mapped file at 4 GB/s, to an H100 that takes 21 from pinned memory. */
+static void copy(void *to, const void *from, size_t n)
+{
+    enum { PIECE = 256 << 10 };
+    int64_t pieces = (int64_t)(n / PIECE);
+#pragma omp parallel for schedule(static) if (pieces > 1)
+    for (int64_t i = 0; i <= pieces; i++) {
+        size_t at = (size_t)i * PIECE;
+        memcpy((char *)to + at, (const char *)from + at, SW_MIN((size_t)PIECE, n - at));
+    }
+}
+
+static const sw_cuda_host host = {sw_cuda_interface, SW_CUDA_SIZES, sw_fail, copy};
 
 /* The length of the name before ":N" when it is one of ours, else 0. */
 static size_t prefix_of(const char *name)

@@ -3,10 +3,11 @@
 #include <assert.h>
 #include <string.h>
 
-/* Rows at a time: logits in f32 of a chunk stay around 50 MB with a vocabulary of 50,000. */
-static int64_t chunk_rows(int64_t vocabulary, int64_t n)
+/* Rows at a time: logits in f32 of a chunk stay around 50 MB with a vocabulary of 50,000, near a processor's caches. A GPU's products
+ * are bound by reading the head's weights below some 500 rows: there, 256 MB. */
+static int64_t chunk_rows(const sw_ctx *c, int64_t vocabulary, int64_t n)
 {
-    int64_t rows = ((int64_t)12 << 20) / SW_MAX(vocabulary, 1);
+    int64_t rows = ((int64_t)(c->device->host ? 12 : 64) << 20) / SW_MAX(vocabulary, 1);
     rows = SW_MAX(rows / 32 * 32, 32);
     return SW_MIN(rows, SW_MAX(n, 1));
 }
@@ -98,7 +99,7 @@ static int logprobs_back(sw_ctx *c, sw_node *n)
     }
     if (!n->out[0]->grad && !(n->out[1] && n->out[1]->grad))
         return 0;
-    int64_t rows = hidden->t.shape[0], chunk = chunk_rows(r->head->linear->out, rows);
+    int64_t rows = hidden->t.shape[0], chunk = chunk_rows(c, r->head->linear->out, rows);
     sw_var *d = hidden->needs_grad ? sw_like(c, hidden) : NULL, *zero = NULL;
     if (hidden->needs_grad && !d)
         return -1;
@@ -129,7 +130,7 @@ int sw_token_logprobs(sw_ctx *c, sw_var *hidden, const sw_head *head, const sw_l
 {
     const char *outer = c->where;
     c->where = head->linear->name;
-    int64_t n = hidden->t.shape[0], chunk = chunk_rows(head->linear->out, n);
+    int64_t n = hidden->t.shape[0], chunk = chunk_rows(c, head->linear->out, n);
     head_run *r = sw_ctx_alloc(c, sizeof *r);
     r->copy = *head;
     r->head = &r->copy;

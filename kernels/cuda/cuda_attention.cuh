@@ -5,6 +5,8 @@
 
 #include "cuda_common.cuh"
 
+#define LOG2_E 1.4426950408889634f
+
 /* A tensor [rows, heads, width], values side by side. */
 struct head_rows {
     void *data;

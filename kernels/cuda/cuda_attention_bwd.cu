@@ -227,14 +227,15 @@ __global__ void __launch_bounds__(THREADS) sum_bias(float *to, const float *part
         to[i] += sum;
 }
 
-/* delta = dout . out: `lanes` of a warp (a power of two) a (query, head), eight values each at a time. TYPE: both are of it, in whole
- * aligned runs; or ANY_TYPE. 2048 tokens, 32 heads of 128 in bf16: 34 MB read, 10 us; 17 MFLOP. */
+/* delta = dout . out: `lanes` of a warp (a power of two) a (query, head), eight values each at a time. TYPE: both are of it, in
+ * whole aligned runs; or ANY_TYPE. 2048 tokens, 32 heads of 128 in bf16: 34 MB read, 10 us; 17 MFLOP. */
 template <int TYPE> __global__ void __launch_bounds__(THREADS) gradient_delta(gradient_call c, int64_t total, int lanes)
 {
     int64_t row = (int64_t)blockIdx.x * (THREADS / lanes) + threadIdx.x / lanes;
     float sum = 0;
     if (row < total) {
-        int64_t query = total <= 0x7fffffff ? (int64_t)((unsigned)row / (unsigned)c.p.heads) : row / c.p.heads, head = row - query * c.p.heads;
+        int64_t query = total <= 0x7fffffff ? (int64_t)((unsigned)row / (unsigned)c.p.heads) : row / c.p.heads;
+        int64_t head = row - query * c.p.heads;
         int64_t from = c.dout.at(query, head), at = c.p.out.at(query, head);
         for (int i = (int)threadIdx.x % lanes * RUN; i < c.p.value_width; i += lanes * RUN) {
             float u[RUN], v[RUN];
@@ -285,7 +286,8 @@ void find_delta(sw_stream *s, const gradient_call &c, int64_t total)
     bool whole = c.dout.type == c.p.out.type && c.p.value_width % RUN == 0 && whole_runs(c.dout) && whole_runs(c.p.out);
     int64_t each = THREADS / lanes;
     cuda_by_type(whole ? c.dout.type : (int)ANY_TYPE, [&](auto type) {
-        SW_LAUNCH((gradient_delta<decltype(type)::value>), (unsigned)((total + each - 1) / each), THREADS, 0, s->stream, c, total, lanes);
+        SW_LAUNCH((gradient_delta<decltype(type)::value>), (unsigned)((total + each - 1) / each), THREADS, 0, s->stream, c, total,
+                  lanes);
     });
 }
 

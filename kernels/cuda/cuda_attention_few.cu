@@ -8,7 +8,6 @@
 namespace {
 
 enum { THREADS = 256, WARPS = THREADS / 32, HEADS = 4 };
-#define LOG2_E 1.44269504f
 #define LN_2 0.693147181f
 
 /* WIDTH: the least of 64, 128, 256 that holds both widths. */

@@ -212,8 +212,9 @@ __device__ static inline unsigned half_pair(int type, float first, float second)
 /* Two values of 16 bits that lie side by side. */
 __device__ static inline float2 pair_values(int type, unsigned bits)
 {
-    return type == SW_BF16 ? float2{__uint_as_float(bits << 16), __uint_as_float(bits & 0xffff0000u)}
-                           : float2{__half2float(__ushort_as_half((uint16_t)bits)), __half2float(__ushort_as_half((uint16_t)(bits >> 16)))};
+    if (type == SW_BF16)
+        return float2{__uint_as_float(bits << 16), __uint_as_float(bits & 0xffff0000u)};
+    return float2{__half2float(__ushort_as_half((uint16_t)bits)), __half2float(__ushort_as_half((uint16_t)(bits >> 16)))};
 }
 __device__ static inline void set_value(void *p, int type, int64_t i, float v)
 {
@@ -260,7 +261,8 @@ template <int TYPE> __device__ static inline void load_whole(float (&v)[8], cons
 
 /* W values from value i on; n of them exist (fewer than one: none), the rest read as 0. Whole aligned runs move 16 bytes at a time. n is
  * compared, not first cut to 0 .. W: ptxas 13.0 takes the predicate of VIMNMX.RELU for that of n == W. */
-template <int W> __device__ static inline void load_run(float (&v)[W], const void *p, int type, int64_t i, int n, bool whole = false)
+template <int W>
+__device__ static inline void load_run(float (&v)[W], const void *p, int type, int64_t i, int n, bool whole = false)
 {
     static_assert(W % 4 == 0, "runs are made of vectors");
     if (type == SW_F32) {
@@ -292,7 +294,8 @@ template <int W> __device__ static inline void load_run(float (&v)[W], const voi
     for (int k = 0; k < W; k++)
         v[k] = k < n ? value_of(h, type, k) : 0;
 }
-template <int W> __device__ static inline void store_run(void *p, int type, int64_t i, int n, const float (&v)[W], bool whole = false)
+template <int W>
+__device__ static inline void store_run(void *p, int type, int64_t i, int n, const float (&v)[W], bool whole = false)
 {
     if (type == SW_F32) {
         float *f = (float *)p + i;
@@ -311,7 +314,8 @@ template <int W> __device__ static inline void store_run(void *p, int type, int6
     uint16_t *h = (uint16_t *)p + i;
     if constexpr (W == 8) {
         if (whole || (n == W && ((uintptr_t)h & 15) == 0)) {
-            *(uint4 *)h = uint4{half_pair(type, v[0], v[1]), half_pair(type, v[2], v[3]), half_pair(type, v[4], v[5]), half_pair(type, v[6], v[7])};
+            *(uint4 *)h = uint4{half_pair(type, v[0], v[1]), half_pair(type, v[2], v[3]), half_pair(type, v[4], v[5]),
+                                half_pair(type, v[6], v[7])};
             return;
         }
     }
@@ -321,8 +325,14 @@ template <int W> __device__ static inline void store_run(void *p, int type, int6
             h[k] = half_bits(type, v[k]);
 }
 /* Of a tensor; i counts values from its first. */
-__device__ static inline void load_run(float (&v)[8], const rows_of &t, int64_t i, int n) { load_run(v, t.data, t.type, i, n, t.whole); }
-__device__ static inline void store_run(const rows_of &t, int64_t i, int n, const float (&v)[8]) { store_run(t.data, t.type, i, n, v, t.whole); }
+__device__ static inline void load_run(float (&v)[8], const rows_of &t, int64_t i, int n)
+{
+    load_run(v, t.data, t.type, i, n, t.whole);
+}
+__device__ static inline void store_run(const rows_of &t, int64_t i, int n, const float (&v)[8])
+{
+    store_run(t.data, t.type, i, n, v, t.whole);
+}
 
 /* Eight values as they are stored, for threads that ask for several before they use the first. Of bytes nothing but the words. */
 enum { RUN = 8 };

@@ -2,8 +2,8 @@
  *
  * Memory comes from the driver's stream-ordered pool, which keeps what is freed. Copies from the host pass through rings of
  * pinned memory: `put` returns once the bytes are in one, and the GPU takes them in order with the kernels; weights stream
- * from a mapped file that way, a megabyte at a time. What is `sent` has a ring and a stream of its own beside the kernels',
- * which waits for the mark it was given, and for which the kernels' stream waits before the first of them that comes after. */
+ * from a mapped file that way, some megabytes at a time, which several threads fetch. What is `sent` has a ring and a stream of its
+ * own beside the kernels', which waits for the mark it was given, and for which the kernels' stream waits before the first of them that comes after. */
 #include "cuda_products.cuh"
 #include "cuda_steps.cuh"
 
@@ -28,7 +28,7 @@ static const sw_kernels table_rounding = {
 #undef K
 
 /* ---- rings: segments that are filled in turn; an event says when the GPU has read one */
-enum { SEGMENT = 1 << 20, SEGMENTS = 32, SEND_SEGMENTS = 4, READ_HALF = 4 << 20 };
+enum { SEGMENT = 4 << 20, SEGMENTS = 8, SEND_SEGMENTS = 2, READ_HALF = 8 << 20 };
 struct cuda_ring {
     cudaStream_t stream; /* of the copies */
     char *memory;
@@ -161,7 +161,7 @@ static int copy_through(sw_stream *s, cuda_ring *r, void *to, const void *from, 
         }
         size_t part = SEGMENT - r->at < n ? SEGMENT - r->at : n;
         char *pinned = r->memory + (size_t)r->segment * SEGMENT + r->at;
-        memcpy(pinned, from, part);
+        cuda_host.copy(pinned, from, part);
         CUDA_TRY(s, cudaMemcpyAsync(to, pinned, part, cudaMemcpyHostToDevice, r->stream));
         r->at += (part + 255) & ~(size_t)255;
         if (r->at > SEGMENT)
@@ -223,7 +223,7 @@ static int device_get(sw_device *d, void *to, const void *from, size_t n)
         }
         size_t part = n - taken < (size_t)READ_HALF ? n - taken : (size_t)READ_HALF;
         CUDA_TRY(s, cudaEventSynchronize(c->arrived[i % 2]));
-        memcpy((char *)to + taken, c->back[i % 2], part);
+        cuda_host.copy((char *)to + taken, c->back[i % 2], part);
         taken += part;
     }
     return 0;

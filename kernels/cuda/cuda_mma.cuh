@@ -112,7 +112,6 @@ __device__ static inline float power_of_two(float x)
     return y;
 #endif
 }
-#define LOG2_E 1.4426950408889634f
 
 /* 16 bytes into shared memory while the thread goes on (cp.async): there once it has waited. Zeros unless `there`. */
 __device__ static inline void copy_async(void *to, const void *from, bool there)

@@ -318,7 +318,7 @@ static void unusable_devices_say_why(void **state)
 static void another_build_is_refused(void **state)
 {
     (void)state;
-    sw_cuda_host host = {sw_cuda_interface, SW_CUDA_SIZES, sw_fail};
+    sw_cuda_host host = {sw_cuda_interface, SW_CUDA_SIZES, sw_fail, NULL}; /* nothing is copied */
     sw_device *d = sw_emulator_open(&host, "emulator", 0);
     assert_non_null(d);
     d->close(d);

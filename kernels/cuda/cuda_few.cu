@@ -2,7 +2,8 @@
  * in Q4_K, 4.5 GB, takes 1.35 ms a token; in bf16 4.8 ms.
  *
  * 3.35 TB/s at 0.8 us of latency are 20 KB that each SM always waits for. A warp holds a piece of a row, 2 KB, in registers while the
- * next comes: 16 warps an SM wait for 32 to 64 KB. Pieces go round the warps of a block, whatever the shape, and each leaves its
+ * next comes: 16 warps an SM wait for 32 to 64 KB. Blocks are decoded as they are loaded, and a warp waits for less; their rows are on
+ * their way to the L2 cache before, AHEAD bytes an SM. So are the first rows of any weights while the kernels before end. Pieces go round the warps of a block, whatever the shape, and each leaves its
  * sum in shared memory, where the pieces of a row are added in order at the end: what comes out does not depend on the grid. Shared
  * memory for weights (cp.async, or Hopper's bulk copies) would share nothing. */
 #include "cuda_blocks.cuh"
@@ -27,7 +28,7 @@ struct few_call {
     int rows, pieces, piece, down, across;
 };
 
-enum { WARPS = 8, SUMS = 512, MOST_PIECES = 64, AHEAD = 64 << 10 };
+enum { WARPS = 8, SUMS = 512, MOST_PIECES = 64, AHEAD = 128 << 10 };
 
 /* How a type of weights is read. */
 template <int TYPE> struct few_type {
@@ -114,9 +115,13 @@ template <int TYPE, int ROWS> __global__ void __launch_bounds__(32 * WARPS, few_
     int rows = p.out - first < p.rows ? (int)(p.out - first) : p.rows;
     let_next_begin();
     int64_t skip = first * row_bytes + head * (p.w_head / block) * size;
+    int ahead = bytes * rows <= AHEAD / how::AN_SM ? rows : (int)(AHEAD / how::AN_SM / bytes); /* rows of weights, towards the L2 cache */
+    auto prefetch_first = [&](const char *from) {
+        for (int r = (int)threadIdx.x; r < ahead; r += 32 * WARPS)
+            prefetch(from + r * row_bytes, bytes);
+    };
     if (!p.groups.start)
-        for (int r = (int)threadIdx.x; r < rows && (r + 1) * bytes <= AHEAD; r += 32 * WARPS)
-            prefetch((const char *)p.w.data + skip + r * row_bytes, bytes);
+        prefetch_first((const char *)p.w.data + skip);
     wait_for_earlier();
     group_tile t = {0, 0, ROWS};
     const char *w = (const char *)p.w.data;
@@ -128,6 +133,8 @@ template <int TYPE, int ROWS> __global__ void __launch_bounds__(32 * WARPS, few_
     scales_of scales = how::FLOAT8 && w ? p.groups.scales(t.group, p.scales) : p.scales;
     int all = w ? rows * p.pieces : 0;
     w += w ? skip : 0;
+    if (w && p.groups.start && how::BLOCKS)
+        prefetch_first(w);
     bool aligned = (((uintptr_t)w | (uintptr_t)row_bytes) & (sizeof(typename run::word) - 1)) == 0;
     bool x_aligned = (((uintptr_t)p.x.data | (uintptr_t)(p.x.stride[0] * 2) | (uintptr_t)(p.x_head * 2)) & 15) == 0;
     float sum[ROWS] = {0};
@@ -148,6 +155,8 @@ template <int TYPE, int ROWS> __global__ void __launch_bounds__(32 * WARPS, few_
             if (there.at < all)
                 take<true>(next, w + there.row * row_bytes, there.i + lane * RUN, in, aligned);
         }
+        if (how::BLOCKS && here.piece == 0 && lane == 0 && here.row + ahead < rows)
+            prefetch(row + ahead * row_bytes, bytes);
         scale_row scale = how::FLOAT8 ? scale_row_at(scales, (const uint8_t *)row) : scale_row{NULL, 0};
         float decoded[HELD && !how::FLOAT8 ? 1 : N][RUN];
         if constexpr (!HELD || how::FLOAT8) {

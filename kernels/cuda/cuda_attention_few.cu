@@ -203,8 +203,8 @@ template <int WIDTH, int TYPE> int launch(sw_stream *s, const attention_call &p,
     attention_parts split;
     if (cuda_attention_split(s, p, queries, keys, blocks, 2 * team<WIDTH>::TURN, &split))
         return -1;
-    SW_LAUNCH_EARLY((attention_few<WIDTH, TYPE>), dim3((unsigned)queries, (unsigned)(p.key_heads * chunks), (unsigned)split.splits), THREADS, 0,
-                    s, p, split, odd % RUN == 0);
+    dim3 grid((unsigned)queries, (unsigned)(p.key_heads * chunks), (unsigned)split.splits);
+    SW_LAUNCH_EARLY((attention_few<WIDTH, TYPE>), grid, THREADS, 0, s, p, split, odd % RUN == 0);
     return cuda_launched(s, "attention_fwd") || cuda_attention_join(s, p, split);
 }
 

@@ -178,7 +178,8 @@ __device__ static inline void prefetch(const void *p, int64_t n)
 #if !defined(SW_EMULATOR) && __CUDA_ARCH__ >= 900
     uint64_t from = ((uint64_t)p + 15) & ~(uint64_t)15, to = ((uint64_t)p + (uint64_t)n) & ~(uint64_t)15;
     if (from < to)
-        asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(__cvta_generic_to_global((const void *)from)), "r"((unsigned)(to - from))
+        asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(__cvta_generic_to_global((const void *)from)),
+                     "r"((unsigned)(to - from))
                      : "memory");
 #else
     (void)p, (void)n;

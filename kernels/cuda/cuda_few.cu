@@ -3,9 +3,10 @@
  *
  * 3.35 TB/s at 0.8 us of latency are 20 KB that each SM always waits for. A warp holds a piece of a row, 2 KB, in registers while the
  * next comes: 16 warps an SM wait for 32 to 64 KB. Blocks are decoded as they are loaded, and a warp waits for less; their rows are on
- * their way to the L2 cache before, AHEAD bytes an SM. So are the first rows of any weights while the kernels before end. Pieces go round the warps of a block, whatever the shape, and each leaves its
- * sum in shared memory, where the pieces of a row are added in order at the end: what comes out does not depend on the grid. Shared
- * memory for weights (cp.async, or Hopper's bulk copies) would share nothing. */
+ * their way to the L2 cache before, AHEAD bytes an SM. So are the first rows of any weights while the kernels before end. Pieces go
+ * round the warps of a block, whatever the shape, and each leaves its sum in shared memory, where the pieces of a row are added in
+ * order at the end: what comes out does not depend on the grid. Shared memory for weights (cp.async, or Hopper's bulk copies) would
+ * share nothing. */
 #include "cuda_blocks.cuh"
 #include "cuda_grouped.cuh"
 #include "cuda_products.cuh"
@@ -60,7 +61,8 @@ template <bool ONCE, int TYPE, int N> __device__ inline void take(stored_run<TYP
 
 /* sum[r] += what the lane's N runs of weights (weights(v, k) gives a run's values) and those of the rows of x give. */
 template <int X, int N, int ROWS, class F>
-__device__ inline void add_products(float (&sum)[ROWS], F weights, const few_call &p, const group_tile &t, int64_t head, int i, bool aligned)
+__device__ inline void add_products(float (&sum)[ROWS], F weights, const few_call &p, const group_tile &t, int64_t head, int i,
+                                    bool aligned)
 {
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
@@ -115,7 +117,7 @@ template <int TYPE, int ROWS> __global__ void __launch_bounds__(32 * WARPS, few_
     int rows = p.out - first < p.rows ? (int)(p.out - first) : p.rows;
     let_next_begin();
     int64_t skip = first * row_bytes + head * (p.w_head / block) * size;
-    int ahead = bytes * rows <= AHEAD / how::AN_SM ? rows : (int)(AHEAD / how::AN_SM / bytes); /* rows of weights, towards the L2 cache */
+    int ahead = bytes * rows <= AHEAD / how::AN_SM ? rows : (int)(AHEAD / how::AN_SM / bytes); /* rows towards the L2 cache */
     auto prefetch_first = [&](const char *from) {
         for (int r = (int)threadIdx.x; r < ahead; r += 32 * WARPS)
             prefetch(from + r * row_bytes, bytes);

@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PROMPT_CHUNK = 512 };
+/* Tokens of a prompt that are read at once. A GPU takes that many of each when there are many prompts, and more of few: it has to be
+ * filled. */
+enum { PROMPT_CHUNK = 512, GPU_STEP = 4096 };
 
 int sw_generator_init(sw_generator *g, sw_model *m, sw_dtype compute, int64_t slots)
 {
@@ -239,7 +241,8 @@ int sw_generate(sw_generator *g, sw_sequence **seqs, size_t n, bool (*stop)(void
 {
     int64_t slots = g->slots;
     sw_sequence **at = SW_NEW_ARRAY(sw_sequence *, (size_t)slots);
-    size_t room = (size_t)(slots * PROMPT_CHUNK), next = 0;
+    bool host = g->model->device->host;
+    size_t room = (size_t)SW_MAX(slots * PROMPT_CHUNK, host ? 0 : GPU_STEP), next = 0;
     step s = {.ids = SW_NEW_ARRAY(int32_t, room), .last = SW_NEW_ARRAY(int32_t, (size_t)slots), .lengths = SW_NEW_ARRAY(int64_t, (size_t)slots),
               .slots = SW_NEW_ARRAY(int64_t, (size_t)slots), .due = SW_NEW_ARRAY(int64_t, (size_t)slots),
               .source_lengths = SW_NEW_ARRAY(int64_t, (size_t)slots)};
@@ -249,11 +252,15 @@ int sw_generate(sw_generator *g, sw_sequence **seqs, size_t n, bool (*stop)(void
         s.source.n = 0;
         s.keep = -1;
         s.tokens = true;
+        int64_t prompts = 0;
         for (int64_t k = 0; k < slots; k++) {
             while (!rc && !at[k] && next < n && !is_read(at, slots, seqs[next]))
                 rc = enter_slot(g, seqs[next++], k, &at[k], &s.draw);
-            s.tokens &= !at[k] || at[k]->fed >= at[k]->n_given;
+            bool reads = at[k] && at[k]->fed < at[k]->n_given;
+            prompts += reads;
+            s.tokens &= !reads;
         }
+        size_t chunk = (size_t)(host || !prompts ? PROMPT_CHUNK : SW_MAX(PROMPT_CHUNK, GPU_STEP / prompts));
         s.draw.rows.n = s.draw.seen.n = 0;
         for (int64_t k = 0; k < slots; k++) {
             sw_sequence *q = at[k];
@@ -261,7 +268,7 @@ int sw_generate(sw_generator *g, sw_sequence **seqs, size_t n, bool (*stop)(void
             if (!q || prompt == s.tokens)
                 continue;
             bool encoded = g->model->spec.encoder_layers && !q->fed;
-            int64_t m = prompt ? (int64_t)SW_MIN(q->n_given - q->fed, (size_t)PROMPT_CHUNK) : 1;
+            int64_t m = prompt ? (int64_t)SW_MIN(q->n_given - q->fed, chunk) : 1;
             memcpy(s.ids + s.n, prompt ? q->given + q->fed : &q->out.at[q->out.n - 1], (size_t)m * sizeof *s.ids);
             q->fed += (size_t)m;
             for (size_t i = 0; encoded && i < q->n_prompt; i++)

@@ -167,14 +167,22 @@ __device__ static inline void load_halves(uint16_t *to, int stride, const head_r
         }
         return;
     }
+    if (runs && group == 1) { /* in pages: where all rows lie is asked for before the first is */
+        int64_t row[ROWS / STEP];
+#pragma unroll
+        for (int i = 0; i < ROWS / STEP; i++) {
+            int64_t at = r + i * STEP < left ? first + query + i * STEP : first;
+            row[i] = ((int64_t)t.page[at >> t.bits] << t.bits) + (at & ((1 << t.bits) - 1));
+        }
+#pragma unroll
+        for (int i = 0; i < ROWS / STEP; i++)
+            copy_async(to + i * STEP * stride, data + row[i] * t.row + head * t.head, r + i * STEP < left && c < width);
+        return;
+    }
 #pragma unroll 1
     for (int i = 0; i < ROWS / STEP; i++, r += STEP, to += STEP * stride) {
         bool there = r < left && c < width;
         const uint16_t *p = there ? data + t.at(first + ((int)skip + r) / group, head + ((int)skip + r) % group) : (const uint16_t *)t.data;
-        if (runs) {
-            copy_async(to, p, there);
-            continue;
-        }
 #pragma unroll
         for (int k = 0; k < 8; k++)
             to[k] = there && c + k < width ? p[k] : 0;

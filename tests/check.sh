@@ -32,9 +32,13 @@ one() { # one NAME COMMAND...: such a one, run here
 }
 # together FILE: runs its lines, "NAME COMMAND", as many at a time as there are cores; golden-* are runners that count
 together() {
-    xargs -d '\n' -n 1 -P "$jobs" sh -c 'name=${1%% *}; eval "${1#* }" > "$0/$name.log" 2>&1; echo $? > "$0/$name.status"' "$log" < "$1"
+    xargs -d '\n' -n 1 -P "$jobs" \
+        sh -c 'name=${1%% *}; eval "${1#* }" > "$0/$name.log" 2>&1; echo $? > "$0/$name.status"' "$log" < "$1"
     while read -r name command; do
-        if ! { read -r status < "$log/$name.status"; } 2>/dev/null; then failed=$((failed + 1)); echo "FAILED $name did not end"; continue; fi
+        if ! { read -r status < "$log/$name.status"; } 2>/dev/null; then
+            failed=$((failed + 1)); echo "FAILED $name did not end"
+            continue
+        fi
         rm -f "$log/$name.status"
         case $name in golden-*) ended "$log/$name.log" "$status" "$name";; *) single "$name" "$status";; esac
     done < "$1"

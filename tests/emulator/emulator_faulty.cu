@@ -125,7 +125,8 @@ int sw_faulty_run(sw_faulty which, float *out, const float *in, int n)
 {
     static void (*const kernels[])(float *, const float *, int) = {
         reverse<true>, reverse<false>, reverse_warp<true>, reverse_warp<false>, reverse_copied<IN_TIME>,
-        reverse_copied<LATE>, reverse_copied<NOT>, divergent_barrier, two_barriers, absent_lane, past_shared, reads_past_end, writes_past_end, early<true>, early<false>};
+        reverse_copied<LATE>, reverse_copied<NOT>, divergent_barrier, two_barriers, absent_lane, past_shared,
+        reads_past_end, writes_past_end, early<true>, early<false>};
     struct {
         cudaStream_t stream;
     } first = {nullptr};

@@ -53,21 +53,24 @@ void sw_emu_open_memory(void) {}
 void sw_emu_close_memory(void) {}
 #else
 
-/* Blocks are whole pages of one range, kept by size when they come back; NaN is around what was asked for. Closing moves the range's memory elsewhere, by tables of
- * pages that each map a whole segment, which takes microseconds however much there is (protecting takes as long as there are
- * pages). The range lies low, where the kernel puts nothing that does not ask for it, so that the hole stays one. */
+/* Blocks are whole pages of one range, kept by size when they come back; NaN is around what was asked for. Closing moves the
+ * range's memory elsewhere, by tables of pages that each map a whole segment, which takes microseconds however much there is
+ * (protecting takes as long as there are pages). The range lies low, where the kernel puts nothing that does not ask for it, so
+ * that the hole stays one. */
 static const size_t page = 4096, margin = 1024, segment = (size_t)1 << 30, reserve = 64 * segment, away = 2 * reserve;
 static char *const base = (char *)reserve;
 static char *top = base, *mapped = base; /* of what blocks have had; of what there is memory for */
 static std::multimap<size_t, char *> idle;
-struct block { size_t bytes, first, asked; };
+struct block {
+    size_t bytes, first, asked;
+};
 static std::map<char *, block> used;
 static std::mutex lock;
 static int open_count;
 static bool is_open;
 static size_t total;
 
-static std::map<char *, size_t> shown;
+static std::map<char *, size_t> shown; /* elsewhere: pages that are protected when the rest moves */
 
 static void broken(void)
 {
@@ -127,9 +130,9 @@ void *sw_emu_alloc(size_t n)
         idle.erase(found);
     } else if (bytes <= (size_t)(base + reserve - top)) {
         p = top;
+        const int how = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
         for (; mapped < p + bytes; mapped += segment)
-            if (mmap(place(mapped), segment, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0) !=
-                place(mapped))
+            if (mmap(place(mapped), segment, PROT_READ | PROT_WRITE, how, -1, 0) != place(mapped))
                 broken();
         top += bytes;
     } else {

@@ -18,11 +18,12 @@ template <int WIDTH, int STAGES, int TILES, int OTHER> struct tiling {
     static const int tiles = TILES, own = 16 * TILES * WARPS, other = OTHER, stride = WIDTH + 8, stages = STAGES;
     static const size_t bytes = (size_t)2 * (own + stages * other) * stride * sizeof(uint16_t), row_bytes = 2 * sizeof(float);
 };
-template <int WIDTH, int STAGES> struct for_keys : tiling<WIDTH, STAGES, WIDTH <= 64 ? 2 : 1, WIDTH == 128 ? 64 : 32> {};
+/* Scores that are more than scaled products take registers of their own. */
+template <int WIDTH, int STAGES, bool PLAIN> struct for_keys : tiling<WIDTH, STAGES, PLAIN && WIDTH <= 64 ? 2 : 1, PLAIN && WIDTH == 128 ? 64 : 32> {};
 template <int WIDTH, int STAGES> struct for_rows : tiling<WIDTH, STAGES, WIDTH <= 128 ? 2 : 1, 32> {};
 template <int WIDTH, int STAGES> size_t most_bytes(void)
 {
-    typedef for_keys<WIDTH, STAGES> keys;
+    typedef for_keys<WIDTH, STAGES, true> keys;
     typedef for_rows<WIDTH, STAGES> rows;
     return keys::bytes + STAGES * keys::other * keys::row_bytes > rows::bytes ? keys::bytes + STAGES * keys::other * keys::row_bytes : rows::bytes;
 }
@@ -75,7 +76,7 @@ __device__ __forceinline__ float any_pair(const attention_call &p, float dot, fl
 template <bool BF16, int WIDTH, int STAGES, int PARTS, bool PLAIN> __global__ void __launch_bounds__(THREADS, 2) gradient_keys_mma(gradient_call c)
 {
     SW_DYNAMIC_SHARED(uint16_t, shared);
-    typedef for_keys<WIDTH, STAGES> shape;
+    typedef for_keys<WIDTH, STAGES, PLAIN> shape;
     const int M = shape::tiles, OWN = shape::own, OTHER = shape::other, STRIDE = shape::stride, N = OTHER / 8;
     const attention_call &p = c.p;
     uint16_t *ks = shared, *vs = ks + OWN * STRIDE, *all_qs = vs + OWN * STRIDE, *all_gs = all_qs + STAGES * OTHER * STRIDE;
@@ -252,7 +253,7 @@ template <bool BF16, int WIDTH, int STAGES, bool PLAIN> __global__ void __launch
 
 template <bool BF16, int WIDTH, int STAGES, int PARTS, bool PLAIN> int launch_keys(sw_stream *s, const gradient_call &c, int64_t keys)
 {
-    typedef for_keys<WIDTH, STAGES> shape;
+    typedef for_keys<WIDTH, STAGES, PLAIN> shape;
     size_t bytes = shape::bytes + STAGES * shape::other * shape::row_bytes;
     if (cuda_shared(s, gradient_keys_mma<BF16, WIDTH, STAGES, PARTS, PLAIN>, bytes, "the gradient of attention"))
         return -1;

@@ -15,9 +15,9 @@
 namespace {
 
 enum { WARPS = 4, THREADS = WARPS * 32 };
-/* A warp has TILES times 16 rows: with two, what it reads of keys and values serves twice, where registers allow the sums. */
-template <int WIDTH> struct shape {
-    static const int tiles = WIDTH > 128 ? 1 : 2, rows = 16 * tiles * WARPS, keys = WIDTH > 128 ? 32 : 64, stride = WIDTH + 8;
+/* A warp has `tiles` times 16 rows: with two, what it reads of keys and values serves twice, where registers allow the sums. */
+template <int WIDTH, bool PLAIN> struct shape {
+    static const int tiles = WIDTH > 128 ? 1 : 2, rows = 16 * tiles * WARPS, keys = WIDTH > 128 || (!PLAIN && WIDTH > 64) ? 32 : 64, stride = WIDTH + 8;
     static const size_t bytes = (size_t)(rows + 2 * keys) * stride * sizeof(uint16_t);
 };
 
@@ -26,7 +26,8 @@ template <int WIDTH> struct shape {
 template <bool BF16, int WIDTH, bool PLAIN> __global__ void __launch_bounds__(THREADS, 2) attention_mma(attention_call p)
 {
     SW_DYNAMIC_SHARED(uint16_t, shared);
-    const int M = shape<WIDTH>::tiles, ROWS = shape<WIDTH>::rows, KEYS = shape<WIDTH>::keys, STRIDE = shape<WIDTH>::stride, N = KEYS / 8;
+    typedef shape<WIDTH, PLAIN> own;
+    const int M = own::tiles, ROWS = own::rows, KEYS = own::keys, STRIDE = own::stride, N = KEYS / 8;
     uint16_t *qs = shared, *ks = qs + ROWS * STRIDE, *vs = ks + KEYS * STRIDE;
     int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, key_head = (int)(blockIdx.x % (unsigned)p.key_heads);
     attention_seq s;
@@ -142,10 +143,11 @@ template <bool BF16, int WIDTH, bool PLAIN> __global__ void __launch_bounds__(TH
 
 template <bool BF16, int WIDTH, bool PLAIN> int launch(sw_stream *s, const attention_call &p, int64_t queries)
 {
-    if (cuda_shared(s, attention_mma<BF16, WIDTH, PLAIN>, shape<WIDTH>::bytes, "attention"))
+    typedef shape<WIDTH, PLAIN> own;
+    if (cuda_shared(s, attention_mma<BF16, WIDTH, PLAIN>, own::bytes, "attention"))
         return -1;
-    int64_t tiles = queries * p.group / shape<WIDTH>::rows + p.count;
-    SW_LAUNCH((attention_mma<BF16, WIDTH, PLAIN>), (unsigned)(tiles * p.key_heads), THREADS, shape<WIDTH>::bytes, s->stream, p);
+    int64_t tiles = queries * p.group / own::rows + p.count;
+    SW_LAUNCH((attention_mma<BF16, WIDTH, PLAIN>), (unsigned)(tiles * p.key_heads), THREADS, own::bytes, s->stream, p);
     return cuda_launched(s, "attention_fwd") ? -1 : 1;
 }
 
@@ -173,7 +175,7 @@ bool cuda_mma_serves(const sw_stream *s, const attention_call &p, int most_width
 
 int cuda_attention_mma(sw_stream *s, const attention_call &p, int64_t queries)
 {
-    if (!cuda_mma_serves(s, p, 256) || shape<256>::bytes > s->shared_most)
+    if (!cuda_mma_serves(s, p, 256) || shape<256, true>::bytes > s->shared_most)
         return 0;
     return p.q.type == SW_BF16 ? launch_width<true>(s, p, queries) : launch_width<false>(s, p, queries);
 }

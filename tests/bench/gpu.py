@@ -1,7 +1,7 @@
 """The part of tests/bench/run for GPUs: random models in known shapes, training and decoding, beside PyTorch on the same GPU.
 
 SHAPES="llama-3-8b qwen2.5-7b" names others than all; PARTS=train or PARTS=decode is one of the two; TRAIN="lora-1x4096 full-4x4096" some
-runs of training only. What a GPU can do is from its data sheet, for bf16 without sparsity.
+runs of training only; GPU_PEERS=PyTorch leaves Liger's kernels out. What a GPU can do is from its data sheet, for bf16 without sparsity.
 """
 import json
 import os
@@ -82,7 +82,8 @@ class Gpu:
                 self.t.sample(name, who, statistics.median(t / s for t, s in list(zip(r["tokens"], r["seconds"]))[2:]))
                 self.t.sample(f"{name}: memory", who, w.most / 2**30)
             return once
-        peers = {"PyTorch": "", "Liger": "liger"} if self.o.peers else {}
+        wanted = os.environ.get("GPU_PEERS", "PyTorch,Liger").split(",")
+        peers = {k: v for k, v in {"PyTorch": "", "Liger": "liger"}.items() if k in wanted and self.o.peers}
         b.turns(ours, *(peer(who, how) for who, how in peers.items()))
         rate = statistics.median(self.t.samples[name, "swift"])
         weights, attention = random_model.operations(config, length)

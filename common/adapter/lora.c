@@ -10,14 +10,8 @@
 
 static sw_var *lora_forward(sw_ctx *c, sw_linear *l, sw_adapter *adapter, sw_var *x)
 {
-    sw_lora *a = (sw_lora *)adapter;
-    sw_var *y = sw_linear_below(c, l, adapter, x);
-    sw_var *d = y ? sw_dropout(c, x, a->dropout, a->site) : NULL;
-    sw_dtype product = c->product;
-    c->product = c->compute;
-    sw_var *t = d ? sw_matmul(c, d, a->a, NULL) : NULL;
-    c->product = product;
-    return t ? sw_matmul_add(c, y, t, a->b, a->scale) : NULL;
+    const sw_lora *a = (const sw_lora *)adapter;
+    return sw_linear_low_rank(c, l, adapter, x, &(sw_low_rank){a->a, a->b, a->scale, a->dropout, a->site});
 }
 
 static bool lora_alike(sw_adapter *const *a, int64_t n)

@@ -1,11 +1,27 @@
 #include "nn/linear.h"
 
+/* The next adapter that is on, behind `a` (NULL: the topmost). */
+static sw_adapter *next_on(const sw_linear *l, const sw_adapter *a)
+{
+    sw_adapter *next = a ? a->next : l->adapter;
+    while (next && next->off)
+        next = next->next;
+    return next;
+}
+
 sw_var *sw_linear_below(sw_ctx *c, sw_linear *l, sw_adapter *a, sw_var *x)
 {
-    a = a ? a->next : l->adapter;
-    while (a && a->off)
-        a = a->next;
-    return a ? a->ops->forward(c, l, a, x) : sw_matmul(c, x, l->w, l->bias);
+    sw_adapter *next = next_on(l, a);
+    return next ? next->ops->forward(c, l, next, x) : sw_matmul(c, x, l->w, l->bias);
+}
+
+sw_var *sw_linear_low_rank(sw_ctx *c, sw_linear *l, sw_adapter *a, sw_var *x, const sw_low_rank *r)
+{
+    sw_adapter *next = next_on(l, a);
+    if (!next)
+        return sw_matmul_low_rank(c, x, l->w, l->bias, r);
+    sw_var *y = next->ops->forward(c, l, next, x);
+    return y ? sw_add_low_rank(c, y, x, r) : NULL;
 }
 
 sw_var *sw_linear_forward(sw_ctx *c, sw_linear *l, sw_var *x)
@@ -18,18 +34,10 @@ sw_var *sw_linear_forward(sw_ctx *c, sw_linear *l, sw_var *x)
     return y;
 }
 
-static bool adapted(const sw_linear *l)
-{
-    for (const sw_adapter *a = l->adapter; a; a = a->next)
-        if (!a->off)
-            return true;
-    return false;
-}
-
 sw_var *sw_linear_act(sw_ctx *c, sw_linear *l, sw_var *x, sw_act kind)
 {
     const char *outer = c->where;
-    if (adapted(l)) {
+    if (next_on(l, NULL)) {
         sw_var *y = sw_linear_forward(c, l, x);
         return y ? sw_activation(c, y, kind) : NULL;
     }
@@ -47,11 +55,8 @@ static int64_t next_adapters(const sw_linears *l, sw_adapter *const *a, sw_adapt
 {
     int64_t some = 0;
     for (int64_t e = 0; e < l->n; e++) {
-        sw_adapter *b = a ? a[e]->next : l->at[e].adapter;
-        while (b && b->off)
-            b = b->next;
-        out[e] = b;
-        some += b != NULL;
+        out[e] = next_on(&l->at[e], a ? a[e] : NULL);
+        some += out[e] != NULL;
     }
     return some;
 }
@@ -140,10 +145,8 @@ sw_var *sw_linear_places(sw_ctx *c, sw_linears *l, sw_var *x, const sw_dispatch 
 
 sw_var *sw_embed_below(sw_ctx *c, sw_linear *l, sw_adapter *a, sw_var *ids)
 {
-    a = a ? a->next : l->adapter;
-    while (a && a->off)
-        a = a->next;
-    return a ? a->ops->embed(c, l, a, ids) : sw_embedding(c, l->w, ids, 1);
+    sw_adapter *next = next_on(l, a);
+    return next ? next->ops->embed(c, l, next, ids) : sw_embedding(c, l->w, ids, 1);
 }
 
 sw_var *sw_embed_forward(sw_ctx *c, sw_linear *l, sw_var *ids, double scale)

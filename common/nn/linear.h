@@ -53,6 +53,8 @@ struct sw_linears { /* of experts, all of one shape */
 /* x [N, in] -> [N, out] */
 sw_var *sw_linear_forward(sw_ctx *c, sw_linear *l, sw_var *x) SW_MUST_CHECK;
 sw_var *sw_linear_below(sw_ctx *c, sw_linear *l, sw_adapter *a, sw_var *x) SW_MUST_CHECK;
+/* That plus r of x: all that an adapter of low rank does. */
+sw_var *sw_linear_low_rank(sw_ctx *c, sw_linear *l, sw_adapter *a, sw_var *x, const sw_low_rank *r) SW_MUST_CHECK;
 /* act of it; one kernel where no adapter stands between the product and act. */
 sw_var *sw_linear_act(sw_ctx *c, sw_linear *l, sw_var *x, sw_act kind) SW_MUST_CHECK;
 /* At each place of d the row of x [N * k, in] through its expert's Linear [N * k, out]: at once where they are alike and have

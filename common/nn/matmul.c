@@ -102,6 +102,17 @@ sw_var *sw_matmul_act(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias, sw_act 
     return sw_record(c, n);
 }
 
+/* The end of y's way to sum = y + alpha x w^T. */
+static sw_var *record_sum(sw_ctx *c, sw_var *sum, sw_var *y, sw_var *x, sw_param *w, double alpha)
+{
+    sw_node n = node_of(c, x, w, NULL, alpha);
+    n.op = "matmul_add";
+    n.back = matmul_add_back;
+    n.in[3] = y;
+    n.out[0] = sum;
+    return sw_record(c, n);
+}
+
 sw_var *sw_matmul_add(sw_ctx *c, sw_var *y, sw_var *x, sw_param *w, double alpha)
 {
     sw_tensor in = flat2(&x->t), from = y->t;
@@ -111,12 +122,46 @@ sw_var *sw_matmul_add(sw_ctx *c, sw_var *y, sw_var *x, sw_param *w, double alpha
     sw_tensor out = flat2(&sum->t);
     if (sw_use(c, &w->v, NULL) || sw_k(c)->linear_fwd(sw_s(c), &out, &in, &w->v.t, NULL, alpha, 1))
         return NULL;
-    sw_node n = node_of(c, x, w, NULL, alpha);
-    n.op = "matmul_add";
-    n.back = matmul_add_back;
-    n.in[3] = y;
-    n.out[0] = sum;
-    return sw_record(c, n);
+    return record_sum(c, sum, y, x, w, alpha);
+}
+
+/* a dropout(x) */
+static sw_var *lowered(sw_ctx *c, sw_var *x, const sw_low_rank *r)
+{
+    sw_dtype product = c->product;
+    sw_var *kept = sw_dropout(c, x, r->dropout, r->site);
+    c->product = c->compute;
+    sw_var *t = kept ? sw_matmul(c, kept, r->a, NULL) : NULL;
+    c->product = product;
+    return t;
+}
+
+sw_var *sw_add_low_rank(sw_ctx *c, sw_var *y, sw_var *x, const sw_low_rank *r)
+{
+    sw_var *t = lowered(c, x, r);
+    return t ? sw_matmul_add(c, y, t, r->b, r->scale) : NULL;
+}
+
+/* The small product has nothing to hide behind what it reads and writes, the large one has: so the small one writes and the large
+ * one adds to it, both ways. On the way back that is y's gradient times a, then times w; so the tape has w's product first, though
+ * it is made last. What it is said to give, `large`, never lies anywhere by itself. */
+sw_var *sw_matmul_low_rank(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias, const sw_low_rank *r)
+{
+    const sw_kernels *k = sw_k(c);
+    sw_tensor in = flat2(&x->t), m = flat2(&w->v.t);
+    assert(in.shape[1] == m.shape[1]);
+    sw_var *large = sw_borrow(c, sw_tensor_of(NULL, c->product, 2, (int64_t[]){in.shape[0], m.shape[0]})), *add = bias ? &bias->v : NULL;
+    sw_node n = node_of(c, x, w, bias, 1);
+    n.out[0] = large;
+    if (sw_use(c, &w->v, add) || !sw_record(c, n))
+        return NULL;
+    sw_var *t = lowered(c, x, r), *y = t ? sw_like(c, large) : NULL;
+    if (!y || sw_use(c, &r->b->v, NULL) || k->linear_fwd(sw_s(c), &y->t, &t->t, &r->b->v.t, NULL, r->scale, 0))
+        return NULL;
+    m = flat2(&w->v.t);
+    if (sw_use(c, &w->v, add) || k->linear_fwd(sw_s(c), &y->t, &in, &m, add ? &add->t : NULL, 1, 1))
+        return NULL;
+    return record_sum(c, y, large, t, r->b, r->scale);
 }
 
 /* ---- one matrix of a stack */

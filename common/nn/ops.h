@@ -111,6 +111,16 @@ sw_var *sw_matmul_act(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias, sw_act 
 sw_var *sw_matmul_one(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias, int64_t count, int64_t index) SW_MUST_CHECK;
 /* y += alpha x w^T, in y's memory (nobody may have saved y's values). Returns the new y. */
 sw_var *sw_matmul_add(sw_ctx *c, sw_var *y, sw_var *x, sw_param *w, double alpha) SW_MUST_CHECK;
+/* scale b (a dropout(x)): a [R, I], b [O, R]; p and site as sw_dropout has them. */
+typedef struct sw_low_rank {
+    sw_param *a, *b;
+    double scale, dropout;
+    uint32_t site;
+} sw_low_rank;
+/* y += that, in y's memory (nobody may have saved y's values). Returns the new y. */
+sw_var *sw_add_low_rank(sw_ctx *c, sw_var *y, sw_var *x, const sw_low_rank *r) SW_MUST_CHECK;
+/* sw_matmul plus that, without writing y more often than either product must. */
+sw_var *sw_matmul_low_rank(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias, const sw_low_rank *r) SW_MUST_CHECK;
 
 /* ---- mixtures of experts (route.c) */
 

@@ -27,7 +27,7 @@ typedef struct net {
     sw_params params;
     sw_flat flat;
     sw_param *norm, *w1, *w2, *w3;
-    bool parallel;
+    enum { SERIAL, PARALLEL, LOW_RANK, FORMS } form;
 } net;
 
 static void net_init(net *n)
@@ -46,14 +46,19 @@ static void net_free(net *n)
     sw_params_free(&n->params, device);
 }
 
-/* Residuals that share gradients: x + a(h) + b(h), where h is a norm of x, or one after the other. */
+/* Residuals that share gradients: x + a(h) + b(h), where h is a norm of x, or one after the other. Or a product with one of low
+ * rank beside it. */
 static sw_var *block(sw_ctx *c, sw_var *x, void *arg)
 {
     net *n = arg;
     sw_scope s = sw_scope_begin(c);
     sw_var *h = sw_rmsnorm(c, x, n->norm, 1e-5, 0);
+    if (n->form == LOW_RANK) {
+        sw_low_rank r = {n->w2, n->w3, .scale = 0.7, .dropout = 0.3, .site = 5};
+        return sw_scope_return(c, s, sw_add(c, sw_matmul_low_rank(c, h, n->w1, n->norm, &r), x));
+    }
     sw_var *a = sw_activation(c, sw_matmul(c, h, n->w1, NULL), SW_ACT_SILU);
-    if (n->parallel) {
+    if (n->form == PARALLEL) {
         sw_var *b = sw_matmul_act(c, h, n->w2, NULL, SW_ACT_GELU);
         return sw_scope_return(c, s, sw_add(c, sw_add(c, b, a), x));
     }
@@ -69,6 +74,7 @@ static const float input[5][6] = {{1, -2, .5f, .3f, 2, -1}, {0, 1, 1, -1, .2f, .
 static double run(sw_ctx *c, net *n, bool recompute, bool record)
 {
     c->recording = record;
+    c->training = true;
     sw_var *x = sw_from_host(c, SW_F32, 2, (int64_t[]){5, 6}, input);
     for (int i = 0; i < 2; i++) {
         x = recompute ? sw_recompute(c, block, x, n) : block(c, x, n);
@@ -92,16 +98,16 @@ static double run(sw_ctx *c, net *n, bool recompute, bool record)
 static void gradients_match_differences(void **state)
 {
     (void)state;
-    for (int parallel = 0; parallel < 2; parallel++) {
+    for (int form = 0; form < FORMS; form++) {
         net n;
         sw_ctx c;
         net_init(&n);
-        n.parallel = parallel;
+        n.form = form;
         assert_int_equal(sw_ctx_init(&c, device, SW_F32), 0);
         run(&c, &n, false, true);
         float *w = n.flat.master.data, *g = n.flat.grad.data;
         for (size_t p = 0; p < n.flat.n_params; p++) {
-            if (parallel && n.flat.params[p] == n.w3)
+            if (form == PARALLEL && n.flat.params[p] == n.w3)
                 continue;
             for (int64_t k = 0; k < sw_numel(&n.flat.params[p]->v.t); k += 5) {
                 int64_t i = n.flat.params[p]->offset + k;
@@ -124,18 +130,84 @@ static void gradients_match_differences(void **state)
 static void recomputation_gives_the_same_bits(void **state)
 {
     (void)state;
+    for (int form = 0; form < FORMS; form++) {
+        net n;
+        sw_ctx c;
+        net_init(&n);
+        n.form = form;
+        assert_int_equal(sw_ctx_init(&c, device, SW_F32), 0);
+        float plain[256];
+        size_t bytes = (size_t)n.flat.n * sizeof(float);
+        assert_true(bytes <= sizeof plain);
+        run(&c, &n, false, true);
+        memcpy(plain, n.flat.grad.data, bytes);
+        assert_int_equal(sw_flat_zero_grad(&n.flat), 0);
+        run(&c, &n, true, true);
+        assert_memory_equal(plain, n.flat.grad.data, bytes);
+        sw_ctx_free(&c);
+        net_free(&n);
+    }
+}
+
+/* What products were asked for since `asked` was 0: with which matrix, and whether they add to what is there. */
+static struct {
+    const void *w;
+    bool adds;
+} asked_for[8];
+static size_t asked;
+
+static void note(const sw_tensor *w, double beta)
+{
+    assert_true(asked < SW_COUNT(asked_for));
+    asked_for[asked].w = w->data;
+    asked_for[asked++].adds = beta != 0;
+}
+static int noted_fwd(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias, double alpha, double beta)
+{
+    note(w, beta);
+    return device->k->linear_fwd(s, y, x, w, bias, alpha, beta);
+}
+static int noted_bwd_x(sw_stream *s, sw_tensor *dx, const sw_tensor *dy, const sw_tensor *w, double alpha, double beta)
+{
+    note(w, beta);
+    return device->k->linear_bwd_x(s, dx, dy, w, alpha, beta);
+}
+
+static void assert_asked(const sw_param *w, size_t at, bool adds)
+{
+    assert_true(at < asked);
+    assert_ptr_equal(asked_for[at].w, w->v.t.data);
+    assert_int_equal(asked_for[at].adds, adds);
+}
+
+/* A small product that adds reads what it need not, which is most of its time; a large one does so for nothing. */
+static void the_large_product_adds_to_the_small_one(void **state)
+{
+    (void)state;
     net n;
     sw_ctx c;
     net_init(&n);
-    assert_int_equal(sw_ctx_init(&c, device, SW_F32), 0);
-    float plain[256];
-    size_t bytes = (size_t)n.flat.n * sizeof(float);
-    assert_true(bytes <= sizeof plain);
-    run(&c, &n, false, true);
-    memcpy(plain, n.flat.grad.data, bytes);
-    assert_int_equal(sw_flat_zero_grad(&n.flat), 0);
-    run(&c, &n, true, true);
-    assert_memory_equal(plain, n.flat.grad.data, bytes);
+    n.w1->v.needs_grad = false;
+    sw_kernels noted = *device->k;
+    sw_device as = *device;
+    noted.linear_fwd = noted_fwd;
+    noted.linear_bwd_x = noted_bwd_x;
+    as.k = &noted;
+    assert_int_equal(sw_ctx_init(&c, &as, SW_F32), 0);
+    c.recording = true;
+    sw_low_rank r = {n.w2, n.w3, .scale = 0.7};
+    sw_var *x = sw_from_host(&c, SW_F32, 2, (int64_t[]){5, 6}, input), *seed = sw_from_host(&c, SW_F32, 2, (int64_t[]){5, 6}, input);
+    sw_var *h = sw_rmsnorm(&c, x, n.norm, 1e-5, 0), *y = sw_matmul_low_rank(&c, h, n.w1, NULL, &r);
+    assert_int_equal(asked, 3);
+    assert_asked(n.w2, 0, false);
+    assert_asked(n.w3, 1, false);
+    assert_asked(n.w1, 2, true);
+    asked = 0;
+    assert_int_equal(sw_backward(&c, y, &seed->t), 0);
+    assert_int_equal(asked, 3);
+    assert_asked(n.w3, 0, false);
+    assert_asked(n.w2, 1, false);
+    assert_asked(n.w1, 2, true);
     sw_ctx_free(&c);
     net_free(&n);
 }
@@ -266,7 +338,8 @@ int main(void)
     device = sw_device_open("reference");
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gradients_match_differences), cmocka_unit_test(recomputation_gives_the_same_bits),
-        cmocka_unit_test(steps_reuse_their_memory),    cmocka_unit_test(the_limit_is_an_error),
+        cmocka_unit_test(the_large_product_adds_to_the_small_one), cmocka_unit_test(steps_reuse_their_memory),
+        cmocka_unit_test(the_limit_is_an_error),
         cmocka_unit_test(views_share_a_gradient),      cmocka_unit_test(the_first_nan_is_named),
         cmocka_unit_test(every_parameter_becomes_final_once), cmocka_unit_test(shared_parameters_are_never_final_early),
     };

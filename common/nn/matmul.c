@@ -142,15 +142,16 @@ sw_var *sw_add_low_rank(sw_ctx *c, sw_var *y, sw_var *x, const sw_low_rank *r)
     return t ? sw_matmul_add(c, y, t, r->b, r->scale) : NULL;
 }
 
-/* The small product has nothing to hide behind what it reads and writes, the large one has: so the small one writes and the large
- * one adds to it, both ways. On the way back that is y's gradient times a, then times w; so the tape has w's product first, though
- * it is made last. What it is said to give, `large`, never lies anywhere by itself. */
+/* The small product has nothing to hide behind what it reads and writes, the large one has: so the small one writes and the
+ * large one adds to it, both ways. On the way back these are dt a, then dy w; so the tape has w's product first, though it is
+ * made last. What that is said to give, `large`, never lies anywhere by itself. */
 sw_var *sw_matmul_low_rank(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias, const sw_low_rank *r)
 {
     const sw_kernels *k = sw_k(c);
     sw_tensor in = flat2(&x->t), m = flat2(&w->v.t);
     assert(in.shape[1] == m.shape[1]);
-    sw_var *large = sw_borrow(c, sw_tensor_of(NULL, c->product, 2, (int64_t[]){in.shape[0], m.shape[0]})), *add = bias ? &bias->v : NULL;
+    sw_var *large = sw_borrow(c, sw_tensor_of(NULL, c->product, 2, (int64_t[]){in.shape[0], m.shape[0]}));
+    sw_var *add = bias ? &bias->v : NULL;
     sw_node n = node_of(c, x, w, bias, 1);
     n.out[0] = large;
     if (sw_use(c, &w->v, add) || !sw_record(c, n))

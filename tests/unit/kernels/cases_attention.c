@@ -47,7 +47,7 @@ static const attention_setup attention_large[] = {
     {"causal, window 65", 260, 260, 2, 1, 32, 32, ONE(260, 260), 1, 65, 0, false, true, 0, 0},
     {"window 40 both ways", 200, 200, 2, 1, 32, 32, ONE(200, 200), 0, 40, 0, true, false, 0, 0},
     {"decoding", 3, 700, 4, 2, 128, 128, 3, {{0, 1, 0, 450}, {1, 1, 450, 1}, {2, 1, 451, 249}}, 1, 0, 0, false, false, 0, 0},
-    {"decoding, a long context", 1, 1500, 6, 1, 128, 128, ONE(1, 1500), 1, 0, 0, true, true, 0, 0},
+    {"decoding, a long context", 1, 1500, 6, 1, 128, 128, ONE(1, 1500), 1, 0, 0, false, true, 0, 0},
     {"decoding, wide heads, window", 2, 900, 8, 2, 256, 200, 2, {{0, 1, 0, 600}, {1, 1, 600, 300}}, 1, 500, 30, false, false, 0, 0},
     {"decoding, narrow heads", 1, 900, 3, 3, 64, 64, ONE(1, 900), 1, 0, 0, false, true, 0, 0},
     {"second part of a prompt", 90, 290, 4, 2, 80, 96, ONE(90, 290), 1, 0, 20, false, false, 0, 0},

@@ -72,16 +72,18 @@ golden() {
     done > "$log/golden.jobs"
     together "$log/golden.jobs"
 }
-# The CUDA kernels without a GPU: the lines of a variant, a seed and perhaps a late stream. Goldens of text and blocks have no device
-# in them.
-emulated() { # emulated VARIANT SEED [LATE]
-    as=emulator${1:+-$1}-seed$2 tests=build/${1:+$1/}tests with="SWIFT_EMULATOR_SEED=$2${3:+ SWIFT_EMULATOR_LATE=$3}"
-    echo "kernels-$as SWIFT_TEST_DEVICES=emulator CMOCKA_MESSAGE_OUTPUT=stdout $with $tests/test_kernels"
+# The lines of a device: its kernels, and goldens but those of text and blocks, which have no device in them.
+on() { # on NAME DEVICE TESTS [SETTINGS]
+    echo "kernels-$1 SWIFT_TEST_DEVICES=$2 CMOCKA_MESSAGE_OUTPUT=stdout ${4-} $3/test_kernels"
     for kind in tests/golden/*/; do
         kind=$(basename "$kind")
         case $kind in tokenizer|jinja|chat_template|template|loss_mask|quant) continue;; esac
-        echo "golden-$kind-$as $with $tests/golden $kind --device emulator tests/golden/$kind"
+        echo "golden-$kind-$1 ${4-} $3/golden $kind --device $2 tests/golden/$kind"
     done
+}
+# The CUDA kernels without a GPU.
+emulated() { # emulated VARIANT SEED [LATE]
+    on "emulator${1:+-$1}-seed$2" emulator "build/${1:+$1/}tests" "SWIFT_EMULATOR_SEED=$2${3:+ SWIFT_EMULATOR_LATE=$3}"
 }
 emulator() {
     build "" build/tests/golden build/tests/test_kernels
@@ -92,6 +94,15 @@ emulator_all() { # kernels, or the copies beside them, as late as events allow
     for v in "" asan; do build "$v" "build/${v:+$v/}tests/golden" "build/${v:+$v/}tests/test_kernels"; done
     { emulated asan 4; emulated "" 1; emulated "" 2 0; emulated "" 3 1; } > "$log/emulator.jobs"
     together "$log/emulator.jobs"
+}
+gpu() { # where there is one; and what compute-sanitizer says of the kernels
+    build "" all build/tests/golden build/tests/test_kernels
+    { on cuda cuda build/tests
+      for tool in memcheck racecheck; do
+          echo "kernels-$tool SWIFT_TEST_DEVICES=cuda SWIFT_TEST_FILTER='cuda*' CMOCKA_MESSAGE_OUTPUT=stdout" \
+              "compute-sanitizer --error-exitcode 3 --tool $tool build/tests/test_kernels"
+      done; } > "$log/gpu.jobs"
+    together "$log/gpu.jobs"
 }
 cli() {
     build "" all build/tests/swift-train-emulated

@@ -38,12 +38,12 @@ build/fuzz/tests/fuzz_%: build/fuzz/obj/tests/fuzz/fuzz_%.o build/fuzz/libswift.
 	@mkdir -p $(@D)
 	$(Q)clang -fopenmp -fsanitize=fuzzer,address,undefined -g -o $@ $^ $(LDLIBS)
 
-.PHONY: tests fuzzers check-unit check-golden check-emulator check-cli check-fuzz check-lint check-demo
+.PHONY: tests fuzzers check-unit check-golden check-emulator check-gpu check-cli check-fuzz check-lint check-demo
 tests: $(UNIT) $(GOLDEN) $(ENGINES)
 fuzzers: $(FUZZ)
 check:
 	@Q=@ MAKE=$(MAKE) sh tests/check.sh lint unit golden emulator cli fuzz $(if $(DEMO),demo)
-check-unit check-golden check-cli check-fuzz check-lint check-demo:
+check-unit check-golden check-cli check-fuzz check-lint check-demo check-gpu:
 	@Q=@ MAKE=$(MAKE) sh tests/check.sh $(@:check-%=%)
 # All of it: more orders of threads, and with the sanitizers. `make check` has a part.
 check-emulator:

@@ -8,12 +8,22 @@
  * order at the end: what comes out does not depend on the grid. Shared memory for weights (cp.async, or Hopper's bulk copies) would
  * share nothing. */
 #include "cuda_blocks.cuh"
+#include "cuda_fuse.cuh"
 #include "cuda_grouped.cuh"
 #include "cuda_products.cuh"
 
 #include <limits.h>
 
 namespace {
+
+/* Another matrix that the same rows are multiplied by. */
+struct few_other {
+    void *y;
+    const void *w, *bias;
+    int64_t out, y_row; /* y_row: stride of rows of y */
+    scales_of scales;
+    unsigned block; /* the first that has its outputs */
+};
 
 struct few_call {
     rows_of y, x, w; /* stride[0]: of rows */
@@ -27,6 +37,8 @@ struct few_call {
     int64_t y_head, x_head, w_head; /* how far the next head is, in values; grid.z heads */
     /* of few: outputs a block, pieces of a row of weights, values of a piece; how far a warp's next piece is, in rows and pieces */
     int rows, pieces, piece, down, across;
+    int others; /* of few */
+    few_other other[CUDA_TOGETHER - 1];
 };
 
 enum { WARPS = 8, SUMS = 512, MOST_PIECES = 64, AHEAD = 128 << 10 };
@@ -103,7 +115,7 @@ struct few_place {
 };
 
 /* One row by 14336 x 4096: in bf16 117 MB, 35 us; in Q4_K 33 MB, 10 us; 0.12 GFLOP. In groups: a block has up to ROWS rows of one.
- * A token's 8 experts of 768 x 2048 in bf16: 25 MB, 7.5 us. */
+ * A token's 8 experts of 768 x 2048 in bf16: 25 MB, 7.5 us. With others: queries, keys and values of 6144 x 4096 in bf16, 50 MB, 15 us. */
 template <int TYPE, int ROWS> __global__ void __launch_bounds__(32 * WARPS, few_type<TYPE>::AN_SM) few(few_call p)
 {
     typedef few_type<TYPE> how;
@@ -113,8 +125,21 @@ template <int TYPE, int ROWS> __global__ void __launch_bounds__(32 * WARPS, few_
     __shared__ float sums[ROWS][SUMS];
     int lane = (int)threadIdx.x % 32, in = (int)p.in;
     const int block = block_values(TYPE), size = block_size(TYPE); /* of types of blocks; others: 1, and its bytes */
-    int64_t first = (int64_t)blockIdx.x * p.rows, head = blockIdx.z, row_bytes = p.w.stride[0] / block * size, bytes = p.in / block * size;
-    int rows = p.out - first < p.rows ? (int)(p.out - first) : p.rows;
+    void *y = p.y.data;
+    const void *matrix = p.w.data, *bias = p.bias;
+    int64_t out = p.out, y_row = p.y.stride[0];
+    scales_of own = p.scales;
+    unsigned from_block = 0;
+#pragma unroll
+    for (int k = 0; k < CUDA_TOGETHER - 1; k++)
+        if (k < p.others && blockIdx.x >= p.other[k].block) {
+            const few_other &o = p.other[k];
+            y = o.y, matrix = o.w, bias = o.bias, out = o.out, y_row = o.y_row, from_block = o.block;
+            if (how::FLOAT8)
+                own = o.scales;
+        }
+    int64_t first = (int64_t)(blockIdx.x - from_block) * p.rows, head = blockIdx.z, row_bytes = p.w.stride[0] / block * size, bytes = p.in / block * size;
+    int rows = out - first < p.rows ? (int)(out - first) : p.rows;
     let_next_begin();
     int64_t skip = first * row_bytes + head * (p.w_head / block) * size;
     int ahead = bytes * rows <= AHEAD / how::AN_SM ? rows : (int)(AHEAD / how::AN_SM / bytes); /* rows towards the L2 cache */
@@ -123,16 +148,16 @@ template <int TYPE, int ROWS> __global__ void __launch_bounds__(32 * WARPS, few_
             prefetch(from + r * row_bytes, bytes);
     };
     if (!p.groups.start)
-        prefetch_first((const char *)p.w.data + skip);
+        prefetch_first((const char *)matrix + skip);
     wait_for_earlier();
     group_tile t = {0, 0, ROWS};
-    const char *w = (const char *)p.w.data;
+    const char *w = (const char *)matrix;
     if (p.groups.start) {
         if (!find_group_tile(p.groups, ROWS, blockIdx.y, &t))
             return;
         w = t.group < p.groups.count ? (const char *)p.groups.matrix(t.group) : NULL;
     }
-    scales_of scales = how::FLOAT8 && w ? p.groups.scales(t.group, p.scales) : p.scales;
+    scales_of scales = how::FLOAT8 && w ? p.groups.scales(t.group, own) : own;
     int all = w ? rows * p.pieces : 0;
     w += w ? skip : 0;
     if (w && p.groups.start && how::BLOCKS)
@@ -204,9 +229,9 @@ template <int TYPE, int ROWS> __global__ void __launch_bounds__(32 * WARPS, few_
             float total = 0;
             for (int j = 0; w && j < p.pieces; j++)
                 total += sums[r][k * p.pieces + j];
-            int64_t o = first + k, at = head * p.y_head + (t.first + r) * p.y.stride[0] + o;
-            total = p.alpha * total + (p.bias && w ? value_of(p.bias, p.bias_type, t.group * p.bias_step + o) : 0);
-            set_value(p.y.data, p.y.type, at, p.beta != 0 ? total + p.beta * value_of(p.y.data, p.y.type, at) : total);
+            int64_t o = first + k, at = head * p.y_head + (t.first + r) * y_row + o;
+            total = p.alpha * total + (bias && w ? value_of(bias, p.bias_type, t.group * p.bias_step + o) : 0);
+            set_value(y, p.y.type, at, p.beta != 0 ? total + p.beta * value_of(y, p.y.type, at) : total);
         }
 }
 
@@ -262,14 +287,29 @@ template <int TYPE, int ROWS> __global__ void __launch_bounds__(COLUMNS *PARTS) 
 template <int TYPE> dim3 shared_out(const sw_stream *s, few_call *p, int64_t tiles, int64_t heads)
 {
     const int step = few_type<TYPE>::AT_ONCE * 32 * RUN;
-    int64_t steps = p->in > step ? (p->in + step - 1) / step : 1, blocks = few_type<TYPE>::AN_SM * (int64_t)s->sms, share = (p->out * tiles * heads + blocks - 1) / blocks;
+    int64_t steps = p->in > step ? (p->in + step - 1) / step : 1, blocks = few_type<TYPE>::AN_SM * (int64_t)s->sms;
+    int64_t all = p->out, count = 0;
+    for (int k = 0; k < p->others; k++)
+        all += p->other[k].out;
+    int64_t share = (all * tiles * heads + blocks - 1) / blocks;
     int64_t each = (steps + MOST_PIECES - 1) / MOST_PIECES;
     p->piece = (int)each * step;
     p->pieces = (int)((steps + each - 1) / each);
     p->down = WARPS / p->pieces;
     p->across = WARPS % p->pieces;
-    p->rows = (int)(share < SUMS / p->pieces ? share : SUMS / p->pieces);
-    return dim3((unsigned)((p->out + p->rows - 1) / p->rows), (unsigned)tiles, (unsigned)heads);
+    const int most = SUMS / p->pieces;
+    auto lay_out = [&](int rows) { /* the outputs of a matrix begin with a block */
+        p->rows = rows;
+        count = (p->out + rows - 1) / rows;
+        for (int k = 0; k < p->others; k++) {
+            p->other[k].block = (unsigned)count;
+            count += (p->other[k].out + rows - 1) / rows;
+        }
+    };
+    lay_out((int)(share < most ? share : most));
+    while (p->others && count > blocks && p->rows < most)
+        lay_out(p->rows + 1);
+    return dim3((unsigned)count, (unsigned)tiles, (unsigned)heads);
 }
 
 template <int ROWS> int launch(sw_stream *s, few_call p, int64_t heads, bool across)
@@ -304,6 +344,8 @@ int launch_rows(sw_stream *s, few_call p, int64_t rows, int64_t heads, bool acro
             return -1;
         p.x.data = (char *)p.x.data + sw_dtype_bytes((sw_dtype)p.x.type, n * p.x.stride[0]);
         p.y.data = (char *)p.y.data + sw_dtype_bytes((sw_dtype)p.y.type, n * p.y.stride[0]);
+        for (int k = 0; k < p.others; k++)
+            p.other[k].y = (char *)p.other[k].y + sw_dtype_bytes((sw_dtype)p.y.type, n * p.other[k].y_row);
         rows -= n;
     }
     return 0;
@@ -315,7 +357,7 @@ few_call call_of(sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_
     int last = x->ndim - 1, heads = last == 2;
     return few_call{{y->data, y->dtype, {y->stride[0]}}, {x->data, x->dtype, {x->stride[0]}}, {w->data, w->dtype, {w->stride[heads]}},
                     bias ? bias->data : NULL, bias ? (int)bias->dtype : 0, x->shape[last], y->shape[last], alpha, beta, cuda_scales(w), {}, 0,
-                    heads ? y->stride[1] : 0, heads ? x->stride[1] : 0, heads ? w->stride[0] : 0, 0, 0, 0, 0, 0};
+                    heads ? y->stride[1] : 0, heads ? x->stride[1] : 0, heads ? w->stride[0] : 0, 0, 0, 0, 0, 0, 0, {}};
 }
 
 } // namespace
@@ -323,6 +365,17 @@ few_call call_of(sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_
 int cuda_linear_few(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias, float alpha, float beta)
 {
     return launch_rows(s, call_of(y, x, w, bias, alpha, beta), x->shape[0], 1, false);
+}
+
+int cuda_linear_together(sw_stream *s, const cuda_linear *of, int n)
+{
+    few_call p = call_of(of[0].y, of[0].x, of[0].w, of[0].bias, 1, 0);
+    for (p.others = 0; p.others < n - 1; p.others++) {
+        const cuda_linear &l = of[p.others + 1];
+        p.other[p.others] = few_other{l.y->data, l.w->data, l.bias ? l.bias->data : NULL, l.y->shape[1], l.y->stride[0], cuda_scales(l.w), 0};
+        p.bias_type = l.bias ? (int)l.bias->dtype : p.bias_type;
+    }
+    return launch_rows(s, p, of[0].x->shape[0], 1, false);
 }
 
 int cuda_linear_heads(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, int across, double alpha, double beta)

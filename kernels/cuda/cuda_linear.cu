@@ -99,7 +99,7 @@ int forward(sw_stream *s, sw_tensor *y, sw_tensor *before, const sw_tensor *x, c
         return 0;
     if (!in || alpha == 0)
         return act == SW_ACT_NONE ? without_product(s, y, bias, beta) : 1;
-    if (rows <= (sw_is_quantised(w->dtype) || sw_is_float8(w->dtype) ? (int)CUDA_FEW_ROWS : 4))
+    if (cuda_few_rows(rows, w))
         return act == SW_ACT_NONE ? cuda_linear_few(s, y, x, w, bias, (float)alpha, (float)beta) : 1;
     int type = product_type(x, w), c_type = y->dtype;
     bool as_is = (int)w->dtype == type && in_place(w), direct = writes(y, type);

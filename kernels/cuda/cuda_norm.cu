@@ -1,7 +1,7 @@
 /* RMSNorm and LayerNorm over the last dimension: a row of threads for each row of values. Bound by memory: forward 2, the
  * gradient of x 3 (4 with acc) passes over a row, of which re-reads come from the caches; 8192 x 4096 in bf16: forward
  * 0.04 ms, backward 0.06 ms, and as much again for the gradients of weights. */
-#include "cuda_common.cuh"
+#include "cuda_fuse.cuh"
 
 namespace {
 
@@ -49,10 +49,16 @@ __device__ __forceinline__ void get_factor(float (&v)[RUN], const row_part<TYPE,
                            (KEPT == 0 || k < KEPT) && (n = g.width - c < RUN ? g.width - c : (int64_t)RUN) > 0;             \
                            k++, c += (int64_t)blockDim.x * RUN)
 
-/* KEPT: rows of TYPE, as are the weights, in whole aligned runs, of which a thread has so many at most.
- * 8192 x 4096 in bf16: 134 MB, 0.04 ms; 0.1 GFLOP. */
-template <bool CENTRED, int TYPE, int KEPT>
-__global__ void __launch_bounds__(512) norm_forward(rows_shape g, rows_of y, rows_of x, norm_weights p, float *mean, float *rstd, float eps)
+/* What x is first made of: x = a + b. */
+struct norm_sum {
+    rows_of a, b;
+};
+
+/* KEPT: rows of TYPE, as are the weights, in whole aligned runs, of which a thread has so many at most. ADDED: x is made here.
+ * 8192 x 4096 in bf16: 134 MB, 0.04 ms; 0.1 GFLOP. One row, with the sum: 41 KB, 0.1 us; the launch costs more. */
+template <bool CENTRED, bool ADDED, int TYPE, int KEPT>
+__global__ void __launch_bounds__(512)
+norm_forward(rows_shape g, rows_of y, rows_of x, norm_weights p, float *mean, float *rstd, float eps, norm_sum from)
 {
     __shared__ float space[32];
     begin_early();
@@ -62,8 +68,23 @@ __global__ void __launch_bounds__(512) norm_forward(rows_shape g, rows_of y, row
     float v[RUN], f[RUN], centre = 0, squares = 0;
     row_part<TYPE, KEPT> row, factor;
     if (here) {
-        row.fetch(x.data, at, g.width);
+        int64_t a = ADDED ? row_start(g, from.a, r) : at, b = ADDED ? row_start(g, from.b, r) : 0;
+        row.fetch(ADDED ? from.a.data : x.data, a, g.width);
         factor.fetch(p.w, 0, g.width);
+        if constexpr (ADDED) {
+            row_part<TYPE, KEPT> other;
+            other.fetch(from.b.data, b, g.width);
+            FOR_RUNS(k, c, n) {
+                row.get(v, k, from.a.data, x.type, a + c, (int)n);
+                other.get(f, k, from.b.data, x.type, b + c, (int)n);
+#pragma unroll
+                for (int i = 0; i < RUN; i++)
+                    v[i] += f[i];
+                store_run(x.data, x.type, at + c, (int)n, v, KEPT != 0);
+                if constexpr (KEPT != 0) /* as it is rounded; without any the thread reads what it has written */
+                    store_run(row.run[k].part, TYPE, 0, RUN, v, true);
+            }
+        }
     }
     if (CENTRED) {
         float sum = 0;
@@ -220,18 +241,25 @@ norm_weights weights_of(const sw_tensor *w, const sw_tensor *b, double offset)
 float *floats(const sw_tensor *t) { return t ? (float *)t->data : NULL; }
 
 template <bool CENTRED>
-int forward(sw_stream *s, sw_tensor *y, sw_tensor *mean, sw_tensor *rstd, const sw_tensor *x, const norm_weights &p, double eps, const char *name)
+int forward(sw_stream *s, sw_tensor *y, sw_tensor *mean, sw_tensor *rstd, const sw_tensor *x, const norm_weights &p, double eps,
+            const char *name, const sw_tensor *a = NULL, const sw_tensor *b = NULL)
 {
-    const sw_tensor *t[] = {y, x};
-    rows_of of[2];
-    rows_shape g = cuda_rows(of, t, 2, true);
+    const sw_tensor *t[] = {y, x, a, b};
+    const int n = a ? 4 : 2;
+    rows_of of[4];
+    rows_shape g = cuda_rows(of, t, n, true);
     if (!g.rows || !g.width)
         return 0;
     dim3 block = block_for(g);
-    with_kept(g, of, 2, p, block, [&](auto type, auto kept) {
+    unsigned blocks = (unsigned)((g.rows + block.y - 1) / block.y);
+    with_kept(g, of, n, p, block, [&](auto type, auto kept) {
         constexpr int TYPE = decltype(type)::value, KEPT = decltype(kept)::value;
-        SW_LAUNCH_EARLY((norm_forward<CENTRED, TYPE, KEPT>), (unsigned)((g.rows + block.y - 1) / block.y), block, 0, s, g, of[0], of[1], p,
-                  floats(mean), floats(rstd), (float)eps);
+        if (a)
+            SW_LAUNCH_EARLY((norm_forward<CENTRED, true, TYPE, KEPT>), blocks, block, 0, s, g, of[0], of[1], p, floats(mean),
+                            floats(rstd), (float)eps, norm_sum{of[2], of[3]});
+        else
+            SW_LAUNCH_EARLY((norm_forward<CENTRED, false, TYPE, KEPT>), blocks, block, 0, s, g, of[0], of[1], p, floats(mean),
+                            floats(rstd), (float)eps, norm_sum{});
     });
     return cuda_launched(s, name);
 }
@@ -268,6 +296,12 @@ int backward(sw_stream *s, sw_tensor *dx, sw_tensor *dw, sw_tensor *db, const sw
 int cuda_rmsnorm_fwd(sw_stream *s, sw_tensor *y, sw_tensor *rstd, const sw_tensor *x, const sw_tensor *w, double eps, double offset)
 {
     return forward<false>(s, y, NULL, rstd, x, weights_of(w, NULL, offset), eps, "rmsnorm_fwd");
+}
+
+int cuda_add_rmsnorm(sw_stream *s, sw_tensor *y, sw_tensor *sum, const sw_tensor *a, const sw_tensor *b, const sw_tensor *w, double eps,
+                     double offset)
+{
+    return forward<false>(s, y, NULL, NULL, sum, weights_of(w, NULL, offset), eps, "add and rmsnorm_fwd", a, b);
 }
 
 int cuda_rmsnorm_bwd(sw_stream *s, sw_tensor *dx, sw_tensor *dw, const sw_tensor *dy, const sw_tensor *x, const sw_tensor *w,

@@ -35,6 +35,10 @@ int cuda_linear_rounded(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw
 
 /* Few rows of x: the weights are read once, as they are stored (cuda_few.cu). */
 enum { CUDA_FEW_ROWS = 8 };
+static inline bool cuda_few_rows(int64_t rows, const sw_tensor *w)
+{
+    return rows > 0 && rows <= (sw_is_quantised(w->dtype) || sw_is_float8(w->dtype) ? (int)CUDA_FEW_ROWS : 4);
+}
 int cuda_linear_few(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias, float alpha, float beta);
 /* The same for rows in groups, of which a group should have few. */
 int cuda_grouped_few(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_matrices *w, const sw_tensor *bias,

@@ -1,6 +1,6 @@
 /* Rotary positions and rows by index. Bound by memory. */
-#include "cuda_common.cuh"
 #include "cuda_blocks.cuh"
+#include "cuda_fuse.cuh"
 
 namespace {
 
@@ -15,12 +15,16 @@ __global__ void __launch_bounds__(256) rope_angles(float *c, float *s, const int
     }
 }
 
-struct rope_call {
+struct rope_heads {
     void *y;
     const void *x;
+    int64_t heads, y_token, y_head, x_token, x_head;
+};
+struct rope_call {
+    rope_heads of[2]; /* by blockIdx.y */
     const float *cos, *sin;
     int type, mode, inverse;
-    int64_t tokens, heads, width, half, y_token, y_head, x_token, x_head, cos_row, sin_row;
+    int64_t tokens, width, half, cos_row, sin_row;
 };
 
 enum { TURNED = 4 }; /* heads that a thread turns by the same angles */
@@ -64,25 +68,26 @@ __device__ static inline void turn(float (&a)[RUN], float (&b)[RUN], const float
 
 /* Eight pairs, or eight of the values behind them, of TURNED heads a thread, all of whose loads are under way at once. Places are
  * counted a head: first the pairs, then the rest. TYPE: of it, in whole aligned runs; or ANY_TYPE.
- * 8192 tokens, 32 heads of 128 in bf16: 134 MB, 0.04 ms; 0.1 GFLOP. */
+ * 8192 tokens, 32 heads of 128 in bf16: 134 MB, 0.04 ms; 0.1 GFLOP. One token's queries and keys: 21 KB; the launch costs more. */
 template <int TYPE> __global__ void __launch_bounds__(256) rope_turn(rope_call p)
 {
     begin_early();
     constexpr bool KNOWN = TYPE != ANY_TYPE;
     int type = KNOWN ? TYPE : p.type;
-    int64_t pairs = (p.half + RUN - 1) / RUN, rest = p.y == p.x ? 0 : (p.width - 2 * p.half + RUN - 1) / RUN, per_head = pairs + rest;
-    int64_t groups = (p.heads + TURNED - 1) / TURNED, total = p.tokens * groups * per_head;
+    rope_heads o = blockIdx.y ? p.of[1] : p.of[0];
+    int64_t pairs = (p.half + RUN - 1) / RUN, rest = o.y == o.x ? 0 : (p.width - 2 * p.half + RUN - 1) / RUN, per_head = pairs + rest;
+    int64_t groups = (o.heads + TURNED - 1) / TURNED, total = p.tokens * groups * per_head;
     for (int64_t t = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; t < total; t += (int64_t)gridDim.x * blockDim.x) {
         int64_t row = quotient(t, per_head), k = t - row * per_head, token = quotient(row, groups), head = (row - token * groups) * TURNED;
-        int64_t from = token * p.x_token + head * p.x_head, to = token * p.y_token + head * p.y_head;
-        int heads = p.heads - head < TURNED ? (int)(p.heads - head) : (int)TURNED;
+        int64_t from = token * o.x_token + head * o.x_head, to = token * o.y_token + head * o.y_head;
+        int heads = o.heads - head < TURNED ? (int)(o.heads - head) : (int)TURNED;
         if (k >= pairs) {
             int64_t at = 2 * p.half + (k - pairs) * RUN;
             int n = at_most_run(p.width - at);
             for (int h = 0; h < heads; h++) {
                 float v[RUN];
-                load_run(v, p.x, type, from + h * p.x_head + at, n, KNOWN);
-                store_run(p.y, type, to + h * p.y_head + at, n, v, KNOWN);
+                load_run(v, o.x, type, from + h * o.x_head + at, n, KNOWN);
+                store_run(o.y, type, to + h * o.y_head + at, n, v, KNOWN);
             }
             continue;
         }
@@ -93,8 +98,8 @@ template <int TYPE> __global__ void __launch_bounds__(256) rope_turn(rope_call p
 #pragma unroll
         for (int h = 0; h < TURNED; h++)
             if (KNOWN && h < heads) {
-                first[h].load(p.x, from + h * p.x_head + r.first);
-                second[h].load(p.x, from + h * p.x_head + r.second);
+                first[h].load(o.x, from + h * o.x_head + r.first);
+                second[h].load(o.x, from + h * o.x_head + r.second);
             }
         load_run(c, p.cos, SW_F32, token * p.cos_row + k * RUN, angles, KNOWN);
         load_run(s, p.sin, SW_F32, token * p.sin_row + k * RUN, angles, KNOWN);
@@ -109,12 +114,12 @@ template <int TYPE> __global__ void __launch_bounds__(256) rope_turn(rope_call p
                 first[h].values(a);
                 second[h].values(b);
             } else {
-                load_run(a, p.x, type, from + h * p.x_head + r.first, r.n);
-                load_run(b, p.x, type, from + h * p.x_head + r.second, r.m);
+                load_run(a, o.x, type, from + h * o.x_head + r.first, r.n);
+                load_run(b, o.x, type, from + h * o.x_head + r.second, r.m);
             }
             turn(a, b, c, s, p.mode);
-            store_run(p.y, type, to + h * p.y_head + r.first, r.n, a, KNOWN);
-            store_run(p.y, type, to + h * p.y_head + r.second, r.m, b, KNOWN);
+            store_run(o.y, type, to + h * o.y_head + r.first, r.n, a, KNOWN);
+            store_run(o.y, type, to + h * o.y_head + r.second, r.m, b, KNOWN);
         }
     }
 }
@@ -130,11 +135,13 @@ struct indexed {
     scales_of scales; /* of from */
 };
 
-/* to[n] = scale from[ids[n]] (GATHER; zeros where ids < 0), or to[ids[n]] = from[n].
+/* to[n] = scale from[ids[n]] (GATHER; zeros where ids < 0), or to[ids[n]] = from[n]; TWO: of two pairs, by blockIdx.y.
  * 8192 rows of 4096 in bf16: 134 MB, 0.04 ms. */
-template <bool GATHER> __global__ void __launch_bounds__(256) move_rows(indexed p)
+template <bool GATHER, bool TWO> __global__ void __launch_bounds__(256) move_rows(indexed p, indexed other)
 {
     begin_early();
+    if (TWO && blockIdx.y)
+        p = other;
     int64_t per_row = (p.g.width + RUN - 1) / RUN, each = p.g.rows * per_row, total = p.n * each;
     for (int64_t t = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; t < total; t += (int64_t)gridDim.x * blockDim.x) {
         int64_t n = t / each, k = t - n * each, r = k / per_row, c = (k - r * per_row) * RUN;
@@ -244,12 +251,14 @@ indexed indexed_of(const sw_tensor *to, const sw_tensor *from, const sw_tensor *
     return indexed{g, of[0], of[1], to->stride[0], from->stride[0], (const int *)ids->data, sw_numel(ids), (float)scale, cuda_scales(from)};
 }
 
+int64_t runs_moved(const indexed &p) { return p.n * p.g.rows * ((p.g.width + RUN - 1) / RUN); }
+
 template <bool GATHER> int moved(sw_stream *s, const indexed &p, const char *name)
 {
-    int64_t total = p.n * p.g.rows * ((p.g.width + RUN - 1) / RUN);
+    int64_t total = runs_moved(p);
     if (!total)
         return 0;
-    SW_LAUNCH_EARLY(move_rows<GATHER>, cuda_blocks(s, total, 256), 256, 0, s, p);
+    SW_LAUNCH_EARLY((move_rows<GATHER, false>), cuda_blocks(s, total, 256), 256, 0, s, p, indexed{});
     return cuda_launched(s, name);
 }
 
@@ -298,21 +307,43 @@ int cuda_rope_table(sw_stream *s, sw_tensor *cos_, sw_tensor *sin_, const sw_ten
     return cuda_launched(s, "rope_table");
 }
 
-int cuda_rope(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *cos_, const sw_tensor *sin_, int mode, int inverse)
+namespace {
+
+int rope(sw_stream *s, const cuda_moved *of, int n, const sw_tensor *cos_, const sw_tensor *sin_, int mode, int inverse)
 {
-    rope_call p = {y->data, x->data, (const float *)cos_->data, (const float *)sin_->data, x->dtype, mode, inverse,
-                   x->shape[0], x->shape[1], x->shape[2], cos_->shape[1], y->stride[0], y->stride[1], x->stride[0], x->stride[1],
-                   cos_->stride[0], sin_->stride[0]};
-    int64_t total = p.tokens * ((p.heads + TURNED - 1) / TURNED) * ((p.half + RUN - 1) / RUN + (p.width - 2 * p.half + RUN - 1) / RUN);
+    const sw_tensor *first = of[0].x;
+    rope_call p = {{}, (const float *)cos_->data, (const float *)sin_->data, first->dtype, mode, inverse, first->shape[0], first->shape[2],
+                   cos_->shape[1], cos_->stride[0], sin_->stride[0]};
+    bool whole = p.half % RUN == 0 && p.width % RUN == 0 && p.cos_row % 4 == 0 && p.sin_row % 4 == 0 &&
+                 ((uintptr_t)p.cos | (uintptr_t)p.sin) % 16 == 0;
+    int64_t heads = 0;
+    for (int k = 0; k < n; k++) {
+        const sw_tensor *x = of[k].x, *y = of[k].y;
+        p.of[k] = rope_heads{y->data, x->data, x->shape[1], y->stride[0], y->stride[1], x->stride[0], x->stride[1]};
+        whole = whole && (x->stride[0] | x->stride[1] | y->stride[0] | y->stride[1]) % RUN == 0 &&
+                ((uintptr_t)x->data | (uintptr_t)y->data) % 16 == 0;
+        heads = x->shape[1] > heads ? x->shape[1] : heads;
+    }
+    int64_t total = p.tokens * ((heads + TURNED - 1) / TURNED) * ((p.half + RUN - 1) / RUN + (p.width - 2 * p.half + RUN - 1) / RUN);
     if (!total)
         return 0;
-    bool whole = p.half % RUN == 0 && p.width % RUN == 0 && p.x_token % RUN == 0 && p.x_head % RUN == 0 && p.y_token % RUN == 0 &&
-                 p.y_head % RUN == 0 && p.cos_row % 4 == 0 && p.sin_row % 4 == 0 &&
-                 ((uintptr_t)p.x | (uintptr_t)p.y | (uintptr_t)p.cos | (uintptr_t)p.sin) % 16 == 0;
     cuda_by_type(whole ? p.type : (int)ANY_TYPE, [&](auto known) {
-        SW_LAUNCH_EARLY((rope_turn<decltype(known)::value>), cuda_blocks(s, total, 256), 256, 0, s, p);
+        SW_LAUNCH_EARLY((rope_turn<decltype(known)::value>), dim3(cuda_blocks(s, total, 256), (unsigned)n), 256, 0, s, p);
     });
     return cuda_launched(s, "rope");
+}
+
+} // namespace
+
+int cuda_rope(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *cos_, const sw_tensor *sin_, int mode, int inverse)
+{
+    const cuda_moved of = {y, x};
+    return rope(s, &of, 1, cos_, sin_, mode, inverse);
+}
+
+int cuda_rope_two(sw_stream *s, const cuda_moved of[2], const sw_tensor *cos_, const sw_tensor *sin_, int mode, int inverse)
+{
+    return rope(s, of, 2, cos_, sin_, mode, inverse);
 }
 
 int cuda_embedding_fwd(sw_stream *s, sw_tensor *y, const sw_tensor *w, const sw_tensor *ids, double scale)
@@ -334,6 +365,16 @@ int cuda_scatter_rows(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_t
 {
     indexed p = indexed_of(y, x, ids, 1);
     return acc ? added(s, p, y->shape[0], "scatter_rows") : moved<false>(s, p, "scatter_rows");
+}
+
+int cuda_scatter_two(sw_stream *s, const cuda_moved of[2], const sw_tensor *ids)
+{
+    indexed p[2] = {indexed_of(of[0].y, of[0].x, ids, 1), indexed_of(of[1].y, of[1].x, ids, 1)};
+    int64_t total = runs_moved(p[0]) > runs_moved(p[1]) ? runs_moved(p[0]) : runs_moved(p[1]);
+    if (!total)
+        return 0;
+    SW_LAUNCH_EARLY((move_rows<false, true>), dim3(cuda_blocks(s, total, 256), 2), 256, 0, s, p[0], p[1]);
+    return cuda_launched(s, "scatter_rows");
 }
 
 int cuda_paged_rows(sw_stream *s, sw_tensor *rows, const sw_tensor *seqs, const sw_paging *paging)

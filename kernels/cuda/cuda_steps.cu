@@ -1,6 +1,6 @@
 /* See cuda_steps.cuh. A kernel costs the host 2 to 4 us to launch, a call that is compared about 0.1 us: a model of 32 layers
  * decodes with some 500 calls a token, 1.5 ms of the host's time, which is what a model of 5 GB takes to read. */
-#include "cuda_steps.cuh"
+#include "cuda_fuse.cuh"
 
 #include <map>
 #include <memory>
@@ -108,6 +108,19 @@ int run_all(sw_stream *s, size_t n)
     return 0;
 }
 
+/* All of them by as few kernels as can be. */
+int run_fused(sw_stream *s, const step_list *l)
+{
+    size_t n = l->calls.size();
+    for (size_t i = 0; i < n;) {
+        int done = cuda_fuse(s, &l->calls[i], n - i);
+        if (done < 0 || (!done && l->calls[i]->run(s)))
+            return -1;
+        i += done ? (size_t)done : 1;
+    }
+    return 0;
+}
+
 /* The list as a graph; 1 when a call cannot be in one. */
 int capture(sw_stream *s)
 {
@@ -117,7 +130,7 @@ int capture(sw_stream *s)
     drop_graph(l);
     CUDA_TRY(s, cudaStreamBeginCapture(s->stream, cudaStreamCaptureModeThreadLocal));
     s->capturing = true;
-    int rc = run_all(s, l->calls.size());
+    int rc = run_fused(s, l);
     s->capturing = false;
     cudaError_t e = cudaStreamEndCapture(s->stream, &graph);
     if (e == cudaSuccess && !rc && scratch == s->scratch_number)

@@ -1,0 +1,134 @@
+/* See cuda_fuse.cuh. Calls are done at once only where none touches what another writes, other than as its kernel expects. */
+#include "cuda_fuse.cuh"
+#include "cuda_products.cuh"
+
+namespace {
+
+/* ---- where tensors lie: all between their first and last value */
+struct span {
+    uintptr_t from, to;
+};
+span span_of(const sw_tensor *t)
+{
+    int64_t last = 0;
+    if (!t || !t->data)
+        return span{0, 0};
+    for (int i = 0; i < t->ndim; i++) {
+        if (!t->shape[i])
+            return span{0, 0};
+        last += (t->shape[i] - 1) * t->stride[i];
+    }
+    const sw_dtype_info *type = &sw_dtypes[t->dtype];
+    return span{(uintptr_t)t->data, (uintptr_t)t->data + (size_t)(last / type->block + 1) * (size_t)type->bytes};
+}
+bool apart(const sw_tensor *a, const sw_tensor *b)
+{
+    span u = span_of(a), v = span_of(b);
+    return u.to <= v.from || v.to <= u.from;
+}
+
+/* ---- a call of kernel F: its arguments, or false */
+template <auto F, class... T> bool is(cuda_call *call, T &...to)
+{
+    if (call->kind != (const void *)F)
+        return false;
+    std::apply([&](auto &...kept) { ((to = kept.give()), ...); }, static_cast<cuda_step_kernel<F> *>(call)->args);
+    return true;
+}
+
+/* Whether a and b are apart, or one place: each value is read by the thread that writes it. */
+bool apart_or_same(const sw_tensor *a, const sw_tensor *b) { return apart(a, b) || cuda_same(*a, *b); }
+bool same_shape(const sw_tensor *a, const sw_tensor *b)
+{
+    return a->ndim == b->ndim && !memcmp(a->shape, b->shape, (size_t)a->ndim * sizeof *a->shape);
+}
+
+/* ---- products of the same few rows: queries, keys and values; gates and what they are multiplied by */
+bool is_linear(cuda_call *call, cuda_linear *l)
+{
+    double alpha, beta;
+    if (!is<cuda_linear_fwd>(call, l->y, l->x, l->w, l->bias, alpha, beta) &&
+        (!is<cuda_linear_rounded>(call, l->y, l->x, l->w, l->bias, alpha, beta) || l->w->dtype == SW_F8_E4M3)) /* it rounds by those */
+        return false;
+    return alpha == 1 && beta == 0 && l->x->shape[1] > 0 && l->w->shape[0] > 0 && cuda_few_rows(l->x->shape[0], l->w);
+}
+
+bool go_together(const cuda_linear &a, const cuda_linear &b)
+{
+    return cuda_same(*a.x, *b.x) && a.w->dtype == b.w->dtype && a.w->stride[0] == b.w->stride[0] && a.y->dtype == b.y->dtype &&
+           (!a.bias || !b.bias || a.bias->dtype == b.bias->dtype) && apart(a.y, b.y) && apart(a.y, b.w) && apart(a.y, b.bias) &&
+           apart(a.y, b.x) && apart(b.y, a.w) && apart(b.y, a.bias) && apart(b.y, a.x);
+}
+
+int products(sw_stream *s, const std::unique_ptr<cuda_call> *calls, size_t most)
+{
+    cuda_linear l[CUDA_TOGETHER];
+    int n = 0;
+    for (bool fits = true; fits && n < CUDA_TOGETHER && (size_t)n < most && is_linear(calls[n].get(), &l[n]);) {
+        for (int k = 0; k < n; k++)
+            fits = fits && go_together(l[k], l[n]);
+        n += fits;
+    }
+    return n < 2 ? 0 : cuda_linear_together(s, l, n) ? -1 : n;
+}
+
+/* ---- a sum and the norm of it. A row's threads have read it when the first of them writes its norm: over what was added, too,
+ * where that is the only row. */
+int sum_and_norm(sw_stream *s, const std::unique_ptr<cuda_call> *calls)
+{
+    sw_tensor *sum, *y, *rstd;
+    const sw_tensor *a, *b, *x, *w;
+    double eps, offset;
+    if (!is<cuda_add>(calls[0].get(), sum, a, b) || !is<cuda_rmsnorm_fwd>(calls[1].get(), y, rstd, x, w, eps, offset) ||
+        !cuda_same(*sum, *x) || rstd || x->ndim != 2 || a->dtype != x->dtype || b->dtype != x->dtype || !same_shape(x, a) ||
+        !same_shape(x, b) || !same_shape(x, y))
+        return 0;
+    bool one = x->shape[0] == 1;
+    if (!apart_or_same(sum, a) || !apart_or_same(sum, b) || !apart(sum, y) || !apart(sum, w) || !apart(y, w) ||
+        !(one || apart_or_same(y, a)) || !(one || apart_or_same(y, b)))
+        return 0;
+    return cuda_add_rmsnorm(s, y, sum, a, b, w, eps, offset) ? -1 : 2;
+}
+
+/* ---- queries and keys that are turned */
+int turned(sw_stream *s, const std::unique_ptr<cuda_call> *calls)
+{
+    cuda_moved of[2];
+    const sw_tensor *cos[2], *sin[2];
+    int mode[2], inverse[2];
+    for (int i = 0; i < 2; i++)
+        if (!is<cuda_rope>(calls[i].get(), of[i].y, of[i].x, cos[i], sin[i], mode[i], inverse[i]))
+            return 0;
+    bool fits = cuda_same(*cos[0], *cos[1]) && cuda_same(*sin[0], *sin[1]) && mode[0] == mode[1] && inverse[0] == inverse[1] &&
+                of[0].x->dtype == of[1].x->dtype && of[0].x->shape[0] == of[1].x->shape[0] && of[0].x->shape[2] == of[1].x->shape[2] &&
+                apart(of[0].y, of[1].y);
+    for (int i = 0; i < 2; i++)
+        fits = fits && apart(of[i].y, of[1 - i].x) && apart(of[i].y, cos[0]) && apart(of[i].y, sin[0]);
+    return !fits ? 0 : cuda_rope_two(s, of, cos[0], sin[0], mode[0], inverse[0]) ? -1 : 2;
+}
+
+/* ---- keys and values that are stored */
+int stored(sw_stream *s, const std::unique_ptr<cuda_call> *calls)
+{
+    cuda_moved of[2];
+    const sw_tensor *ids[2];
+    int acc[2];
+    for (int i = 0; i < 2; i++)
+        if (!is<cuda_scatter_rows>(calls[i].get(), of[i].y, of[i].x, ids[i], acc[i]) || acc[i])
+            return 0;
+    bool fits = cuda_same(*ids[0], *ids[1]) && apart(of[0].y, of[1].y);
+    for (int i = 0; i < 2; i++)
+        fits = fits && apart(of[i].y, of[1 - i].x) && apart(of[i].y, ids[0]);
+    return !fits ? 0 : cuda_scatter_two(s, of, ids[0]) ? -1 : 2;
+}
+
+} // namespace
+
+int cuda_fuse(sw_stream *s, const std::unique_ptr<cuda_call> *calls, size_t n)
+{
+    int (*const pairs[])(sw_stream *, const std::unique_ptr<cuda_call> *) = {sum_and_norm, turned, stored};
+    int done = products(s, calls, n);
+    for (auto f : pairs)
+        done = done || n < 2 ? done : f(s, calls);
+    return done;
+}

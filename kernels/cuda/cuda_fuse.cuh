@@ -1,0 +1,33 @@
+/* Neighbours in a list of calls that one kernel can do: a decoded token's kernels read a few MB, 1 to 40 us each, and between one and
+ * the next the GPU is idle for 1 to 2 us. What comes out are the bits that the calls give one by one. */
+#ifndef SW_CUDA_FUSE_CUH
+#define SW_CUDA_FUSE_CUH
+
+#include "cuda_steps.cuh"
+
+#include <memory>
+
+/* Launches what the first calls of n ask for where one kernel can do two of them or more. How many it has done; 0: none; -1. */
+int cuda_fuse(sw_stream *s, const std::unique_ptr<cuda_call> *calls, size_t n);
+
+/* y = x w^T + bias (or NULL) */
+struct cuda_linear {
+    sw_tensor *y;
+    const sw_tensor *x, *w, *bias;
+};
+enum { CUDA_TOGETHER = 3 };
+/* n products, up to CUDA_TOGETHER, of the same few rows by matrices of one type whose rows are as far apart; results of one type, and
+ * biases of one. */
+int cuda_linear_together(sw_stream *s, const cuda_linear *of, int n);
+/* sum = a + b, y = RMSNorm of sum; as add and rmsnorm_fwd, for tensors of one shape [..., D] and float type. */
+int cuda_add_rmsnorm(sw_stream *s, sw_tensor *y, sw_tensor *sum, const sw_tensor *a, const sw_tensor *b, const sw_tensor *w, double eps,
+                     double offset);
+/* Two calls of rope for the same tokens and widths; two of scatter_rows without acc by the same ids. */
+struct cuda_moved {
+    sw_tensor *y;
+    const sw_tensor *x;
+};
+int cuda_rope_two(sw_stream *s, const cuda_moved of[2], const sw_tensor *cos, const sw_tensor *sin, int mode, int inverse);
+int cuda_scatter_two(sw_stream *s, const cuda_moved of[2], const sw_tensor *ids);
+
+#endif

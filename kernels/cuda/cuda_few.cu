@@ -115,7 +115,8 @@ struct few_place {
 };
 
 /* One row by 14336 x 4096: in bf16 117 MB, 35 us; in Q4_K 33 MB, 10 us; 0.12 GFLOP. In groups: a block has up to ROWS rows of one.
- * A token's 8 experts of 768 x 2048 in bf16: 25 MB, 7.5 us. With others: queries, keys and values of 6144 x 4096 in bf16, 50 MB, 15 us. */
+ * A token's 8 experts of 768 x 2048 in bf16: 25 MB, 7.5 us. With others: queries, keys and values, 6144 x 4096 in bf16: 50 MB,
+ * 15 us. */
 template <int TYPE, int ROWS> __global__ void __launch_bounds__(32 * WARPS, few_type<TYPE>::AN_SM) few(few_call p)
 {
     typedef few_type<TYPE> how;
@@ -138,7 +139,8 @@ template <int TYPE, int ROWS> __global__ void __launch_bounds__(32 * WARPS, few_
             if (how::FLOAT8)
                 own = o.scales;
         }
-    int64_t first = (int64_t)(blockIdx.x - from_block) * p.rows, head = blockIdx.z, row_bytes = p.w.stride[0] / block * size, bytes = p.in / block * size;
+    int64_t first = (int64_t)(blockIdx.x - from_block) * p.rows, head = blockIdx.z;
+    int64_t row_bytes = p.w.stride[0] / block * size, bytes = p.in / block * size;
     int rows = out - first < p.rows ? (int)(out - first) : p.rows;
     let_next_begin();
     int64_t skip = first * row_bytes + head * (p.w_head / block) * size;
@@ -372,7 +374,8 @@ int cuda_linear_together(sw_stream *s, const cuda_linear *of, int n)
     few_call p = call_of(of[0].y, of[0].x, of[0].w, of[0].bias, 1, 0);
     for (p.others = 0; p.others < n - 1; p.others++) {
         const cuda_linear &l = of[p.others + 1];
-        p.other[p.others] = few_other{l.y->data, l.w->data, l.bias ? l.bias->data : NULL, l.y->shape[1], l.y->stride[0], cuda_scales(l.w), 0};
+        p.other[p.others] = few_other{l.y->data, l.w->data, l.bias ? l.bias->data : NULL, l.y->shape[1], l.y->stride[0],
+                                      cuda_scales(l.w), 0};
         p.bias_type = l.bias ? (int)l.bias->dtype : p.bias_type;
     }
     return launch_rows(s, p, of[0].x->shape[0], 1, false);

@@ -48,7 +48,7 @@ bool is_linear(cuda_call *call, cuda_linear *l)
 {
     double alpha, beta;
     if (!is<cuda_linear_fwd>(call, l->y, l->x, l->w, l->bias, alpha, beta) &&
-        (!is<cuda_linear_rounded>(call, l->y, l->x, l->w, l->bias, alpha, beta) || l->w->dtype == SW_F8_E4M3)) /* it rounds by those */
+        (!is<cuda_linear_rounded>(call, l->y, l->x, l->w, l->bias, alpha, beta) || l->w->dtype == SW_F8_E4M3)) /* it rounds */
         return false;
     return alpha == 1 && beta == 0 && l->x->shape[1] > 0 && l->w->shape[0] > 0 && cuda_few_rows(l->x->shape[0], l->w);
 }
@@ -100,8 +100,8 @@ int turned(sw_stream *s, const std::unique_ptr<cuda_call> *calls)
         if (!is<cuda_rope>(calls[i].get(), of[i].y, of[i].x, cos[i], sin[i], mode[i], inverse[i]))
             return 0;
     bool fits = cuda_same(*cos[0], *cos[1]) && cuda_same(*sin[0], *sin[1]) && mode[0] == mode[1] && inverse[0] == inverse[1] &&
-                of[0].x->dtype == of[1].x->dtype && of[0].x->shape[0] == of[1].x->shape[0] && of[0].x->shape[2] == of[1].x->shape[2] &&
-                apart(of[0].y, of[1].y);
+                of[0].x->dtype == of[1].x->dtype && of[0].x->shape[0] == of[1].x->shape[0] &&
+                of[0].x->shape[2] == of[1].x->shape[2] && apart(of[0].y, of[1].y);
     for (int i = 0; i < 2; i++)
         fits = fits && apart(of[i].y, of[1 - i].x) && apart(of[i].y, cos[0]) && apart(of[i].y, sin[0]);
     return !fits ? 0 : cuda_rope_two(s, of, cos[0], sin[0], mode[0], inverse[0]) ? -1 : 2;

@@ -68,7 +68,8 @@ __device__ static inline void turn(float (&a)[RUN], float (&b)[RUN], const float
 
 /* Eight pairs, or eight of the values behind them, of TURNED heads a thread, all of whose loads are under way at once. Places are
  * counted a head: first the pairs, then the rest. TYPE: of it, in whole aligned runs; or ANY_TYPE.
- * 8192 tokens, 32 heads of 128 in bf16: 134 MB, 0.04 ms; 0.1 GFLOP. One token's queries and keys: 21 KB; the launch costs more. */
+ * 8192 tokens, 32 heads of 128 in bf16: 134 MB, 0.04 ms; 0.1 GFLOP. One token's queries and
+ * keys: 21 KB; the launch costs more. */
 template <int TYPE> __global__ void __launch_bounds__(256) rope_turn(rope_call p)
 {
     begin_early();

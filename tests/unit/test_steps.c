@@ -158,7 +158,8 @@ static void neighbours_that_need_each_other(void **state)
         sw_tensor a = sw_tensor_of(at, SW_F32, 2, shape), b = sw_tensor_of(at + N, SW_F32, 2, shape);
         sw_tensor sum = sw_tensor_of(at + 3 * N, SW_F32, 2, shape), over = sw_tensor_of(at + WIDTH, SW_F32, 2, shape);
         sw_tensor small = sw_tensor_of(at + 4 * N, SW_F32, 2, square), same = sw_tensor_of(at + 4 * N + 8, SW_F32, 2, square);
-        sw_tensor q = sw_tensor_of(at, SW_F32, 3, heads), k = sw_tensor_of(at + N, SW_F32, 3, heads), turned = sw_tensor_of(at + 3 * N, SW_F32, 3, heads);
+        sw_tensor q = sw_tensor_of(at, SW_F32, 3, heads), k = sw_tensor_of(at + N, SW_F32, 3, heads);
+        sw_tensor turned = sw_tensor_of(at + 3 * N, SW_F32, 3, heads);
         sw_tensor c = sw_tensor_of(at + 5 * N, SW_F32, 2, angles), s = sw_tensor_of(at + 5 * N + N / 2, SW_F32, 2, angles);
         sw_emulator_counts before = {0};
         for (int i = 0; i < STEPS; i++) {

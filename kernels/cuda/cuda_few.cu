@@ -191,10 +191,10 @@ template <int TYPE, int ROWS> __global__ void __launch_bounds__(32 * WARPS, few_
         if constexpr (!HELD || how::FLOAT8) {
 #pragma unroll
             for (int k = 0; k < N; k++) {
-                int at = i + k * 32 * RUN, n = in - at < 0 ? 0 : in - at < RUN ? in - at : (int)RUN;
+                int at = i + k * 32 * RUN;
                 if constexpr (how::FLOAT8)
-                    float8_run(decoded[k], now[k].w[0], TYPE, n, scales, scale, at);
-                else if (n)
+                    float8_run(decoded[k], now[k].w[0], TYPE, in - at, scales, scale, at);
+                else if (at < in)
                     decode8(decoded[k], (const uint8_t *)row + at / block * size, TYPE, at % block);
                 else
                     for (int j = 0; j < RUN; j++)

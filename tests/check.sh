@@ -51,10 +51,12 @@ build() { # build VARIANT TARGET...
 unit() {
     for v in "" asan; do
         build "$v" tests
-        for t in build/${v:+$v/}tests/test_*; do
+        in=build/${v:+$v/}tests
+        for t in "$in"/test_kernels "$in"/test_s* "$in"/test_*; do # the longest first
             case $t in *.d) continue;; esac
-            [ -x "$t" ] && one "$(basename "$t")${v:+-$v}" env CMOCKA_MESSAGE_OUTPUT=stdout "$t"
-        done
+            [ -x "$t" ] && echo "$(basename "$t")${v:+-$v} CMOCKA_MESSAGE_OUTPUT=stdout $t"
+        done | awk '!seen[$0]++' > "$log/unit.jobs"
+        together "$log/unit.jobs"
     done
 }
 golden() {

@@ -125,9 +125,11 @@ fuzz() {
         [ -x "$t" ] || continue
         name=$(basename "$t"); corpus=tests/fuzz/corpus/${name#fuzz_}
         mkdir -p "build/fuzz/corpus/$name"
-        one "$name" "$t" -max_total_time="${FUZZ_SECONDS:-10}" -timeout=20 -rss_limit_mb=3000 -print_final_stats=0 \
-            -artifact_prefix=build/fuzz/ "build/fuzz/corpus/$name" $( [ -d "$corpus" ] && echo "$corpus")
-    done
+        [ -d "$corpus" ] || corpus=
+        echo "$name $t -max_total_time=${FUZZ_SECONDS:-10} -timeout=20 -rss_limit_mb=3000 -print_final_stats=0" \
+            "-artifact_prefix=build/fuzz/ build/fuzz/corpus/$name $corpus"
+    done > "$log/fuzz.jobs"
+    together "$log/fuzz.jobs"
 }
 lint() {
     build "" all man

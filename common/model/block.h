@@ -115,6 +115,7 @@ typedef struct sw_state_spec {
     int ndim;          /* of a row */
     int64_t shape[3];  /* of a row */
     sw_dtype dtype;    /* SW_DTYPE_COUNT: the context's compute type */
+    bool windowed;     /* with a row a token: none is read that the layer's window has left behind */
 } sw_state_spec;
 /* State k of the running block: rows of pages by token (cache.h), [slots, ...] else. NULL without a cache. */
 sw_tensor *sw_pass_state(const sw_pass *p, int k);

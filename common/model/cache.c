@@ -1,6 +1,5 @@
 #include "model/cache.h"
 
-#include "model/mixer_compressed.h"
 #include "model/model.h"
 
 #include <stdlib.h>
@@ -278,26 +277,20 @@ static int add_fixed(sw_cache *cache, const sw_model *m, sw_layer_states *l, int
     return l->memory[k] ? 0 : -1;
 }
 
-/* Whether a layer reads what has a row for each token through a window alone. */
-static bool is_windowed(const sw_layer *l)
-{
-    if (l->mixer == &sw_mixer_compressed && ((const sw_compressed *)l->mixer_options)->every == 1)
-        return false;
-    return (l->mixer == &sw_mixer_attention || l->mixer == &sw_mixer_compressed) && l->window > 0 && !l->chunked;
-}
-
 /* How far back any layer sees, where pages further off need not be kept. */
 static int64_t window_of(const sw_cache *cache, const sw_spec *s)
 {
     int64_t window = 0;
     for (int64_t i = s->encoder_layers; i < s->layers; i++) {
         const sw_layer *l = &s->layer[i];
-        if (is_windowed(l))
+        for (int k = 0; k < cache->layer[i].n; k++) {
+            const sw_state_spec *state = &cache->layer[i].spec[k];
+            if (state->by_token != 1)
+                continue;
+            if (!state->windowed || l->window <= 0 || l->chunked)
+                return 0;
             window = SW_MAX(window, l->window);
-        else
-            for (int k = 0; k < cache->layer[i].n; k++)
-                if (cache->layer[i].spec[k].by_token == 1)
-                    return 0;
+        }
     }
     return window;
 }

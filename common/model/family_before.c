@@ -116,9 +116,9 @@ static sw_var *yuan_forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
 
 static int yuan_states(const sw_spec *s, const sw_layer *l, sw_state_spec out[SW_MOST_STATES])
 {
-    out[KEYS] = out[VALUES] = (sw_state_spec){true, 2, {l->heads, l->head_dim}, SW_DTYPE_COUNT};
-    out[FIRST] = (sw_state_spec){false, 2, {1, s->hidden}, SW_DTYPE_COUNT};
-    out[SECOND] = (sw_state_spec){false, 2, {1, s->hidden / 2}, SW_DTYPE_COUNT};
+    out[KEYS] = out[VALUES] = (sw_state_spec){true, 2, {l->heads, l->head_dim}, SW_DTYPE_COUNT, false};
+    out[FIRST] = (sw_state_spec){false, 2, {1, s->hidden}, SW_DTYPE_COUNT, false};
+    out[SECOND] = (sw_state_spec){false, 2, {1, s->hidden / 2}, SW_DTYPE_COUNT, false};
     return 4;
 }
 
@@ -260,8 +260,8 @@ static sw_var *mixed_forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
 static int mixed_states(const sw_spec *s, const sw_layer *l, sw_state_spec out[SW_MOST_STATES])
 {
     (void)s;
-    out[KEYS] = out[VALUES] = (sw_state_spec){true, 2, {l->kv_heads, l->head_dim}, SW_DTYPE_COUNT};
-    out[FIRST] = out[SECOND] = (sw_state_spec){false, 2, {1, l->kv_heads * l->head_dim}, SW_DTYPE_COUNT};
+    out[KEYS] = out[VALUES] = (sw_state_spec){true, 2, {l->kv_heads, l->head_dim}, SW_DTYPE_COUNT, false};
+    out[FIRST] = out[SECOND] = (sw_state_spec){false, 2, {1, l->kv_heads * l->head_dim}, SW_DTYPE_COUNT, false};
     return 4;
 }
 

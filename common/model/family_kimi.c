@@ -122,8 +122,8 @@ static int states(const sw_spec *s, const sw_layer *l, sw_state_spec out[SW_MOST
     const kda_options *o = options(l);
     (void)s;
     for (int i = Q; i <= V; i++)
-        out[i] = (sw_state_spec){false, 2, {o->taps - 1, o->heads * o->head_dim}, SW_DTYPE_COUNT};
-    out[3] = (sw_state_spec){false, 3, {o->heads, o->head_dim, o->head_dim}, SW_F32};
+        out[i] = (sw_state_spec){false, 2, {o->taps - 1, o->heads * o->head_dim}, SW_DTYPE_COUNT, false};
+    out[3] = (sw_state_spec){false, 3, {o->heads, o->head_dim, o->head_dim}, SW_F32, false};
     return 4;
 }
 

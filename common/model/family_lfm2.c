@@ -42,7 +42,7 @@ static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
 
 static int states(const sw_spec *s, const sw_layer *l, sw_state_spec out[SW_MOST_STATES])
 {
-    out[0] = (sw_state_spec){false, 2, {options(l)->taps - 1, s->hidden}, SW_DTYPE_COUNT};
+    out[0] = (sw_state_spec){false, 2, {options(l)->taps - 1, s->hidden}, SW_DTYPE_COUNT, false};
     return 1;
 }
 

@@ -75,7 +75,7 @@ static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
 static int states(const sw_spec *s, const sw_layer *l, sw_state_spec out[SW_MOST_STATES])
 {
     (void)s;
-    out[0] = (sw_state_spec){false, 3, {l->heads, l->head_dim, l->head_dim}, SW_F32};
+    out[0] = (sw_state_spec){false, 3, {l->heads, l->head_dim, l->head_dim}, SW_F32, false};
     return 1;
 }
 

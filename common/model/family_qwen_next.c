@@ -110,8 +110,8 @@ static int states(const sw_spec *s, const sw_layer *l, sw_state_spec out[SW_MOST
 {
     const delta_options *o = options(l);
     (void)s;
-    out[0] = (sw_state_spec){false, 2, {o->taps - 1, 2 * keys_of(o) + values_of(o)}, SW_DTYPE_COUNT};
-    out[1] = (sw_state_spec){false, 3, {o->value_heads, o->key_dim, o->value_dim}, SW_F32};
+    out[0] = (sw_state_spec){false, 2, {o->taps - 1, 2 * keys_of(o) + values_of(o)}, SW_DTYPE_COUNT, false};
+    out[1] = (sw_state_spec){false, 3, {o->value_heads, o->key_dim, o->value_dim}, SW_F32, false};
     return 2;
 }
 

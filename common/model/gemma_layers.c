@@ -115,7 +115,7 @@ static int states(const sw_spec *s, const sw_layer *l, sw_state_spec out[SW_MOST
     (void)s;
     if (sharing_of(l)->source >= 0)
         return 0;
-    out[0] = out[1] = (sw_state_spec){true, 2, {l->kv_heads, l->head_dim}, SW_DTYPE_COUNT};
+    out[0] = out[1] = (sw_state_spec){true, 2, {l->kv_heads, l->head_dim}, SW_DTYPE_COUNT, false};
     return 2;
 }
 

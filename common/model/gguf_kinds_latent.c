@@ -169,8 +169,8 @@ V4(v4_streams, o->streams.n)
 V4(v4_rounds, o->streams.rounds)
 V4(v4_eps, o->streams.eps)
 GET(v4_theta, s->rope[1].theta)
-GET(one, s ? 1 : NAN)
-GET(unsaid, s ? NAN : NAN)
+GET(one, ((void)s, 1))
+GET(unsaid, ((void)s, NAN))
 
 static bool by_token(const sw_layer *l) { return ((const sw_moe *)l->ffn_options)->by_token; }
 

@@ -20,7 +20,7 @@ void sw_indexer_declare(sw_builder *b, sw_indexer_parts *a, const sw_indexer *o,
         a->k_norm.b->fixed = true;
 }
 
-sw_state_spec sw_indexer_state(const sw_indexer *o) { return (sw_state_spec){true, 2, {1, o->width}, SW_DTYPE_COUNT}; }
+sw_state_spec sw_indexer_state(const sw_indexer *o) { return (sw_state_spec){true, 2, {1, o->width}, SW_DTYPE_COUNT, false}; }
 
 /* ---- running */
 

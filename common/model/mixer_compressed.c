@@ -85,16 +85,16 @@ static void declare(sw_builder *b, void *self)
 static void compressor_states(const sw_compressed *o, int64_t width, sw_state_spec *out)
 {
     int64_t ring = parts_of(o) * o->every, wide = parts_of(o) * width;
-    out[0] = (sw_state_spec){false, 2, {ring, wide}, SW_DTYPE_COUNT};
-    out[1] = (sw_state_spec){false, 2, {ring, wide}, SW_F32};
-    out[2] = (sw_state_spec){(int32_t)o->every, 2, {1, width}, SW_DTYPE_COUNT};
+    out[0] = (sw_state_spec){false, 2, {ring, wide}, SW_DTYPE_COUNT, false};
+    out[1] = (sw_state_spec){false, 2, {ring, wide}, SW_F32, false};
+    out[2] = (sw_state_spec){(int32_t)o->every, 2, {1, width}, SW_DTYPE_COUNT, false};
 }
 
 static int states(const sw_spec *s, const sw_layer *l, sw_state_spec out[SW_MOST_STATES])
 {
     (void)s;
     const sw_compressed *o = l->mixer_options;
-    out[0] = (sw_state_spec){true, 2, {1, l->head_dim}, SW_DTYPE_COUNT};
+    out[0] = (sw_state_spec){true, 2, {1, l->head_dim}, SW_DTYPE_COUNT, true};
     if (o->every)
         compressor_states(o, l->head_dim, out + 1);
     if (o->indexer.topk)

@@ -67,8 +67,8 @@ static int states(const sw_spec *s, const sw_layer *l, sw_state_spec out[SW_MOST
 {
     const sw_mamba_options *o = options(l);
     (void)s;
-    out[0] = (sw_state_spec){false, 2, {o->taps - 1, o->inner}, SW_DTYPE_COUNT};
-    out[1] = (sw_state_spec){false, 2, {o->inner, o->state}, SW_F32};
+    out[0] = (sw_state_spec){false, 2, {o->taps - 1, o->inner}, SW_DTYPE_COUNT, false};
+    out[1] = (sw_state_spec){false, 2, {o->inner, o->state}, SW_F32, false};
     return 2;
 }
 

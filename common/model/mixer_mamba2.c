@@ -184,8 +184,8 @@ static int states(const sw_spec *s, const sw_layer *l, sw_state_spec out[SW_MOST
 {
     const sw_mamba2_options *o = options(l);
     (void)s;
-    out[0] = (sw_state_spec){false, 2, {o->taps - 1, conv_of(o)}, SW_DTYPE_COUNT};
-    out[1] = (sw_state_spec){false, 3, {o->heads, o->state, o->head_dim}, SW_F32};
+    out[0] = (sw_state_spec){false, 2, {o->taps - 1, conv_of(o)}, SW_DTYPE_COUNT, false};
+    out[1] = (sw_state_spec){false, 3, {o->heads, o->state, o->head_dim}, SW_F32, false};
     return 2;
 }
 

@@ -96,9 +96,9 @@ static int states(const sw_spec *s, const sw_layer *l, sw_state_spec out[SW_MOST
 {
     const sw_mamba_heads_options *o = options(l);
     (void)s;
-    out[0] = (sw_state_spec){false, 2, {o->taps - 1, o->inner}, SW_DTYPE_COUNT};
+    out[0] = (sw_state_spec){false, 2, {o->taps - 1, o->inner}, SW_DTYPE_COUNT, false};
     for (int64_t h = 0; h < o->heads; h++)
-        out[1 + h] = (sw_state_spec){false, 2, {o->inner / o->heads, o->state}, SW_F32};
+        out[1 + h] = (sw_state_spec){false, 2, {o->inner / o->heads, o->state}, SW_F32, false};
     return 1 + (int)o->heads;
 }
 

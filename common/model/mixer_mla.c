@@ -44,7 +44,7 @@ void sw_mla_declare(sw_builder *b, sw_mla_parts *a, const char *place, const sw_
         sw_indexer_declare(b, &a->indexer, &o->indexer, o->q_rank);
 }
 
-sw_state_spec sw_mla_state(const sw_mla *o) { return (sw_state_spec){true, 2, {1, o->kv_rank + o->rope}, SW_DTYPE_COUNT}; }
+sw_state_spec sw_mla_state(const sw_mla *o) { return (sw_state_spec){true, 2, {1, o->kv_rank + o->rope}, SW_DTYPE_COUNT, false}; }
 
 /* ---- queries and latents of this batch */
 

@@ -67,7 +67,7 @@ static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
 static int states(const sw_spec *s, const sw_layer *l, sw_state_spec out[SW_MOST_STATES])
 {
     (void)s;
-    out[0] = out[1] = (sw_state_spec){true, 2, {l->kv_heads, l->head_dim}, SW_DTYPE_COUNT};
+    out[0] = out[1] = (sw_state_spec){true, 2, {l->kv_heads, l->head_dim}, SW_DTYPE_COUNT, false};
     return 2;
 }
 

@@ -28,34 +28,6 @@ template <int WIDTH, int STAGES> size_t most_bytes(void)
     return keys::bytes + STAGES * keys::other * keys::row_bytes > rows::bytes ? keys::bytes + STAGES * keys::other * keys::row_bytes : rows::bytes;
 }
 
-/* A warp's 16 M x WIDTH sums, times `scale`, to rows skip .. of the tensor. */
-template <bool BF16, int M, int N>
-__device__ void store_sums(const float (&c)[M][N][4], float scale, const head_rows &to, int64_t first, int64_t have, int width, int64_t head, int group,
-                           int64_t skip)
-{
-    int lane = (int)threadIdx.x % 32;
-#pragma unroll
-    for (int i = 0; i < 2 * M; i++) {
-        int64_t item = skip + lane / 4 + 8 * i;
-        if (item >= have)
-            continue;
-        uint16_t *out = (uint16_t *)to.data + to.at(first + item / group, head + item % group);
-#pragma unroll
-        for (int n = 0; n < N; n++) {
-            int at = n * 8 + lane % 4 * 2;
-            float x = c[i / 2][n][i % 2 * 2] * scale, y = c[i / 2][n][i % 2 * 2 + 1] * scale;
-            if (at + 1 < width && ((uintptr_t)(out + at) & 3) == 0) {
-                *(unsigned *)(out + at) = packed<BF16>(x, y);
-                continue;
-            }
-            if (at < width)
-                out[at] = half_bits(BF16 ? SW_BF16 : SW_F16, x);
-            if (at + 1 < width)
-                out[at + 1] = half_bits(BF16 ? SW_BF16 : SW_F16, y);
-        }
-    }
-}
-
 /* The probability that belongs to a dot product, and in *dp what it does to the product, given dout . v; lse in powers of two. A dot
  * product of minus infinity is one that is not seen. The gradient is short of p.scale. */
 __device__ __forceinline__ float plain_pair(float dot, float *dp, float scale, float lse, float delta)
@@ -164,10 +136,10 @@ template <bool BF16, int WIDTH, int STAGES, int PARTS, bool PLAIN> __global__ vo
         head = next_head;
     }
     wait_copies(); /* of keys that nobody sees */
-    if (PARTS & KEYS)
-        store_sums<BF16>(dk, PLAIN ? p.scale : 1, c.dk, s.k0, m, p.width, key_head, 1, base + warp * 16 * M);
-    if (PARTS & VALUES)
-        store_sums<BF16>(dv, 1, c.dv, s.k0, m, p.value_width, key_head, 1, base + warp * 16 * M);
+    if constexpr (PARTS & KEYS)
+        store_sums<BF16>(dk, all_equal<2 * M>(PLAIN ? p.scale : 1).at, c.dk, s.k0, m, p.width, key_head, 1, base + warp * 16 * M);
+    if constexpr (PARTS & VALUES)
+        store_sums<BF16>(dv, all_equal<2 * M>(1).at, c.dv, s.k0, m, p.value_width, key_head, 1, base + warp * 16 * M);
 }
 
 /* The same shape: 52 GFLOP, 0.05 ms at the limit; 0.1 GB, 0.03 ms. */
@@ -248,7 +220,7 @@ template <bool BF16, int WIDTH, int STAGES, bool PLAIN> __global__ void __launch
         mma_result<BF16, M, N, WIDTH / 8>(dq, dp, ks, STRIDE);
     }
     wait_copies(); /* of rows that see no key */
-    store_sums<BF16>(dq, PLAIN ? p.scale : 1, c.dq, s.q0, have, p.width, (int64_t)key_head * p.group, p.group, first + warp * 16 * M);
+    store_sums<BF16>(dq, all_equal<2 * M>(PLAIN ? p.scale : 1).at, c.dq, s.q0, have, p.width, (int64_t)key_head * p.group, p.group, first + warp * 16 * M);
 }
 
 template <bool BF16, int WIDTH, int STAGES, int PARTS, bool PLAIN> int launch_keys(sw_stream *s, const gradient_call &c, int64_t keys)

@@ -1,15 +1,13 @@
 /* Attention forward by tensor cores, for bf16 and f16 heads of up to 256 values: the algorithm of cuda_attention.cu with
- * tiles of 64 rows (16 a warp) and 64 or 32 keys; probabilities are rounded to 16 bits before they meet the values, sums
- * and the softmax are f32. 4 T^2 D operations a head, half when causal: 2048 tokens, 32 heads of 128 take 34 GFLOP, 0.04 ms
- * at the limit of 989 TFLOP/s; mma.sync reaches about 60 % of it on an H100 by published measurements. A tile of keys and
- * values of 128, 35 KB, comes in about 1000 cycles, its products take 820 of an SM: values come while scores are multiplied,
- * the next keys while probabilities are, in the memory that one tile takes.
+ * tiles of 128 rows (32 a warp; 64 of wide heads) and 64 or 32 keys; probabilities are rounded to 16 bits before they meet the
+ * values, sums and the softmax, in powers of two, are f32. 4 T^2 D operations a head, half when causal: 2048 tokens, 32 heads of 128 take
+ * 34 GFLOP, 0.04 ms at the limit of 989 TFLOP/s; mma.sync reaches about 60 % of it on an H100 by published measurements.
+ * Values come while scores are multiplied, the next keys while probabilities are, in the memory that one tile takes. A warp reads 33 KB
+ * of shared memory, 128 bytes a cycle, for products that take 400 cycles of an SM; with 16 rows a warp it would wait for the memory.
+ * Sums are scaled again only where a row's largest score has grown, which after a few tiles is seldom.
  *
- * Hopper's bulk copies (cp.async.bulk, TMA) would save instructions and not time that is waited: a tile is 2048 copies of 16
- * bytes, 16 a thread with some 12 instructions each, 190 of the some 900 that a warp issues a tile (128 mma, 96 ldmatrix, 400
- * of the softmax, 64 to scale sums). In bulk they were 128 rows of 256 bytes, one a thread, which is a fifth of a kernel that
- * issues while its tensor cores idle, at most: 3 % of training at 2048 tokens, where attention is 15 %. What holds it to 60 %
- * is mma.sync; the way past that is wgmma, whose operands lie swizzled as TMA writes them, and both belong into one kernel. */
+ * Hopper's bulk copies (TMA) would save instructions and not time that is waited. The way past mma.sync is wgmma, whose operands
+ * lie swizzled as TMA writes them, and both belong into one kernel. */
 #include "cuda_mma.cuh"
 
 namespace {
@@ -117,28 +115,12 @@ template <bool BF16, int WIDTH, bool PLAIN> __global__ void __launch_bounds__(TH
     for (int i = 0; i < 2 * M; i++) {
         sum[i] += __shfl_xor_sync(FULL_WARP, sum[i], 1);
         sum[i] += __shfl_xor_sync(FULL_WARP, sum[i], 2);
-        int row = low + 8 * i, head = key_head * p.group + row % p.group;
-        if (row >= have)
-            continue;
-        int64_t query = s.q0 + row / p.group;
-        float inverse = sum[i] > 0 ? 1 / sum[i] : 0;
-        uint16_t *out = (uint16_t *)p.out.data + p.out.at(query, head);
-#pragma unroll
-        for (int n = 0; n < WIDTH / 8; n++) {
-            int c = n * 8 + lane % 4 * 2;
-            float a = acc[i / 2][n][i % 2 * 2] * inverse, b = acc[i / 2][n][i % 2 * 2 + 1] * inverse;
-            if (c + 1 < p.value_width && ((uintptr_t)(out + c) & 3) == 0) {
-                *(unsigned *)(out + c) = packed<BF16>(a, b);
-                continue;
-            }
-            if (c < p.value_width)
-                out[c] = half_bits(BF16 ? SW_BF16 : SW_F16, a);
-            if (c + 1 < p.value_width)
-                out[c + 1] = half_bits(BF16 ? SW_BF16 : SW_F16, b);
-        }
-        if (p.lse && lane % 4 == 0)
-            p.lse[query * p.heads + head] = sum[i] > 0 ? top[i] / LOG2_E + logf(sum[i]) : -INFINITY;
+        int row = low + 8 * i, query = row / p.group;
+        if (p.lse && lane % 4 == 0 && row < have)
+            p.lse[(s.q0 + query) * p.heads + key_head * p.group + row - query * p.group] = sum[i] > 0 ? top[i] / LOG2_E + logf(sum[i]) : -INFINITY;
+        sum[i] = sum[i] > 0 ? 1 / sum[i] : 0;
     }
+    store_sums<BF16>(acc, sum, p.out, s.q0, have, p.value_width, (int64_t)key_head * p.group, p.group, first + warp * 16 * M);
 }
 
 template <bool BF16, int WIDTH, bool PLAIN> int launch(sw_stream *s, const attention_call &p, int64_t queries)

@@ -225,37 +225,50 @@ __device__ static inline void set_value(void *p, int type, int64_t i, float v)
         ((uint16_t *)p)[i] = half_bits(type, v);
 }
 
-/* Eight values as they lie: a kernel that holds on to several has all its loads under way before the first is used. */
-template <int TYPE> struct kept_run {
-    static_assert(TYPE == SW_F32 || TYPE == SW_BF16 || TYPE == SW_F16, "floats");
-    uint4 part[TYPE == SW_F32 ? 2 : 1];
-    __device__ void load(const void *p, int64_t i)
+/* Eight values as they are stored, for threads that ask for several before they use the first: all loads are then under way at once.
+ * Of bytes nothing but the words. */
+enum { RUN = 8 };
+template <int TYPE> struct stored_run {
+    enum { SIZE = TYPE == SW_F32 ? 4 : TYPE == SW_F16 || TYPE == SW_BF16 ? 2 : 1, BYTES = SIZE * RUN };
+    typedef typename std::conditional<SIZE == 1, uint2, uint4>::type word;
+    word w[SIZE == 4 ? 2 : 1];
+    /* From p on, which is a multiple of a word. ONCE: nobody reads it again soon. */
+    template <bool ONCE> __device__ void whole(const char *p)
     {
 #pragma unroll
-        for (int k = 0; k < (TYPE == SW_F32 ? 2 : 1); k++)
-            part[k] = ((const uint4 *)((const char *)p + i * (TYPE == SW_F32 ? 4 : 2)))[k];
+        for (int k = 0; k < (int)(sizeof w / sizeof *w); k++)
+            w[k] = ONCE ? __ldcs((const word *)p + k) : ((const word *)p)[k];
     }
-    __device__ void values(float (&v)[8]) const
+    /* From value i of p on. */
+    __device__ void load(const void *p, int64_t i) { whole<false>((const char *)p + i * SIZE); }
+    /* n values (fewer than one: none), the rest 0. */
+    __device__ void part(const char *p, int n)
     {
-        if (TYPE == SW_F32) {
+        unsigned u[sizeof w / 4] = {};
 #pragma unroll
-            for (int k = 0; k < (TYPE == SW_F32 ? 2 : 1); k++) {
-                v[4 * k] = __uint_as_float(part[k].x), v[4 * k + 1] = __uint_as_float(part[k].y);
-                v[4 * k + 2] = __uint_as_float(part[k].z), v[4 * k + 3] = __uint_as_float(part[k].w);
+        for (int k = 0; k < RUN; k++)
+            if (k < n) {
+                unsigned bits = SIZE == 4 ? ((const unsigned *)p)[k] : SIZE == 2 ? ((const uint16_t *)p)[k] : ((const uint8_t *)p)[k];
+                u[k * SIZE / 4] |= bits << k * SIZE % 4 * 8;
             }
-            return;
-        }
-        unsigned w[4] = {part[0].x, part[0].y, part[0].z, part[0].w};
+        memcpy(w, u, sizeof w);
+    }
+    __device__ void values(float (&v)[RUN]) const
+    {
+        static_assert(SIZE > 1, "bytes may be any type");
+        unsigned u[sizeof w / 4];
+        memcpy(u, w, sizeof w);
 #pragma unroll
-        for (int k = 0; k < 4; k++) {
-            float2 u = pair_values(TYPE, w[k]);
-            v[2 * k] = u.x, v[2 * k + 1] = u.y;
+        for (int k = 0; k < RUN; k += 2) {
+            float2 pair = SIZE == 4 ? float2{__uint_as_float(u[k * SIZE / 4]), __uint_as_float(u[(k + 1) * SIZE / 4])}
+                                    : pair_values(TYPE, u[k * SIZE / 4]);
+            v[k] = pair.x, v[k + 1] = pair.y;
         }
     }
 };
-template <int TYPE> __device__ static inline void load_whole(float (&v)[8], const void *p, int64_t i)
+template <int TYPE> __device__ static inline void load_whole(float (&v)[RUN], const void *p, int64_t i)
 {
-    kept_run<TYPE> u;
+    stored_run<TYPE> u;
     u.load(p, i);
     u.values(v);
 }
@@ -282,7 +295,7 @@ __device__ static inline void load_run(float (&v)[W], const void *p, int type, i
         return;
     }
     const uint16_t *h = (const uint16_t *)p + i;
-    if constexpr (W == 8) {
+    if constexpr (W == RUN) {
         if (whole || (n >= W && ((uintptr_t)h & 15) == 0)) {
             if (type == SW_BF16)
                 load_whole<SW_BF16>(v, h, 0);
@@ -300,7 +313,7 @@ __device__ static inline void store_run(void *p, int type, int64_t i, int n, con
 {
     if (type == SW_F32) {
         float *f = (float *)p + i;
-        if (whole || (n == W && ((uintptr_t)f & 15) == 0)) {
+        if (whole || (n >= W && ((uintptr_t)f & 15) == 0)) {
 #pragma unroll
             for (int k = 0; k < W; k += 4)
                 *(float4 *)(f + k) = float4{v[k], v[k + 1], v[k + 2], v[k + 3]};
@@ -313,8 +326,8 @@ __device__ static inline void store_run(void *p, int type, int64_t i, int n, con
         return;
     }
     uint16_t *h = (uint16_t *)p + i;
-    if constexpr (W == 8) {
-        if (whole || (n == W && ((uintptr_t)h & 15) == 0)) {
+    if constexpr (W == RUN) {
+        if (whole || (n >= W && ((uintptr_t)h & 15) == 0)) {
             *(uint4 *)h = uint4{half_pair(type, v[0], v[1]), half_pair(type, v[2], v[3]), half_pair(type, v[4], v[5]),
                                 half_pair(type, v[6], v[7])};
             return;
@@ -326,54 +339,14 @@ __device__ static inline void store_run(void *p, int type, int64_t i, int n, con
             h[k] = half_bits(type, v[k]);
 }
 /* Of a tensor; i counts values from its first. */
-__device__ static inline void load_run(float (&v)[8], const rows_of &t, int64_t i, int n)
+__device__ static inline void load_run(float (&v)[RUN], const rows_of &t, int64_t i, int n)
 {
     load_run(v, t.data, t.type, i, n, t.whole);
 }
-__device__ static inline void store_run(const rows_of &t, int64_t i, int n, const float (&v)[8])
+__device__ static inline void store_run(const rows_of &t, int64_t i, int n, const float (&v)[RUN])
 {
     store_run(t.data, t.type, i, n, v, t.whole);
 }
-
-/* Eight values as they are stored, for threads that ask for several before they use the first. Of bytes nothing but the words. */
-enum { RUN = 8 };
-template <int TYPE> struct stored_run {
-    enum { SIZE = TYPE == SW_F32 ? 4 : TYPE == SW_F16 || TYPE == SW_BF16 ? 2 : 1, BYTES = SIZE * RUN };
-    typedef typename std::conditional<SIZE == 1, uint2, uint4>::type word;
-    word w[SIZE == 4 ? 2 : 1];
-    /* From p on, which is a multiple of a word. ONCE: nobody reads it again soon. */
-    template <bool ONCE> __device__ void whole(const char *p)
-    {
-#pragma unroll
-        for (int k = 0; k < (int)(sizeof w / sizeof *w); k++)
-            w[k] = ONCE ? __ldcs((const word *)p + k) : ((const word *)p)[k];
-    }
-    /* n values (0: none), the rest 0. */
-    __device__ void part(const char *p, int n)
-    {
-        unsigned u[sizeof w / 4] = {};
-#pragma unroll
-        for (int k = 0; k < RUN; k++)
-            if (k < n) {
-                unsigned bits = SIZE == 4 ? ((const unsigned *)p)[k] : SIZE == 2 ? ((const uint16_t *)p)[k] : ((const uint8_t *)p)[k];
-                u[k * SIZE / 4] |= bits << k * SIZE % 4 * 8;
-            }
-        memcpy(w, u, sizeof w);
-    }
-    __device__ void values(float (&v)[RUN]) const
-    {
-        static_assert(SIZE > 1, "bytes may be any type");
-        unsigned u[sizeof w / 4];
-        memcpy(u, w, sizeof w);
-#pragma unroll
-        for (int k = 0; k < RUN; k++) {
-            unsigned bits = u[k * SIZE / 4] >> k * SIZE % 4 * 8;
-            v[k] = TYPE == SW_F32    ? __uint_as_float(bits)
-                   : TYPE == SW_BF16 ? __uint_as_float(bits << 16)
-                                     : __half2float(__ushort_as_half((uint16_t)bits));
-        }
-    }
-};
 
 /* ---- sums over threads; every thread of the warp, or of the block, takes part and gets the result */
 #define FULL_WARP 0xffffffffu

@@ -69,7 +69,7 @@ xent_forward(float *logp, float *mean, float *lse, int *best, const void *logits
     } else {
         enum { TOGETHER = TYPE == SW_F32 ? 2 : 4 };
         for (int64_t c = (int64_t)threadIdx.x * RUN; c < width; c += TOGETHER * step) {
-            kept_run<TYPE> run[TOGETHER];
+            stored_run<TYPE> run[TOGETHER];
 #pragma unroll
             for (int k = 0; k < TOGETHER; k++)
                 if (c + k * step < width)

@@ -62,17 +62,7 @@ template <bool BF16, int M, int N, int DEPTH> __device__ static inline void mma_
     }
 }
 
-/* Two values, the first in the lower half. */
-template <bool BF16> __device__ static inline unsigned packed(float a, float b)
-{
-#ifndef SW_EMULATOR
-    if (BF16) {
-        __nv_bfloat162 v = __floats2bfloat162_rn(a, b); /* one instruction */
-        return *(unsigned *)&v;
-    }
-#endif
-    return half_bits(BF16 ? SW_BF16 : SW_F16, a) | (unsigned)half_bits(BF16 ? SW_BF16 : SW_F16, b) << 16;
-}
+template <bool BF16> __device__ static inline unsigned packed(float a, float b) { return half_pair(BF16 ? SW_BF16 : SW_F16, a, b); }
 
 /* c += p b: p results of 16 M rows and K matrices, rounded to 16 bits; b 8 K rows of 8 N values. */
 template <bool BF16, int M, int K, int N>
@@ -100,6 +90,43 @@ __device__ static inline void mma_result(float (&c)[M][N][4], const float (&p)[M
         }
     }
 }
+
+/* A warp's 16 M x 8 N sums, each of the lane's rows times its `scale`, to items skip .. of the tensor, as load_halves counts them. */
+template <bool BF16, int M, int N>
+__device__ static inline void store_sums(const float (&c)[M][N][4], const float (&scale)[2 * M], const head_rows &to, int64_t first, int64_t have,
+                                         int width, int64_t head, int group, int64_t skip)
+{
+    int lane = (int)threadIdx.x % 32;
+#pragma unroll
+    for (int i = 0; i < 2 * M; i++) {
+        int64_t item = skip + lane / 4 + 8 * i;
+        if (item >= have)
+            continue;
+        uint16_t *out = (uint16_t *)to.data + to.at(first + item / group, head + item % group);
+#pragma unroll
+        for (int n = 0; n < N; n++) {
+            int at = n * 8 + lane % 4 * 2;
+            float x = c[i / 2][n][i % 2 * 2] * scale[i], y = c[i / 2][n][i % 2 * 2 + 1] * scale[i];
+            if (at + 1 < width && ((uintptr_t)(out + at) & 3) == 0) {
+                *(unsigned *)(out + at) = packed<BF16>(x, y);
+                continue;
+            }
+            if (at < width)
+                out[at] = half_bits(BF16 ? SW_BF16 : SW_F16, x);
+            if (at + 1 < width)
+                out[at + 1] = half_bits(BF16 ? SW_BF16 : SW_F16, y);
+        }
+    }
+}
+template <int N> struct all_equal {
+    float at[N];
+    __device__ explicit all_equal(float v)
+    {
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            at[i] = v;
+    }
+};
 
 /* 2^x, to 2 units of the last place of f32; 0 where that would be below its normal numbers. */
 __device__ static inline float power_of_two(float x)

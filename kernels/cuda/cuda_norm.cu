@@ -14,7 +14,7 @@ struct norm_weights {
 /* What a thread has of a row: the first KEPT runs in registers, as they lie, asked for all at once; without any, each is read
  * where it is needed. */
 template <int TYPE, int KEPT> struct row_part {
-    kept_run<KEPT ? TYPE : (int)SW_F16> run[KEPT ? KEPT : 1];
+    stored_run<KEPT ? TYPE : (int)SW_F16> run[KEPT ? KEPT : 1];
     __device__ __forceinline__ void fetch(const void *p, int64_t at, int64_t width)
     {
 #pragma unroll
@@ -82,7 +82,7 @@ norm_forward(rows_shape g, rows_of y, rows_of x, norm_weights p, float *mean, fl
                     v[i] += f[i];
                 store_run(x.data, x.type, at + c, (int)n, v, KEPT != 0);
                 if constexpr (KEPT != 0) /* as it is rounded; without any the thread reads what it has written */
-                    store_run(row.run[k].part, TYPE, 0, RUN, v, true);
+                    store_run(row.run[k].w, TYPE, 0, RUN, v, true);
             }
         }
     }

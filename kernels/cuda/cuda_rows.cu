@@ -95,7 +95,7 @@ template <int TYPE> __global__ void __launch_bounds__(256) rope_turn(rope_call p
         rope_runs r = runs_of(p, k);
         float c[RUN], s[RUN], a[RUN], b[RUN];
         int angles = at_most_run(p.half - k * RUN);
-        kept_run<KNOWN ? TYPE : (int)SW_F16> first[TURNED], second[TURNED];
+        stored_run<KNOWN ? TYPE : (int)SW_F16> first[TURNED], second[TURNED];
 #pragma unroll
         for (int h = 0; h < TURNED; h++)
             if (KNOWN && h < heads) {

@@ -7,6 +7,7 @@ import json
 import os
 import statistics
 import subprocess
+import sys
 import threading
 
 import random_model
@@ -18,11 +19,31 @@ TRAINED = [("llama-3-8b", "lora", 1, 4096), ("llama-3-8b", "lora", 2, 4096), ("q
            ("smollm2-135m", "lora", 4, 4096), ("smollm2-135m", "full", 4, 4096), ("qwen2.5-1.5b", "full", 2, 4096)]
 
 
+PEERS = {"PyTorch": "", "Liger": "liger"} # and how peer_train.py runs them
+PARTS = ["train", "decode"]
+
+
+def named(variable, known):
+    """What a variable of the environment names, words apart, of what there is."""
+    names = os.environ.get(variable, "").split()
+    wrong = [x for x in names if x not in known]
+    if wrong:
+        sys.exit(f"bench: {variable}: there is no {wrong[0]}: {', '.join(known)}")
+    return names
+
+
+def asked(what):
+    """What nvidia-smi says of the GPUs, a line each."""
+    try:
+        return subprocess.run(["nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader,nounits"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError) as e:
+        sys.exit(f"bench: nvidia-smi, which says what the GPU is: {e}")
+
+
 class Watch:
     """The most memory that the GPU had in use, all processes together, less what was used before."""
     def used(self):
-        out = subprocess.run(["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"], capture_output=True, text=True).stdout
-        return max((float(x) for x in out.split()), default=0) * 2**20
+        return max(float(x) for x in asked("memory.used").split()) * 2**20
 
     def __enter__(self):
         self.base, self.most, self.stop = self.used(), 0, threading.Event()
@@ -42,16 +63,17 @@ class Watch:
 class Gpu:
     def __init__(self, bench, call):
         self.b, self.o, self.t, self.call = bench, bench.o, bench.t, call
-        name = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True).stdout
-        self.name = name.splitlines()[0].strip() if name else "?"
+        self.name = asked("name").splitlines()[0].strip()
         self.flops, self.bytes = next((v for k, v in PUBLISHED.items() if k in self.name), (float("nan"),) * 2)
-        self.shapes = os.environ.get("SHAPES", " ".join(random_model.SHAPES)).split()
+        self.shapes = named("SHAPES", list(random_model.SHAPES)) or list(random_model.SHAPES)
+        self.wanted = named("TRAIN", [f"{tuner}-{batch}x{length}" for _, tuner, batch, length in TRAINED])
+        self.peers = named("GPU_PEERS", PEERS) or PEERS
         print(json.dumps({"name": "gpu", "is": self.name, "bf16_flops": self.flops, "read_bytes": self.bytes}), flush=True)
 
     def folder(self, shape):
         return self.b.made(f"gpu-{shape}", lambda out: random_model.make(shape, out, self.b.hf["bf16"]))
 
-    def train(self, shape, tuner, batch, length):
+    def train_one(self, shape, tuner, batch, length):
         folder, b = self.folder(shape), self.b
         config = random_model.SHAPES[shape]
         text, steps = b.work / "long.txt", self.o.steps
@@ -82,8 +104,7 @@ class Gpu:
                 self.t.sample(name, who, statistics.median(t / s for t, s in list(zip(r["tokens"], r["seconds"]))[2:]))
                 self.t.sample(f"{name}: memory", who, w.most / 2**30)
             return once
-        wanted = os.environ.get("GPU_PEERS", "PyTorch,Liger").split(",")
-        peers = {k: v for k, v in {"PyTorch": "", "Liger": "liger"}.items() if k in wanted and self.o.peers}
+        peers = {who: PEERS[who] for who in self.peers} if self.o.peers else {}
         b.turns(ours, *(peer(who, how) for who, how in peers.items()))
         rate = statistics.median(self.t.samples[name, "swift"])
         weights, attention = random_model.operations(config, length)
@@ -93,7 +114,7 @@ class Gpu:
             self.t.row(name, "tokens/s", "1.3x, 55 %", who, f"{100 * rate * each / self.flops:.0f} % of {self.flops / 1e12:.0f} TFLOP/s")
             self.t.row(f"{name}: memory", "GiB", "", who)
 
-    def decode(self, shape, tokens=4096, new=128, batch=32):
+    def decode_one(self, shape, tokens=4096, new=128, batch=32):
         folder, b = self.folder(shape), self.b
         files = {}
         for name, numbers, n, times in (("prompt", tokens // 3, 1, 2), ("decode", 20, new, 2), ("batch", 20, new, batch)):
@@ -106,6 +127,7 @@ class Gpu:
                 return [json.loads(x) for x in self.call([b.bin / "swift-infer", "-q", "--timing", "--device", self.o.device, "-m", folder, *more,
                                                           files[name]])[0].splitlines()]
             first, second = run("prompt", "-b", 1)
+            self.prompt = second["prompt_tokens"]
             self.t.sample(f"{shape}: prompt", "swift", second["prompt_tokens"] / (second["first_token_seconds"] - first["first_token_seconds"]))
             r = run("decode", "-b", 1)[1] # as the peer: the first has warmed up
             self.t.sample(f"{shape}: decode", "swift", (r["completion_tokens"] - 1) / (r["seconds"] - r["first_token_seconds"]))
@@ -114,7 +136,7 @@ class Gpu:
             self.t.sample(f"{shape}: batch of {batch}", "swift", sum(r["completion_tokens"] - 1 for r in rs) / took)
 
         def peer():
-            r = b.peer("peer_generate.py", folder, "cuda", tokens, new, batch)
+            r = b.peer("peer_generate.py", folder, "cuda", self.prompt, new, batch)
             for name, key in (("prompt", "prompt"), ("decode", "decode"), (f"batch of {batch}", "batch")):
                 self.t.sample(f"{shape}: {name}", "transformers", r[key])
         b.turns(ours, *([peer] if self.o.peers else []))
@@ -125,11 +147,11 @@ class Gpu:
         self.t.row(f"{shape}: decode", "tokens/s", "80 %", "transformers", f"{100 * rate * read / self.bytes:.0f} % of {self.bytes / 1e12:.2f} TB/s")
         self.t.row(f"{shape}: batch of {batch}", "tokens/s", "", "transformers")
 
-    def run(self):
-        parts = os.environ.get("PARTS", "train,decode").split(",")
-        wanted = os.environ.get("TRAIN", "").split()
-        for shape, tuner, batch, length in TRAINED if "train" in parts else []:
-            if shape in self.shapes and (not wanted or f"{tuner}-{batch}x{length}" in wanted):
-                self.train(shape, tuner, batch, length)
-        for shape in self.shapes if "decode" in parts else []:
-            self.decode(shape)
+    def train(self):
+        for shape, tuner, batch, length in TRAINED:
+            if shape in self.shapes and (not self.wanted or f"{tuner}-{batch}x{length}" in self.wanted):
+                self.train_one(shape, tuner, batch, length)
+
+    def decode(self):
+        for shape in self.shapes:
+            self.decode_one(shape)

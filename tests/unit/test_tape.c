@@ -30,9 +30,9 @@ typedef struct net {
     enum { SERIAL, PARALLEL, LOW_RANK, FORMS } form;
 } net;
 
-static void net_init(net *n)
+static void net_init(net *n, int form)
 {
-    *n = (net){0};
+    *n = (net){.form = form};
     n->norm = make_param(&n->params, "norm", 6, 0, 1);
     n->w1 = make_param(&n->params, "w1", 6, 6, 2);
     n->w2 = make_param(&n->params, "w2", 6, 6, 3);
@@ -101,8 +101,7 @@ static void gradients_match_differences(void **state)
     for (int form = 0; form < FORMS; form++) {
         net n;
         sw_ctx c;
-        net_init(&n);
-        n.form = form;
+        net_init(&n, form);
         assert_int_equal(sw_ctx_init(&c, device, SW_F32), 0);
         run(&c, &n, false, true);
         float *w = n.flat.master.data, *g = n.flat.grad.data;
@@ -133,8 +132,7 @@ static void recomputation_gives_the_same_bits(void **state)
     for (int form = 0; form < FORMS; form++) {
         net n;
         sw_ctx c;
-        net_init(&n);
-        n.form = form;
+        net_init(&n, form);
         assert_int_equal(sw_ctx_init(&c, device, SW_F32), 0);
         float plain[256];
         size_t bytes = (size_t)n.flat.n * sizeof(float);
@@ -186,7 +184,7 @@ static void the_large_product_adds_to_the_small_one(void **state)
     (void)state;
     net n;
     sw_ctx c;
-    net_init(&n);
+    net_init(&n, SERIAL);
     n.w1->v.needs_grad = false;
     sw_kernels noted = *device->k;
     sw_device as = *device;
@@ -217,7 +215,7 @@ static void steps_reuse_their_memory(void **state)
     (void)state;
     net n;
     sw_ctx c;
-    net_init(&n);
+    net_init(&n, SERIAL);
     assert_int_equal(sw_ctx_init(&c, device, SW_F32), 0);
     run(&c, &n, false, true);
     assert_int_equal(sw_ctx_bytes(&c), 0); /* nothing outlives a step */
@@ -276,7 +274,7 @@ static void the_first_nan_is_named(void **state)
     (void)state;
     net n;
     sw_ctx c;
-    net_init(&n);
+    net_init(&n, SERIAL);
     assert_int_equal(sw_ctx_init(&c, device, SW_F32), 0);
     ((float *)n.flat.master.data)[n.w2->offset + 7] = NAN;
     c.check = c.recording = true;
@@ -304,7 +302,7 @@ static void every_parameter_becomes_final_once(void **state)
     net n;
     sw_ctx c;
     int finals = 0;
-    net_init(&n);
+    net_init(&n, SERIAL);
     assert_int_equal(sw_ctx_init(&c, device, SW_F32), 0);
     c.hooks = (sw_tape_hooks){.arg = &finals, .final_grad = count_final};
     run(&c, &n, false, true);
@@ -320,7 +318,7 @@ static void shared_parameters_are_never_final_early(void **state)
     net n;
     sw_ctx c;
     int finals = 0;
-    net_init(&n);
+    net_init(&n, SERIAL);
     assert_int_equal(sw_ctx_init(&c, device, SW_F32), 0);
     c.hooks = (sw_tape_hooks){.arg = &finals, .final_grad = count_final};
     c.late = true;

@@ -8,10 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static sw_var *lora_forward(sw_ctx *c, sw_linear *l, sw_adapter *adapter, sw_var *x)
+static void lora_low_rank(const sw_adapter *adapter, sw_low_rank *r)
 {
     const sw_lora *a = (const sw_lora *)adapter;
-    return sw_linear_low_rank(c, l, adapter, x, &(sw_low_rank){a->a, a->b, a->scale, a->dropout, a->site});
+    *r = (sw_low_rank){a->a, a->b, a->scale, a->dropout, a->site};
 }
 
 static bool lora_alike(sw_adapter *const *a, int64_t n)
@@ -87,16 +87,8 @@ static void lora_free(sw_adapter *adapter)
     free(a);
 }
 
-static void lora_factors(const sw_adapter *adapter, sw_param **down, sw_param **up, double *scale)
-{
-    const sw_lora *a = (const sw_lora *)adapter;
-    *down = a->a;
-    *up = a->b;
-    *scale = a->scale;
-}
-
-static const sw_adapter_ops lora_ops = {"lora",    lora_forward, lora_embed, lora_merge,
-                                        lora_free, lora_factors, lora_alike, lora_places};
+static const sw_adapter_ops lora_ops = {.kind = "lora", .low_rank = lora_low_rank, .embed = lora_embed, .merge = lora_merge,
+                                        .free = lora_free, .alike = lora_alike, .places = lora_places};
 
 /* As PEFT draws them. A Linear: A Kaiming-uniform with a = sqrt(5), that is uniform in +-1/sqrt(in), and B zero. An
  * embedding: A zero and B normal. */
@@ -162,6 +154,7 @@ static int attach_one(sw_tuned *t, sw_module *m, uint64_t seed)
     if (!b)
         return -1;
     a->transposed = embedding;
+    a->reads_x = !embedding;
     sw_lora *lora = SW_NEW(sw_lora);
     *lora = (sw_lora){.adapter.ops = &lora_ops,
                       .a = a,

@@ -197,8 +197,14 @@ sw_tuned *sw_tuner_attach_folder(sw_modules *modules, const char *dir)
 sw_params sw_tuned_trainable(const sw_tuned *t)
 {
     sw_params list = {0};
-    for (size_t i = 0; i < t->trained.n; i++)
-        SW_PUSH(list, t->trained.at[i]);
+    for (size_t i = 0, end; i < t->trained.n; i = end) {
+        for (end = i; end < t->trained.n && sw_same_layer(t->trained.at[i], t->trained.at[end]); end++)
+            if (t->trained.at[end]->reads_x)
+                SW_PUSH(list, t->trained.at[end]);
+        for (size_t k = i; k < end; k++)
+            if (!t->trained.at[k]->reads_x)
+                SW_PUSH(list, t->trained.at[k]);
+    }
     return list;
 }
 

@@ -28,15 +28,19 @@ void sw_dense_declare(sw_builder *b, sw_dense_parts *d, const char *place)
 sw_var *sw_dense_forward(sw_ctx *c, sw_dense_parts *d, const sw_pass *p, sw_var *x)
 {
     const sw_spec *s = p->spec;
-    sw_var *gate = s->plain_mlp ? NULL : sw_linear_forward(c, &d->gate, x), *up, *h;
-    if (s->packed_mlp && gate) {
-        int64_t wide = d->down.in;
-        up = sw_columns(c, gate, wide, wide);
-        gate = sw_columns(c, gate, 0, wide);
+    sw_var *in[2], *h;
+    if (s->plain_mlp) {
+        h = sw_linear_act(c, &d->up, x, s->act);
     } else {
-        up = gate ? sw_linear_forward(c, &d->up, x) : NULL;
+        int64_t wide = d->down.in;
+        if (sw_linears_forward(c, (sw_linear *[]){&d->gate, &d->up}, s->packed_mlp ? 1 : 2, x, in))
+            return NULL;
+        if (s->packed_mlp) {
+            in[1] = sw_columns(c, in[0], wide, wide);
+            in[0] = sw_columns(c, in[0], 0, wide);
+        }
+        h = sw_glu(c, in[0], in[1], s->act);
     }
-    h = s->plain_mlp ? sw_linear_act(c, &d->up, x, s->act) : up ? sw_glu(c, gate, up, s->act) : NULL;
     h = h ? sw_drop(c, s, SW_DROP_INNER, p->block->site, h) : NULL;
     return h ? sw_linear_forward(c, &d->down, h) : NULL;
 }

@@ -38,6 +38,7 @@ static int64_t packed_rows(const sw_spec *s, const sw_layer *l, int part, int64_
 }
 
 static bool is_packed(const sw_spec *s, int part) { return s->packed && strchr(s->packed, letters[part]); }
+static bool is_alone(const sw_spec *s, int part) { return !is_packed(s, part) && (part != GATE || s->gated); }
 
 static sw_param *ask_each(sw_builder *b, const char *whole, const char *single, int64_t heads)
 {
@@ -78,7 +79,7 @@ static void declare(sw_builder *b, void *self)
                       bias[is_packed(s, Q) ? Q : K] ? SW_ASK_BIAS : 0);
     }
     for (int k = Q; k <= V; k++)
-        if (!is_packed(s, k))
+        if (is_alone(s, k))
             sw_ask_linear(b, &a->alone[k], names[k], heads_of(l, k) * width_of(l, k), s->hidden, bias[k] ? SW_ASK_BIAS : 0);
     if (s->gated)
         sw_ask_linear(b, &a->alone[GATE], "self_attn.gate_proj", l->heads * l->value_dim, s->hidden, 0);
@@ -106,17 +107,27 @@ static sw_var *take_part(sw_ctx *c, const sw_pass *p, int part, sw_var *y)
 static int project(sw_ctx *c, attention *a, const sw_pass *p, sw_var *x, sw_var *out[PARTS])
 {
     const sw_spec *s = p->spec;
-    sw_var *y = s->packed ? sw_linear_forward(c, &a->packed, x) : NULL;
-    if (s->packed && !y)
+    sw_linear *from[PARTS + 1];
+    sw_var *y[PARTS + 1], *packed = NULL;
+    size_t n = 0, i = 0;
+    if (s->packed)
+        from[n++] = &a->packed;
+    for (int k = Q; k < PARTS; k++)
+        if (is_alone(s, k))
+            from[n++] = &a->alone[k];
+    if (sw_linears_forward(c, from, n, x, y))
         return -1;
-    if (y && s->clip_qkv > 0 && !(y = sw_clamp(c, y, s->clip_qkv)))
-        return -1;
+    if (s->packed) {
+        packed = y[i++];
+        if (s->clip_qkv > 0 && !(packed = sw_clamp(c, packed, s->clip_qkv)))
+            return -1;
+    }
     for (int k = Q; k < PARTS; k++) {
         if (is_packed(s, k)) {
-            out[k] = take_part(c, p, k, y);
-        } else if (k != GATE || s->gated) {
-            sw_var *v = sw_linear_forward(c, &a->alone[k], x);
-            if (v && s->clip_qkv > 0 && k != GATE && (k == V || s->qk_norm != SW_QK_FULL)) /* OLMoE cuts what is normed */
+            out[k] = take_part(c, p, k, packed);
+        } else if (is_alone(s, k)) {
+            sw_var *v = y[i++];
+            if (s->clip_qkv > 0 && k != GATE && (k == V || s->qk_norm != SW_QK_FULL)) /* OLMoE cuts what is normed */
                 v = sw_clamp(c, v, s->clip_qkv);
             out[k] = sw_heads(v, heads_of(p->block->spec, k));
         } else {

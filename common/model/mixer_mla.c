@@ -128,7 +128,7 @@ static int matrix_of(sw_ctx *c, sw_linear *l, sw_tensor *w, bool *apart)
 {
     *apart = true;
     for (const sw_adapter *on = l->adapter; on; on = on->next)
-        *apart = *apart && (on->off || on->ops->factors);
+        *apart = *apart && (on->off || on->ops->low_rank);
     if (*apart) {
         if (sw_use(c, &l->w->v, NULL))
             return -1;
@@ -187,17 +187,16 @@ static int add_adapters(sw_ctx *c, const sw_linear *l, bool back, int64_t each, 
     const sw_kernels *k = sw_k(c);
     int64_t heads = to->shape[1];
     for (const sw_adapter *on = l->adapter; on; on = on->next) {
-        sw_param *down, *up;
-        double scale;
+        sw_low_rank r;
         if (on->off)
             continue;
-        on->ops->factors(on, &down, &up, &scale);
-        sw_var *t = sw_use(c, &down->v, &up->v) ? NULL : sw_tmp3(c, from->dtype, from->shape[0], heads, down->v.t.shape[0]);
+        on->ops->low_rank(on, &r);
+        sw_var *t = sw_use(c, &r.a->v, &r.b->v) ? NULL : sw_tmp3(c, from->dtype, from->shape[0], heads, r.a->v.t.shape[0]);
         if (!t)
             return -1;
-        sw_tensor own = of_heads(&up->v.t, heads, each, first, count), flat = rows_of(&t->t), of = rows_of(back ? from : to);
-        if (back ? k->linear_fwd(sw_s(c), &flat, &of, &down->v.t, NULL, 1, 0) || k->linear_heads(sw_s(c), to, &t->t, &own, false, scale, 1)
-                 : k->linear_heads(sw_s(c), &t->t, from, &own, true, 1, 0) || k->linear_bwd_x(sw_s(c), &of, &flat, &down->v.t, scale, 1))
+        sw_tensor own = of_heads(&r.b->v.t, heads, each, first, count), flat = rows_of(&t->t), of = rows_of(back ? from : to);
+        if (back ? k->linear_fwd(sw_s(c), &flat, &of, &r.a->v.t, NULL, 1, 0) || k->linear_heads(sw_s(c), to, &t->t, &own, false, r.scale, 1)
+                 : k->linear_heads(sw_s(c), &t->t, from, &own, true, 1, 0) || k->linear_bwd_x(sw_s(c), &of, &flat, &r.a->v.t, r.scale, 1))
             return -1;
     }
     return 0;

@@ -1,5 +1,7 @@
 #include "nn/linear.h"
 
+#include <assert.h>
+
 /* The next adapter that is on, behind `a` (NULL: the topmost). */
 static sw_adapter *next_on(const sw_linear *l, const sw_adapter *a)
 {
@@ -9,19 +11,25 @@ static sw_adapter *next_on(const sw_linear *l, const sw_adapter *a)
     return next;
 }
 
+static sw_low_rank low_rank_of(const sw_adapter *a)
+{
+    sw_low_rank r;
+    a->ops->low_rank(a, &r);
+    return r;
+}
+
 sw_var *sw_linear_below(sw_ctx *c, sw_linear *l, sw_adapter *a, sw_var *x)
 {
     sw_adapter *next = next_on(l, a);
-    return next ? next->ops->forward(c, l, next, x) : sw_matmul(c, x, l->w, l->bias);
-}
-
-sw_var *sw_linear_low_rank(sw_ctx *c, sw_linear *l, sw_adapter *a, sw_var *x, const sw_low_rank *r)
-{
-    sw_adapter *next = next_on(l, a);
     if (!next)
-        return sw_matmul_low_rank(c, x, l->w, l->bias, r);
-    sw_var *y = next->ops->forward(c, l, next, x);
-    return y ? sw_add_low_rank(c, y, x, r) : NULL;
+        return sw_matmul(c, x, l->w, l->bias);
+    if (!next->ops->low_rank)
+        return next->ops->forward(c, l, next, x);
+    sw_low_rank r = low_rank_of(next);
+    if (!next_on(l, next))
+        return sw_matmul_low_rank(c, x, l->w, l->bias, &r);
+    sw_var *y = sw_linear_below(c, l, next, x);
+    return y ? sw_add_low_rank(c, y, x, &r) : NULL;
 }
 
 sw_var *sw_linear_forward(sw_ctx *c, sw_linear *l, sw_var *x)
@@ -32,6 +40,38 @@ sw_var *sw_linear_forward(sw_ctx *c, sw_linear *l, sw_var *x)
     if (y)
         c->where = outer; /* on failure the message's place stays */
     return y;
+}
+
+/* Those with an adapter of low rank and no other multiply x by one matrix, where theirs lie side by side. They come last: on the
+ * way back their small product then is the first to reach x's gradient, and all others add to that. */
+int sw_linears_forward(sw_ctx *c, sw_linear *const *l, size_t n, sw_var *x, sw_var **y)
+{
+    const char *outer = c->where;
+    sw_low_rank_linear p[SW_LINEARS_MOST];
+    sw_var *out[SW_LINEARS_MOST];
+    size_t at[SW_LINEARS_MOST], some = 0, k = 0;
+    assert(n <= SW_LINEARS_MOST);
+    for (size_t i = 0; i < n; i++) {
+        const sw_adapter *a = next_on(l[i], NULL);
+        if (!a || !a->ops->low_rank || next_on(l[i], a))
+            continue;
+        p[some] = (sw_low_rank_linear){l[i]->name, l[i]->w, l[i]->bias, low_rank_of(a)};
+        at[some++] = i;
+    }
+    if (some < 2 || !sw_low_ranks_shared(c, p, some))
+        some = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (k < some && at[k] == i)
+            k++;
+        else if (!(y[i] = sw_linear_forward(c, l[i], x)))
+            return -1;
+    }
+    if (some && sw_matmul_low_ranks(c, x, p, some, out))
+        return -1;
+    for (k = 0; k < some; k++)
+        y[at[k]] = out[k];
+    c->where = outer;
+    return 0;
 }
 
 sw_var *sw_linear_act(sw_ctx *c, sw_linear *l, sw_var *x, sw_act kind)

@@ -12,6 +12,9 @@ typedef struct sw_adapter sw_adapter;
 /* What a tuner fills to hang on a Linear. */
 typedef struct sw_adapter_ops {
     const char *kind; /* "lora" */
+    /* Where all that it does is to add a product of low rank: that product; then `forward` is not asked. NULL: it is no such
+     * adapter. */
+    void (*low_rank)(const sw_adapter *a, sw_low_rank *r);
     /* The layer's output with this adapter. What lies below is had by sw_linear_below(c, l, a, x). */
     sw_var *(*forward)(sw_ctx *c, sw_linear *l, sw_adapter *a, sw_var *x);
     /* The same for a Linear that is used as an embedding table: rows of w at ids. What lies below is had by
@@ -20,8 +23,6 @@ typedef struct sw_adapter_ops {
     /* Adds the adapter's effect to w, host f32 [out, in], in place (for merging); -1 when it cannot be merged. */
     int (*merge)(const sw_linear *l, const sw_adapter *a, sw_device *d, float *w);
     void (*free)(sw_adapter *a);
-    /* Where all that it does is to add scale b (a x): its factors a [r, in] and b [out, r]. NULL: it is no such adapter. */
-    void (*factors)(const sw_adapter *a, sw_param **down, sw_param **up, double *scale);
     /* For Linears of experts (sw_linear_places), where every one of them has such an adapter: whether all can run at once, and
      * the output at all places; what lies below is had by sw_places_below. NULL: one by one. */
     bool (*alike)(sw_adapter *const *a, int64_t n);
@@ -53,8 +54,9 @@ struct sw_linears { /* of experts, all of one shape */
 /* x [N, in] -> [N, out] */
 sw_var *sw_linear_forward(sw_ctx *c, sw_linear *l, sw_var *x) SW_MUST_CHECK;
 sw_var *sw_linear_below(sw_ctx *c, sw_linear *l, sw_adapter *a, sw_var *x) SW_MUST_CHECK;
-/* That plus r of x: all that an adapter of low rank does. */
-sw_var *sw_linear_low_rank(sw_ctx *c, sw_linear *l, sw_adapter *a, sw_var *x, const sw_low_rank *r) SW_MUST_CHECK;
+/* y[i] of each of n Linears that read the same x; what their adapters have in common is done once. */
+enum { SW_LINEARS_MOST = 8 };
+int sw_linears_forward(sw_ctx *c, sw_linear *const *l, size_t n, sw_var *x, sw_var **y) SW_MUST_CHECK;
 /* act of it; one kernel where no adapter stands between the product and act. */
 sw_var *sw_linear_act(sw_ctx *c, sw_linear *l, sw_var *x, sw_act kind) SW_MUST_CHECK;
 /* At each place of d the row of x [N * k, in] through its expert's Linear [N * k, out]: at once where they are alike and have

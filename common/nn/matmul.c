@@ -142,27 +142,105 @@ sw_var *sw_add_low_rank(sw_ctx *c, sw_var *y, sw_var *x, const sw_low_rank *r)
     return t ? sw_matmul_add(c, y, t, r->b, r->scale) : NULL;
 }
 
-/* The small product has nothing to hide behind what it reads and writes, the large one has: so the small one writes and the
+/* ---- a product and one of low rank beside it, for several that read one x
+ *
+ * The small product has nothing to hide behind what it reads and writes, the large one has: so the small one writes and the
  * large one adds to it, both ways. On the way back these are dt a, then dy w; so the tape has w's product first, though it is
  * made last. What that is said to give, `large`, never lies anywhere by itself. */
-sw_var *sw_matmul_low_rank(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias, const sw_low_rank *r)
+
+static sw_var *begin_low_rank(sw_ctx *c, sw_var *x, const sw_low_rank_linear *p)
+{
+    assert(flat2(&x->t).shape[1] == flat2(&p->w->v.t).shape[1]);
+    sw_node n = node_of(c, x, p->w, p->bias, 1);
+    n.out[0] = sw_borrow(c, sw_tensor_of(NULL, c->product, 2, (int64_t[]){x->t.shape[0], p->w->v.t.shape[0]}));
+    return sw_use(c, &p->w->v, p->bias ? &p->bias->v : NULL) ? NULL : sw_record(c, n);
+}
+
+/* t: a x */
+static sw_var *end_low_rank(sw_ctx *c, sw_var *x, const sw_low_rank_linear *p, sw_var *large, sw_var *t)
 {
     const sw_kernels *k = sw_k(c);
-    sw_tensor in = flat2(&x->t), m = flat2(&w->v.t);
-    assert(in.shape[1] == m.shape[1]);
-    sw_var *large = sw_borrow(c, sw_tensor_of(NULL, c->product, 2, (int64_t[]){in.shape[0], m.shape[0]}));
-    sw_var *add = bias ? &bias->v : NULL;
-    sw_node n = node_of(c, x, w, bias, 1);
-    n.out[0] = large;
-    if (sw_use(c, &w->v, add) || !sw_record(c, n))
+    sw_var *y = sw_like(c, large), *bias = p->bias ? &p->bias->v : NULL;
+    if (!y || sw_use(c, &p->r.b->v, NULL) || k->linear_fwd(sw_s(c), &y->t, &t->t, &p->r.b->v.t, NULL, p->r.scale, 0) ||
+        sw_use(c, &p->w->v, bias))
         return NULL;
-    sw_var *t = lowered(c, x, r), *y = t ? sw_like(c, large) : NULL;
-    if (!y || sw_use(c, &r->b->v, NULL) || k->linear_fwd(sw_s(c), &y->t, &t->t, &r->b->v.t, NULL, r->scale, 0))
+    sw_tensor in = flat2(&x->t), w = flat2(&p->w->v.t);
+    return k->linear_fwd(sw_s(c), &y->t, &in, &w, bias ? &bias->t : NULL, 1, 1) ? NULL
+                                                                              : record_sum(c, y, large, t, p->r.b, p->r.scale);
+}
+
+sw_var *sw_matmul_low_rank(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias, const sw_low_rank *r)
+{
+    const sw_low_rank_linear p = {c->where, w, bias, *r};
+    sw_var *large = begin_low_rank(c, x, &p), *t = large ? lowered(c, x, r) : NULL;
+    return t ? end_low_rank(c, x, &p, large, t) : NULL;
+}
+
+/* Whether b's rows go on where a's end. */
+static bool goes_on(const sw_tensor *a, const sw_tensor *b)
+{
+    return a->dtype == b->dtype && sw_is_float(a->dtype) && a->ndim == 2 && b->ndim == 2 && a->shape[1] == b->shape[1] && sw_is_dense(a) &&
+           sw_is_dense(b) && (char *)a->data + sw_tensor_bytes(a) == (char *)b->data;
+}
+
+bool sw_low_ranks_shared(const sw_ctx *c, const sw_low_rank_linear *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const sw_var *v = &p[i].r.a->v, *before = i ? &p[i - 1].r.a->v : v;
+        if ((c->training && p[i].r.dropout > 0) || v->needs_grad != before->needs_grad)
+            return false;
+        if (i && (!goes_on(&before->t, &v->t) || (v->needs_grad && !goes_on(&before->grad->t, &v->grad->t))))
+            return false;
+    }
+    return true;
+}
+
+/* [a_0 a_1 ...] x, from matrices that lie one behind the other. */
+static sw_var *lowered_all(sw_ctx *c, sw_var *x, const sw_low_rank_linear *p, size_t n)
+{
+    const sw_var *first = &p->r.a->v;
+    sw_param *whole = sw_ctx_alloc(c, sizeof *whole);
+    sw_var **each = sw_ctx_alloc(c, n * sizeof *each), *grad = sw_ctx_alloc(c, sizeof *grad);
+    int64_t rows = 0;
+    for (size_t i = 0; i < n; i++) {
+        each[i] = &p[i].r.a->v;
+        rows += each[i]->t.shape[0];
+    }
+    const int64_t shape[] = {rows, first->t.shape[1]};
+    whole->v = (sw_var){.t = sw_tensor_of(first->t.data, first->t.dtype, 2, shape), .needs_grad = first->needs_grad, .grad = grad};
+    if (first->needs_grad)
+        grad->t = sw_tensor_of(first->grad->t.data, first->grad->t.dtype, 2, shape);
+    sw_tensor in = flat2(&x->t);
+    sw_var *t = sw_tmp2(c, c->compute, in.shape[0], rows);
+    if (!t || sw_use_away(c, each, n) || sw_k(c)->linear_fwd(sw_s(c), &t->t, &in, &whole->v.t, NULL, 1, 0))
         return NULL;
-    m = flat2(&w->v.t);
-    if (sw_use(c, &w->v, add) || k->linear_fwd(sw_s(c), &y->t, &in, &m, add ? &add->t : NULL, 1, 1))
-        return NULL;
-    return record_sum(c, y, large, t, r->b, r->scale);
+    sw_node node = node_of(c, x, whole, NULL, 1);
+    node.in[1] = NULL; /* the tape knows the parameters themselves */
+    node.more = each;
+    node.n_more = n;
+    node.out[0] = t;
+    return sw_record(c, node);
+}
+
+/* On the way back the one product of all a's writes, then the large ones add. */
+int sw_matmul_low_ranks(sw_ctx *c, sw_var *x, const sw_low_rank_linear *p, size_t n, sw_var **y)
+{
+    sw_var *t, *part;
+    for (size_t i = 0; i < n; i++) {
+        c->where = p[i].where;
+        if (!(y[i] = begin_low_rank(c, x, &p[i])))
+            return -1;
+    }
+    c->where = p->where;
+    if (!(t = lowered_all(c, x, p, n)))
+        return -1;
+    for (size_t i = 0, first = 0; i < n; first += (size_t)part->t.shape[1], i++) {
+        c->where = p[i].where;
+        part = sw_columns(c, t, (int64_t)first, p[i].r.a->v.t.shape[0]);
+        if (!part || !(y[i] = end_low_rank(c, x, &p[i], y[i], part)))
+            return -1;
+    }
+    return 0;
 }
 
 /* ---- one matrix of a stack */

@@ -121,6 +121,15 @@ typedef struct sw_low_rank {
 sw_var *sw_add_low_rank(sw_ctx *c, sw_var *y, sw_var *x, const sw_low_rank *r) SW_MUST_CHECK;
 /* sw_matmul plus that, without writing y more often than either product must. */
 sw_var *sw_matmul_low_rank(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias, const sw_low_rank *r) SW_MUST_CHECK;
+/* The same for n products that read one x. Whether one product with all their a's can serve them: these lie one behind the other,
+ * and so do their gradients (sw_flat keeps the order of its list), and nothing of x is dropped. And then y[0] to y[n - 1]. */
+typedef struct sw_low_rank_linear {
+    const char *where; /* for messages */
+    sw_param *w, *bias;
+    sw_low_rank r;
+} sw_low_rank_linear;
+bool sw_low_ranks_shared(const sw_ctx *c, const sw_low_rank_linear *p, size_t n);
+int sw_matmul_low_ranks(sw_ctx *c, sw_var *x, const sw_low_rank_linear *p, size_t n, sw_var **y) SW_MUST_CHECK;
 
 /* ---- mixtures of experts (route.c) */
 

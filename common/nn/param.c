@@ -98,7 +98,7 @@ static size_t layer_of(const char *name)
     return strlen(name);
 }
 
-static bool same_layer(const sw_param *a, const sw_param *b)
+bool sw_same_layer(const sw_param *a, const sw_param *b)
 {
     size_t n = layer_of(a->name);
     return n == layer_of(b->name) && !memcmp(a->name, b->name, n);
@@ -113,7 +113,7 @@ static void lay_out(sw_flat *f)
     SW_PUSH(starts, 0);
     for (size_t i = 0; i < f->n_params; i++) {
         sw_param *p = f->params[i];
-        if (shared && i && f->n - begin >= f->plan.bucket && !same_layer(f->params[i - 1], p)) {
+        if (shared && i && f->n - begin >= f->plan.bucket && !sw_same_layer(f->params[i - 1], p)) {
             begin = f->n = up(f->n, unit);
             SW_PUSH(starts, begin);
         }

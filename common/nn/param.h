@@ -12,6 +12,7 @@ typedef struct sw_param {
     bool decay;       /* weight decay applies */
     int group;        /* of the optimiser: learning-rate factor (0 default) */
     bool adapter;     /* belongs to a tuner, not to the base model */
+    bool reads_x;     /* an adapter's matrix that meets x: those of Linears that read one x best lie side by side (sw_matmul_low_ranks) */
     bool drawn;       /* the base's file has no such tensor: the values are by chance */
     bool transposed;  /* checkpoints hold this matrix the other way round */
     int64_t offset;   /* in the flat buffers, when trainable */
@@ -40,6 +41,7 @@ sw_param *sw_param_new(sw_params *list, sw_device *d, const char *name, sw_dtype
 /* Gives a dense parameter of 8-bit floats scales (sw_scales; the origin is the parameter's own), in memory that outlives it. */
 void sw_param_scale(sw_param *p, sw_scales scales);
 sw_param *sw_param_find(const sw_params *list, const char *name);
+bool sw_same_layer(const sw_param *a, const sw_param *b); /* by their names */
 void sw_params_free(sw_params *list, sw_device *d);
 
 /* How the flat buffers are shared among ranks: the stages of ZeRO (Rajbhandari et al. 2020, arXiv 1910.02054). */

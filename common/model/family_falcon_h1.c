@@ -69,9 +69,10 @@ static sw_var *feed_forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
 {
     feed *f = self;
     const h1_options *o = options(p->block->spec);
-    sw_var *gate = sw_linear_forward(c, &f->gate, x);
-    gate = gate ? sw_scale(c, gate, o->gate) : NULL;
-    sw_var *up = gate ? sw_linear_forward(c, &f->up, x) : NULL, *h = up ? sw_glu(c, gate, up, p->spec->act) : NULL;
+    sw_var *in[2], *h;
+    if (sw_linears_forward(c, (sw_linear *[]){&f->gate, &f->up}, 2, x, in) || !(h = sw_scale(c, in[0], o->gate)))
+        return NULL;
+    h = sw_glu(c, h, in[1], p->spec->act);
     h = h ? sw_linear_forward(c, &f->down, h) : NULL;
     return h ? sw_scale(c, h, o->down) : NULL;
 }

@@ -61,10 +61,12 @@ static sw_var *cut_low(sw_ctx *c, sw_var *x, double cut)
 static sw_var *run_feed(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
 {
     feed *f = self;
-    sw_var *gate = sw_linear_forward(c, &f->gate, x);
-    if (gate && options_of(p->block->spec)->sparsity > 0)
-        gate = cut_low(c, gate, f->cut);
-    sw_var *up = gate ? sw_linear_forward(c, &f->up, x) : NULL, *h = up ? sw_glu(c, gate, up, p->spec->act) : NULL;
+    sw_var *in[2], *h;
+    if (sw_linears_forward(c, (sw_linear *[]){&f->gate, &f->up}, 2, x, in))
+        return NULL;
+    if (options_of(p->block->spec)->sparsity > 0)
+        in[0] = cut_low(c, in[0], f->cut);
+    h = in[0] ? sw_glu(c, in[0], in[1], p->spec->act) : NULL;
     return h ? sw_linear_forward(c, &f->down, h) : NULL;
 }
 

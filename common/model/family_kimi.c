@@ -96,9 +96,10 @@ static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
     const kda_options *o = options(p->block->spec);
     int64_t n = x->t.shape[0], inner = o->heads * o->head_dim;
     sw_var *part[3];
+    if (sw_linears_forward(c, (sw_linear *[]){&m->in[Q], &m->in[K], &m->in[V]}, 3, x, part))
+        return NULL;
     for (int i = Q; i <= V; i++) {
-        sw_var *u = sw_linear_forward(c, &m->in[i], x);
-        u = u ? sw_conv1d(c, u, m->conv[i], NULL, p->runs, sw_pass_state(p, i)) : NULL;
+        sw_var *u = sw_conv1d(c, part[i], m->conv[i], NULL, p->runs, sw_pass_state(p, i));
         if (!u || !(u = sw_activation(c, u, p->spec->act)))
             return NULL;
         part[i] = as_heads(c, u, o);

@@ -63,13 +63,17 @@ static sw_var *of_groups(sw_ctx *c, sw_var *x, int64_t groups, int64_t at, int64
 static int project(sw_ctx *c, delta *d, const delta_options *o, sw_var *x, parts *p)
 {
     int64_t share = o->value_heads / o->key_heads, values = share * o->value_dim;
-    if (!(p->qkv = sw_linear_forward(c, &d->qkv, x)) || !(p->b = sw_linear_forward(c, &d->b, x)))
+    sw_linear *four[] = {&d->qkv, &d->z, &d->b, &d->a}, *two[] = {&d->qkv, &d->b};
+    sw_var *y[4];
+    if (sw_linears_forward(c, o->packed ? two : four, o->packed ? 2 : 4, x, y))
         return -1;
-    if (!o->packed)
-        return (p->z = sw_linear_forward(c, &d->z, x)) && (p->a = sw_linear_forward(c, &d->a, x)) ? 0 : -1;
-    sw_var *all = p->qkv, *ba = p->b, *three[3] = {of_groups(c, all, o->key_heads, 0, o->key_dim),
-                                                   of_groups(c, all, o->key_heads, o->key_dim, o->key_dim),
-                                                   of_groups(c, all, o->key_heads, 2 * o->key_dim, values)};
+    if (!o->packed) {
+        *p = (parts){y[0], y[1], y[2], y[3]};
+        return 0;
+    }
+    sw_var *all = y[0], *ba = y[1], *three[3] = {of_groups(c, all, o->key_heads, 0, o->key_dim),
+                                                 of_groups(c, all, o->key_heads, o->key_dim, o->key_dim),
+                                                 of_groups(c, all, o->key_heads, 2 * o->key_dim, values)};
     p->qkv = three[0] && three[1] && three[2] ? sw_join(c, three, 3) : NULL;
     p->z = p->qkv ? of_groups(c, all, o->key_heads, 2 * o->key_dim + values, values) : NULL;
     p->b = p->z ? of_groups(c, ba, o->key_heads, 0, share) : NULL;

@@ -134,10 +134,10 @@ static sw_var *forward(sw_ctx *c, void *self, const sw_pass *p, sw_var *x)
 {
     rglru *m = self;
     int64_t n = x->t.shape[0], width = options(p->block->spec)->width;
-    sw_var *y = sw_linear_forward(c, &m->y, x), *u, *log_a, *in, *l;
-    y = y ? sw_activation(c, y, p->spec->act) : NULL;
-    u = y ? sw_linear_forward(c, &m->x, x) : NULL;
-    u = u ? sw_conv1d(c, u, m->conv, m->conv_bias, p->runs, sw_pass_state(p, 0)) : NULL;
+    sw_var *both[2], *y, *u, *log_a, *in, *l;
+    if (sw_linears_forward(c, (sw_linear *[]){&m->x, &m->y}, 2, x, both) || !(y = sw_activation(c, both[1], p->spec->act)))
+        return NULL;
+    u = sw_conv1d(c, both[0], m->conv, m->conv_bias, p->runs, sw_pass_state(p, 0));
     if (!u || !(in = gate_of(c, &m->input, u)) || !(log_a = gate_of(c, &m->recurrent, u)) || !(l = sw_parameter(c, m->decay)) ||
         !(l = sw_activation(c, l, SW_ACT_SOFTPLUS)) || !(l = sw_scale(c, l, -8)) || !(log_a = sw_times_row(c, log_a, l)) ||
         !(u = sw_cast(c, u, SW_F32)) || !(in = sw_mul(c, in, u)))

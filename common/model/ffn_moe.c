@@ -185,26 +185,30 @@ static sw_var *gated(sw_ctx *c, const moe *m, const sw_spec *s, sw_var *y)
     return m->o->limit > 0 ? glu_cut(c, gate, up, m->o->limit, m->o->sharpness, s->act) : sw_glu(c, gate, up, s->act);
 }
 
-/* The experts' part for x at all places of d; the shared one's for every token without d. */
 static sw_var *linear(sw_ctx *c, sw_linears *l, sw_var *x, const sw_dispatch *d)
 {
     return d ? sw_linear_places(c, l, x, d) : sw_linear_forward(c, l->at, x);
 }
 
+/* NULL for one that it has not. */
+static int gate_and_up(sw_ctx *c, experts *e, sw_var *x, const sw_dispatch *d, sw_var *y[2])
+{
+    y[0] = y[1] = NULL;
+    if (!d && e->gate.n && e->up.n)
+        return sw_linears_forward(c, (sw_linear *[]){e->gate.at, e->up.at}, 2, x, y);
+    return (e->gate.n && !(y[0] = linear(c, &e->gate, x, d))) || (e->up.n && !(y[1] = linear(c, &e->up, x, d))) ? -1 : 0;
+}
+
+/* The experts' part for x at all places of d; the shared one's for every token without d. */
 static sw_var *run_apart(sw_ctx *c, experts *e, const moe *m, const sw_spec *s, sw_var *x, const sw_dispatch *d)
 {
-    sw_var *gate = e->gate.n ? linear(c, &e->gate, x, d) : NULL, *h;
-    if (e->gate.n && !gate)
+    sw_var *in[2], *h;
+    if (gate_and_up(c, e, x, d, in))
         return NULL;
-    if (e->up.n) {
-        sw_var *up = linear(c, &e->up, x, d);
-        h = !up                ? NULL
-            : !gate            ? sw_activation(c, up, s->act)
-            : m->o->limit > 0  ? glu_cut(c, gate, up, m->o->limit, m->o->sharpness, s->act)
-                               : sw_glu(c, gate, up, s->act);
-    } else {
-        h = gated(c, m, s, gate);
-    }
+    h = !in[1]            ? gated(c, m, s, in[0])
+        : !in[0]          ? sw_activation(c, in[1], s->act)
+        : m->o->limit > 0 ? glu_cut(c, in[0], in[1], m->o->limit, m->o->sharpness, s->act)
+                          : sw_glu(c, in[0], in[1], s->act);
     return h ? linear(c, &e->down, h, d) : NULL;
 }
 

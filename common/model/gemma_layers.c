@@ -41,12 +41,9 @@ static void declare(sw_builder *b, void *self)
     sw_ask_linear(b, &a->o, "self_attn.o_proj", s->hidden, l->heads * l->head_dim, bias);
 }
 
-/* Keys and values of this layer; in the cache when there is one. */
-static int own(sw_ctx *c, attention *a, const sw_pass *p, sw_var *x, sw_var *kv[2])
+/* Keys and values of this layer, from what its Linears say; in the cache when there is one. */
+static int own(sw_ctx *c, attention *a, const sw_pass *p, sw_var *k, sw_var *v, sw_var *kv[2])
 {
-    const sw_layer *l = p->block->spec;
-    sw_var *k = sw_heads(sw_linear_forward(c, &a->k, x), l->kv_heads);
-    sw_var *v = k && a->v.w ? sw_heads(sw_linear_forward(c, &a->v, x), l->kv_heads) : k;
     v = v ? sw_norm_forward(c, &a->v_norm, v) : NULL;
     k = v ? sw_norm_forward(c, &a->k_norm, k) : NULL;
     k = k ? sw_pass_rope(c, p, k, false) : NULL;
@@ -72,14 +69,15 @@ sw_var *sw_attend_shared(sw_ctx *c, const sw_pass *p, sw_var *x, sw_var *whole, 
     attention *a = p->block->mixer;
     const sw_layer *l = p->block->spec;
     const sw_kv_sharing *how = sharing_of(l);
-    sw_var *used[2];
-    sw_var *q = sw_heads(sw_linear_forward(c, &a->q, x), l->heads);
-    q = q ? sw_norm_forward(c, &a->q_norm, q) : NULL;
+    sw_var *used[2], *y[3], *q;
+    if (sw_linears_forward(c, (sw_linear *[]){&a->q, &a->k, &a->v}, how->source >= 0 ? 1 : a->v.w ? 3 : 2, x, y))
+        return NULL;
+    q = sw_norm_forward(c, &a->q_norm, sw_heads(y[0], l->heads));
     if (!q || !(q = sw_pass_rope(c, p, q, true)))
         return NULL;
     if (how->source >= 0)
         others(c, p, whole, used);
-    else if (own(c, a, p, x, used))
+    else if (own(c, a, p, sw_heads(y[1], l->kv_heads), a->v.w ? sw_heads(y[2], l->kv_heads) : y[1], used))
         return NULL;
     bool travels = how->stores && !p->cache;
     kv[0] = travels ? used[0] : NULL;

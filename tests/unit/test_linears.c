@@ -16,7 +16,8 @@ static sw_device *device;
 typedef struct kind {
     const char *what, *config;
     int shared; /* of them make one product */
-    bool training, k_off, louder_q, attached_order, weights, quantised, bf16;
+    bool training, k_off, attached_order, weights, quantised, bf16;
+    enum { NONE, ABOVE, ABOVE_OFF, BELOW } louder; /* where another adapter hangs on q */
 } kind;
 
 typedef struct layer {
@@ -167,10 +168,15 @@ static void make(layer *m, const kind *k)
         m->l[K].adapter->off = true;
         sw_layout_changed();
     }
-    if (k->louder_q) {
-        sw_adapter *a = SW_NEW(sw_adapter);
-        a->ops = &louder_ops;
+    if (k->louder) {
+        sw_adapter *lora = m->l[Q].adapter, *a = SW_NEW(sw_adapter);
+        *a = (sw_adapter){.ops = &louder_ops, .off = k->louder == ABOVE_OFF};
         sw_linear_attach(&m->l[Q], a);
+        if (k->louder == BELOW) {
+            m->l[Q].adapter = lora;
+            lora->next = a;
+            a->next = NULL;
+        }
     }
 }
 
@@ -258,8 +264,9 @@ static void assert_asked(const layer *m)
     int each = 0;
     for (int i = 0; i < LINEARS; i++) {
         sw_adapter *a = m->l[i].adapter;
-        a = k->louder_q && i == Q ? a->next : a;
         sw_low_rank r = {0};
+        while (a && !a->ops->low_rank)
+            a = a->next;
         if (!a || a->off)
             continue;
         a->ops->low_rank(a, &r);
@@ -296,7 +303,9 @@ static void linears(void **state)
         {"dropout in training", ALL ", \"lora_dropout\": 0.3}", .shared = 0, .training = true},
         {"dropout elsewhere", ALL ", \"lora_dropout\": 0.3}", .shared = 3},
         {"one that is off", ALL "}", .shared = 0, .k_off = true},
-        {"another adapter", ALL "}", .shared = 2, .louder_q = true},
+        {"another adapter on q's", ALL "}", .shared = 2, .louder = ABOVE},
+        {"another that is off", ALL "}", .shared = 3, .louder = ABOVE_OFF},
+        {"another below q's", ALL "}", .shared = 2, .louder = BELOW},
         {"matrices apart", ALL "}", .shared = 0, .attached_order = true},
     };
     for (size_t i = 0; i < SW_COUNT(kinds); i++) {

@@ -55,7 +55,8 @@ int sw_tuned_load(sw_tuned *t, const char *safetensors_path) SW_MUST_CHECK;
 int sw_tuned_save(const sw_tuned *t, const char *dir, sw_dtype dtype) SW_MUST_CHECK;
 /* The model's Linears free the adapters hung on them; free those first (or detach). */
 void sw_tuned_free(sw_tuned *t);
-/* Everything that trains, of a layer what meets x first: the flat buffers are built from this list (borrowed parameters; free with free(list.at)). */
+/* Everything that trains, of a layer what meets x first: the flat buffers are built from this list (borrowed parameters; free
+ * with free(list.at)). */
 sw_params sw_tuned_trainable(const sw_tuned *t);
 
 /* Whether a module is meant by PEFT's target_modules: a list of names (equal, or the path ends with ".name"), one string

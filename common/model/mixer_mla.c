@@ -191,12 +191,14 @@ static int add_adapters(sw_ctx *c, const sw_linear *l, bool back, int64_t each, 
         if (on->off)
             continue;
         on->ops->low_rank(on, &r);
-        sw_var *t = sw_use(c, &r.a->v, &r.b->v) ? NULL : sw_tmp3(c, from->dtype, from->shape[0], heads, r.a->v.t.shape[0]);
+        const sw_tensor *a = &r.a->v.t;
+        sw_var *t = sw_use(c, &r.a->v, &r.b->v) ? NULL : sw_tmp3(c, from->dtype, from->shape[0], heads, a->shape[0]);
         if (!t)
             return -1;
         sw_tensor own = of_heads(&r.b->v.t, heads, each, first, count), flat = rows_of(&t->t), of = rows_of(back ? from : to);
-        if (back ? k->linear_fwd(sw_s(c), &flat, &of, &r.a->v.t, NULL, 1, 0) || k->linear_heads(sw_s(c), to, &t->t, &own, false, r.scale, 1)
-                 : k->linear_heads(sw_s(c), &t->t, from, &own, true, 1, 0) || k->linear_bwd_x(sw_s(c), &of, &flat, &r.a->v.t, r.scale, 1))
+        sw_stream *s = sw_s(c);
+        if (back ? k->linear_fwd(s, &flat, &of, a, NULL, 1, 0) || k->linear_heads(s, to, &t->t, &own, false, r.scale, 1)
+                 : k->linear_heads(s, &t->t, from, &own, true, 1, 0) || k->linear_bwd_x(s, &of, &flat, a, r.scale, 1))
             return -1;
     }
     return 0;

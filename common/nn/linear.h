@@ -54,8 +54,8 @@ struct sw_linears { /* of experts, all of one shape */
 /* x [N, in] -> [N, out] */
 sw_var *sw_linear_forward(sw_ctx *c, sw_linear *l, sw_var *x) SW_MUST_CHECK;
 sw_var *sw_linear_below(sw_ctx *c, sw_linear *l, sw_adapter *a, sw_var *x) SW_MUST_CHECK;
-/* y[i] of each of n Linears that read the same x, in the order that the model declares them; what their adapters have in common is
- * done once. */
+/* y[i] of each of n Linears that read the same x, in the order in which the model declares them; what their adapters have in
+ * common is done once. */
 enum { SW_LINEARS_MOST = 8 };
 int sw_linears_forward(sw_ctx *c, sw_linear *const *l, size_t n, sw_var *x, sw_var **y) SW_MUST_CHECK;
 /* act of it; one kernel where no adapter stands between the product and act. */

@@ -179,8 +179,8 @@ sw_var *sw_matmul_low_rank(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias, co
 /* Whether b's rows go on where a's end. */
 static bool goes_on(const sw_tensor *a, const sw_tensor *b)
 {
-    return a->dtype == b->dtype && sw_is_float(a->dtype) && a->ndim == 2 && b->ndim == 2 && a->shape[1] == b->shape[1] && sw_is_dense(a) &&
-           sw_is_dense(b) && (char *)a->data + sw_tensor_bytes(a) == (char *)b->data;
+    return a->dtype == b->dtype && sw_is_float(a->dtype) && a->ndim == 2 && b->ndim == 2 && a->shape[1] == b->shape[1] &&
+           sw_is_dense(a) && sw_is_dense(b) && (char *)a->data + sw_tensor_bytes(a) == (char *)b->data;
 }
 
 bool sw_low_ranks_shared(const sw_ctx *c, const sw_low_rank_linear *p, size_t n)
@@ -207,7 +207,8 @@ static sw_var *lowered_all(sw_ctx *c, sw_var *x, const sw_low_rank_linear *p, si
         rows += each[i]->t.shape[0];
     }
     const int64_t shape[] = {rows, first->t.shape[1]};
-    whole->v = (sw_var){.t = sw_tensor_of(first->t.data, first->t.dtype, 2, shape), .needs_grad = first->needs_grad, .grad = grad};
+    whole->v = (sw_var){.needs_grad = first->needs_grad, .grad = grad};
+    whole->v.t = sw_tensor_of(first->t.data, first->t.dtype, 2, shape);
     if (first->needs_grad)
         grad->t = sw_tensor_of(first->grad->t.data, first->grad->t.dtype, 2, shape);
     sw_tensor in = flat2(&x->t);

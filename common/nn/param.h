@@ -12,7 +12,7 @@ typedef struct sw_param {
     bool decay;       /* weight decay applies */
     int group;        /* of the optimiser: learning-rate factor (0 default) */
     bool adapter;     /* belongs to a tuner, not to the base model */
-    bool reads_x;     /* an adapter's matrix that meets x: those of Linears that read one x best lie side by side (sw_matmul_low_ranks) */
+    bool reads_x;     /* an adapter's matrix that meets x: those of one x best lie side by side (sw_matmul_low_ranks) */
     bool drawn;       /* the base's file has no such tensor: the values are by chance */
     bool transposed;  /* checkpoints hold this matrix the other way round */
     int64_t offset;   /* in the flat buffers, when trainable */

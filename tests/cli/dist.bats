@@ -56,6 +56,15 @@ updates() { for i in $(seq 400); do [ -f "$1/metrics.jsonl" ] && [ "$(grep -c '"
     done
 }
 
+@test "ranks train a LoRA whose Linears share products to the losses of one process" {
+    $T --dtype f32 --epochs 1 --out one "$W/train.shard"
+    for run in "2 gradients 1K" "4 parameters 1K --recompute"; do
+        set -- $run
+        ranks $1 $T --dtype f32 --epochs 1 --shard $2 --bucket $3 $4 --out $2 "$W/train.shard"
+        near train one $2 4
+    done
+}
+
 @test "ranks that share a mixture of experts train it, or a LoRA on it, to the losses of one process" {
     python3 "$BATS_TEST_DIRNAME/make_model.py" model --experts
     for tuner in full lora; do

@@ -1,5 +1,5 @@
-/* Linears that read one input: one product with all their adapters' first matrices each way, where these lie side by side, and the
- * numbers of one Linear after the other. */
+/* Linears that read one input: one product with all their adapters' first matrices each way, where these lie side by side, and
+ * the numbers of one Linear after the other. */
 #include "adapter/tuner.h"
 #include "base/json.h"
 #include "model/model.h"
@@ -10,7 +10,8 @@
 
 enum { Q, K, V, LINEARS, IN = 32, ROWS = 9, WIDE = 24 + 8 + 16, MOST = 8192 };
 static const int64_t width[LINEARS] = {24, 8, 16};
-static const char *const paths[LINEARS] = {"model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.k_proj", "model.layers.0.self_attn.v_proj"};
+static const char *const paths[LINEARS] = {"model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.k_proj",
+                                           "model.layers.0.self_attn.v_proj"};
 static sw_device *device;
 
 typedef struct kind {
@@ -50,7 +51,8 @@ static void note(int way, const sw_tensor *w, double beta)
     asked.at[asked.n++] = (product){way, w->data, w->shape[0], beta != 0};
 }
 static const sw_kernels *plain;
-static int noted_fwd(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias, double alpha, double beta)
+static int noted_fwd(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias, double alpha,
+                     double beta)
 {
     note(FORWARD, w, beta);
     return plain->linear_fwd(s, y, x, w, bias, alpha, beta);
@@ -86,7 +88,8 @@ static int with_first_matrices(const sw_tuned *t, int way, int64_t *rows, size_t
     for (size_t i = 0; i < asked.n; i++)
         for (size_t k = 0; k < t->params.n; k++) {
             const sw_param *p = t->params.at[k];
-            if (asked.at[i].way != (unsigned)way || !p->reads_x || asked.at[i].matrix != (way == BACK_W ? p->v.grad->t.data : p->v.t.data))
+            const char *matrix = way == BACK_W ? p->v.grad->t.data : p->v.t.data;
+            if (asked.at[i].way != (unsigned)way || !p->reads_x || asked.at[i].matrix != matrix)
                 continue;
             *first = n++ ? *first : i;
             *rows += asked.at[i].rows;
@@ -230,7 +233,8 @@ static void run(layer *m, int how, result *r)
     c.where = "outside";
     c.hooks = (sw_tape_hooks){.arg = m, .final_grad = count_final};
     listen(&noted);
-    sw_var *y = how == AGAIN ? sw_recompute(&c, together, &m->x->v, m) : three(&c, m, &m->x->v, how == TOGETHER), *f = y ? sw_cast(&c, y, SW_F32) : NULL;
+    sw_var *y = how == AGAIN ? sw_recompute(&c, together, &m->x->v, m) : three(&c, m, &m->x->v, how == TOGETHER);
+    sw_var *f = y ? sw_cast(&c, y, SW_F32) : NULL;
     if (!f)
         fail_msg("%s: %s", m->kind->what, sw_error());
     assert_string_equal(c.where, "outside");
@@ -369,7 +373,8 @@ static void models(void **state)
         free(list.at);
         c.recording = true;
         listen(&noted);
-        sw_var *h = sw_model_forward(&c, m, &(sw_batch){.n = TOKENS, .n_seqs = 1, .ids = ids, .lengths = &(int64_t){TOKENS}}, false);
+        sw_batch batch = {.n = TOKENS, .n_seqs = 1, .ids = ids, .lengths = &(int64_t){TOKENS}};
+        sw_var *h = sw_model_forward(&c, m, &batch, false);
         if (!h)
             fail_msg("%s: %s", path, sw_error());
         sw_var *g = sw_like(&c, h);

@@ -29,6 +29,10 @@ $(O)/cuda/archs: FORCE
 $(O)/cuda/%.o: %.cu $(O)/cuda/archs
 	@mkdir -p $(@D)
 	$(Q)$(NVCC) $(CUDA_FLAGS) $(CUDA_CODE) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
+# Products of warpgroups are of 9.0 alone, which calls what it alone has 9.0a.
+ifneq ($(filter 90,$(CUDA_ARCHS)),)
+$(O)/cuda/%_wgmma.o: CUDA_CODE = -gencode arch=compute_90a,code=sm_90a -DSW_WGMMA_BUILT
+endif
 $(O)/cuda/kernels/tensor.o: kernels/tensor.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) -std=gnu11 -O2 -fPIC -fvisibility=hidden $(WARN) -c $< -o $@

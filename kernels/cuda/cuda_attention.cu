@@ -227,7 +227,8 @@ int cuda_attention_fwd(sw_stream *s, sw_tensor *out, sw_tensor *lse, const sw_te
     if (queries <= 8 * (int64_t)p.count && p.width <= 256 && p.value_width <= 256)
         return cuda_attention_few(s, p, queries, keys);
     int64_t rows = queries * p.group;
-    int rc = cuda_attention_mma(s, p, queries);
+    int rc = cuda_attention_wgmma(s, p, queries);
+    rc = rc ? rc : cuda_attention_mma(s, p, queries);
     if (rc)
         return rc < 0 ? -1 : 0;
     int warps = rows <= 4 * p.count ? 1 : rows <= 8 * p.count ? 2 : rows <= 16 * p.count ? 4 : 8;

@@ -144,6 +144,8 @@ struct gradient_call {
     float *dbias;   /* [row tiles, heads, bias_span]: what each tile adds, or NULL */
 };
 
+/* Whether every head's runs of eight 16-bit values begin at multiples of 16 bytes. */
+static inline bool whole_runs(const head_rows &t) { return (uintptr_t)t.data % 16 == 0 && t.row % RUN == 0 && t.head % RUN == 0; }
 head_rows cuda_head_rows(const sw_tensor *t);
 attention_call cuda_attention_call(const sw_tensor *out, const sw_tensor *lse, const sw_tensor *q, const sw_tensor *k, const sw_tensor *v,
                                    const sw_tensor *seqs, const sw_attention *a);
@@ -159,5 +161,9 @@ bool cuda_mma_serves(const sw_stream *s, const attention_call &p, int most_width
 /* The tensor-core kernels, where they serve the call: 1 done, 0 not for them, -1 failed. */
 int cuda_attention_mma(sw_stream *s, const attention_call &p, int64_t queries);
 int cuda_attention_bwd_mma(sw_stream *s, const gradient_call &c, int64_t queries, int64_t keys);
+/* The same by warpgroups. */
+bool cuda_wgmma_serves(const sw_stream *s, const attention_call &p);
+int cuda_attention_wgmma(sw_stream *s, const attention_call &p, int64_t queries);
+int cuda_attention_bwd_wgmma(sw_stream *s, const gradient_call &c, int64_t queries, int64_t keys);
 
 #endif

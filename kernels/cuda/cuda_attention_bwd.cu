@@ -276,8 +276,6 @@ __global__ void __launch_bounds__(THREADS) gradient_sinks(gradient_call c, float
         dsinks[head] -= sum;
 }
 
-bool whole_runs(const head_rows &t) { return (uintptr_t)t.data % 16 == 0 && t.row % RUN == 0 && t.head % RUN == 0; }
-
 void find_delta(sw_stream *s, const gradient_call &c, int64_t total)
 {
     int lanes = 1;
@@ -336,7 +334,9 @@ int cuda_attention_bwd(sw_stream *s, sw_tensor *dq, sw_tensor *dk, sw_tensor *dv
         SW_LAUNCH(gradient_sinks, (unsigned)c.p.heads, THREADS, 0, s->stream, c, a->dsinks);
     if (bias && bias_gradient(s, c, row_tiles, a->dbias))
         return -1;
-    int rc = queries >= 8 * (int64_t)c.p.count ? cuda_attention_bwd_mma(s, c, queries, keys) : 0;
+    bool tiles = queries >= 8 * (int64_t)c.p.count;
+    int rc = tiles ? cuda_attention_bwd_wgmma(s, c, queries, keys) : 0;
+    rc = rc || !tiles ? rc : cuda_attention_bwd_mma(s, c, queries, keys);
     if (rc)
         return rc < 0 ? -1 : 0;
     c.rows = c.keys = tile_size(s, c.p, true);

@@ -28,15 +28,7 @@ template <int WIDTH, int STAGES> size_t most_bytes(void)
     return keys::bytes + STAGES * keys::other * keys::row_bytes > rows::bytes ? keys::bytes + STAGES * keys::other * keys::row_bytes : rows::bytes;
 }
 
-/* The probability that belongs to a dot product, and in *dp what it does to the product, given dout . v; lse in powers of two. A dot
- * product of minus infinity is one that is not seen. The gradient is short of p.scale. */
-__device__ __forceinline__ float plain_pair(float dot, float *dp, float scale, float lse, float delta)
-{
-    float e = power_of_two(fmaf(dot, scale, -lse));
-    *dp = e * (*dp - delta);
-    return e;
-}
-/* The same for any scores, with p.scale. */
+/* As plain_pair for any scores, with p.scale. */
 __device__ __forceinline__ float any_pair(const attention_call &p, float dot, float *dp, float lse, float delta, bool seen, int head, int place, int key)
 {
     float slope = 0, e = seen ? power_of_two(fmaf(score_of(p, dot, head, place, key, &slope), LOG2_E, -lse)) : 0;

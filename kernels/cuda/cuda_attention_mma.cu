@@ -5,9 +5,7 @@
  * Values come while scores are multiplied, the next keys while probabilities are, in the memory that one tile takes. A warp reads 33 KB
  * of shared memory, 128 bytes a cycle, for products that take 400 cycles of an SM; with 16 rows a warp it would wait for the memory.
  * Sums are scaled again only where a row's largest score has grown, which after a few tiles is seldom.
- *
- * Hopper's bulk copies (TMA) would save instructions and not time that is waited. The way past mma.sync is wgmma, whose operands
- * lie swizzled as TMA writes them, and both belong into one kernel. */
+ * The way past mma.sync is cuda_attention_wgmma.cu. Hopper's bulk copies (TMA) would save instructions and not time that is waited. */
 #include "cuda_mma.cuh"
 
 namespace {

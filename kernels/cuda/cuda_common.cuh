@@ -52,6 +52,7 @@ struct sw_stream {
     cuda_steps *steps;
     cuda_sparse *sparse; /* NULL: the driver or the GPU cannot */
     bool in_step, capturing; /* of cuda_steps.cuh */
+    bool warpgroups;         /* attention by products of warpgroups where there are such (SWIFT_WARPGROUPS) */
     sw_device *coming;       /* whose copies were sent since something was last asked for that may need them; or NULL */
 };
 

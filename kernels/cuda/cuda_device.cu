@@ -352,6 +352,8 @@ static int open_stream(cuda_device *c, const cudaDeviceProp *p)
     s->sms = p->multiProcessorCount;
     s->capability = p->major * 10 + p->minor;
     s->shared_most = p->sharedMemPerBlockOptin;
+    const char *warpgroups = getenv("SWIFT_WARPGROUPS");
+    s->warpgroups = warpgroups && *warpgroups == '1';
     cudaMemPool_t pool;
     if (p->memoryPoolsSupported && cudaDeviceGetDefaultMemPool(&pool, s->index) == cudaSuccess) {
         uint64_t keep = UINT64_MAX;

@@ -163,17 +163,17 @@ __device__ static inline void wait_copies(void)
 }
 
 /* As load_tile, 16-bit values as they are: ROWS rows of WIDTH values by THREADS threads, zeros behind the tensor's width and rows.
- * They are there after wait_copies and a barrier. Fewer than 2^31 items. */
-template <int WIDTH, int ROWS, int THREADS>
+ * They are there after wait_copies and a barrier. Fewer than 2^31 items. SWIZZLED: into a tile of cuda_wgmma.cuh, whose stride is 64. */
+template <int WIDTH, int ROWS, int THREADS, bool SWIZZLED = false>
 __device__ static inline void load_halves(uint16_t *to, int stride, const head_rows &t, int64_t first, int64_t have, int width, int64_t head,
                                           int group, int64_t skip)
 {
     const int CHUNKS = WIDTH / 8, STEP = THREADS / CHUNKS; /* rows at once: a thread has one place of each */
-    static_assert(ROWS % STEP == 0, "whole passes");
+    static_assert(ROWS % STEP == 0 && (!SWIZZLED || STEP % 8 == 0), "whole passes");
     int c = (int)threadIdx.x % CHUNKS * 8, r = (int)threadIdx.x / CHUNKS, left = (int)(have - skip < ROWS ? have - skip : ROWS);
     int item = (int)skip + r, query = group > 1 ? (int)((unsigned)item / (unsigned)group) : item, over = item - query * group;
     const uint16_t *data = (const uint16_t *)t.data + c;
-    to += r * stride + c;
+    to += SWIZZLED ? c / 64 * (ROWS * 64) + r * 64 + ((c / 8 ^ r) & 7) * 8 : r * stride + c;
     bool runs = (((uintptr_t)t.data | (uintptr_t)(t.row * 2) | (uintptr_t)(t.head * 2)) & 15) == 0 && width % 8 == 0;
     if (runs && !t.page) {
         const uint16_t *p = data + t.at(first + query, head + over);
@@ -232,6 +232,15 @@ struct sight {
 
 /* Whether scores are scaled products and no more. */
 static inline bool plain_scores(const attention_call &p) { return p.softcap <= 0 && !p.bias && !p.alibi && !p.seen && p.scale > 0; }
+
+/* The probability that belongs to a dot product, and in *dp what it does to the product, given dout . v; lse in powers of two. A dot
+ * product of minus infinity is one that is not seen. The gradient is short of p.scale. */
+__device__ __forceinline__ float plain_pair(float dot, float *dp, float scale, float lse, float delta)
+{
+    float e = power_of_two(fmaf(dot, scale, -lse));
+    *dp = e * (*dp - delta);
+    return e;
+}
 
 /* Keys that every one of places first .. last sees, but for p.seen: [of[0], of[1]). */
 __device__ static inline void all_range(const attention_call &p, int first, int last, int keys, int (&of)[2])

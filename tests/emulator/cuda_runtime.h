@@ -94,6 +94,20 @@ template <class T> static inline T sw_emu_shuffle_(const char *file, int line, u
 void sw_emu_mma(float *d, const unsigned *a, const unsigned *b, bool bf16);
 void sw_emu_ldmatrix(unsigned *r, const void *row, bool turned);
 
+/* Products of a warpgroup (emulator_wgmma.cc) as PTX's wgmma makes them: d [n][4] a lane's sums; a four registers, or NULL: a_tile. A
+ * group that is waited for is done; fewer than `most` are left. What cp.async has copied is there for them behind the fence. */
+void sw_emu_wgmma(float *d, int n, const unsigned *a, uint64_t a_tile, uint64_t b_tile, bool across, bool add, bool bf16);
+void sw_emu_wgmma_fence(void);
+void sw_emu_wgmma_commit(void);
+void sw_emu_wgmma_wait(int most);
+bool sw_emu_wgmma_ends(int warp);
+void sw_emu_proxy_fence(void);
+void sw_emu_check_copies_fenced(void);
+/* Addresses in shared memory; the first is no multiple of more than 16. */
+unsigned sw_emu_shared_address(const void *p);
+const void *sw_emu_shared_pointer(unsigned address, size_t bytes);
+void sw_emu_misuse(const char *what);
+
 /* Copies of 16 bytes into shared memory that are under way until their thread has waited for its own (PTX's cp.async): they
  * arrive when it does, and NaN is there meanwhile. */
 void sw_emu_copy_async(void *to, const void *from);

@@ -26,6 +26,7 @@ struct lane {
     sw_emu_meeting meeting;
     uint64_t value, result;
     std::vector<std::pair<void *, const void *>> copies; /* under way */
+    bool unfenced; /* copies have come since it has fenced them */
 };
 
 struct worker {
@@ -102,6 +103,8 @@ static void ended(worker *w, int t)
     w->ended++;
     if (!w->lanes[t].copies.empty())
         misuse("ended while copies of its own are under way", t, -1, nullptr, 0);
+    if (w->done[t / 32] == 0xffffffffu && !sw_emu_wgmma_ends(t / 32))
+        misuse("ended while products of its own are under way", t, -1, nullptr, 0);
     if (w->waiting)
         misuse("ended while others wait at a barrier", t, -1, w->barrier_file, w->barrier_line);
     for (unsigned m = w->exchanging[t / 32]; m; m &= m - 1) {
@@ -182,8 +185,10 @@ static void run_block(worker *w, uint3 block)
         w->exchanging[i] = w->at_barrier[i] = 0;
         w->done[i] = ~w->runnable[i];
     }
-    for (int t = 0; t < w->threads; t++)
+    for (int t = 0; t < w->threads; t++) {
         w->lanes[t].info.block = block;
+        w->lanes[t].unfenced = false;
+    }
     for (size_t i = 0; i + 4 <= w->dynamic_memory.size(); i += 4)
         memset(w->dynamic + i, 0xff, 4);
     w->ended = w->waiting = 0;
@@ -310,8 +315,27 @@ void sw_emu_wait_copies(void)
     auto &copies = self->lanes[self->now].copies;
     for (auto &c : copies)
         memcpy(c.first, c.second, 16);
+    self->lanes[self->now].unfenced |= !copies.empty();
     copies.clear();
 }
+
+void sw_emu_proxy_fence(void) { self->lanes[self->now].unfenced = false; }
+void sw_emu_check_copies_fenced(void)
+{
+    for (int t = 0; t < self->threads; t++)
+        if (self->lanes[t].unfenced)
+            misuse("multiplies what another has copied and not fenced", self->now, t, nullptr, 0);
+}
+
+enum { FIRST_ADDRESS = 1040 };
+unsigned sw_emu_shared_address(const void *p) { return (unsigned)((const unsigned char *)p - self->dynamic) + FIRST_ADDRESS; }
+const void *sw_emu_shared_pointer(unsigned address, size_t bytes)
+{
+    if (address < FIRST_ADDRESS || address - FIRST_ADDRESS + bytes > self->dynamic_memory.size())
+        misuse("multiplies what is no shared memory", self->now, -1, nullptr, 0);
+    return self->dynamic + (address - FIRST_ADDRESS);
+}
+void sw_emu_misuse(const char *what) { misuse(what, self->now, -1, nullptr, 0); }
 
 void *sw_emu_dynamic_shared(void) { return self->dynamic; }
 int sw_emu_lane(void) { return self->now & 31; }

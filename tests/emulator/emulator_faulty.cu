@@ -2,7 +2,7 @@
  * them. */
 #include "emulator_faulty.h"
 
-#include <cuda_runtime.h>
+#include "kernels/cuda/cuda_wgmma.cuh"
 
 /* out[i] = in[n - 1 - i], through shared memory. */
 template <bool BARRIER> static __global__ void reverse(float *out, const float *in, int n)
@@ -41,6 +41,37 @@ template <int WAITS> static __global__ void reverse_copied(float *out, const flo
     __syncthreads();
     if (WAITS == LATE)
         sw_emu_wait_copies();
+}
+
+/* As reverse, 256 values as 64 rows of 4, by a warpgroup's product with the matrix that turns rows round. */
+enum { UNSETTLED = NOT + 1, UNFENCED };
+template <int HOW> static __global__ void reverse_product(float *out, const float *in, int n)
+{
+    SW_DYNAMIC_SHARED(unsigned char, shared);
+    uint16_t *turn = first_tile(shared), *x = turn + 64 * 64;
+    for (int i = (int)threadIdx.x; i < 64 * 64; i += (int)blockDim.x) {
+        int row = i / 64, column = i % 64, at = row * 64 + ((column / 8 ^ row) & 7) * 8 + column % 8;
+        turn[at] = __bfloat16_as_ushort(__float2bfloat16_rn(column == 63 - row ? 1.0f : 0.0f));
+        x[at] = __bfloat16_as_ushort(__float2bfloat16_rn(column < 4 && row * 4 < n ? in[row * 4 + 3 - column] : 0.0f));
+    }
+    sw_emu_copy_async(shared + 4 * 8192, in); /* that nobody asks for */
+    wait_copies();
+    if (HOW != UNFENCED)
+        sw_emu_proxy_fence();
+    __syncthreads();
+    float d[8][4] = {{0}};
+    if (HOW != UNSETTLED)
+        settle();
+    for (int k = 0; k < 4; k++)
+        product<true, true, true>(d, tile_of(turn, 64) + (uint64_t)(2 * k), tile_of(x, 64) + (uint64_t)(128 * k));
+    sent();
+    if (HOW == IN_TIME)
+        wait_products<0>(d);
+    int lane = (int)threadIdx.x % 32, row = (int)threadIdx.x / 32 * 16 + lane / 4;
+    for (int i = 0; threadIdx.x < 128 && lane % 4 < 2 && i < 4; i++)
+        out[(row + i / 2 * 8) * 4 + lane % 4 * 2 + i % 2] = d[0][i];
+    if (HOW == LATE)
+        wait_products<0>(d);
 }
 
 /* Of kernels that begin early: all threads wait for those before, or the first half. */
@@ -126,12 +157,13 @@ int sw_faulty_run(sw_faulty which, float *out, const float *in, int n)
     static void (*const kernels[])(float *, const float *, int) = {
         reverse<true>, reverse<false>, reverse_warp<true>, reverse_warp<false>, reverse_copied<IN_TIME>,
         reverse_copied<LATE>, reverse_copied<NOT>, divergent_barrier, two_barriers, absent_lane, past_shared,
-        reads_past_end, writes_past_end, early<true>, early<false>};
+        reads_past_end, writes_past_end, early<true>, early<false>, reverse_product<IN_TIME>, reverse_product<LATE>,
+        reverse_product<NOT>, reverse_product<UNSETTLED>, reverse_product<UNFENCED>};
     struct {
         cudaStream_t stream;
     } first = {nullptr};
     float *device[2];
-    size_t bytes = (size_t)n * sizeof(float);
+    size_t bytes = (size_t)n * sizeof(float), shared = which >= SW_FAULTY_PRODUCT_AWAITED && which < SW_FAULTY_HOST ? (size_t)5 << 13 : bytes;
     if (cudaMalloc((void **)&device[0], bytes) || cudaMalloc((void **)&device[1], bytes))
         return -1;
     cudaMemcpyAsync(device[1], in, bytes, cudaMemcpyHostToDevice, nullptr);
@@ -142,7 +174,7 @@ int sw_faulty_run(sw_faulty which, float *out, const float *in, int n)
     else if (which == SW_FAULTY_EARLY_AWAITED || which == SW_FAULTY_EARLY)
         SW_LAUNCH_EARLY(kernels[which], 1, (unsigned)n, bytes, &first, device[0], device[1], n);
     else
-        SW_LAUNCH(kernels[which], 1, (unsigned)n, bytes, nullptr, device[0], device[1], n);
+        SW_LAUNCH(kernels[which], 1, (unsigned)n, shared, nullptr, device[0], device[1], n);
     int rc = cudaGetLastError();
     cudaMemcpyAsync(out, device[0], bytes, cudaMemcpyDeviceToHost, nullptr);
     cudaFree(device[0]);

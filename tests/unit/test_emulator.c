@@ -47,6 +47,7 @@ static void barriers_work(void **state)
         assert_int_equal(wrong(SW_FAULTY_WARP_BARRIER_THERE, 32), 0);
         assert_int_equal(wrong(SW_FAULTY_COPIES_AWAITED, N), 0);
         assert_int_equal(wrong(SW_FAULTY_EARLY_AWAITED, N), 0);
+        assert_int_equal(wrong(SW_FAULTY_PRODUCT_AWAITED, N), 0);
     }
 }
 
@@ -65,11 +66,12 @@ static void missing_warp_barrier_shows(void **state)
         assert_true(wrong(SW_FAULTY_WARP_BARRIER_MISSING, 32) >= N / 2);
 }
 
-/* What is copied is not there before its thread has waited for it. */
+/* What is copied or multiplied is not there before its thread has waited for it. */
 static void late_wait_shows(void **state)
 {
     (void)state;
     assert_int_equal(wrong(SW_FAULTY_COPIES_LATE, N), N);
+    assert_int_equal(wrong(SW_FAULTY_PRODUCT_LATE, N), N);
 }
 
 /* Copies beside kernels, with the events that they need, without the kernel's wait for the copy, and without the copy's for the
@@ -130,6 +132,9 @@ static void misuse_ends_the_program(void **state)
     assert_dies(SW_FAULTY_ABSENT_LANE, "lane");
     assert_dies(SW_FAULTY_COPIES_LEFT, "copies of its own");
     assert_dies(SW_FAULTY_EARLY, "waited for nothing");
+    assert_dies(SW_FAULTY_PRODUCT_LEFT, "products of its own");
+    assert_dies(SW_FAULTY_PRODUCT_UNSETTLED, "no fence has settled");
+    assert_dies(SW_FAULTY_PRODUCT_UNFENCED, "copied and not fenced");
 #ifdef __SANITIZE_ADDRESS__
     assert_dies(SW_FAULTY_PAST_SHARED, "heap-buffer-overflow");
     assert_dies(SW_FAULTY_READS_PAST_END, "heap-buffer-overflow");

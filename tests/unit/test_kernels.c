@@ -66,6 +66,17 @@ static void add_device(const char *name, sw_device *reference, sw_device *tested
         add(name, sw_kernel_names[k], cases[k], reference, tested);
 }
 
+/* Attention by products of warpgroups, where the GPU has such. */
+static void add_warpgroups(const char *name, sw_device *reference)
+{
+    setenv("SWIFT_WARPGROUPS", "1", 1);
+    sw_device *d = opened(name);
+    unsetenv("SWIFT_WARPGROUPS");
+    const char *by = sw_strfmt("%s warpgroups", name);
+    add(by, "attention_fwd", cases[SW_K_attention_fwd], reference, d);
+    add(by, "attention_bwd", cases[SW_K_attention_bwd], reference, d);
+}
+
 /* The CPU at each level that this processor has; how many those are. */
 static int add_levels(sw_device *reference)
 {
@@ -101,6 +112,8 @@ int main(void)
             add_device(name, reference, d);
             if (!strcmp(name, "emulator"))
                 add(name, "rounded 8-bit floats", rounded_float8, reference, d);
+            if (!strcmp(name, "emulator") || !strcmp(name, "cuda"))
+                add_warpgroups(name, reference);
         }
     free(names);
     cmocka_set_test_filter(getenv("SWIFT_TEST_FILTER"));

@@ -56,6 +56,9 @@ static const attention_setup attention_large[] = {
     {"chosen keys, wide, packed, words for some", 190, 190, 4, 2, 80, 96, 2, {{0, 60, 0, 60}, {60, 130, 60, 130}}, 1, 0, 0, false, true, 0, 3},
     {"chosen keys, both ways", 150, 150, 2, 1, 32, 32, ONE(150, 150), 0, 40, 0, true, false, 0, 5},
     {"chosen keys, decoding", 3, 700, 4, 1, 128, 128, 3, {{0, 1, 0, 450}, {1, 1, 450, 1}, {2, 1, 451, 249}}, 1, 0, 0, false, false, 0, 15},
+    {"second part of a prompt, scaled products", 90, 290, 4, 2, 80, 96, ONE(90, 290), 1, 0, 0, false, false, 0, 0},
+    {"packed, window 100, wide", 330, 330, 4, 1, 128, 128, 2, {{0, 130, 0, 130}, {130, 200, 130, 200}}, 1, 100, 0, false, true, 0, 0},
+    {"full, wide", 140, 333, 2, 1, 128, 104, ONE(140, 333), 0, 0, 0, false, false, 0, 0},
     {"wide heads", 70, 70, 2, 1, 256, 256, ONE(70, 70), 1, 0, 50, false, true, 0, 0},
     {0}};
 

@@ -140,8 +140,8 @@ demo: deps
 
 # The model is the demo's, unless MODEL names another. PARTS names some parts only; PARTS=families (with PEERS=1) runs a random
 # model of each kind of family beside transformers, PARTS=texts compares greedy texts with llama.cpp's.
-# DEVICE=cuda runs random models in known shapes on a GPU instead, training and decoding, beside PyTorch (tests/bench/gpu.py).
-bench: all $(O)/bench/machine $(O)/bench/tokenize $(O)/bench/model
+# DEVICE=cuda runs random models in known shapes on a GPU instead, training, decoding and attention, beside PyTorch (tests/bench/gpu.py).
+bench: all $(O)/bench/machine $(O)/bench/tokenize $(O)/bench/model $(O)/bench/attention
 	@[ -n "$(MODEL)" ] || { mkdir -p build/demo && $(MAKE) --no-print-directory -C build/demo -f $(CURDIR)/examples/demo/Makefile \
 	    SmolLM2-135M-Instruct.Q4_1.gguf; }
 	@tests/bench/run

@@ -1,6 +1,6 @@
 """The part of tests/bench/run for GPUs: random models in known shapes, training and decoding, beside PyTorch on the same GPU.
 
-SHAPES="llama-3-8b qwen2.5-7b" names others than all; PARTS=train or PARTS=decode is one of the two; TRAIN="lora-1x4096 full-4x4096" some
+SHAPES="llama-3-8b qwen2.5-7b" names others than all; PARTS=train, PARTS=decode or PARTS=attention is one of the three; TRAIN="lora-1x4096 full-4x4096" some
 runs of training only; GPU_PEERS=PyTorch leaves Liger's kernels out. What a GPU can do is from its data sheet, for bf16 without sparsity.
 """
 import json
@@ -20,7 +20,9 @@ TRAINED = [("llama-3-8b", "lora", 1, 4096), ("llama-3-8b", "lora", 2, 4096), ("q
 
 
 PEERS = {"PyTorch": "", "Liger": "liger"} # and how peer_train.py runs them
-PARTS = ["train", "decode"]
+PARTS = ["train", "decode", "attention"]
+# Tokens, heads, heads of keys, width: of the three trained most.
+ATTENTION = [(4096, 32, 8, 128), (4096, 28, 4, 128), (4096, 9, 3, 64)]
 
 
 def named(variable, known):
@@ -146,6 +148,31 @@ class Gpu:
         self.t.row(f"{shape}: prompt", "tokens/s", "", "transformers")
         self.t.row(f"{shape}: decode", "tokens/s", "80 %", "transformers", f"{100 * rate * read / self.bytes:.0f} % of {self.bytes / 1e12:.2f} TB/s")
         self.t.row(f"{shape}: batch of {batch}", "tokens/s", "", "transformers")
+
+    def attention_one(self, shape, name):
+        tokens, heads, _, width = shape
+        operations = 2 * tokens * tokens * heads * width # of two products, half of each
+
+        def ours(warpgroups):
+            return json.loads(self.call([self.b.work / "attention", self.o.device, *shape],
+                                        env={**os.environ, "SWIFT_WARPGROUPS": warpgroups})[0])
+        kinds = {"swift": lambda: ours("1"), "mma.sync": lambda: ours("0")} # the first where the GPU has such
+        if self.o.peers:
+            kinds["PyTorch"] = lambda: self.b.peer("peer_attention.py", self.o.device, *shape)
+
+        def measured(who):
+            r = kinds[who]()
+            for way, more in (("forward", 1), ("backward", 2.5)):
+                self.t.sample(f"{name} {way}", who, operations * more / r[way] / 1e12)
+        self.b.turns(*((lambda who=who: measured(who)) for who in kinds))
+        for way in ("forward", "backward"):
+            for who in list(kinds)[1:]:
+                self.t.row(f"{name} {way}", "TFLOP/s", "", who)
+
+    def attention(self):
+        for shape in ATTENTION:
+            tokens, heads, key_heads, width = shape
+            self.attention_one(shape, f"attention, {tokens} causal tokens, {heads} heads of {width} over {key_heads}:")
 
     def train(self):
         for shape, tuner, batch, length in TRAINED:

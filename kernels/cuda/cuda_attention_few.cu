@@ -26,23 +26,10 @@ template <int TYPE> __device__ inline void take(stored_run<TYPE> *to, const head
     } else if (even) {
         memset(to->w, 0, sizeof to->w);
         if (n > 0)
-            to->template whole<false>((const char *)t.data + at * 2);
+            to->whole((const char *)t.data + at * 2);
     } else {
         to->part((const char *)t.data + at * 2, n);
     }
-}
-
-/* Of 2 HALF values a lane the sums over as many lanes: value l in lane l's v[0]. */
-template <int HALF, int N> __device__ inline void halve(float (&v)[N], int lane)
-{
-    bool upper = lane & HALF;
-#pragma unroll
-    for (int i = 0; i < HALF; i++) {
-        float given = __shfl_xor_sync(FULL_WARP, upper ? v[i] : v[i + HALF], HALF);
-        v[i] = (upper ? v[i + HALF] : v[i]) + given;
-    }
-    if constexpr (HALF > 1)
-        halve<HALF / 2>(v, lane);
 }
 
 /* 32 heads over 8 of 128, 32,768 bf16 keys: 134 MB, 0.04 ms; 0.5 GFLOP. */

@@ -47,18 +47,19 @@ __device__ static inline scale_row scale_row_at(const scales_of &s, const uint8_
 }
 
 /* n (8 at most) bytes from p on, the rest 0. */
-__device__ static inline uint2 load_bytes(const uint8_t *p, int n)
+__device__ static inline void load_bytes(unsigned (&bytes)[2], const uint8_t *p, int n)
 {
-    unsigned bytes[2] = {0, 0};
+    bytes[0] = bytes[1] = 0;
     if (n == 8 && ((uintptr_t)p & 7) == 0)
-        return *(const uint2 *)p;
-    for (int k = 0; k < n; k++)
-        bytes[k / 4] |= (unsigned)p[k] << k % 4 * 8;
-    return uint2{bytes[0], bytes[1]};
+        bytes[0] = ((const unsigned *)p)[0], bytes[1] = ((const unsigned *)p)[1];
+    else
+        for (int k = 0; k < n; k++)
+            bytes[k / 4] |= (unsigned)p[k] << k % 4 * 8;
 }
 
 /* The values of the first n of eight bytes, the rest 0; they lie `further` values after what r was made for, in the same row. */
-__device__ static inline void float8_run(float (&v)[8], uint2 bytes, int type, int n, const scales_of &s, const scale_row &r, int64_t further)
+__device__ static inline void float8_run(float (&v)[8], const unsigned (&bytes)[2], int type, int n, const scales_of &s, const scale_row &r,
+                                         int64_t further)
 {
     float scale = 1;
     int64_t column = r.column + further, end = 0; /* of the block */
@@ -68,7 +69,7 @@ __device__ static inline void float8_run(float (&v)[8], uint2 bytes, int type, i
             scale = r.at[block];
             end = (block + 1) * s.wide;
         }
-        v[k] = k < n ? __fmul_rn(float8_value((k < 4 ? bytes.x : bytes.y) >> k % 4 * 8 & 255, type), scale) : 0;
+        v[k] = k < n ? __fmul_rn(float8_value(bytes[k / 4] >> k % 4 * 8 & 255, type), scale) : 0;
     }
 }
 
@@ -208,7 +209,9 @@ __device__ static inline void load_any(float (&v)[RUN], const void *p, int type,
 {
     if (type == SW_F8_E4M3 || type == SW_F8_E5M2) {
         const uint8_t *at = (const uint8_t *)p + i;
-        float8_run(v, load_bytes(at, n), type, n, s, scale_row_at(s, at), 0);
+        unsigned bytes[2];
+        load_bytes(bytes, at, n);
+        float8_run(v, bytes, type, n, s, scale_row_at(s, at), 0);
         return;
     }
     if (type < SW_Q4_0) {

@@ -233,15 +233,15 @@ template <int TYPE> struct stored_run {
     enum { SIZE = TYPE == SW_F32 ? 4 : TYPE == SW_F16 || TYPE == SW_BF16 ? 2 : 1, BYTES = SIZE * RUN };
     typedef typename std::conditional<SIZE == 1, uint2, uint4>::type word;
     word w[SIZE == 4 ? 2 : 1];
-    /* From p on, which is a multiple of a word. ONCE: nobody reads it again soon. */
-    template <bool ONCE> __device__ void whole(const char *p)
+    /* From p on, which is a multiple of a word. */
+    __device__ void whole(const char *p)
     {
 #pragma unroll
         for (int k = 0; k < (int)(sizeof w / sizeof *w); k++)
-            w[k] = ONCE ? __ldcs((const word *)p + k) : ((const word *)p)[k];
+            w[k] = ((const word *)p)[k];
     }
     /* From value i of p on. */
-    __device__ void load(const void *p, int64_t i) { whole<false>((const char *)p + i * SIZE); }
+    __device__ void load(const void *p, int64_t i) { whole((const char *)p + i * SIZE); }
     /* n values (fewer than one: none), the rest 0. */
     __device__ void part(const char *p, int n)
     {
@@ -254,7 +254,7 @@ template <int TYPE> struct stored_run {
             }
         memcpy(w, u, sizeof w);
     }
-    __device__ void values(float (&v)[RUN]) const
+    __device__ void values(float *v) const
     {
         static_assert(SIZE > 1, "bytes may be any type");
         unsigned u[sizeof w / 4];
@@ -267,11 +267,15 @@ template <int TYPE> struct stored_run {
         }
     }
 };
-template <int TYPE> __device__ static inline void load_whole(float (&v)[RUN], const void *p, int64_t i)
+template <int TYPE, int W> __device__ static inline void load_whole(float (&v)[W], const void *p, int64_t i)
 {
-    stored_run<TYPE> u;
-    u.load(p, i);
-    u.values(v);
+    stored_run<TYPE> u[W / RUN];
+#pragma unroll
+    for (int k = 0; k < W / RUN; k++)
+        u[k].load(p, i + k * RUN);
+#pragma unroll
+    for (int k = 0; k < W / RUN; k++)
+        u[k].values(v + k * RUN);
 }
 
 /* W values from value i on; n of them exist (fewer than one: none), the rest read as 0. Whole aligned runs move 16 bytes at a time. n is
@@ -296,7 +300,7 @@ __device__ static inline void load_run(float (&v)[W], const void *p, int type, i
         return;
     }
     const uint16_t *h = (const uint16_t *)p + i;
-    if constexpr (W == RUN) {
+    if constexpr (W % RUN == 0) {
         if (whole || (n >= W && ((uintptr_t)h & 15) == 0)) {
             if (type == SW_BF16)
                 load_whole<SW_BF16>(v, h, 0);
@@ -362,6 +366,18 @@ template <class F> __device__ static inline float warp_reduce(float v, F f)
 }
 __device__ static inline float warp_sum(float v) { return warp_reduce(v, plus()); }
 __device__ static inline float warp_max(float v) { return warp_reduce(v, larger()); }
+/* Of 2 HALF values a lane the sums over as many lanes: value l in lane l's v[0]. */
+template <int HALF, int N> __device__ static inline void halve(float (&v)[N], int lane)
+{
+    bool upper = lane & HALF;
+#pragma unroll
+    for (int i = 0; i < HALF; i++) {
+        float given = __shfl_xor_sync(FULL_WARP, upper ? v[i] : v[i + HALF], HALF);
+        v[i] = (upper ? v[i + HALF] : v[i]) + given;
+    }
+    if constexpr (HALF > 1)
+        halve<HALF / 2>(v, lane);
+}
 /* Over the threads of a row of threads: blockDim.x of them, a multiple of 32. More than 32: blockDim.y must be 1, and
  * space is 32 floats of shared memory that nobody else uses meanwhile. */
 template <class F> __device__ static inline float row_reduce(float v, F f, float none, float *space)

@@ -7,7 +7,9 @@
  * round the warps of a block, whatever the shape, and each leaves its sum in shared memory, where the pieces of a row are added in
  * order at the end: what comes out does not depend on the grid. Shared memory for weights (cp.async, or Hopper's bulk copies) would
  * share nothing. */
+#include "cuda_act.cuh"
 #include "cuda_blocks.cuh"
+#include "cuda_copies.cuh"
 #include "cuda_fuse.cuh"
 #include "cuda_grouped.cuh"
 #include "cuda_products.cuh"
@@ -37,43 +39,226 @@ struct few_call {
     int64_t y_head, x_head, w_head; /* how far the next head is, in values; grid.z heads */
     /* of few: outputs a block, pieces of a row of weights, values of a piece; how far a warp's next piece is, in rows and pieces */
     int rows, pieces, piece, down, across;
+    bool unwritten; /* no kernel writes to a matrix that this one may run beside */
+    void *gated;    /* or NULL; takes act(y) * other[0].y, rows gated_row apart; blocks have the same outputs of both matrices */
+    int64_t gated_row;
+    int act;
     int others; /* of few */
     few_other other[CUDA_TOGETHER - 1];
 };
 
-enum { WARPS = 8, SUMS = 512, MOST_PIECES = 64, AHEAD = 128 << 10 };
+enum { WARPS = 8, MOST_PIECES = 64, AHEAD = 128 << 10 };
 
-/* How a type of weights is read. */
+/* How a type of weights is read. A lane has WORD values of a row at a step: 16 bytes, or of types of blocks two runs. */
 template <int TYPE> struct few_type {
     enum { FLOAT8 = TYPE == SW_F8_E4M3 || TYPE == SW_F8_E5M2, BLOCKS = TYPE >= SW_Q4_0 };
-    enum { AT_ONCE = TYPE == SW_F32 || BLOCKS ? 2 : 4 }; /* runs that a lane asks for before it uses the first */
-    enum { AN_SM = BLOCKS ? 4 : 2 };                     /* blocks */
+    enum { SIZE = stored_run<TYPE>::SIZE, WORD = BLOCKS ? 2 * RUN : 16 / SIZE, STEP = 32 * WORD };
+    enum { TOGETHER = BLOCKS ? 1 : FLOAT8 ? 2 : 4 };           /* rows that a warp goes along at a time */
+    enum { STAGES = 12 / TOGETHER, STAGE = TOGETHER * 32 };    /* words of 16 bytes */
+    enum { RING = BLOCKS ? 0 : WARPS * STAGES * STAGE };
+    enum { SUMS = BLOCKS ? 512 : 1024 };                       /* of a block, for each row of x */
+    enum { AN_SM = BLOCKS ? 4 : 2 };                           /* blocks at work */
+};
+/* Blocks that an SM has room for: those of the product to come wait beside those at work. */
+template <int TYPE, int ROWS> constexpr int few_room()
+{
+    return few_type<TYPE>::BLOCKS ? 4 : (ROWS == 1 ? 4 : 3) - few_type<TYPE>::FLOAT8;
+}
+
+/* The rows of weights of a block. */
+struct few_rows {
+    const char *first, *second; /* row 0; row `half`, the first of the other matrix (gated) */
+    int64_t bytes;              /* from one to the next */
+    int there, half, all;       /* of a matrix; where the second begins, which may be behind what is there; of both */
+    __device__ const char *at(int r) const { return r < half ? first + r * bytes : second + (r - half) * bytes; }
+    __device__ int left(int r) const { return there - (r < half ? r : r - half); } /* from r on, of its matrix */
 };
 
+/* Where a warp is: a piece of TOGETHER rows. */
+template <int TOGETHER> struct few_place {
+    int row, piece, i; /* i: value of the row */
+    __device__ few_place(const few_call &p, int first) : row(first / p.pieces * TOGETHER), piece(first % p.pieces), i(piece * p.piece) {}
+    /* The next of `step` values; whether it is of the next piece. */
+    __device__ bool advance(const few_call &p, int step)
+    {
+        i += step;
+        if (i < (piece + 1) * p.piece && i < p.in)
+            return false;
+        piece += p.across;
+        row += (p.down + (piece >= p.pieces)) * TOGETHER;
+        piece -= piece >= p.pieces ? p.pieces : 0;
+        i = piece * p.piece;
+        return true;
+    }
+};
+
+/* ---- weights as they are stored */
+
+/* A word of n values (fewer than one: none) that lies anyhow, zeros behind. */
+template <int TYPE> __device__ inline uint4 plain_word(const char *p, int n)
+{
+    constexpr int SIZE = few_type<TYPE>::SIZE;
+    unsigned u[4] = {0, 0, 0, 0};
+    for (int k = 0; k < few_type<TYPE>::WORD; k++)
+        if (k < n) {
+            unsigned bits = SIZE == 4 ? ((const unsigned *)p)[k] : SIZE == 2 ? ((const uint16_t *)p)[k] : ((const uint8_t *)p)[k];
+            u[k * SIZE / 4] |= bits << k * SIZE % 4 * 8;
+        }
+    return uint4{u[0], u[1], u[2], u[3]};
+}
+
+/* The steps of a warp on their way: each lane copies what it will itself read, so that it waits for no other. */
+template <int TYPE> struct few_ring {
+    typedef few_type<TYPE> how;
+    uint4 *words; /* the lane's first; a stage is TOGETHER rows of 32 */
+    few_place<how::TOGETHER> there;
+    read_once once;
+    bool aligned; /* rows begin at multiples of 16 bytes; others are waited for */
+    __device__ few_ring(uint4 *shared, const few_call &p)
+        : words(shared + threadIdx.x / 32 * (how::STAGES * how::STAGE) + threadIdx.x % 32), there(p, (int)threadIdx.x / 32)
+    {
+    }
+    __device__ void fill(int stage, const few_call &p, const few_rows &w)
+    {
+        if (there.row < w.all) {
+            int at = there.i + (int)threadIdx.x % 32 * how::WORD, left = (int)p.in - at, rows = w.left(there.row);
+            int bytes = left >= how::WORD ? 16 : left > 0 ? left * how::SIZE : 0;
+            const char *from = w.at(there.row) + (int64_t)at * how::SIZE;
+            uint4 *to = words + stage * how::STAGE;
+            if (aligned) {
+#pragma unroll
+                for (int t = 0; t < how::TOGETHER; t++)
+                    copy_async(to + t * 32, from + t * w.bytes, t < rows ? bytes : 0, once);
+            } else {
+#pragma unroll 1
+                for (int t = 0; t < how::TOGETHER; t++)
+                    to[t * 32] = plain_word<TYPE>(from + t * w.bytes, t < rows ? left : 0);
+            }
+            there.advance(p, how::STEP);
+        }
+        commit_copies();
+    }
+    __device__ void fill_all(const few_call &p, const few_rows &w)
+    {
+        aligned = (((uintptr_t)w.first | (uintptr_t)w.second | (uintptr_t)w.bytes) & 15) == 0;
+#pragma unroll 1
+        for (int k = 0; k < how::STAGES; k++)
+            fill(k, p, w);
+    }
+};
+
+/* Values of a word: all of them, or of 8-bit floats run number `part`, n values that begin at value `at` of a row with these scales. */
+template <int TYPE, int N>
+__device__ inline void word_values(float (&v)[N], const uint4 &word, int part, const scales_of &scales, const scale_row &scale, int at, int n)
+{
+    const unsigned u[4] = {word.x, word.y, word.z, word.w};
+    if constexpr (few_type<TYPE>::FLOAT8) {
+        const unsigned bytes[2] = {u[2 * part], u[2 * part + 1]};
+        float8_run(v, bytes, TYPE, n, scales, scale, at);
+    } else {
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+            if constexpr (TYPE == SW_F32) {
+                v[k] = __uint_as_float(u[k]);
+            } else {
+                float2 pair = pair_values(TYPE, u[k]);
+                v[2 * k] = pair.x, v[2 * k + 1] = pair.y;
+            }
+        }
+    }
+}
+
+/* What the pieces of a block's rows of weights give, into sums[rows of x][rows of weights][pieces]. The ring is full. */
+template <int TYPE, int ROWS>
+__device__ inline void sum_words(float *sums, const few_call &p, const few_rows &w, const group_tile &t, int64_t head, few_ring<TYPE> &ring,
+                                 const scales_of &scales)
+{
+    typedef few_type<TYPE> how;
+    constexpr int T = how::TOGETHER, WORD = how::WORD, N = WORD < RUN ? WORD : (int)RUN;
+    int lane = (int)threadIdx.x % 32, in = (int)p.in, stage = 0;
+    few_place<T> here(p, (int)threadIdx.x / 32);
+    float sum[ROWS][T] = {{0}};
+#pragma unroll 1
+    while (here.row < w.all) {
+        int row = here.row, piece = here.piece, i = here.i + lane * WORD;
+        bool last = here.advance(p, how::STEP);
+        int64_t x_at = head * p.x_head + t.first * p.x.stride[0] + i;
+        float x[N];
+        load_run(x, p.x.data, p.x.type, x_at, in - i);
+        uint4 word[T];
+        wait_copies<how::STAGES - 1>();
+#pragma unroll
+        for (int k = 0; k < T; k++)
+            word[k] = ring.words[stage * how::STAGE + k * 32];
+        ring.fill(stage, p, w);
+        stage = stage + 1 == how::STAGES ? 0 : stage + 1;
+        scale_row scale[T] = {};
+#pragma unroll
+        for (int k = 0; k < T && how::FLOAT8; k++)
+            if (k < w.left(row))
+                scale[k] = scale_row_at(scales, (const uint8_t *)w.at(row) + k * w.bytes);
+#pragma unroll
+        for (int part = 0; part < WORD / N; part++)
+#pragma unroll
+            for (int r = 0; r < ROWS; r++) {
+                int at = i + part * N;
+                if (r && r >= t.n)
+                    continue;
+                if (r || part)
+                    load_run(x, p.x.data, p.x.type, x_at + r * p.x.stride[0] + part * N, in - at);
+#pragma unroll
+                for (int k = 0; k < T; k++) {
+                    float v[N];
+                    word_values<TYPE>(v, word[k], part, scales, scale[k], at, in - at);
+#pragma unroll
+                    for (int j = 0; j < N; j++)
+                        sum[r][k] += v[j] * x[j];
+                }
+            }
+        if (last) {
+#pragma unroll
+            for (int r = 0; r < ROWS; r++) {
+                halve<T / 2>(sum[r], lane); /* lane k has the sum of row k, over the lanes of as many */
+                float total = sum[r][0];
+#pragma unroll
+                for (int d = T; d < 32; d *= 2)
+                    total += __shfl_xor_sync(FULL_WARP, total, d);
+                if (lane < T)
+                    sums[r * how::SUMS + (row + lane) * p.pieces + piece] = total;
+#pragma unroll
+                for (int k = 0; k < T; k++)
+                    sum[r][k] = 0;
+            }
+        }
+    }
+}
+
+/* ---- weights in blocks */
+
 /* The runs of a lane from value i of a row of n on. aligned: rows and their runs begin at multiples of a run's words. */
-template <bool ONCE, int TYPE, int N> __device__ inline void take(stored_run<TYPE> (&to)[N], const char *row, int i, int n, bool aligned)
+template <int TYPE, int N> __device__ inline void take(stored_run<TYPE> (&to)[N], const char *row, int i, int n, bool aligned)
 {
     const char *p = row + (int64_t)i * (stored_run<TYPE>::BYTES / RUN);
     int step = 32 * stored_run<TYPE>::BYTES, lane = (int)threadIdx.x % 32;
     if (aligned && i - lane * RUN + N * 32 * RUN <= n) {
 #pragma unroll
         for (int k = 0; k < N; k++)
-            to[k].template whole<ONCE>(p + k * step);
+            to[k].whole(p + k * step);
         return;
     }
 #pragma unroll
     for (int k = 0; k < N; k++) {
         int left = n - i - k * 32 * RUN;
         if (aligned && left >= RUN)
-            to[k].template whole<ONCE>(p + k * step);
+            to[k].whole(p + k * step);
         else
             to[k].part(p + k * step, left);
     }
 }
 
-/* sum[r] += what the lane's N runs of weights (weights(v, k) gives a run's values) and those of the rows of x give. */
-template <int X, int N, int ROWS, class F>
-__device__ inline void add_products(float (&sum)[ROWS], F weights, const few_call &p, const group_tile &t, int64_t head, int i,
+/* sum[r] += what the lane's N runs of weights give with those of the rows of x. */
+template <int X, int N, int ROWS>
+__device__ inline void add_products(float (&sum)[ROWS], const float (&v)[N][RUN], const few_call &p, const group_tile &t, int64_t head, int i,
                                     bool aligned)
 {
 #pragma unroll
@@ -82,49 +267,86 @@ __device__ inline void add_products(float (&sum)[ROWS], F weights, const few_cal
             continue;
         stored_run<X> x[N];
         const char *row = (const char *)p.x.data + (head * p.x_head + (t.first + r) * p.x.stride[0]) * (stored_run<X>::BYTES / RUN);
-        take<false>(x, row, i, (int)p.in, aligned);
+        take(x, row, i, (int)p.in, aligned);
 #pragma unroll
         for (int k = 0; k < N; k++) {
-            float u[RUN], v[RUN];
+            float u[RUN];
             x[k].values(u);
-            weights(v, k);
 #pragma unroll
             for (int j = 0; j < RUN; j++)
-                sum[r] += v[j] * u[j];
+                sum[r] += v[k][j] * u[j];
         }
     }
 }
 
-/* Where a warp is: a piece of an output's row of weights. */
-struct few_place {
-    int at, row, piece, i; /* at: number of the piece in the block; i: value of the row */
-    __device__ few_place(const few_call &p, int first) : at(first), row(first / p.pieces), piece(first % p.pieces), i(piece * p.piece) {}
-    /* The next of `step` values; whether it is of the next piece. */
-    __device__ bool advance(const few_call &p, int step)
-    {
-        i += step;
-        if (i < (piece + 1) * p.piece && i < p.in)
-            return false;
-        at += WARPS;
-        piece += p.across;
-        row += p.down + (piece >= p.pieces);
-        piece -= piece >= p.pieces ? p.pieces : 0;
-        i = piece * p.piece;
-        return true;
+/* As sum_words. `ahead` rows are on their way to the L2 cache. */
+template <int TYPE, int ROWS>
+__device__ inline void sum_blocks(float *sums, const few_call &p, const few_rows &w, const group_tile &t, int64_t head, int ahead, int64_t bytes)
+{
+    typedef few_type<TYPE> how;
+    constexpr int N = how::WORD / RUN;
+    const int block = block_values(TYPE), size = block_size(TYPE);
+    int lane = (int)threadIdx.x % 32, in = (int)p.in;
+    bool aligned = (((uintptr_t)p.x.data | (uintptr_t)(p.x.stride[0] * 2) | (uintptr_t)(p.x_head * 2)) & 15) == 0;
+    few_place<1> here(p, (int)threadIdx.x / 32);
+    float sum[ROWS] = {0};
+#pragma unroll 1
+    while (here.row < w.all) {
+        int at = here.row * p.pieces + here.piece, i = here.i + lane * RUN;
+        const char *row = w.at(here.row);
+        if (here.piece == 0 && lane == 0 && here.row + ahead < w.all)
+            prefetch(w.at(here.row + ahead), bytes);
+        bool last = here.advance(p, how::STEP);
+        float v[N][RUN];
+#pragma unroll
+        for (int k = 0; k < N; k++) {
+            int value = i + k * 32 * RUN;
+            if (value < in)
+                decode8(v[k], (const uint8_t *)row + value / block * size, TYPE, value % block);
+            else
+                for (int j = 0; j < RUN; j++)
+                    v[k][j] = 0;
+        }
+        if (p.x.type == SW_BF16)
+            add_products<SW_BF16>(sum, v, p, t, head, i, aligned);
+        else if (p.x.type == SW_F32)
+            add_products<SW_F32>(sum, v, p, t, head, i, aligned);
+        else
+            add_products<SW_F16>(sum, v, p, t, head, i, aligned);
+        if (last) {
+#pragma unroll
+            for (int r = 0; r < ROWS; r++) {
+                float total = warp_sum(sum[r]);
+                if (lane == 0)
+                    sums[r * how::SUMS + at] = total;
+                sum[r] = 0;
+            }
+        }
     }
-};
+}
+
+/* ---- both */
+
+/* v as it is read back from a tensor. */
+__device__ inline float as_stored(int type, float v)
+{
+    uint16_t h = half_bits(type, v);
+    return type == SW_F32 ? v : value_of(&h, type, 0);
+}
+template <bool QUICK> __device__ inline float gate(int kind, float v)
+{
+    return kind == SW_ACT_SILU ? act<QUICK>(SW_ACT_SILU, v) : act<QUICK>(SW_ACT_GELU_TANH, v);
+}
 
 /* One row by 14336 x 4096: in bf16 117 MB, 35 us; in Q4_K 33 MB, 10 us; 0.12 GFLOP. In groups: a block has up to ROWS rows of one.
  * A token's 8 experts of 768 x 2048 in bf16: 25 MB, 7.5 us. With others: queries, keys and values, 6144 x 4096 in bf16: 50 MB,
  * 15 us. */
-template <int TYPE, int ROWS> __global__ void __launch_bounds__(32 * WARPS, few_type<TYPE>::AN_SM) few(few_call p)
+template <int TYPE, int ROWS> __global__ void __launch_bounds__(32 * WARPS, few_room<TYPE, ROWS>()) few(few_call p)
 {
     typedef few_type<TYPE> how;
-    typedef stored_run<TYPE> run;
-    constexpr int N = how::AT_ONCE, STEP = N * 32 * RUN;
-    constexpr bool HELD = !how::BLOCKS; /* one piece is held while the next comes */
-    __shared__ float sums[ROWS][SUMS];
-    int lane = (int)threadIdx.x % 32, in = (int)p.in;
+    constexpr int T = how::TOGETHER;
+    SW_DYNAMIC_SHARED(uint4, shared);
+    float *sums = (float *)(shared + how::RING);
     const int block = block_values(TYPE), size = block_size(TYPE); /* of types of blocks; others: 1, and its bytes */
     void *y = p.y.data;
     const void *matrix = p.w.data, *bias = p.bias;
@@ -133,107 +355,77 @@ template <int TYPE, int ROWS> __global__ void __launch_bounds__(32 * WARPS, few_
     unsigned from_block = 0;
 #pragma unroll
     for (int k = 0; k < CUDA_TOGETHER - 1; k++)
-        if (k < p.others && blockIdx.x >= p.other[k].block) {
+        if (k < p.others && !p.gated && blockIdx.x >= p.other[k].block) {
             const few_other &o = p.other[k];
             y = o.y, matrix = o.w, bias = o.bias, out = o.out, y_row = o.y_row, from_block = o.block;
             if (how::FLOAT8)
                 own = o.scales;
         }
     int64_t first = (int64_t)(blockIdx.x - from_block) * p.rows, head = blockIdx.z;
-    int64_t row_bytes = p.w.stride[0] / block * size, bytes = p.in / block * size;
-    int rows = out - first < p.rows ? (int)(out - first) : p.rows;
+    int64_t bytes = p.in / block * size;
+    few_rows w;
+    w.bytes = p.w.stride[0] / block * size;
+    w.there = out - first < p.rows ? (int)(out - first) : p.rows;
+    w.half = (w.there + T - 1) / T * T;
+    w.all = p.gated ? 2 * w.half : w.half;
+    int64_t skip = first * w.bytes + head * (p.w_head / block) * size;
+    w.first = (const char *)matrix + skip;
+    w.second = p.gated ? (const char *)p.other[0].w + skip : w.first;
     let_next_begin();
-    int64_t skip = first * row_bytes + head * (p.w_head / block) * size;
-    int ahead = bytes * rows <= AHEAD / how::AN_SM ? rows : (int)(AHEAD / how::AN_SM / bytes); /* rows towards the L2 cache */
-    auto prefetch_first = [&](const char *from) {
-        for (int r = (int)threadIdx.x; r < ahead; r += 32 * WARPS)
-            prefetch(from + r * row_bytes, bytes);
+    int ahead = bytes * w.all <= AHEAD / how::AN_SM ? w.all : (int)(AHEAD / how::AN_SM / bytes); /* rows towards the L2 cache */
+    auto prefetch_rows = [&](int from) {
+        for (int r = from + (int)threadIdx.x; r < from + ahead && r < w.all; r += 32 * WARPS)
+            if (w.left(r) > 0)
+                prefetch(w.at(r), bytes);
     };
+    few_ring<TYPE> ring(shared, p);
+    bool filled = !how::BLOCKS && p.unwritten;
+    if (filled)
+        ring.fill_all(p, w);
     if (!p.groups.start)
-        prefetch_first((const char *)matrix + skip);
+        prefetch_rows(filled ? (int)(how::RING * 16 / bytes) : 0);
     wait_for_earlier();
     group_tile t = {0, 0, ROWS};
-    const char *w = (const char *)matrix;
+    bool there = true; /* a matrix */
     if (p.groups.start) {
         if (!find_group_tile(p.groups, ROWS, blockIdx.y, &t))
             return;
-        w = t.group < p.groups.count ? (const char *)p.groups.matrix(t.group) : NULL;
+        there = t.group < p.groups.count;
+        w.first = there ? (const char *)p.groups.matrix(t.group) + skip : NULL;
+        w.second = w.first;
+        w.all = there ? w.all : 0;
     }
-    scales_of scales = how::FLOAT8 && w ? p.groups.scales(t.group, own) : own;
-    int all = w ? rows * p.pieces : 0;
-    w += w ? skip : 0;
-    if (w && p.groups.start && how::BLOCKS)
-        prefetch_first(w);
-    bool aligned = (((uintptr_t)w | (uintptr_t)row_bytes) & (sizeof(typename run::word) - 1)) == 0;
-    bool x_aligned = (((uintptr_t)p.x.data | (uintptr_t)(p.x.stride[0] * 2) | (uintptr_t)(p.x_head * 2)) & 15) == 0;
-    float sum[ROWS] = {0};
-    run next[N];
-    few_place here(p, (int)threadIdx.x / 32), there = here;
-    if (HELD && here.at < all)
-        take<true>(next, w + here.row * row_bytes, here.i + lane * RUN, in, aligned);
-#pragma unroll 1
-    while (here.at < all) {
-        run now[N];
-        bool last = there.advance(p, STEP);
-        int i = here.i + lane * RUN;
-        const char *row = w + here.row * row_bytes;
-        if constexpr (HELD) {
-#pragma unroll
-            for (int k = 0; k < N; k++)
-                now[k] = next[k];
-            if (there.at < all)
-                take<true>(next, w + there.row * row_bytes, there.i + lane * RUN, in, aligned);
-        }
-        if (how::BLOCKS && here.piece == 0 && lane == 0 && here.row + ahead < rows)
-            prefetch(row + ahead * row_bytes, bytes);
-        scale_row scale = how::FLOAT8 ? scale_row_at(scales, (const uint8_t *)row) : scale_row{NULL, 0};
-        float decoded[HELD && !how::FLOAT8 ? 1 : N][RUN];
-        if constexpr (!HELD || how::FLOAT8) {
-#pragma unroll
-            for (int k = 0; k < N; k++) {
-                int at = i + k * 32 * RUN;
-                if constexpr (how::FLOAT8)
-                    float8_run(decoded[k], now[k].w[0], TYPE, in - at, scales, scale, at);
-                else if (at < in)
-                    decode8(decoded[k], (const uint8_t *)row + at / block * size, TYPE, at % block);
-                else
-                    for (int j = 0; j < RUN; j++)
-                        decoded[k][j] = 0;
-            }
-        }
-        auto weights = [&](float (&v)[RUN], int k) {
-            if constexpr (!HELD || how::FLOAT8)
-                memcpy(v, decoded[k], sizeof v);
-            else
-                now[k].values(v);
-        };
-        if (p.x.type == SW_BF16)
-            add_products<SW_BF16, N>(sum, weights, p, t, head, i, x_aligned);
-        else if (p.x.type == SW_F32)
-            add_products<SW_F32, N>(sum, weights, p, t, head, i, x_aligned);
-        else
-            add_products<SW_F16, N>(sum, weights, p, t, head, i, x_aligned);
-        if (last) {
-#pragma unroll
-            for (int r = 0; r < ROWS; r++) {
-                float total = warp_sum(sum[r]);
-                if (lane == 0)
-                    sums[r][here.at] = total;
-                sum[r] = 0;
-            }
-        }
-        here = there;
+    if (there && p.groups.start && how::BLOCKS)
+        prefetch_rows(0);
+    if constexpr (how::BLOCKS) {
+        sum_blocks<TYPE, ROWS>(sums, p, w, t, head, ahead, bytes);
+    } else {
+        scales_of scales = how::FLOAT8 && there ? p.groups.scales(t.group, own) : own;
+        if (!filled)
+            ring.fill_all(p, w);
+        sum_words<TYPE, ROWS>(sums, p, w, t, head, ring, scales);
     }
     __syncthreads();
-#pragma unroll
+    auto total = [&](int r, int row) {
+        float sum = 0;
+        for (int j = 0; there && j < p.pieces; j++)
+            sum += sums[r * how::SUMS + row * p.pieces + j];
+        return p.alpha * sum;
+    };
+#pragma unroll 1
     for (int r = 0; r < ROWS; r++)
-        for (int k = (int)threadIdx.x; r < t.n && k < rows; k += 32 * WARPS) {
-            float total = 0;
-            for (int j = 0; w && j < p.pieces; j++)
-                total += sums[r][k * p.pieces + j];
-            int64_t o = first + k, at = head * p.y_head + (t.first + r) * y_row + o;
-            total = p.alpha * total + (bias && w ? value_of(bias, p.bias_type, t.group * p.bias_step + o) : 0);
-            set_value(y, p.y.type, at, p.beta != 0 ? total + p.beta * value_of(y, p.y.type, at) : total);
+        for (int k = (int)threadIdx.x; r < t.n && k < w.there; k += 32 * WARPS) {
+            int64_t line = t.first + r, o = first + k, at = head * p.y_head + line * y_row + o;
+            float v = total(r, k) + (bias && there ? value_of(bias, p.bias_type, t.group * p.bias_step + o) : 0);
+            set_value(y, p.y.type, at, p.beta != 0 ? v + p.beta * value_of(y, p.y.type, at) : v);
+            if (p.gated) {
+                const few_other &up = p.other[0];
+                float u = total(r, w.half + k) + (up.bias ? value_of(up.bias, p.bias_type, o) : 0);
+                set_value(up.y, p.y.type, line * up.y_row + o, u);
+                v = as_stored(p.y.type, v);
+                v = p.y.type == SW_F32 ? gate<false>(p.act, v) : gate<true>(p.act, v);
+                set_value(p.gated, p.y.type, line * p.gated_row + o, v * as_stored(p.y.type, u));
+            }
         }
 }
 
@@ -288,29 +480,31 @@ template <int TYPE, int ROWS> __global__ void __launch_bounds__(COLUMNS *PARTS) 
 /* Outputs of few's blocks: as many blocks as the GPU has at a time, or more where their sums would not fit. */
 template <int TYPE> dim3 shared_out(const sw_stream *s, few_call *p, int64_t tiles, int64_t heads)
 {
-    const int step = few_type<TYPE>::AT_ONCE * 32 * RUN;
-    int64_t steps = p->in > step ? (p->in + step - 1) / step : 1, blocks = few_type<TYPE>::AN_SM * (int64_t)s->sms;
-    int64_t all = p->out, count = 0;
-    for (int k = 0; k < p->others; k++)
-        all += p->other[k].out;
-    int64_t share = (all * tiles * heads + blocks - 1) / blocks;
-    int64_t each = (steps + MOST_PIECES - 1) / MOST_PIECES;
+    typedef few_type<TYPE> how;
+    const int matrices = p->gated ? 2 : 1, step = how::STEP; /* of a block */
+    int64_t steps = p->in > step ? (p->in + step - 1) / step : 1, blocks = how::AN_SM * (int64_t)s->sms;
+    int64_t each = (steps + (how::BLOCKS ? MOST_PIECES : WARPS) - 1) / (how::BLOCKS ? MOST_PIECES : WARPS);
     p->piece = (int)each * step;
     p->pieces = (int)((steps + each - 1) / each);
     p->down = WARPS / p->pieces;
     p->across = WARPS % p->pieces;
-    const int most = SUMS / p->pieces;
+    int64_t all = p->out, count = 0;
+    for (int k = 0; k < p->others; k++)
+        all += p->other[k].out;
+    int64_t share = (all * tiles * heads + blocks * matrices - 1) / (blocks * matrices);
+    share = (share + how::TOGETHER - 1) / how::TOGETHER * how::TOGETHER;
+    const int most = how::SUMS / p->pieces / matrices / how::TOGETHER * how::TOGETHER;
     auto lay_out = [&](int rows) { /* the outputs of a matrix begin with a block */
         p->rows = rows;
         count = (p->out + rows - 1) / rows;
-        for (int k = 0; k < p->others; k++) {
+        for (int k = 0; k < p->others && !p->gated; k++) {
             p->other[k].block = (unsigned)count;
             count += (p->other[k].out + rows - 1) / rows;
         }
     };
     lay_out((int)(share < most ? share : most));
     while (p->others && count > blocks && p->rows < most)
-        lay_out(p->rows + 1);
+        lay_out(p->rows + how::TOGETHER);
     return dim3((unsigned)count, (unsigned)tiles, (unsigned)heads);
 }
 
@@ -325,7 +519,10 @@ template <int ROWS> int launch(sw_stream *s, few_call p, int64_t heads, bool acr
             SW_LAUNCH_EARLY((few_across<t, ROWS>), blocks, dim3(COLUMNS, PARTS), 0, s, p);                                   \
         } else {                                                                                                            \
             dim3 blocks = shared_out<t>(s, &p, tiles, heads);                                                               \
-            SW_LAUNCH_EARLY((few<t, ROWS>), blocks, 32 * WARPS, 0, s, p);                                                    \
+            const size_t bytes = (size_t)few_type<t>::RING * 16 + sizeof(float[ROWS][few_type<t>::SUMS]);                    \
+            if (cuda_shared(s, few<t, ROWS>, bytes, "a product"))                                                            \
+                return -1;                                                                                                  \
+            SW_LAUNCH_EARLY((few<t, ROWS>), blocks, 32 * WARPS, bytes, s, p);                                                \
         }                                                                                                                   \
         break;
         FEW_TYPES(X)
@@ -348,50 +545,57 @@ int launch_rows(sw_stream *s, few_call p, int64_t rows, int64_t heads, bool acro
         p.y.data = (char *)p.y.data + sw_dtype_bytes((sw_dtype)p.y.type, n * p.y.stride[0]);
         for (int k = 0; k < p.others; k++)
             p.other[k].y = (char *)p.other[k].y + sw_dtype_bytes((sw_dtype)p.y.type, n * p.other[k].y_row);
+        if (p.gated)
+            p.gated = (char *)p.gated + sw_dtype_bytes((sw_dtype)p.y.type, n * p.gated_row);
         rows -= n;
     }
     return 0;
 }
 
 /* heads: x [N, H, I], y [N, H, O], w [H, O, I] */
-few_call call_of(sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias, float alpha, float beta)
+few_call call_of(const sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias, float alpha, float beta)
 {
     int last = x->ndim - 1, heads = last == 2;
     return few_call{{y->data, y->dtype, {y->stride[0]}}, {x->data, x->dtype, {x->stride[0]}}, {w->data, w->dtype, {w->stride[heads]}},
                     bias ? bias->data : NULL, bias ? (int)bias->dtype : 0, x->shape[last], y->shape[last], alpha, beta, cuda_scales(w), {}, 0,
-                    heads ? y->stride[1] : 0, heads ? x->stride[1] : 0, heads ? w->stride[0] : 0, 0, 0, 0, 0, 0, 0, {}};
+                    heads ? y->stride[1] : 0, heads ? x->stride[1] : 0, heads ? w->stride[0] : 0, 0, 0, 0, 0, 0, cuda_unwritten(s, w), NULL, 0, 0,
+                    0, {}};
 }
 
 } // namespace
 
 int cuda_linear_few(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias, float alpha, float beta)
 {
-    return launch_rows(s, call_of(y, x, w, bias, alpha, beta), x->shape[0], 1, false);
+    return launch_rows(s, call_of(s, y, x, w, bias, alpha, beta), x->shape[0], 1, false);
 }
 
-int cuda_linear_together(sw_stream *s, const cuda_linear *of, int n)
+int cuda_linear_together(sw_stream *s, const cuda_linear *of, int n, sw_tensor *gated, int kind)
 {
-    few_call p = call_of(of[0].y, of[0].x, of[0].w, of[0].bias, 1, 0);
+    few_call p = call_of(s, of[0].y, of[0].x, of[0].w, of[0].bias, 1, 0);
     for (p.others = 0; p.others < n - 1; p.others++) {
         const cuda_linear &l = of[p.others + 1];
         p.other[p.others] = few_other{l.y->data, l.w->data, l.bias ? l.bias->data : NULL, l.y->shape[1], l.y->stride[0],
                                       cuda_scales(l.w), 0};
         p.bias_type = l.bias ? (int)l.bias->dtype : p.bias_type;
+        p.unwritten = p.unwritten && cuda_unwritten(s, l.w);
     }
+    if (gated)
+        p.gated = gated->data, p.gated_row = gated->stride[0], p.act = kind;
     return launch_rows(s, p, of[0].x->shape[0], 1, false);
 }
 
 int cuda_linear_heads(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, int across, double alpha, double beta)
 {
-    few_call p = call_of(y, x, w, NULL, (float)alpha, (float)beta);
+    few_call p = call_of(s, y, x, w, NULL, (float)alpha, (float)beta);
     return x->shape[1] && p.out ? launch_rows(s, p, x->shape[0], x->shape[1], across) : 0;
 }
 
 int cuda_grouped_few(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_matrices *w, const sw_tensor *bias, const sw_tensor *start,
                      float alpha, float beta)
 {
-    few_call p = call_of(y, x, &w->one, bias, alpha, beta);
+    few_call p = call_of(s, y, x, &w->one, bias, alpha, beta);
     p.groups = cuda_groups(w, start, x->shape[0]);
+    p.unwritten = false; /* which matrices they are is not known before */
     p.bias_step = bias ? bias->stride[0] : 0;
     /* one token's rows are of different groups */
     return x->shape[0] <= CUDA_FEW_ROWS ? launch<1>(s, p, 1, false) : launch<4>(s, p, 1, false);

@@ -4,29 +4,6 @@
 
 namespace {
 
-/* ---- where tensors lie: all between their first and last value */
-struct span {
-    uintptr_t from, to;
-};
-span span_of(const sw_tensor *t)
-{
-    int64_t last = 0;
-    if (!t || !t->data)
-        return span{0, 0};
-    for (int i = 0; i < t->ndim; i++) {
-        if (!t->shape[i])
-            return span{0, 0};
-        last += (t->shape[i] - 1) * t->stride[i];
-    }
-    const sw_dtype_info *type = &sw_dtypes[t->dtype];
-    return span{(uintptr_t)t->data, (uintptr_t)t->data + (size_t)(last / type->block + 1) * (size_t)type->bytes};
-}
-bool apart(const sw_tensor *a, const sw_tensor *b)
-{
-    span u = span_of(a), v = span_of(b);
-    return u.to <= v.from || v.to <= u.from;
-}
-
 /* ---- a call of kernel F: its arguments, or false */
 template <auto F, class... T> bool is(cuda_call *call, T &...to)
 {
@@ -37,13 +14,13 @@ template <auto F, class... T> bool is(cuda_call *call, T &...to)
 }
 
 /* Whether a and b are apart, or one place: each value is read by the thread that writes it. */
-bool apart_or_same(const sw_tensor *a, const sw_tensor *b) { return apart(a, b) || cuda_same(*a, *b); }
+bool apart_or_same(const sw_tensor *a, const sw_tensor *b) { return cuda_apart(a, b) || cuda_same(*a, *b); }
 bool same_shape(const sw_tensor *a, const sw_tensor *b)
 {
     return a->ndim == b->ndim && !memcmp(a->shape, b->shape, (size_t)a->ndim * sizeof *a->shape);
 }
 
-/* ---- products of the same few rows: queries, keys and values; gates and what they are multiplied by */
+/* ---- products of the same few rows: queries, keys and values; gates and what they are multiplied by, with that product, too */
 bool is_linear(cuda_call *call, cuda_linear *l)
 {
     double alpha, beta;
@@ -56,8 +33,8 @@ bool is_linear(cuda_call *call, cuda_linear *l)
 bool go_together(const cuda_linear &a, const cuda_linear &b)
 {
     return cuda_same(*a.x, *b.x) && a.w->dtype == b.w->dtype && a.w->stride[0] == b.w->stride[0] && a.y->dtype == b.y->dtype &&
-           (!a.bias || !b.bias || a.bias->dtype == b.bias->dtype) && apart(a.y, b.y) && apart(a.y, b.w) && apart(a.y, b.bias) &&
-           apart(a.y, b.x) && apart(b.y, a.w) && apart(b.y, a.bias) && apart(b.y, a.x);
+           (!a.bias || !b.bias || a.bias->dtype == b.bias->dtype) && cuda_apart(a.y, b.y) && cuda_apart(a.y, b.w) && cuda_apart(a.y, b.bias) &&
+           cuda_apart(a.y, b.x) && cuda_apart(b.y, a.w) && cuda_apart(b.y, a.bias) && cuda_apart(b.y, a.x);
 }
 
 int products(sw_stream *s, const std::unique_ptr<cuda_call> *calls, size_t most)
@@ -69,7 +46,19 @@ int products(sw_stream *s, const std::unique_ptr<cuda_call> *calls, size_t most)
             fits = fits && go_together(l[k], l[n]);
         n += fits;
     }
-    return n < 2 ? 0 : cuda_linear_together(s, l, n) ? -1 : n;
+    sw_tensor *y = NULL;
+    const sw_tensor *gate, *up;
+    int kind = SW_ACT_NONE;
+    if (n == 2 && most > 2 && is<cuda_glu_fwd>(calls[2].get(), y, gate, up, kind)) {
+        if (cuda_same(*gate, *l[1].y)) /* the products come in any order */
+            std::swap(l[0], l[1]);
+        bool fits = cuda_same(*gate, *l[0].y) && cuda_same(*up, *l[1].y) && same_shape(y, gate) && y->dtype == gate->dtype &&
+                    (kind == SW_ACT_SILU || kind == SW_ACT_GELU_TANH) && l[0].w->shape[0] == l[1].w->shape[0];
+        for (int k = 0; k < n; k++)
+            fits = fits && apart_or_same(y, l[k].y) && cuda_apart(y, l[k].x) && cuda_apart(y, l[k].w) && cuda_apart(y, l[k].bias);
+        y = fits ? y : NULL;
+    }
+    return n < 2 ? 0 : cuda_linear_together(s, l, n, y, kind) ? -1 : n + (y != NULL);
 }
 
 /* ---- a sum and the norm of it. A row's threads have read it when the first of them writes its norm: over what was added, too,
@@ -84,7 +73,7 @@ int sum_and_norm(sw_stream *s, const std::unique_ptr<cuda_call> *calls)
         !same_shape(x, b) || !same_shape(x, y))
         return 0;
     bool one = x->shape[0] == 1;
-    if (!apart_or_same(sum, a) || !apart_or_same(sum, b) || !apart(sum, y) || !apart(sum, w) || !apart(y, w) ||
+    if (!apart_or_same(sum, a) || !apart_or_same(sum, b) || !cuda_apart(sum, y) || !cuda_apart(sum, w) || !cuda_apart(y, w) ||
         !(one || apart_or_same(y, a)) || !(one || apart_or_same(y, b)))
         return 0;
     return cuda_add_rmsnorm(s, y, sum, a, b, w, eps, offset) ? -1 : 2;
@@ -101,9 +90,9 @@ int turned(sw_stream *s, const std::unique_ptr<cuda_call> *calls)
             return 0;
     bool fits = cuda_same(*cos[0], *cos[1]) && cuda_same(*sin[0], *sin[1]) && mode[0] == mode[1] && inverse[0] == inverse[1] &&
                 of[0].x->dtype == of[1].x->dtype && of[0].x->shape[0] == of[1].x->shape[0] &&
-                of[0].x->shape[2] == of[1].x->shape[2] && apart(of[0].y, of[1].y);
+                of[0].x->shape[2] == of[1].x->shape[2] && cuda_apart(of[0].y, of[1].y);
     for (int i = 0; i < 2; i++)
-        fits = fits && apart(of[i].y, of[1 - i].x) && apart(of[i].y, cos[0]) && apart(of[i].y, sin[0]);
+        fits = fits && cuda_apart(of[i].y, of[1 - i].x) && cuda_apart(of[i].y, cos[0]) && cuda_apart(of[i].y, sin[0]);
     return !fits ? 0 : cuda_rope_two(s, of, cos[0], sin[0], mode[0], inverse[0]) ? -1 : 2;
 }
 
@@ -116,9 +105,9 @@ int stored(sw_stream *s, const std::unique_ptr<cuda_call> *calls)
     for (int i = 0; i < 2; i++)
         if (!is<cuda_scatter_rows>(calls[i].get(), of[i].y, of[i].x, ids[i], acc[i]) || acc[i])
             return 0;
-    bool fits = cuda_same(*ids[0], *ids[1]) && apart(of[0].y, of[1].y);
+    bool fits = cuda_same(*ids[0], *ids[1]) && cuda_apart(of[0].y, of[1].y);
     for (int i = 0; i < 2; i++)
-        fits = fits && apart(of[i].y, of[1 - i].x) && apart(of[i].y, ids[0]);
+        fits = fits && cuda_apart(of[i].y, of[1 - i].x) && cuda_apart(of[i].y, ids[0]);
     return !fits ? 0 : cuda_scatter_two(s, of, ids[0]) ? -1 : 2;
 }
 

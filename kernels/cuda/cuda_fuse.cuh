@@ -17,8 +17,8 @@ struct cuda_linear {
 };
 enum { CUDA_TOGETHER = 3 };
 /* n products, up to CUDA_TOGETHER, of the same few rows by matrices of one type whose rows are as far apart; results of one type, and
- * biases of one. */
-int cuda_linear_together(sw_stream *s, const cuda_linear *of, int n);
+ * biases of one. gated: NULL, or of two products of one shape, act(of[0].y) * of[1].y, kind SiLU or GELU by tanh. */
+int cuda_linear_together(sw_stream *s, const cuda_linear *of, int n, sw_tensor *gated, int kind);
 /* sum = a + b, y = RMSNorm of sum; as add and rmsnorm_fwd, for tensors of one shape [..., D] and float type. */
 int cuda_add_rmsnorm(sw_stream *s, sw_tensor *y, sw_tensor *sum, const sw_tensor *a, const sw_tensor *b, const sw_tensor *w, double eps,
                      double offset);

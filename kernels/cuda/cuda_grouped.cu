@@ -79,7 +79,7 @@ __device__ static inline void load_block(uint16_t *to, int stride, const void *m
         int64_t left = row + r < rows ? columns - column - c : 0, at = (row + r) * ld + column + c;
         uint16_t *here = to + r * stride + c;
         if (type == (BF16 ? SW_BF16 : SW_F16) && left >= 8 && ((uintptr_t)((const uint16_t *)m + at) & 15) == 0) {
-            copy_async(here, (const uint16_t *)m + at, true);
+            copy_async(here, (const uint16_t *)m + at, 16);
             continue;
         }
         float v[RUN] = {0};

@@ -6,6 +6,7 @@
 #define SW_CUDA_MMA_CUH
 
 #include "cuda_attention.cuh"
+#include "cuda_copies.cuh"
 
 template <bool BF16> __device__ static inline void mma(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1)
 {
@@ -140,28 +141,6 @@ __device__ static inline float power_of_two(float x)
 #endif
 }
 
-/* 16 bytes into shared memory while the thread goes on (cp.async): there once it has waited. Zeros unless `there`. */
-__device__ static inline void copy_async(void *to, const void *from, bool there)
-{
-#ifdef SW_EMULATOR
-    if (there)
-        sw_emu_copy_async(to, from);
-    else
-        *(uint4 *)to = uint4{0, 0, 0, 0};
-#elif __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" : : "r"((unsigned)__cvta_generic_to_shared(to)), "l"(from), "r"(there ? 16 : 0) : "memory");
-#endif
-}
-/* For the thread's own copies; those of others are there behind the next barrier. */
-__device__ static inline void wait_copies(void)
-{
-#ifdef SW_EMULATOR
-    sw_emu_wait_copies();
-#elif __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.wait_all;" : : : "memory");
-#endif
-}
-
 /* As load_tile, 16-bit values as they are: ROWS rows of WIDTH values by THREADS threads, zeros behind the tensor's width and rows.
  * They are there after wait_copies and a barrier. Fewer than 2^31 items. SWIZZLED: into a tile of cuda_wgmma.cuh, whose stride is 64. */
 template <int WIDTH, int ROWS, int THREADS, bool SWIZZLED = false>
@@ -182,12 +161,12 @@ __device__ static inline void load_halves(uint16_t *to, int stride, const head_r
         if (left >= ROWS && width == WIDTH && more == 0) { /* most of the time */
 #pragma unroll
             for (int i = 0; i < ROWS / STEP; i++, p += next)
-                copy_async(to + i * STEP * stride, p, true);
+                copy_async(to + i * STEP * stride, p, 16);
             return;
         }
 #pragma unroll
         for (int i = 0; i < ROWS / STEP; i++) {
-            copy_async(to + i * STEP * stride, p, r + i * STEP < left && c < width);
+            copy_async(to + i * STEP * stride, p, r + i * STEP < left && c < width ? 16 : 0);
             over += more;
             p += over < group ? next : wrap;
             over -= over < group ? 0 : group;
@@ -203,7 +182,7 @@ __device__ static inline void load_halves(uint16_t *to, int stride, const head_r
         }
 #pragma unroll
         for (int i = 0; i < ROWS / STEP; i++)
-            copy_async(to + i * STEP * stride, data + row[i] * t.row + head * t.head, r + i * STEP < left && c < width);
+            copy_async(to + i * STEP * stride, data + row[i] * t.row + head * t.head, r + i * STEP < left && c < width ? 16 : 0);
         return;
     }
 #pragma unroll 1

@@ -48,6 +48,13 @@ struct put_call : cuda_call {
         s->steps->reading = true;
         return 0;
     }
+    bool writes(const sw_tensor *w) const override
+    {
+        int64_t bytes = (int64_t)n;
+        sw_tensor t = {};
+        t.data = to, t.dtype = SW_I8, t.ndim = 1, t.shape[0] = bytes, t.stride[0] = 1;
+        return !cuda_apart(&t, w);
+    }
 };
 const char put_call::name = 0;
 
@@ -306,6 +313,43 @@ int cuda_step_put(sw_stream *s, void *to, const void *from, size_t n)
         cuda_step_learn(s, new put_call(to, n, offset, o->now));
     }
     return 0;
+}
+
+bool cuda_unwritten(const sw_stream *s, const sw_tensor *w)
+{
+    bool unwritten = s->capturing;
+    for (size_t i = 0; unwritten && i < s->steps->now->calls.size(); i++)
+        unwritten = !s->steps->now->calls[i]->writes(w);
+    return unwritten;
+}
+
+/* ---- where tensors lie */
+
+namespace {
+
+struct span {
+    uintptr_t from, to;
+};
+span span_of(const sw_tensor *t)
+{
+    int64_t last = 0;
+    if (!t || !t->data)
+        return span{0, 0};
+    for (int i = 0; i < t->ndim; i++) {
+        if (!t->shape[i])
+            return span{0, 0};
+        last += (t->shape[i] - 1) * t->stride[i];
+    }
+    const sw_dtype_info *type = &sw_dtypes[t->dtype];
+    return span{(uintptr_t)t->data, (uintptr_t)t->data + (size_t)(last / type->block + 1) * (size_t)type->bytes};
+}
+
+} // namespace
+
+bool cuda_apart(const sw_tensor *a, const sw_tensor *b)
+{
+    span u = span_of(a), v = span_of(b);
+    return u.to <= v.from || v.to <= u.from;
 }
 
 /* ---- what is the same */

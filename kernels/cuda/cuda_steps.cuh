@@ -18,6 +18,8 @@ struct cuda_call {
     explicit cuda_call(const void *kind_) : kind(kind_) {}
     virtual ~cuda_call() {}
     virtual int run(sw_stream *s) = 0;
+    /* Whether it may write where w lies. */
+    virtual bool writes(const sw_tensor *w) const = 0;
 };
 
 int cuda_steps_open(sw_stream *s);
@@ -39,6 +41,12 @@ int cuda_step_differs(sw_stream *s);
 bool cuda_step_learns(const sw_stream *s);
 void cuda_step_learn(sw_stream *s, cuda_call *call);
 
+/* Whether no call of the list that is being captured may write to w: a graph begins when all that came before it is done, so that
+ * its kernels may read w before they have waited for each other. */
+bool cuda_unwritten(const sw_stream *s, const sw_tensor *w);
+
+/* Whether there is nothing between the first and last value of one (NULL: none) that is between those of the other. */
+bool cuda_apart(const sw_tensor *a, const sw_tensor *b);
 bool cuda_same(const sw_tensor &a, const sw_tensor &b);
 bool cuda_same(const sw_attention &a, const sw_attention &b);
 bool cuda_same(const sw_rng &a, const sw_rng &b);
@@ -65,6 +73,15 @@ template <class T> struct cuda_kept<T *> {
     T *give() { return there ? &value : NULL; }
 };
 
+/* An argument that a kernel may write to w by. */
+template <class T> static inline bool cuda_writes(const T &, const sw_tensor *) { return false; }
+static inline bool cuda_writes(const cuda_kept<sw_tensor *> &t, const sw_tensor *w) { return t.there && !cuda_apart(&t.value, w); }
+/* Of kernels that also write by what they are given as constant. */
+static inline bool cuda_writes_anywhere(const void *kernel)
+{
+    return kernel == (const void *)cuda_grouped_bwd_w || kernel == (const void *)cuda_attention_bwd;
+}
+
 /* A kernel of the table as programs call it. */
 template <auto F> struct cuda_step_kernel;
 template <class... A, int (*F)(sw_stream *, A...)> struct cuda_step_kernel<F> : cuda_call {
@@ -77,6 +94,11 @@ template <class... A, int (*F)(sw_stream *, A...)> struct cuda_step_kernel<F> : 
     int run(sw_stream *s) override
     {
         return std::apply([&](cuda_kept<A> &...kept) { return F(s, kept.give()...); }, args);
+    }
+    bool writes(const sw_tensor *w) const override
+    {
+        return cuda_writes_anywhere(kind) ||
+               std::apply([&](const cuda_kept<A> &...kept) { return (cuda_writes(kept, w) || ...); }, args);
     }
     static int call(sw_stream *s, A... a)
     {

@@ -171,7 +171,7 @@ __device__ __forceinline__ void load_rows(uint16_t *to, const head_rows &t, int6
     const uint16_t *from = (const uint16_t *)t.data + (first + skip + r) * t.row + head * t.head + c * 8;
 #pragma unroll
     for (int i = 0; i < ROWS / STEP; i++, from += step)
-        copy_async(to + i * STEP * TILE_COLUMNS, i * STEP < left ? from : (const uint16_t *)t.data, i * STEP < left);
+        copy_async(to + i * STEP * TILE_COLUMNS, i * STEP < left ? from : (const uint16_t *)t.data, i * STEP < left ? 16 : 0);
 }
 
 /* d = a b^T: the warpgroup's 64 rows of tile a from row `row` on, of A_ROWS, and all 8 N rows of tile b, both WIDTH wide. */

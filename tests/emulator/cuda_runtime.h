@@ -108,9 +108,12 @@ unsigned sw_emu_shared_address(const void *p);
 const void *sw_emu_shared_pointer(unsigned address, size_t bytes);
 void sw_emu_misuse(const char *what);
 
-/* Copies of 16 bytes into shared memory that are under way until their thread has waited for its own (PTX's cp.async): they
- * arrive when it does, and NaN is there meanwhile. */
-void sw_emu_copy_async(void *to, const void *from);
+/* Copies of 16 bytes into shared memory, `bytes` of them from there and the rest zeros, that are under way until their thread has
+ * waited for its own (PTX's cp.async): they arrive when it does, and NaN is there meanwhile. A thread's copies since its last commit
+ * are a group; it waits for all but its `later` newest groups (and for what it has not committed to none), or for all copies. */
+void sw_emu_copy_async(void *to, const void *from, int bytes);
+void sw_emu_commit_copies(void);
+void sw_emu_wait_groups(unsigned later);
 void sw_emu_wait_copies(void);
 
 /* ---- arithmetic */
@@ -143,7 +146,8 @@ template <class T> static inline T atomicMax(T *p, T v)
     return old;
 }
 
-/* ---- launches. A kernel that may begin before those ahead of it have ended has to wait for them, in each of its threads. */
+/* ---- launches. A kernel that may begin before those ahead of it have ended has to wait for them, in each of its threads. Before it
+ * has waited it copies nothing but what no other kernel of its graph writes (emulator_streams.cc compares). */
 static inline void sw_emu_wait_for_earlier(void) { sw_emu_now->waited = true; }
 void sw_emu_check_waited(void);
 typedef struct sw_emu_stream *cudaStream_t;
@@ -169,7 +173,7 @@ static inline void sw_emu_call(const char *name, dim3 grid, dim3 block, size_t s
     };
     call c{kernel, std::tuple<P...>(a...)};
     sw_emu_body body = [](const void *p) {
-        sw_emu_now->waited = false;
+        sw_emu_now->waited = !EARLY;
         std::apply(((const call *)p)->kernel, ((const call *)p)->args);
         if (EARLY)
             sw_emu_check_waited();

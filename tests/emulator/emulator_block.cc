@@ -4,6 +4,7 @@
 #include "emulator_control.h"
 #include "emulator_fiber.h"
 #include "emulator_memory.h"
+#include "emulator_streams.h"
 
 #include <atomic>
 #include <cstdio>
@@ -16,6 +17,13 @@
 enum { MAX_THREADS = 1024, MAX_WARPS = 32, SHARED = 48 << 10, SHARED_OPTIN = 227 << 10 };
 enum { VOTE = -2 }; /* in place of a lane to take from */
 
+struct copy {
+    void *to;
+    const void *from;
+    int bytes;
+    unsigned group;
+};
+
 struct lane {
     sw_emu_thread info;
     sw_fiber *fiber;
@@ -25,8 +33,9 @@ struct lane {
     const char *file;
     sw_emu_meeting meeting;
     uint64_t value, result;
-    std::vector<std::pair<void *, const void *>> copies; /* under way */
-    bool unfenced; /* copies have come since it has fenced them */
+    std::vector<copy> copies; /* under way */
+    unsigned group;           /* that its next copy is of */
+    bool unfenced;            /* copies have come since it has fenced them */
 };
 
 struct worker {
@@ -187,6 +196,7 @@ static void run_block(worker *w, uint3 block)
     }
     for (int t = 0; t < w->threads; t++) {
         w->lanes[t].info.block = block;
+        w->lanes[t].group = 0;
         w->lanes[t].unfenced = false;
     }
     for (size_t i = 0; i + 4 <= w->dynamic_memory.size(); i += 4)
@@ -304,19 +314,44 @@ unsigned sw_emu_vote(unsigned mask, bool yes, const char *file, int line)
     return (unsigned)sw_emu_exchange(mask, yes, VOTE, file, line);
 }
 
-void sw_emu_copy_async(void *to, const void *from)
+void sw_emu_copy_async(void *to, const void *from, int bytes)
 {
+    lane *l = &self->lanes[self->now];
+    const char *why = sw_emu_now->waited || !bytes ? nullptr : sw_emu_copied_early(from, bytes);
+    if (why)
+        misuse(why, self->now, -1, nullptr, 0);
+    if ((uintptr_t)from % 16 || (uintptr_t)to % 16 || bytes < 0 || bytes > 16)
+        misuse("copies other than up to 16 bytes between multiples of 16", self->now, -1, nullptr, 0);
     memset(to, 0xff, 16);
-    self->lanes[self->now].copies.push_back({to, from});
+    l->copies.push_back({to, from, bytes, l->group});
 }
 
+/* Those of the groups before `until` arrive. */
+static void arrive(lane *l, unsigned until)
+{
+    size_t left = 0, all = l->copies.size();
+    for (const copy &c : l->copies) {
+        if (c.group >= until) {
+            l->copies[left++] = c;
+            continue;
+        }
+        memset(c.to, 0, 16);
+        memcpy(c.to, c.from, (size_t)c.bytes);
+    }
+    l->copies.resize(left);
+    l->unfenced |= left < all;
+}
+
+void sw_emu_commit_copies(void) { self->lanes[self->now].group++; }
+void sw_emu_wait_groups(unsigned later)
+{
+    lane *l = &self->lanes[self->now];
+    arrive(l, l->group > later ? l->group - later : 0);
+}
 void sw_emu_wait_copies(void)
 {
-    auto &copies = self->lanes[self->now].copies;
-    for (auto &c : copies)
-        memcpy(c.first, c.second, 16);
-    self->lanes[self->now].unfenced |= !copies.empty();
-    copies.clear();
+    sw_emu_commit_copies();
+    sw_emu_wait_groups(0);
 }
 
 void sw_emu_proxy_fence(void) { self->lanes[self->now].unfenced = false; }

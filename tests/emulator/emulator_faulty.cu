@@ -33,7 +33,7 @@ template <int WAITS> static __global__ void reverse_copied(float *out, const flo
     SW_DYNAMIC_SHARED(float, shared);
     int i = (int)threadIdx.x;
     if (i < n / 4)
-        sw_emu_copy_async(shared + 4 * i, in + 4 * i);
+        sw_emu_copy_async(shared + 4 * i, in + 4 * i, 16);
     if (WAITS == IN_TIME)
         sw_emu_wait_copies();
     __syncthreads();
@@ -54,7 +54,7 @@ template <int HOW> static __global__ void reverse_product(float *out, const floa
         turn[at] = __bfloat16_as_ushort(__float2bfloat16_rn(column == 63 - row ? 1.0f : 0.0f));
         x[at] = __bfloat16_as_ushort(__float2bfloat16_rn(column < 4 && row * 4 < n ? in[row * 4 + 3 - column] : 0.0f));
     }
-    sw_emu_copy_async(shared + 4 * 8192, in); /* that nobody asks for */
+    sw_emu_copy_async(shared + 4 * 8192, in, 16); /* that nobody asks for */
     wait_copies();
     if (HOW != UNFENCED)
         sw_emu_proxy_fence();

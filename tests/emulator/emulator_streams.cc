@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <map>
 #include <mutex>
 #include <vector>
 
@@ -36,7 +37,59 @@ void run_until(late_work *w, uint64_t place)
 
 } // namespace
 
-struct sw_emu_graph { std::vector<std::function<void()>> calls; };
+/* What kernels of a graph copy before they have waited: where it lies is learnt when that is launched for the first time, and what it
+ * is then, at the begin of each launch to come. A kernel that finds other bytes there was overtaken by one that writes them. */
+struct early_copies {
+    std::map<const char *, std::vector<char>> from; /* by where they begin; each reaches to the next at most */
+    std::vector<std::pair<const char *, size_t>> more;
+};
+struct sw_emu_graph {
+    std::vector<std::function<void()>> calls;
+    std::shared_ptr<early_copies> early = std::make_shared<early_copies>();
+};
+static std::shared_ptr<early_copies> running; /* of the graph that is at work */
+static std::mutex early_lock;
+
+static void begin_graph(const std::shared_ptr<early_copies> &e)
+{
+    sw_emu_access access;
+    std::sort(e->more.begin(), e->more.end());
+    for (auto &p : e->more) { /* pieces of 16 bytes, which blocks of a matrix make one by one */
+        auto before = e->from.upper_bound(p.first);
+        if (before != e->from.begin()) {
+            auto &last = *--before;
+            size_t have = last.second.size(), at = (size_t)(p.first - last.first);
+            if (at <= have) {
+                last.second.resize(std::max(have, at + p.second));
+                continue;
+            }
+        }
+        e->from[p.first].resize(p.second);
+    }
+    e->more.clear();
+    for (auto &f : e->from)
+        memcpy(f.second.data(), f.first, f.second.size());
+    running = e;
+}
+static void end_graph(void) { running = nullptr; }
+
+const char *sw_emu_copied_early(const void *p, int n)
+{
+    const char *from = (const char *)p;
+    if (!running)
+        return "copies before it has waited for the kernels before, in no graph";
+    std::lock_guard<std::mutex> hold(early_lock);
+    auto after = running->from.upper_bound(from);
+    if (after != running->from.begin()) {
+        auto &f = *--after;
+        size_t at = (size_t)(from - f.first);
+        if (at + (size_t)n <= f.second.size())
+            return memcmp(f.second.data() + at, from, (size_t)n) ? "copies before it has waited what a kernel before it writes" : nullptr;
+    }
+    running->more.push_back({from, (size_t)n});
+    return nullptr;
+}
+
 struct sw_emu_stream {
     sw_emu_graph *graph;
     bool spoilt;                     /* by something that cannot be in a graph */
@@ -106,7 +159,8 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *made, cudaGraph_t g, unsigned 
 {
     if (sw_emu_outside_capture())
         return cudaErrorStreamCaptureUnsupported;
-    *made = new sw_emu_graph(*g);
+    *made = new sw_emu_graph();
+    (*made)->calls = g->calls;
     return cudaSuccess;
 }
 cudaError_t cudaGraphDestroy(cudaGraph_t g)
@@ -118,14 +172,13 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t g) { return cudaGraphDestroy(g)
 cudaError_t cudaGraphLaunch(cudaGraphExec_t g, cudaStream_t s)
 {
     sw_emu_count.graphs++;
-    if (!sw_emu_puts_off(s)) {
-        for (auto &run : g->calls)
-            run();
-        return cudaGetLastError();
-    }
+    std::shared_ptr<early_copies> early = g->early;
+    bool later = sw_emu_puts_off(s);
+    sw_emu_give(s, [=] { begin_graph(early); });
     for (auto &run : g->calls)
         sw_emu_give(s, run);
-    return cudaSuccess;
+    sw_emu_give(s, end_graph);
+    return later ? cudaSuccess : cudaGetLastError();
 }
 
 /* ---- copies */

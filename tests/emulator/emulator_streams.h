@@ -9,5 +9,7 @@ void sw_emu_run_all(void);
 /* For calls that may not be made while a stream captures: spoils the graph, cudaErrorStreamCaptureUnsupported. */
 cudaError_t sw_emu_outside_capture(void);
 bool sw_emu_is_pinned(const void *p, size_t n);
+/* Of a kernel that has not waited for those before it: what is wrong with its copying n bytes from p, or NULL. */
+const char *sw_emu_copied_early(const void *p, int n);
 
 #endif

@@ -120,15 +120,15 @@ static void steps_become_graphs(void **state)
     }
 }
 
-/* What a layer asks for in a row is done at once in a graph: its queries, keys and values are a product, its gate and what is
- * multiplied by it another, two sums are normed where they are made, queries and keys are turned together, keys and values stored
+/* What a layer asks for in a row is done at once in a graph: its queries, keys and values are a product, its gate, what is
+ * multiplied by it and that product another, two sums are normed where they are made, queries and keys are turned together, keys and values stored
  * together. The bits are those of the calls, biases and norms of heads among them. */
 static void neighbours_are_one_kernel(void **state)
 {
     (void)state;
     static const char *const names[] = {"llama", "qwen2", "qwen3"};
     static const sw_dtype types[] = {SW_F32, SW_BF16};
-    enum { LAYERS = 2, FEWER = 2 + 1 + 2 + 1 + 1 };
+    enum { LAYERS = 2, FEWER = 2 + 2 + 2 + 1 + 1 };
     for (size_t i = 0; i < SW_COUNT(names); i++)
         for (size_t k = 0; k < SW_COUNT(types); k++) {
             result with, without;

@@ -43,6 +43,37 @@ template <int WAITS> static __global__ void reverse_copied(float *out, const flo
         sw_emu_wait_copies();
 }
 
+/* The same by two groups of copies a thread, of which it waits for all, or for all but the newest. */
+template <int LATER> static __global__ void reverse_groups(float *out, const float *in, int n)
+{
+    SW_DYNAMIC_SHARED(float, shared);
+    int i = (int)threadIdx.x;
+    if (i < n / 8)
+        for (int k = 0; k < 2; k++) {
+            sw_emu_copy_async(shared + 8 * i + 4 * k, in + 8 * i + 4 * k, 16);
+            sw_emu_commit_copies();
+        }
+    sw_emu_wait_groups(LATER);
+    __syncthreads();
+    out[i] = shared[n - 1 - i];
+    __syncthreads();
+    sw_emu_wait_groups(0);
+}
+
+/* As reverse, early: what is copied before the wait is in[]. */
+static __global__ void early_copies(float *out, const float *in, int n)
+{
+    SW_DYNAMIC_SHARED(float, shared);
+    int i = (int)threadIdx.x;
+    if (i < n / 4)
+        sw_emu_copy_async(shared + 4 * i, in + 4 * i, 16);
+    sw_emu_wait_for_earlier();
+    sw_emu_wait_copies();
+    __syncthreads();
+    out[i] = shared[n - 1 - i];
+}
+static __global__ void add_one(float *at) { at[threadIdx.x] += 1; }
+
 /* As reverse, 256 values as 64 rows of 4, by a warpgroup's product with the matrix that turns rows round. */
 enum { UNSETTLED = NOT + 1, UNFENCED };
 template <int HOW> static __global__ void reverse_product(float *out, const float *in, int n)
@@ -152,18 +183,39 @@ int sw_faulty_streams(bool arrival, bool departure, float *out, const float *in,
     return 0;
 }
 
+/* Two launches of a graph of a kernel that writes to `to` and early_copies. */
+static void run_graph(float *to, float *out, const float *in, int n)
+{
+    struct {
+        cudaStream_t stream;
+    } of;
+    cudaGraph_t graph;
+    cudaGraphExec_t made;
+    cudaStreamCreateWithFlags(&of.stream, 0);
+    cudaStreamBeginCapture(of.stream, cudaStreamCaptureModeThreadLocal);
+    SW_LAUNCH(add_one, 1, (unsigned)n, 0, of.stream, to);
+    SW_LAUNCH_EARLY(early_copies, 1, (unsigned)n, (size_t)n * sizeof(float), &of, out, in, n);
+    cudaStreamEndCapture(of.stream, &graph);
+    cudaGraphInstantiate(&made, graph, 0);
+    for (int i = 0; i < 2; i++)
+        cudaGraphLaunch(made, of.stream);
+    cudaGraphExecDestroy(made);
+    cudaGraphDestroy(graph);
+    cudaStreamDestroy(of.stream);
+}
+
 int sw_faulty_run(sw_faulty which, float *out, const float *in, int n)
 {
     static void (*const kernels[])(float *, const float *, int) = {
         reverse<true>, reverse<false>, reverse_warp<true>, reverse_warp<false>, reverse_copied<IN_TIME>,
-        reverse_copied<LATE>, reverse_copied<NOT>, divergent_barrier, two_barriers, absent_lane, past_shared,
+        reverse_copied<LATE>, reverse_copied<NOT>, reverse_groups<0>, reverse_groups<1>, divergent_barrier, two_barriers, absent_lane, past_shared,
         reads_past_end, writes_past_end, early<true>, early<false>, reverse_product<IN_TIME>, reverse_product<LATE>,
         reverse_product<NOT>, reverse_product<UNSETTLED>, reverse_product<UNFENCED>};
     struct {
         cudaStream_t stream;
     } first = {nullptr};
     float *device[2];
-    size_t bytes = (size_t)n * sizeof(float), shared = which >= SW_FAULTY_PRODUCT_AWAITED && which < SW_FAULTY_HOST ? (size_t)5 << 13 : bytes;
+    size_t bytes = (size_t)n * sizeof(float), shared = which >= SW_FAULTY_PRODUCT_AWAITED && which <= SW_FAULTY_PRODUCT_UNFENCED ? (size_t)5 << 13 : bytes;
     if (cudaMalloc((void **)&device[0], bytes) || cudaMalloc((void **)&device[1], bytes))
         return -1;
     cudaMemcpyAsync(device[1], in, bytes, cudaMemcpyHostToDevice, nullptr);
@@ -171,6 +223,10 @@ int sw_faulty_run(sw_faulty which, float *out, const float *in, int n)
         device[1][0] = 1; /* the host writes to the device's memory */
     else if (which == SW_FAULTY_LAUNCH)
         SW_LAUNCH(kernels[0], 1, 2048, bytes, nullptr, device[0], device[1], n);
+    else if (which == SW_FAULTY_EARLY_COPIES_ALONE)
+        SW_LAUNCH_EARLY(early_copies, 1, (unsigned)n, bytes, &first, device[0], device[1], n);
+    else if (which == SW_FAULTY_EARLY_COPIES_LEFT || which == SW_FAULTY_EARLY_COPIES_WRITTEN)
+        run_graph(device[which == SW_FAULTY_EARLY_COPIES_WRITTEN], device[0], device[1], n);
     else if (which == SW_FAULTY_EARLY_AWAITED || which == SW_FAULTY_EARLY)
         SW_LAUNCH_EARLY(kernels[which], 1, (unsigned)n, bytes, &first, device[0], device[1], n);
     else

@@ -15,6 +15,8 @@ typedef enum sw_faulty {
     SW_FAULTY_COPIES_AWAITED,
     SW_FAULTY_COPIES_LATE,
     SW_FAULTY_COPIES_LEFT,
+    SW_FAULTY_GROUPS_AWAITED,
+    SW_FAULTY_GROUP_LATE,
     SW_FAULTY_DIVERGENT,
     SW_FAULTY_TWO_BARRIERS,
     SW_FAULTY_ABSENT_LANE,
@@ -28,6 +30,9 @@ typedef enum sw_faulty {
     SW_FAULTY_PRODUCT_LEFT,
     SW_FAULTY_PRODUCT_UNSETTLED,
     SW_FAULTY_PRODUCT_UNFENCED,
+    SW_FAULTY_EARLY_COPIES_ALONE,   /* in no graph */
+    SW_FAULTY_EARLY_COPIES_LEFT,    /* of what the kernel before leaves alone */
+    SW_FAULTY_EARLY_COPIES_WRITTEN, /* of what it writes */
     SW_FAULTY_HOST,
     SW_FAULTY_LAUNCH,
 } sw_faulty;

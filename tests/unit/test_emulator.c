@@ -46,8 +46,10 @@ static void barriers_work(void **state)
         assert_int_equal(wrong(SW_FAULTY_BARRIER_THERE, N), 0);
         assert_int_equal(wrong(SW_FAULTY_WARP_BARRIER_THERE, 32), 0);
         assert_int_equal(wrong(SW_FAULTY_COPIES_AWAITED, N), 0);
+        assert_int_equal(wrong(SW_FAULTY_GROUPS_AWAITED, N), 0);
         assert_int_equal(wrong(SW_FAULTY_EARLY_AWAITED, N), 0);
         assert_int_equal(wrong(SW_FAULTY_PRODUCT_AWAITED, N), 0);
+        assert_int_equal(wrong(SW_FAULTY_EARLY_COPIES_LEFT, N), 0);
     }
 }
 
@@ -72,6 +74,7 @@ static void late_wait_shows(void **state)
     (void)state;
     assert_int_equal(wrong(SW_FAULTY_COPIES_LATE, N), N);
     assert_int_equal(wrong(SW_FAULTY_PRODUCT_LATE, N), N);
+    assert_int_equal(wrong(SW_FAULTY_GROUP_LATE, N), N / 2);
 }
 
 /* Copies beside kernels, with the events that they need, without the kernel's wait for the copy, and without the copy's for the
@@ -135,6 +138,8 @@ static void misuse_ends_the_program(void **state)
     assert_dies(SW_FAULTY_PRODUCT_LEFT, "products of its own");
     assert_dies(SW_FAULTY_PRODUCT_UNSETTLED, "no fence has settled");
     assert_dies(SW_FAULTY_PRODUCT_UNFENCED, "copied and not fenced");
+    assert_dies(SW_FAULTY_EARLY_COPIES_ALONE, "in no graph");
+    assert_dies(SW_FAULTY_EARLY_COPIES_WRITTEN, "what a kernel before it writes");
 #ifdef __SANITIZE_ADDRESS__
     assert_dies(SW_FAULTY_PAST_SHARED, "heap-buffer-overflow");
     assert_dies(SW_FAULTY_READS_PAST_END, "heap-buffer-overflow");

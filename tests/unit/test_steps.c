@@ -186,6 +186,109 @@ static void neighbours_that_need_each_other(void **state)
     assert_memory_equal(got[0], got[1], sizeof got[0]);
 }
 
+/* Kernels of a graph read their weights while those before them run, but where one of the step writes to them. */
+static void weights_that_a_step_writes(void **state)
+{
+    (void)state;
+    enum { OUT = 24, IN = 512, N = OUT * IN, STEPS = 5 };
+    static float values[N + IN], got[2][STEPS][OUT];
+    for (int i = 0; i < N + IN; i++)
+        values[i] = (float)(i * 37 % 101 - 50) / 64;
+    for (int graphs = 0; graphs < 2; graphs++) {
+        sw_device *d = sw_device_open(device);
+        assert_non_null(d);
+        float *at = d->alloc(d, sizeof values), *y_at = d->alloc(d, sizeof got[0][0]);
+        assert_true(at && y_at && !d->put(d, at, values, sizeof values));
+        sw_tensor w = sw_tensor_of(at, SW_F32, 2, (int64_t[]){OUT, IN}), x = sw_tensor_of(at + N, SW_F32, 2, (int64_t[]){1, IN});
+        sw_tensor y = sw_tensor_of(y_at, SW_F32, 2, (int64_t[]){1, OUT}), last = sw_tensor_of(at + N - IN, SW_F32, 2, (int64_t[]){1, IN});
+        sw_emulator_counts before = sw_emu_count;
+        for (int i = 0; i < STEPS; i++) {
+            assert_int_equal(graphs ? d->begin(d, 1) : 0, 0);
+            assert_int_equal(d->k->add(d->stream, &last, &last, &x) || d->k->linear_fwd(d->stream, &y, &x, &w, NULL, 1, 0), 0);
+            assert_int_equal(graphs ? d->end(d) : 0, 0);
+            assert_int_equal(d->get(d, got[graphs][i], y_at, sizeof got[0][0]), 0);
+        }
+        assert_int_equal(since(before).graphs, graphs * (STEPS - 1));
+        assert_true(got[graphs][0][OUT - 1] != got[graphs][STEPS - 1][OUT - 1] && got[graphs][0][0] == got[graphs][STEPS - 1][0]);
+        d->free(d, at);
+        d->free(d, y_at);
+        d->close(d);
+    }
+    assert_memory_equal(got[0], got[1], sizeof got[0]);
+}
+
+/* A gate, what it multiplies and their product: one kernel, by the bits of three, which leaves what the three leave. */
+static void gated_products_are_one_kernel(void **state)
+{
+    (void)state;
+    enum { MOST_ROWS = 6, OUT = 70, STEPS = 3, RESULTS = 3 * MOST_ROWS * OUT };
+    static const struct {
+        sw_dtype w, x;
+        int64_t rows, in;
+        sw_act kind;
+        int fewer, into, bias; /* into: y of its own, or over the gate or what it multiplies */
+    } cases[] = {{SW_F32, SW_F32, 1, 96, SW_ACT_SILU, 2, 0, 1},       {SW_BF16, SW_BF16, 1, 4096, SW_ACT_SILU, 2, 0, 0},
+                 {SW_BF16, SW_F32, 4, 1030, SW_ACT_GELU_TANH, 2, 1, 1}, {SW_F16, SW_F16, 1, 264, SW_ACT_GELU_TANH, 2, 2, 0},
+                 {SW_F8_E4M3, SW_BF16, 5, 1024, SW_ACT_SILU, 3, 2, 1},  {SW_Q8_0, SW_BF16, 6, 2048, SW_ACT_SILU, 4, 0, 0},
+                 {SW_BF16, SW_BF16, 1, 64, SW_ACT_RELU2, 1, 0, 0}};
+    for (size_t c = 0; c < SW_COUNT(cases); c++) {
+        static unsigned char bytes[2][1 << 20], got[2][4 * RESULTS];
+        sw_dtype type_w = cases[c].w, type_x = cases[c].x;
+        int64_t rows = cases[c].rows, in = cases[c].in, block = sw_dtypes[type_w].block;
+        size_t x_bytes = sw_dtype_bytes(type_x, rows * in), w_bytes = sw_dtype_bytes(type_w, OUT * in);
+        assert_true(w_bytes + 8 * (size_t)sw_dtypes[type_w].bytes <= sizeof bytes[0] && x_bytes <= sizeof bytes[1]);
+        for (int k = 0; k < 2; k++) /* exponents of about 1 in each of these types, and scales of blocks */
+            for (size_t i = 0; i < sizeof bytes[k]; i++)
+                bytes[k][i] = (unsigned char)((i * 2654435761u >> 13) + (size_t)k);
+        size_t size = (size_t)sw_dtypes[type_w].bytes, top = block > 1 ? 1 : size - 1, x_size = (size_t)sw_dtypes[type_x].bytes;
+        for (size_t i = 0; i < sizeof bytes[0]; i++)
+            if (size == 1)
+                bytes[0][i] &= 0xbf;
+            else if (i % size == top)
+                bytes[0][i] = (unsigned char)((type_w == SW_F32 || type_w == SW_BF16 ? 0x3c : 0x2c) | (bytes[0][i] & 0x81));
+        for (size_t i = x_size - 1; i < sizeof bytes[1]; i += x_size)
+            bytes[1][i] = 0x3c | (bytes[1][i] & 0x81);
+        long launches[2];
+        for (int graphs = 0; graphs < 2; graphs++) {
+            sw_device *d = sw_device_open(device);
+            assert_non_null(d);
+            char *w_at = d->alloc(d, 2 * w_bytes), *x_at = d->alloc(d, x_bytes), *y_at = d->alloc(d, sizeof got[0]), *b_at = d->alloc(d, 4 * OUT);
+            assert_true(w_at && x_at && y_at && b_at);
+            assert_int_equal(d->put(d, w_at, bytes[0], w_bytes) || d->put(d, w_at + w_bytes, bytes[0] + 8 * size, w_bytes) ||
+                             d->put(d, x_at, bytes[1], x_bytes) || d->put(d, b_at, bytes[1], 4 * OUT), 0);
+            memset(got[graphs], 0, sizeof got[graphs]);
+            assert_int_equal(d->put(d, y_at, got[graphs], sizeof got[graphs]), 0);
+            sw_tensor w[2], y[3], x = sw_tensor_of(x_at, type_x, 2, (int64_t[]){rows, in});
+            sw_tensor bias = sw_tensor_of(b_at, type_x, 1, (int64_t[]){OUT});
+            for (int k = 0; k < 3; k++)
+                y[k] = sw_tensor_of(y_at + 4 * k * MOST_ROWS * OUT, type_x, 2, (int64_t[]){rows, OUT});
+            for (int k = 0; k < 2; k++)
+                w[k] = sw_tensor_of(w_at + (size_t)k * w_bytes, type_w, 2, (int64_t[]){OUT, in});
+            sw_tensor *h = cases[c].into ? &y[cases[c].into - 1] : &y[2];
+            sw_emulator_counts before = sw_emu_count;
+            for (int i = 0; i < STEPS; i++) {
+                before = sw_emu_count;
+                assert_int_equal(graphs ? d->begin(d, 1) : 0, 0);
+                assert_int_equal(d->k->linear_fwd(d->stream, &y[0], &x, &w[0], cases[c].bias ? &bias : NULL, 1, 0) ||
+                                 d->k->linear_fwd(d->stream, &y[1], &x, &w[1], NULL, 1, 0) ||
+                                 d->k->glu_fwd(d->stream, h, &y[0], &y[1], (int)cases[c].kind), 0);
+                assert_int_equal(graphs ? d->end(d) : 0, 0);
+            }
+            launches[graphs] = since(before).launches;
+            assert_int_equal(d->get(d, got[graphs], y_at, sizeof got[graphs]), 0);
+            d->free(d, w_at);
+            d->free(d, x_at);
+            d->free(d, y_at);
+            d->free(d, b_at);
+            d->close(d);
+        }
+        if (launches[0] - launches[1] != cases[c].fewer)
+            fail_msg("case %zu: %ld kernels, %ld by calls", c, launches[1], launches[0]);
+        if (memcmp(got[0], got[1], sizeof got[0]))
+            fail_msg("case %zu: other bits", c);
+    }
+}
+
 /* Draws with penalties: what is sent of tokens seen grows in steps, so that graphs go on. */
 static void drawn_steps_become_graphs(void **state)
 {
@@ -348,6 +451,8 @@ int main(void)
         cmocka_unit_test(steps_become_graphs),
         cmocka_unit_test(neighbours_are_one_kernel),
         cmocka_unit_test(neighbours_that_need_each_other),
+        cmocka_unit_test(weights_that_a_step_writes),
+        cmocka_unit_test(gated_products_are_one_kernel),
         cmocka_unit_test(drawn_steps_become_graphs),
         cmocka_unit_test(steps_that_differ),
         cmocka_unit_test(training_asks_for_no_memory),

@@ -1,5 +1,5 @@
-/* Activations (enum sw_act) and their slopes. QUICK: for results that are rounded to 16 bits, an exponential and a quotient of few instructions each, which are
- * off by some 2^-21 of their value. Without it these kernels wait for arithmetic, not for memory. */
+/* Activations (enum sw_act) and their slopes. QUICK: for results that are rounded to 16 bits, an exponential and a quotient of few
+ * instructions each, which are off by some 2^-21 of their value. Without it these kernels wait for arithmetic, not for memory. */
 #ifndef SW_CUDA_ACT_CUH
 #define SW_CUDA_ACT_CUH
 

@@ -53,6 +53,7 @@ struct sw_stream {
     cuda_sparse *sparse; /* NULL: the driver or the GPU cannot */
     bool in_step, capturing; /* of cuda_steps.cuh */
     bool warpgroups;         /* attention by products of warpgroups where there are such (SWIFT_WARPGROUPS) */
+    bool shared_first;       /* what is captured asks for all the shared memory that an SM can have (cuda_launch_early) */
     sw_device *coming;       /* whose copies were sent since something was last asked for that may need them; or NULL */
 };
 
@@ -83,6 +84,8 @@ static inline bool cuda_early(const sw_stream *s)
     constexpr int archs[] = {__CUDA_ARCH_LIST__};
     return s->capability >= 90 && archs[sizeof archs / sizeof *archs - 1] >= 900;
 }
+/* An SM divides its memory between shared and L1 anew only when it is idle: where kernels that need much shared memory are to begin
+ * while small ones run, those ask for the same division. */
 template <class... P, class... A>
 static inline void cuda_launch_early(const sw_stream *s, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, A... a)
 {
@@ -92,6 +95,8 @@ static inline void cuda_launch_early(const sw_stream *s, void (*kernel)(P...), d
     cudaLaunchConfig_t c = {};
     c.gridDim = grid, c.blockDim = block, c.dynamicSmemBytes = shared, c.stream = s->stream;
     c.attrs = &early, c.numAttrs = cuda_early(s);
+    if (s->capturing && s->shared_first)
+        cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
     cudaLaunchKernelEx(&c, kernel, P(a)...); /* an error is what cuda_launched finds */
 }
 #endif
@@ -153,7 +158,8 @@ __device__ static inline int64_t row_start(const rows_shape &g, const rows_of &t
  * while those before it run, once all their blocks have begun: launches cost a step of small kernels as much as their work. All
  * its threads call begin_early before they touch memory; it returns when all that was asked for before is done and seen. Since
  * each so launched waits, what comes after it comes after all that came before it, too. Before its wait a kernel may do no more
- * than prefetch, which puts nothing into registers that an earlier kernel is about to change. */
+ * than prefetch, which puts nothing into registers that an earlier kernel is about to change, and copy what cuda_unwritten (of
+ * cuda_steps.cuh) says that none is. */
 __device__ static inline void let_next_begin()
 {
 #if !defined(SW_EMULATOR) && __CUDA_ARCH__ >= 900

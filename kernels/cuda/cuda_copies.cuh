@@ -35,21 +35,24 @@ __device__ static inline void copy_async(void *to, const void *from, int bytes)
 #ifdef SW_EMULATOR
     sw_emu_copy_async(to, from, bytes);
 #elif __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" : : "r"((unsigned)__cvta_generic_to_shared(to)), "l"(from), "r"(bytes) : "memory");
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+                 :
+                 : "r"((unsigned)__cvta_generic_to_shared(to)), "l"(from), "r"(bytes)
+                 : "memory");
 #else
     copy_plainly(to, from, bytes);
 #endif
 }
-__device__ static inline void copy_async(void *to, const void *from, int bytes, const read_once &once)
+__device__ static inline void copy_async(void *to, const void *from, const read_once &once)
 {
 #if !defined(SW_EMULATOR) && __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;"
+    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;"
                  :
-                 : "r"((unsigned)__cvta_generic_to_shared(to)), "l"(from), "r"(bytes), "l"(once.policy)
+                 : "r"((unsigned)__cvta_generic_to_shared(to)), "l"(from), "l"(once.policy)
                  : "memory");
 #else
     (void)once;
-    copy_async(to, from, bytes);
+    copy_async(to, from, 16);
 #endif
 }
 

@@ -1,12 +1,27 @@
 /* Products of few rows (decoding): the weights are read once, as they are stored. Bound by their bytes: a model of 8 billion weights
- * in Q4_K, 4.5 GB, takes 1.35 ms a token; in bf16 4.8 ms.
+ * in Q4_K, 4.5 GB, takes 1.35 ms a token; in bf16, 15.0 GB, 5.0 ms at the 3.0 TB/s that copies reach.
  *
- * 3.35 TB/s at 0.8 us of latency are 20 KB that each SM always waits for. A warp holds a piece of a row, 2 KB, in registers while the
- * next comes: 16 warps an SM wait for 32 to 64 KB. Blocks are decoded as they are loaded, and a warp waits for less; their rows are on
- * their way to the L2 cache before, AHEAD bytes an SM. So are the first rows of any weights while the kernels before end. Pieces go
- * round the warps of a block, whatever the shape, and each leaves its sum in shared memory, where the pieces of a row are added in
- * order at the end: what comes out does not depend on the grid. Shared memory for weights (cp.async, or Hopper's bulk copies) would
- * share nothing. */
+ * 3.0 TB/s at 1.0 to 1.4 us of latency under load are 23 to 32 KB that each of 132 SMs always waits for. Weights as they are stored go
+ * through a ring in shared memory: a warp has three stages of 2 KB, four rows of 512 bytes, of which it works on one, so that two blocks
+ * of 8 warps wait for 64 to 96 KB, whatever the sums at the end of a piece take. A value of x serves four rows; a piece is an eighth of
+ * a row, whose sums over the lanes take 6 exchanges for four rows. Pieces go round the warps of a block, whatever the shape, and each
+ * leaves its sum in shared memory, where the pieces of a row are added in order at the end: what comes out does not depend on the grid.
+ * Weights in blocks are decoded as they are loaded, and a warp waits for less; their rows are on their way to the L2 cache before, AHEAD
+ * bytes an SM, as are the first rows of any weights while the kernels before end.
+ *
+ * An SM has room for four blocks (64 registers, 53 KB), two of the product at work and two of the next, which is launched early: when
+ * the small kernels between have begun, which need 13 (sum and norm) to 32 thousand (attention) of its 65 thousand registers on a few
+ * SMs. In a graph a block fills its ring before it waits, 12.7 MB of the GPU, 4 us, and asks for AHEAD, 17 MB, 6 us. A layer of 8
+ * billion in bf16, each product fetched while the one before ends and the small kernels behind that run:
+ *
+ *     queries, keys, values    50 MB  17 us   next: two turned, two stored, attention and its join, some 8 us: the rest of the next
+ *                                             two products, 33 and 235 MB, for which they leave room but on attention's SMs
+ *     attention's output       34 MB  11 us   next: sum and norm, 3 us; the blocks that end make room for `down`
+ *     gate, up, their product 235 MB  78 us   next: `down` itself, waiting since before
+ *     down                    117 MB  39 us   next: sum and norm, 3 us; room for the next layer's output
+ *
+ * 145 us, 4.65 ms for 32 layers, 0.35 ms for the head. What a product streams is marked to leave the L2 cache first, so that what was
+ * asked for ahead stays there beside it. */
 #include "cuda_act.cuh"
 #include "cuda_blocks.cuh"
 #include "cuda_copies.cuh"
@@ -30,8 +45,8 @@ struct few_other {
 struct few_call {
     rows_of y, x, w; /* stride[0]: of rows */
     const void *bias;
-    int bias_type;
-    int64_t in, out;
+    int bias_type, in;
+    int64_t out;
     float alpha, beta;
     scales_of scales; /* of w */
     group_list groups;  /* start NULL: all rows have w */
@@ -62,7 +77,7 @@ template <int TYPE> struct few_type {
 /* Blocks that an SM has room for: those of the product to come wait beside those at work. */
 template <int TYPE, int ROWS> constexpr int few_room()
 {
-    return few_type<TYPE>::BLOCKS ? 4 : (ROWS == 1 ? 4 : 3) - few_type<TYPE>::FLOAT8;
+    return few_type<TYPE>::BLOCKS ? 4 : ROWS > 1 ? 2 : few_type<TYPE>::FLOAT8 ? 3 : 4;
 }
 
 /* The rows of weights of a block. */
@@ -76,18 +91,23 @@ struct few_rows {
 
 /* Where a warp is: a piece of TOGETHER rows. */
 template <int TOGETHER> struct few_place {
-    int row, piece, i; /* i: value of the row */
-    __device__ few_place(const few_call &p, int first) : row(first / p.pieces * TOGETHER), piece(first % p.pieces), i(piece * p.piece) {}
+    int row, piece, i, end; /* i, end: values of the row, the next and that behind the piece */
+    __device__ few_place(const few_call &p, int first) : row(first / p.pieces * TOGETHER), piece(first % p.pieces) { begin(p); }
+    __device__ void begin(const few_call &p)
+    {
+        i = piece * p.piece;
+        end = i + p.piece < p.in ? i + p.piece : p.in;
+    }
     /* The next of `step` values; whether it is of the next piece. */
     __device__ bool advance(const few_call &p, int step)
     {
         i += step;
-        if (i < (piece + 1) * p.piece && i < p.in)
+        if (i < end)
             return false;
         piece += p.across;
         row += (p.down + (piece >= p.pieces)) * TOGETHER;
         piece -= piece >= p.pieces ? p.pieces : 0;
-        i = piece * p.piece;
+        begin(p);
         return true;
     }
 };
@@ -112,8 +132,9 @@ template <int TYPE> struct few_ring {
     typedef few_type<TYPE> how;
     uint4 *words; /* the lane's first; a stage is TOGETHER rows of 32 */
     few_place<how::TOGETHER> there;
+    const char *from; /* where the lane's word of the first row lies */
     read_once once;
-    bool aligned; /* rows begin at multiples of 16 bytes; others are waited for */
+    bool aligned;     /* rows begin at multiples of 16 bytes; others are waited for */
     __device__ few_ring(uint4 *shared, const few_call &p)
         : words(shared + threadIdx.x / 32 * (how::STAGES * how::STAGE) + threadIdx.x % 32), there(p, (int)threadIdx.x / 32)
     {
@@ -121,26 +142,37 @@ template <int TYPE> struct few_ring {
     __device__ void fill(int stage, const few_call &p, const few_rows &w)
     {
         if (there.row < w.all) {
-            int at = there.i + (int)threadIdx.x % 32 * how::WORD, left = (int)p.in - at, rows = w.left(there.row);
-            int bytes = left >= how::WORD ? 16 : left > 0 ? left * how::SIZE : 0;
-            const char *from = w.at(there.row) + (int64_t)at * how::SIZE;
+            int left = p.in - there.i - (int)(threadIdx.x % 32) * how::WORD, rows = w.left(there.row);
             uint4 *to = words + stage * how::STAGE;
-            if (aligned) {
+            if (aligned && left >= how::WORD && rows >= how::TOGETHER) {
 #pragma unroll
                 for (int t = 0; t < how::TOGETHER; t++)
-                    copy_async(to + t * 32, from + t * w.bytes, t < rows ? bytes : 0, once);
+                    copy_async(to + t * 32, from + t * w.bytes, once);
             } else {
+                int bytes = left >= how::WORD ? 16 : left > 0 ? left * how::SIZE : 0;
 #pragma unroll 1
-                for (int t = 0; t < how::TOGETHER; t++)
-                    to[t * 32] = plain_word<TYPE>(from + t * w.bytes, t < rows ? left : 0);
+                for (int t = 0; t < how::TOGETHER; t++) {
+                    if (aligned)
+                        copy_async(to + t * 32, from + t * w.bytes, t < rows ? bytes : 0);
+                    else
+                        to[t * 32] = plain_word<TYPE>(from + t * w.bytes, t < rows ? left : 0);
+                }
             }
-            there.advance(p, how::STEP);
+            if (there.advance(p, how::STEP))
+                go_there(w);
+            else
+                from += how::STEP * how::SIZE;
         }
         commit_copies();
+    }
+    __device__ void go_there(const few_rows &w)
+    {
+        from = w.at(there.row) + (int64_t)(there.i + (int)(threadIdx.x % 32) * how::WORD) * how::SIZE;
     }
     __device__ void fill_all(const few_call &p, const few_rows &w)
     {
         aligned = (((uintptr_t)w.first | (uintptr_t)w.second | (uintptr_t)w.bytes) & 15) == 0;
+        go_there(w);
 #pragma unroll 1
         for (int k = 0; k < how::STAGES; k++)
             fill(k, p, w);
@@ -175,23 +207,21 @@ __device__ inline void sum_words(float *sums, const few_call &p, const few_rows 
 {
     typedef few_type<TYPE> how;
     constexpr int T = how::TOGETHER, WORD = how::WORD, N = WORD < RUN ? WORD : (int)RUN;
-    int lane = (int)threadIdx.x % 32, in = (int)p.in, stage = 0;
+    int lane = (int)threadIdx.x % 32, stage = 0;
+    const char *rows_of_x = (const char *)p.x.data + (head * p.x_head + t.first * p.x.stride[0]) * (p.x.type == SW_F32 ? 4 : 2);
     few_place<T> here(p, (int)threadIdx.x / 32);
     float sum[ROWS][T] = {{0}};
 #pragma unroll 1
     while (here.row < w.all) {
         int row = here.row, piece = here.piece, i = here.i + lane * WORD;
         bool last = here.advance(p, how::STEP);
-        int64_t x_at = head * p.x_head + t.first * p.x.stride[0] + i;
         float x[N];
-        load_run(x, p.x.data, p.x.type, x_at, in - i);
+        load_run(x, rows_of_x, p.x.type, i, p.in - i);
         uint4 word[T];
         wait_copies<how::STAGES - 1>();
 #pragma unroll
         for (int k = 0; k < T; k++)
             word[k] = ring.words[stage * how::STAGE + k * 32];
-        ring.fill(stage, p, w);
-        stage = stage + 1 == how::STAGES ? 0 : stage + 1;
         scale_row scale[T] = {};
 #pragma unroll
         for (int k = 0; k < T && how::FLOAT8; k++)
@@ -205,16 +235,18 @@ __device__ inline void sum_words(float *sums, const few_call &p, const few_rows 
                 if (r && r >= t.n)
                     continue;
                 if (r || part)
-                    load_run(x, p.x.data, p.x.type, x_at + r * p.x.stride[0] + part * N, in - at);
+                    load_run(x, rows_of_x, p.x.type, r * p.x.stride[0] + at, p.in - at);
 #pragma unroll
                 for (int k = 0; k < T; k++) {
                     float v[N];
-                    word_values<TYPE>(v, word[k], part, scales, scale[k], at, in - at);
+                    word_values<TYPE>(v, word[k], part, scales, scale[k], at, p.in - at);
 #pragma unroll
                     for (int j = 0; j < N; j++)
                         sum[r][k] += v[j] * x[j];
                 }
             }
+        ring.fill(stage, p, w);
+        stage = stage + 1 == how::STAGES ? 0 : stage + 1;
         if (last) {
 #pragma unroll
             for (int r = 0; r < ROWS; r++) {
@@ -267,7 +299,7 @@ __device__ inline void add_products(float (&sum)[ROWS], const float (&v)[N][RUN]
             continue;
         stored_run<X> x[N];
         const char *row = (const char *)p.x.data + (head * p.x_head + (t.first + r) * p.x.stride[0]) * (stored_run<X>::BYTES / RUN);
-        take(x, row, i, (int)p.in, aligned);
+        take(x, row, i, p.in, aligned);
 #pragma unroll
         for (int k = 0; k < N; k++) {
             float u[RUN];
@@ -286,7 +318,7 @@ __device__ inline void sum_blocks(float *sums, const few_call &p, const few_rows
     typedef few_type<TYPE> how;
     constexpr int N = how::WORD / RUN;
     const int block = block_values(TYPE), size = block_size(TYPE);
-    int lane = (int)threadIdx.x % 32, in = (int)p.in;
+    int lane = (int)threadIdx.x % 32, in = p.in;
     bool aligned = (((uintptr_t)p.x.data | (uintptr_t)(p.x.stride[0] * 2) | (uintptr_t)(p.x_head * 2)) & 15) == 0;
     few_place<1> here(p, (int)threadIdx.x / 32);
     float sum[ROWS] = {0};
@@ -362,7 +394,7 @@ template <int TYPE, int ROWS> __global__ void __launch_bounds__(32 * WARPS, few_
                 own = o.scales;
         }
     int64_t first = (int64_t)(blockIdx.x - from_block) * p.rows, head = blockIdx.z;
-    int64_t bytes = p.in / block * size;
+    int64_t bytes = (int64_t)p.in / block * size;
     few_rows w;
     w.bytes = p.w.stride[0] / block * size;
     w.there = out - first < p.rows ? (int)(out - first) : p.rows;
@@ -511,6 +543,8 @@ template <int TYPE> dim3 shared_out(const sw_stream *s, few_call *p, int64_t til
 template <int ROWS> int launch(sw_stream *s, few_call p, int64_t heads, bool across)
 {
     int64_t tiles = p.groups.start ? cuda_tiles(p.groups, ROWS) : 1;
+    if (p.in < 0)
+        return cuda_fail("%s: rows of more than %d weights are too long", s->name, INT_MAX / 2);
     switch (p.w.type) {
 #define X(t)                                                                                                                \
     case t:                                                                                                                 \
@@ -535,8 +569,6 @@ template <int ROWS> int launch(sw_stream *s, few_call p, int64_t heads, bool acr
 /* Four rows or one at a time: the weights come from the caches again. */
 int launch_rows(sw_stream *s, few_call p, int64_t rows, int64_t heads, bool across)
 {
-    if (p.in > INT_MAX / 2)
-        return cuda_fail("%s: rows of %lld weights are too long", s->name, (long long)p.in);
     while (rows > 0) {
         int n = rows >= 4 ? 4 : 1;
         if (n == 4 ? launch<4>(s, p, heads, across) : launch<1>(s, p, heads, across))
@@ -556,8 +588,9 @@ int launch_rows(sw_stream *s, few_call p, int64_t rows, int64_t heads, bool acro
 few_call call_of(const sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias, float alpha, float beta)
 {
     int last = x->ndim - 1, heads = last == 2;
+    int in = x->shape[last] <= INT_MAX / 2 ? (int)x->shape[last] : -1;
     return few_call{{y->data, y->dtype, {y->stride[0]}}, {x->data, x->dtype, {x->stride[0]}}, {w->data, w->dtype, {w->stride[heads]}},
-                    bias ? bias->data : NULL, bias ? (int)bias->dtype : 0, x->shape[last], y->shape[last], alpha, beta, cuda_scales(w), {}, 0,
+                    bias ? bias->data : NULL, bias ? (int)bias->dtype : 0, in, y->shape[last], alpha, beta, cuda_scales(w), {}, 0,
                     heads ? y->stride[1] : 0, heads ? x->stride[1] : 0, heads ? w->stride[0] : 0, 0, 0, 0, 0, 0, cuda_unwritten(s, w), NULL, 0, 0,
                     0, {}};
 }

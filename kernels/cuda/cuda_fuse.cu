@@ -113,6 +113,15 @@ int stored(sw_stream *s, const std::unique_ptr<cuda_call> *calls)
 
 } // namespace
 
+bool cuda_fills_shared(const std::unique_ptr<cuda_call> *calls, size_t n)
+{
+    bool fills = false;
+    cuda_linear l;
+    for (size_t i = 0; i < n; i++)
+        fills = fills || (is_linear(calls[i].get(), &l) && !sw_is_quantised(l.w->dtype));
+    return fills;
+}
+
 int cuda_fuse(sw_stream *s, const std::unique_ptr<cuda_call> *calls, size_t n)
 {
     int (*const pairs[])(sw_stream *, const std::unique_ptr<cuda_call> *) = {sum_and_norm, turned, stored};

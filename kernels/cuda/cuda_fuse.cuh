@@ -10,6 +10,9 @@
 /* Launches what the first calls of n ask for where one kernel can do two of them or more. How many it has done; 0: none; -1. */
 int cuda_fuse(sw_stream *s, const std::unique_ptr<cuda_call> *calls, size_t n);
 
+/* Whether one of n calls is a product of few rows whose weights go through shared memory (cuda_few.cu). */
+bool cuda_fills_shared(const std::unique_ptr<cuda_call> *calls, size_t n);
+
 /* y = x w^T + bias (or NULL) */
 struct cuda_linear {
     sw_tensor *y;

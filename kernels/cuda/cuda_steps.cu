@@ -137,6 +137,7 @@ int capture(sw_stream *s)
     drop_graph(l);
     CUDA_TRY(s, cudaStreamBeginCapture(s->stream, cudaStreamCaptureModeThreadLocal));
     s->capturing = true;
+    s->shared_first = cuda_fills_shared(l->calls.data(), l->calls.size());
     int rc = run_fused(s, l);
     s->capturing = false;
     cudaError_t e = cudaStreamEndCapture(s->stream, &graph);

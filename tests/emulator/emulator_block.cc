@@ -434,7 +434,9 @@ void sw_emu_launch(const void *kernel, const char *name, dim3 grid, dim3 block, 
         factor += 2;
     sw_emu_access access;
     std::atomic<size_t> next(0);
+    void *graph = sw_emu_graph_at_work();
     auto work = [&] {
+        sw_emu_work_for_graph(graph);
         static thread_local worker own;
         self = &own;
         own.name = name;

@@ -47,7 +47,7 @@ struct sw_emu_graph {
     std::vector<std::function<void()>> calls;
     std::shared_ptr<early_copies> early = std::make_shared<early_copies>();
 };
-static std::shared_ptr<early_copies> running; /* of the graph that is at work */
+static thread_local early_copies *running; /* of the graph that is at work */
 static std::mutex early_lock;
 
 static void begin_graph(const std::shared_ptr<early_copies> &e)
@@ -69,9 +69,11 @@ static void begin_graph(const std::shared_ptr<early_copies> &e)
     e->more.clear();
     for (auto &f : e->from)
         memcpy(f.second.data(), f.first, f.second.size());
-    running = e;
+    running = e.get();
 }
 static void end_graph(void) { running = nullptr; }
+void *sw_emu_graph_at_work(void) { return running; }
+void sw_emu_work_for_graph(void *graph) { running = (early_copies *)graph; }
 
 const char *sw_emu_copied_early(const void *p, int n)
 {
@@ -177,7 +179,10 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t g, cudaStream_t s)
     sw_emu_give(s, [=] { begin_graph(early); });
     for (auto &run : g->calls)
         sw_emu_give(s, run);
-    sw_emu_give(s, end_graph);
+    sw_emu_give(s, [=] {
+        (void)early; /* until here */
+        end_graph();
+    });
     return later ? cudaSuccess : cudaGetLastError();
 }
 

@@ -11,5 +11,8 @@ cudaError_t sw_emu_outside_capture(void);
 bool sw_emu_is_pinned(const void *p, size_t n);
 /* Of a kernel that has not waited for those before it: what is wrong with its copying n bytes from p, or NULL. */
 const char *sw_emu_copied_early(const void *p, int n);
+/* The graph whose kernel the calling thread launches, or NULL; threads that run its blocks are told so. */
+void *sw_emu_graph_at_work(void);
+void sw_emu_work_for_graph(void *graph);
 
 #endif

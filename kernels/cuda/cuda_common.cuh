@@ -37,6 +37,7 @@ extern "C" {
 typedef struct cuda_products cuda_products;
 typedef struct cuda_steps cuda_steps;
 typedef struct cuda_sparse cuda_sparse;
+struct cuda_call;
 
 /* The stream of a device, one for each; used by one thread of the host at a time. */
 struct sw_stream {
@@ -55,6 +56,7 @@ struct sw_stream {
     bool warpgroups;         /* attention by products of warpgroups where there are such (SWIFT_WARPGROUPS) */
     bool shared_first;       /* what is captured asks for all the shared memory that an SM can have (cuda_launch_early) */
     sw_device *coming;       /* whose copies were sent since something was last asked for that may need them; or NULL */
+    cuda_call *kept;         /* of cuda_steps.cuh, or NULL */
 };
 
 extern sw_cuda_host cuda_host;

@@ -137,15 +137,22 @@ static void *device_alloc(sw_device *d, size_t n)
     return cuda_step_memory(s) ? NULL : cuda_allocate(s, n);
 }
 
+/* Before anything but a call of a kernel is done in the order of the stream. */
+static int in_order(sw_stream *s) { return cuda_arrive(s) || cuda_settle(s) ? -1 : 0; }
+
 static void device_free(sw_device *d, void *p)
 {
     sw_stream *s = stream_of(d);
-    if (cuda_step_memory(s) || cuda_arrive(s))
+    if (cuda_step_memory(s) || in_order(s))
         cudaStreamSynchronize(s->stream); /* the message is there for the next call that fails */
     cuda_release(s, p);
 }
 
-static int device_begin(sw_device *d, uint64_t key) { return enter(stream_of(d)) || cuda_step_begin(stream_of(d), key) ? -1 : 0; }
+static int device_begin(sw_device *d, uint64_t key)
+{
+    sw_stream *s = stream_of(d);
+    return enter(s) || cuda_settle(s) || cuda_step_begin(s, key) ? -1 : 0;
+}
 static int device_end(sw_device *d) { return enter(stream_of(d)) || cuda_step_end(stream_of(d)) ? -1 : 0; }
 
 static int copy_through(sw_stream *s, cuda_ring *r, void *to, const void *from, size_t n)
@@ -176,7 +183,7 @@ static int copy_through(sw_stream *s, cuda_ring *r, void *to, const void *from, 
 static int device_put(sw_device *d, void *to, const void *from, size_t n)
 {
     sw_stream *s = stream_of(d);
-    if (enter(s) || cuda_arrive(s) || cuda_sparse_touch(s, to, n))
+    if (enter(s) || in_order(s) || cuda_sparse_touch(s, to, n))
         return -1;
     int staged = cuda_step_put(s, to, from, n);
     return staged ? (staged < 0 ? -1 : 0) : copy_through(s, &((cuda_device *)d)->put, to, from, n);
@@ -212,7 +219,7 @@ static int device_get(sw_device *d, void *to, const void *from, size_t n)
     cuda_device *c = (cuda_device *)d;
     sw_stream *s = &c->stream;
     size_t asked = 0, taken = 0;
-    if (enter(s) || cuda_arrive(s) || cuda_sparse_touch(s, from, n) || cuda_step_boundary(s))
+    if (enter(s) || in_order(s) || cuda_sparse_touch(s, from, n) || cuda_step_boundary(s))
         return -1;
     for (int i = 0; taken < n; i++) {
         for (; asked < n && asked - taken < 2 * (size_t)READ_HALF; asked += READ_HALF) {
@@ -232,7 +239,7 @@ static int device_get(sw_device *d, void *to, const void *from, size_t n)
 static int device_sync(sw_device *d)
 {
     sw_stream *s = stream_of(d);
-    if (enter(s) || cuda_arrive(s) || cuda_step_boundary(s))
+    if (enter(s) || in_order(s) || cuda_step_boundary(s))
         return -1;
     CUDA_TRY(s, cudaStreamSynchronize(s->stream));
     return 0;
@@ -242,7 +249,7 @@ static void *device_mark(sw_device *d, void *was)
 {
     sw_stream *s = stream_of(d);
     cudaEvent_t e = (cudaEvent_t)was;
-    if (enter(s) || cuda_arrive(s) || cuda_step_boundary(s))
+    if (enter(s) || in_order(s) || cuda_step_boundary(s))
         return NULL;
     cudaError_t rc = e ? cudaSuccess : cudaEventCreateWithFlags(&e, cudaEventDisableTiming);
     rc = rc == cudaSuccess ? cudaEventRecord(e, s->stream) : rc;
@@ -284,6 +291,8 @@ static void device_close(sw_device *d)
         return;
     if (c->send.stream)
         cudaStreamSynchronize(c->send.stream);
+    if (cuda_settle(s)) /* what nobody has read */
+        cudaGetLastError();
     cudaStreamSynchronize(s->stream);
     cuda_steps_close(s);
     cuda_products_close(s);

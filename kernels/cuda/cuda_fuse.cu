@@ -69,14 +69,16 @@ int sum_and_norm(sw_stream *s, const std::unique_ptr<cuda_call> *calls)
     const sw_tensor *a, *b, *x, *w;
     double eps, offset;
     if (!is<cuda_add>(calls[0].get(), sum, a, b) || !is<cuda_rmsnorm_fwd>(calls[1].get(), y, rstd, x, w, eps, offset) ||
-        !cuda_same(*sum, *x) || rstd || x->ndim != 2 || a->dtype != x->dtype || b->dtype != x->dtype || !same_shape(x, a) ||
+        !cuda_same(*sum, *x) || x->ndim != 2 || a->dtype != x->dtype || b->dtype != x->dtype || !same_shape(x, a) ||
         !same_shape(x, b) || !same_shape(x, y))
         return 0;
     bool one = x->shape[0] == 1;
     if (!apart_or_same(sum, a) || !apart_or_same(sum, b) || !cuda_apart(sum, y) || !cuda_apart(sum, w) || !cuda_apart(y, w) ||
         !(one || apart_or_same(y, a)) || !(one || apart_or_same(y, b)))
         return 0;
-    return cuda_add_rmsnorm(s, y, sum, a, b, w, eps, offset) ? -1 : 2;
+    if (rstd && !(apart(rstd, sum) && apart(rstd, y) && apart(rstd, a) && apart(rstd, b) && apart(rstd, w)))
+        return 0;
+    return cuda_add_rmsnorm(s, y, rstd, sum, a, b, w, eps, offset) ? -1 : 2;
 }
 
 /* ---- queries and keys that are turned */

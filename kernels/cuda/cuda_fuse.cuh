@@ -1,4 +1,4 @@
-/* Neighbours in a list of calls that one kernel can do: a decoded token's kernels read a few MB, 1 to 40 us each, and between one and
+/* Neighbours among calls that one kernel can do: a decoded token's kernels read a few MB, 1 to 40 us each, and between one and
  * the next the GPU is idle for 1 to 2 us. What comes out are the bits that the calls give one by one. */
 #ifndef SW_CUDA_FUSE_CUH
 #define SW_CUDA_FUSE_CUH
@@ -22,9 +22,9 @@ enum { CUDA_TOGETHER = 3 };
 /* n products, up to CUDA_TOGETHER, of the same few rows by matrices of one type whose rows are as far apart; results of one type, and
  * biases of one. gated: NULL, or of two products of one shape, act(of[0].y) * of[1].y, kind SiLU or GELU by tanh. */
 int cuda_linear_together(sw_stream *s, const cuda_linear *of, int n, sw_tensor *gated, int kind);
-/* sum = a + b, y = RMSNorm of sum; as add and rmsnorm_fwd, for tensors of one shape [..., D] and float type. */
-int cuda_add_rmsnorm(sw_stream *s, sw_tensor *y, sw_tensor *sum, const sw_tensor *a, const sw_tensor *b, const sw_tensor *w, double eps,
-                     double offset);
+/* sum = a + b, y = RMSNorm of sum; as add and rmsnorm_fwd, for tensors of one shape [..., D] and float type. rstd: or NULL. */
+int cuda_add_rmsnorm(sw_stream *s, sw_tensor *y, sw_tensor *rstd, sw_tensor *sum, const sw_tensor *a, const sw_tensor *b,
+                     const sw_tensor *w, double eps, double offset);
 /* Two calls of rope for the same tokens and widths; two of scatter_rows without acc by the same ids. */
 struct cuda_moved {
     sw_tensor *y;

@@ -298,10 +298,10 @@ int cuda_rmsnorm_fwd(sw_stream *s, sw_tensor *y, sw_tensor *rstd, const sw_tenso
     return forward<false>(s, y, NULL, rstd, x, weights_of(w, NULL, offset), eps, "rmsnorm_fwd");
 }
 
-int cuda_add_rmsnorm(sw_stream *s, sw_tensor *y, sw_tensor *sum, const sw_tensor *a, const sw_tensor *b, const sw_tensor *w, double eps,
-                     double offset)
+int cuda_add_rmsnorm(sw_stream *s, sw_tensor *y, sw_tensor *rstd, sw_tensor *sum, const sw_tensor *a, const sw_tensor *b,
+                     const sw_tensor *w, double eps, double offset)
 {
-    return forward<false>(s, y, NULL, NULL, sum, weights_of(w, NULL, offset), eps, "add and rmsnorm_fwd", a, b);
+    return forward<false>(s, y, NULL, rstd, sum, weights_of(w, NULL, offset), eps, "add and rmsnorm_fwd", a, b);
 }
 
 int cuda_rmsnorm_bwd(sw_stream *s, sw_tensor *dx, sw_tensor *dw, const sw_tensor *dy, const sw_tensor *x, const sw_tensor *w,

@@ -1,5 +1,6 @@
 /* See cuda_sparse.cuh. A piece costs about 20 us to map; those that are given back are kept for the next, wherever it is. */
 #include "cuda_sparse.cuh"
+#include "cuda_steps.cuh"
 
 #include <cuda.h>
 
@@ -228,6 +229,8 @@ void unreserve(sw_device *d, void *p, size_t n)
 {
     sw_stream *s = d->stream;
     cuda_sparse *o = s->sparse;
+    if (cuda_settle(s))
+        cudaGetLastError(); /* the message is there for the next call that fails */
     std::lock_guard<std::mutex> hold(o->lock);
     size_t at;
     sparse_range *r = range_of(o, p, &n, &at);

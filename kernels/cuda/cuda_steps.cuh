@@ -6,7 +6,10 @@
  * lies in device memory and comes by copies whose bytes are staged in pinned memory of the graph. The first call that
  * differs (another address, shape or number) ends the comparing: what was put off is run as it would have been, and the
  * step is noted anew. A step that goes on after the host has read something, or that differs time and again, is not tried
- * any more. So a step gives what it would give without all this, whatever it does. */
+ * any more. So a step gives what it would give without all this, whatever it does.
+ *
+ * Outside of steps (training, prompts) a call that one kernel may do together with the next waits for that one; so the last call
+ * may be one that is not launched yet, and whatever else is done in the order of the stream settles it first. */
 #ifndef SW_CUDA_STEPS_CUH
 #define SW_CUDA_STEPS_CUH
 
@@ -47,6 +50,14 @@ bool cuda_unwritten(const sw_stream *s, const sw_tensor *w);
 
 /* Whether there is nothing between the first and last value of one (NULL: none) that is between those of the other. */
 bool cuda_apart(const sw_tensor *a, const sw_tensor *b);
+
+/* A call outside of steps, after the one that is kept, if any: together where cuda_fuse can. One that `waits` is kept in turn.
+ * Takes `call`. */
+int cuda_call_next(sw_stream *s, cuda_call *call, bool waits);
+/* Launches the call that is kept. */
+int cuda_run_kept(sw_stream *s);
+static inline int cuda_settle(sw_stream *s) { return s->kept ? cuda_run_kept(s) : 0; }
+
 bool cuda_same(const sw_tensor &a, const sw_tensor &b);
 bool cuda_same(const sw_attention &a, const sw_attention &b);
 bool cuda_same(const sw_rng &a, const sw_rng &b);
@@ -82,6 +93,12 @@ static inline bool cuda_writes_anywhere(const void *kernel)
     return kernel == (const void *)cuda_grouped_bwd_w || kernel == (const void *)cuda_attention_bwd;
 }
 
+/* Whether a call of F may be the first of a pair. */
+template <auto F> constexpr bool cuda_waits = false;
+template <> constexpr bool cuda_waits<cuda_add> = true;
+template <> constexpr bool cuda_waits<cuda_rope> = true;
+template <> constexpr bool cuda_waits<cuda_scatter_rows> = true;
+
 /* A kernel of the table as programs call it. */
 template <auto F> struct cuda_step_kernel;
 template <class... A, int (*F)(sw_stream *, A...)> struct cuda_step_kernel<F> : cuda_call {
@@ -105,7 +122,7 @@ template <class... A, int (*F)(sw_stream *, A...)> struct cuda_step_kernel<F> : 
         if (cuda_arrive(s) || (s->sparse && (cuda_touch(s, a) || ...)))
             return -1;
         if (!s->in_step)
-            return F(s, a...);
+            return cuda_waits<F> || s->kept ? cuda_call_next(s, new cuda_step_kernel(a...), cuda_waits<F>) : F(s, a...);
         cuda_call *next = cuda_step_next(s);
         if (next && next->kind == (const void *)F && static_cast<cuda_step_kernel *>(next)->same(a...)) {
             cuda_step_matched(s);

@@ -505,6 +505,7 @@ template <class F> static inline int cuda_map(sw_stream *s, rows_shape g, F f, c
 template <class F, int TYPE> __global__ void __launch_bounds__(256) column_part(rows_shape g, int64_t slab, float *part, F f)
 {
     __shared__ float sum[8][32 * RUN + 8];
+    begin_early();
     take_type<TYPE>(g, f);
     int64_t column = ((int64_t)blockIdx.x * 32 + threadIdx.x) * RUN, left = g.width - column;
     int n = left <= 0 ? 0 : TYPE != ANY_TYPE || left >= RUN ? (int)RUN : (int)left;
@@ -546,7 +547,7 @@ template <class F> static inline int cuda_column_sums(sw_stream *s, rows_shape g
         return -1;
     cuda_by_type<lists_tensors<F>::value>(cuda_one_type(g, f), [&](auto type) {
         constexpr int TYPE = decltype(type)::value;
-        SW_LAUNCH((column_part<F, TYPE>), dim3((unsigned)columns, slabs), dim3(32, 8), 0, s->stream, g, slab, part, f);
+        SW_LAUNCH_EARLY((column_part<F, TYPE>), dim3((unsigned)columns, slabs), dim3(32, 8), 0, s, g, slab, part, f);
     });
     return cuda_launched(s, name) || cuda_column_total(s, first, second, part, F::outputs, (int)slabs, g.width);
 }

@@ -63,22 +63,34 @@ int products(sw_stream *s, const std::unique_ptr<cuda_call> *calls, size_t most)
 
 /* ---- a sum and the norm of it. A row's threads have read it when the first of them writes its norm: over what was added, too,
  * where that is the only row. */
+bool is_norm(cuda_call *call, cuda_norm *n)
+{
+    *n = cuda_norm{};
+    if (is<cuda_rmsnorm_fwd>(call, n->y, n->rstd, n->x, n->w, n->eps, n->offset))
+        return true;
+    n->centred = true;
+    return is<cuda_layernorm_fwd>(call, n->y, n->mean, n->rstd, n->x, n->w, n->bias, n->eps, n->offset);
+}
+
 int sum_and_norm(sw_stream *s, const std::unique_ptr<cuda_call> *calls)
 {
-    sw_tensor *sum, *y, *rstd;
-    const sw_tensor *a, *b, *x, *w;
-    double eps, offset;
-    if (!is<cuda_add>(calls[0].get(), sum, a, b) || !is<cuda_rmsnorm_fwd>(calls[1].get(), y, rstd, x, w, eps, offset) ||
-        !cuda_same(*sum, *x) || x->ndim != 2 || a->dtype != x->dtype || b->dtype != x->dtype || !same_shape(x, a) ||
-        !same_shape(x, b) || !same_shape(x, y))
+    sw_tensor *sum;
+    const sw_tensor *a, *b;
+    cuda_norm n;
+    if (!is<cuda_add>(calls[0].get(), sum, a, b) || !is_norm(calls[1].get(), &n) || !cuda_same(*sum, *n.x) || sum->ndim != 2 ||
+        a->dtype != sum->dtype || b->dtype != sum->dtype || !same_shape(sum, a) || !same_shape(sum, b) || !same_shape(sum, n.y))
         return 0;
-    bool one = x->shape[0] == 1;
-    if (!apart_or_same(sum, a) || !apart_or_same(sum, b) || !cuda_apart(sum, y) || !cuda_apart(sum, w) || !cuda_apart(y, w) ||
-        !(one || apart_or_same(y, a)) || !(one || apart_or_same(y, b)))
-        return 0;
-    if (rstd && !(apart(rstd, sum) && apart(rstd, y) && apart(rstd, a) && apart(rstd, b) && apart(rstd, w)))
-        return 0;
-    return cuda_add_rmsnorm(s, y, rstd, sum, a, b, w, eps, offset) ? -1 : 2;
+    bool one = sum->shape[0] == 1, fits = apart_or_same(sum, a) && apart_or_same(sum, b) && (one || apart_or_same(n.y, a)) &&
+                                          (one || apart_or_same(n.y, b));
+    const sw_tensor *written[] = {sum, n.y, n.mean, n.rstd}, *read[] = {n.w, n.bias};
+    for (int i = 0; i < 4; i++) {
+        for (int k = 0; k < i; k++)
+            fits = fits && cuda_apart(written[i], written[k]);
+        for (const sw_tensor *r : read)
+            fits = fits && cuda_apart(written[i], r);
+        fits = fits && (i < 2 || (cuda_apart(written[i], a) && cuda_apart(written[i], b)));
+    }
+    return !fits ? 0 : cuda_add_norm(s, &n, a, b) ? -1 : 2;
 }
 
 /* ---- queries and keys that are turned */

@@ -22,9 +22,15 @@ enum { CUDA_TOGETHER = 3 };
 /* n products, up to CUDA_TOGETHER, of the same few rows by matrices of one type whose rows are as far apart; results of one type, and
  * biases of one. gated: NULL, or of two products of one shape, act(of[0].y) * of[1].y, kind SiLU or GELU by tanh. */
 int cuda_linear_together(sw_stream *s, const cuda_linear *of, int n, sw_tensor *gated, int kind);
-/* sum = a + b, y = RMSNorm of sum; as add and rmsnorm_fwd, for tensors of one shape [..., D] and float type. rstd: or NULL. */
-int cuda_add_rmsnorm(sw_stream *s, sw_tensor *y, sw_tensor *rstd, sw_tensor *sum, const sw_tensor *a, const sw_tensor *b,
-                     const sw_tensor *w, double eps, double offset);
+/* y = the norm of x, as rmsnorm_fwd, or where it is `centred` layernorm_fwd, says. */
+struct cuda_norm {
+    bool centred;
+    sw_tensor *y, *mean, *rstd;
+    const sw_tensor *x, *w, *bias;
+    double eps, offset;
+};
+/* n->x = a + b, and its norm, for tensors of one shape [..., D] and float type. */
+int cuda_add_norm(sw_stream *s, const cuda_norm *n, const sw_tensor *a, const sw_tensor *b);
 /* Two calls of rope for the same tokens and widths; two of scatter_rows without acc by the same ids. */
 struct cuda_moved {
     sw_tensor *y;

@@ -57,6 +57,7 @@ xent_forward(float *logp, float *mean, float *lse, int *best, const void *logits
 {
     __shared__ float top[32], sum[32], total_space[32];
     __shared__ int at[32];
+    begin_early();
     int64_t r = blockIdx.x, step = (int64_t)blockDim.x * RUN;
     running a = {-INFINITY, 0, 0x7fffffff};
     float total = 0, v[RUN];
@@ -143,9 +144,9 @@ int cuda_xent_fwd(sw_stream *s, sw_tensor *logp, sw_tensor *mean_logp, sw_tensor
         threads *= 2;
     bool whole = width % RUN == 0 && logits->stride[0] % RUN == 0 && (uintptr_t)logits->data % 16 == 0;
     cuda_by_type(whole ? (int)logits->dtype : (int)ANY_TYPE, [&](auto type) {
-        SW_LAUNCH((xent_forward<decltype(type)::value>), (unsigned)rows, threads, 0, s->stream, (float *)logp->data,
-                  mean_logp ? (float *)mean_logp->data : NULL, (float *)lse->data, best ? (int *)best->data : NULL, logits->data,
-                  (int)logits->dtype, logits->stride[0], width, (const int *)targets->data);
+        SW_LAUNCH_EARLY((xent_forward<decltype(type)::value>), (unsigned)rows, threads, 0, s, (float *)logp->data,
+                        mean_logp ? (float *)mean_logp->data : NULL, (float *)lse->data, best ? (int *)best->data : NULL, logits->data,
+                        (int)logits->dtype, logits->stride[0], width, (const int *)targets->data);
     });
     return cuda_launched(s, "xent_fwd");
 }

@@ -137,6 +137,7 @@ __global__ void __launch_bounds__(512)
 norm_backward(rows_shape g, rows_of dx, rows_of dy, rows_of x, norm_weights p, const float *mean, const float *rstd, int acc)
 {
     __shared__ float space[32];
+    begin_early();
     int64_t r = (int64_t)blockIdx.x * blockDim.y + threadIdx.y;
     bool here = r < g.rows;
     int64_t at = here ? row_start(g, x, r) : 0, from = here ? row_start(g, dy, r) : 0, to = here ? row_start(g, dx, r) : 0;
@@ -240,11 +241,10 @@ norm_weights weights_of(const sw_tensor *w, const sw_tensor *b, double offset)
 
 float *floats(const sw_tensor *t) { return t ? (float *)t->data : NULL; }
 
-template <bool CENTRED>
-int forward(sw_stream *s, sw_tensor *y, sw_tensor *mean, sw_tensor *rstd, const sw_tensor *x, const norm_weights &p, double eps,
-            const char *name, const sw_tensor *a = NULL, const sw_tensor *b = NULL)
+/* a, b: what o.x is made of, or NULL. */
+template <bool CENTRED> int forward(sw_stream *s, const cuda_norm &o, const char *name, const sw_tensor *a = NULL, const sw_tensor *b = NULL)
 {
-    const sw_tensor *t[] = {y, x, a, b};
+    const sw_tensor *t[] = {o.y, o.x, a, b};
     const int n = a ? 4 : 2;
     rows_of of[4];
     rows_shape g = cuda_rows(of, t, n, true);
@@ -252,14 +252,15 @@ int forward(sw_stream *s, sw_tensor *y, sw_tensor *mean, sw_tensor *rstd, const 
         return 0;
     dim3 block = block_for(g);
     unsigned blocks = (unsigned)((g.rows + block.y - 1) / block.y);
+    norm_weights p = weights_of(o.w, o.bias, o.offset);
     with_kept(g, of, n, p, block, [&](auto type, auto kept) {
         constexpr int TYPE = decltype(type)::value, KEPT = decltype(kept)::value;
         if (a)
-            SW_LAUNCH_EARLY((norm_forward<CENTRED, true, TYPE, KEPT>), blocks, block, 0, s, g, of[0], of[1], p, floats(mean),
-                            floats(rstd), (float)eps, norm_sum{of[2], of[3]});
+            SW_LAUNCH_EARLY((norm_forward<CENTRED, true, TYPE, KEPT>), blocks, block, 0, s, g, of[0], of[1], p, floats(o.mean),
+                            floats(o.rstd), (float)o.eps, norm_sum{of[2], of[3]});
         else
-            SW_LAUNCH_EARLY((norm_forward<CENTRED, false, TYPE, KEPT>), blocks, block, 0, s, g, of[0], of[1], p, floats(mean),
-                            floats(rstd), (float)eps, norm_sum{});
+            SW_LAUNCH_EARLY((norm_forward<CENTRED, false, TYPE, KEPT>), blocks, block, 0, s, g, of[0], of[1], p, floats(o.mean),
+                            floats(o.rstd), (float)o.eps, norm_sum{});
     });
     return cuda_launched(s, name);
 }
@@ -285,8 +286,8 @@ int backward(sw_stream *s, sw_tensor *dx, sw_tensor *dw, sw_tensor *db, const sw
     dim3 block = block_for(g);
     with_kept(g, of, 3, p, block, [&](auto type, auto kept) {
         constexpr int TYPE = decltype(type)::value, KEPT = decltype(kept)::value;
-        SW_LAUNCH((norm_backward<CENTRED, TYPE, KEPT>), (unsigned)((g.rows + block.y - 1) / block.y), block, 0, s->stream, g, of[0], of[1],
-                  of[2], p, floats(mean), floats(rstd), acc);
+        SW_LAUNCH_EARLY((norm_backward<CENTRED, TYPE, KEPT>), (unsigned)((g.rows + block.y - 1) / block.y), block, 0, s, g, of[0], of[1],
+                        of[2], p, floats(mean), floats(rstd), acc);
     });
     return cuda_launched(s, name);
 }
@@ -295,13 +296,12 @@ int backward(sw_stream *s, sw_tensor *dx, sw_tensor *dw, sw_tensor *db, const sw
 
 int cuda_rmsnorm_fwd(sw_stream *s, sw_tensor *y, sw_tensor *rstd, const sw_tensor *x, const sw_tensor *w, double eps, double offset)
 {
-    return forward<false>(s, y, NULL, rstd, x, weights_of(w, NULL, offset), eps, "rmsnorm_fwd");
+    return forward<false>(s, cuda_norm{false, y, NULL, rstd, x, w, NULL, eps, offset}, "rmsnorm_fwd");
 }
 
-int cuda_add_rmsnorm(sw_stream *s, sw_tensor *y, sw_tensor *rstd, sw_tensor *sum, const sw_tensor *a, const sw_tensor *b,
-                     const sw_tensor *w, double eps, double offset)
+int cuda_add_norm(sw_stream *s, const cuda_norm *n, const sw_tensor *a, const sw_tensor *b)
 {
-    return forward<false>(s, y, NULL, rstd, sum, weights_of(w, NULL, offset), eps, "add and rmsnorm_fwd", a, b);
+    return n->centred ? forward<true>(s, *n, "add and layernorm_fwd", a, b) : forward<false>(s, *n, "add and rmsnorm_fwd", a, b);
 }
 
 int cuda_rmsnorm_bwd(sw_stream *s, sw_tensor *dx, sw_tensor *dw, const sw_tensor *dy, const sw_tensor *x, const sw_tensor *w,
@@ -313,7 +313,7 @@ int cuda_rmsnorm_bwd(sw_stream *s, sw_tensor *dx, sw_tensor *dw, const sw_tensor
 int cuda_layernorm_fwd(sw_stream *s, sw_tensor *y, sw_tensor *mean, sw_tensor *rstd, const sw_tensor *x, const sw_tensor *w,
                        const sw_tensor *b, double eps, double offset)
 {
-    return forward<true>(s, y, mean, rstd, x, weights_of(w, b, offset), eps, "layernorm_fwd");
+    return forward<true>(s, cuda_norm{true, y, mean, rstd, x, w, b, eps, offset}, "layernorm_fwd");
 }
 
 int cuda_layernorm_bwd(sw_stream *s, sw_tensor *dx, sw_tensor *dw, sw_tensor *db, const sw_tensor *dy, const sw_tensor *x,

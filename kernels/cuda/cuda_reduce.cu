@@ -24,6 +24,7 @@ struct row_terms {
 __global__ void __launch_bounds__(256) squares_part(double *part, const void *x, int type, int64_t n)
 {
     __shared__ double sum[256];
+    begin_early();
     double own = 0;
     int64_t step = (int64_t)gridDim.x * blockDim.x * RUN;
     for (int64_t i = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * RUN; i < n; i += step) {
@@ -49,6 +50,7 @@ __global__ void __launch_bounds__(256) squares_part(double *part, const void *x,
 __global__ void squares_total(double *out, const double *part, int n)
 {
     __shared__ double sum[256];
+    begin_early();
     double own = 0;
     for (int i = (int)threadIdx.x; i < n; i += 256)
         own += part[i];
@@ -85,6 +87,7 @@ __global__ void start_at(unsigned long long *out, unsigned long long v) { *out =
 __global__ void __launch_bounds__(256) column_total(float *first, float *second, const float *part, int slabs, int64_t width)
 {
     __shared__ double sum[8][32];
+    begin_early();
     int64_t c = (int64_t)blockIdx.x * 32 + threadIdx.x;
     float *out = blockIdx.y ? second : first;
     if (!out)
@@ -106,7 +109,7 @@ __global__ void __launch_bounds__(256) column_total(float *first, float *second,
 
 int cuda_column_total(sw_stream *s, float *first, float *second, const float *part, int outputs, int slabs, int64_t width)
 {
-    SW_LAUNCH(column_total, dim3((unsigned)((width + 31) / 32), (unsigned)outputs), dim3(32, 8), 0, s->stream, first, second, part, slabs, width);
+    SW_LAUNCH_EARLY(column_total, dim3((unsigned)((width + 31) / 32), (unsigned)outputs), dim3(32, 8), 0, s, first, second, part, slabs, width);
     return cuda_launched(s, "column sums");
 }
 
@@ -125,8 +128,8 @@ int cuda_sum_squares(sw_stream *s, sw_tensor *out, const sw_tensor *x)
     double *part = (double *)cuda_scratch(s, (size_t)blocks * sizeof(double));
     if (!part)
         return -1;
-    SW_LAUNCH(squares_part, (unsigned)blocks, 256, 0, s->stream, part, x->data, (int)x->dtype, n);
-    SW_LAUNCH(squares_total, 1, 256, 0, s->stream, (double *)out->data, part, (int)blocks);
+    SW_LAUNCH_EARLY(squares_part, (unsigned)blocks, 256, 0, s, part, x->data, (int)x->dtype, n);
+    SW_LAUNCH_EARLY(squares_total, 1, 256, 0, s, (double *)out->data, part, (int)blocks);
     return cuda_launched(s, "sum_squares");
 }
 

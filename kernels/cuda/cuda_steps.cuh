@@ -94,10 +94,10 @@ static inline bool cuda_writes_anywhere(const void *kernel)
 }
 
 /* Whether a call of F may be the first of a pair. */
-template <auto F> constexpr bool cuda_waits = false;
-template <> constexpr bool cuda_waits<cuda_add> = true;
-template <> constexpr bool cuda_waits<cuda_rope> = true;
-template <> constexpr bool cuda_waits<cuda_scatter_rows> = true;
+template <auto F> struct cuda_waits : std::false_type {};
+template <> struct cuda_waits<cuda_add> : std::true_type {};
+template <> struct cuda_waits<cuda_rope> : std::true_type {};
+template <> struct cuda_waits<cuda_scatter_rows> : std::true_type {};
 
 /* A kernel of the table as programs call it. */
 template <auto F> struct cuda_step_kernel;
@@ -122,7 +122,7 @@ template <class... A, int (*F)(sw_stream *, A...)> struct cuda_step_kernel<F> : 
         if (cuda_arrive(s) || (s->sparse && (cuda_touch(s, a) || ...)))
             return -1;
         if (!s->in_step)
-            return cuda_waits<F> || s->kept ? cuda_call_next(s, new cuda_step_kernel(a...), cuda_waits<F>) : F(s, a...);
+            return cuda_waits<F>::value || s->kept ? cuda_call_next(s, new cuda_step_kernel(a...), cuda_waits<F>::value) : F(s, a...);
         cuda_call *next = cuda_step_next(s);
         if (next && next->kind == (const void *)F && static_cast<cuda_step_kernel *>(next)->same(a...)) {
             cuda_step_matched(s);

@@ -438,6 +438,7 @@ void sw_drop_grad(sw_ctx *c, sw_var *x)
         return;
     drop(c, x->grad->storage);
     x->grad = NULL;
+    x->in_parts = false;
 }
 
 void sw_seed_grad(sw_ctx *c, sw_var *x, sw_tensor g)
@@ -445,17 +446,81 @@ void sw_seed_grad(sw_ctx *c, sw_var *x, sw_tensor g)
     x->grad = sw_borrow(c, g);
 }
 
+/* A dense tensor's rows, each as one. */
+static sw_tensor as_rows(const sw_tensor *t)
+{
+    int64_t width = 1;
+    for (int i = 1; i < t->ndim; i++)
+        width *= t->shape[i];
+    return sw_reshaped(t, 2, (int64_t[]){t->shape[0], width});
+}
+
+/* Whether a view has all rows of its base, of each the same columns one after the other, as if rows were one. */
+static bool has_columns(const sw_var *x, int64_t *from, int64_t *to)
+{
+    const sw_tensor *b = &x->base->t, *t = &x->t;
+    if (x->base->base || !sw_is_dense(b) || !sw_numel(b) || !sw_numel(t))
+        return false;
+    int64_t width = as_rows(b).shape[1], inner = 1;
+    if (x->own_strides && !x->first_column && sw_is_dense(t) && sw_numel(t) == sw_numel(b)) {
+        *from = 0;
+        *to = width;
+        return true;
+    }
+    for (int i = t->ndim - 1; i > 0; inner *= t->shape[i--])
+        if (t->shape[i] > 1 && t->stride[i] != inner)
+            return false;
+    *from = x->first_column;
+    *to = *from + inner;
+    return t->shape[0] == b->shape[0] && *to <= width && (t->stride[0] == width || t->shape[0] == 1) && (x->own_strides || b->ndim == 2);
+}
+
+/* What views have not written of x's gradient reads as zero. */
+static int complete(sw_ctx *c, sw_var *x)
+{
+    if (!x->in_parts)
+        return 0;
+    sw_tensor all = as_rows(&x->grad->t), before = columns_of(&all, 0, x->grad_from);
+    sw_tensor after = columns_of(&all, x->grad_to, all.shape[1] - x->grad_to);
+    const sw_kernels *k = sw_k(c);
+    x->in_parts = false;
+    return (before.shape[1] && k->fill(sw_s(c), &before, 0)) || (after.shape[1] && k->fill(sw_s(c), &after, 0)) ? -1 : 0;
+}
+
+/* The gradient of x's base, whose part for x is there (1), to be written (0), or cannot be had (-2). Parts that lie side by side
+ * are written one after the other; where that is not so, the rest reads as zero from then on. */
+static sw_tensor *grad_of_base(sw_ctx *c, sw_var *x, int *acc)
+{
+    sw_var *b = x->base;
+    int64_t from = 0, to = 0;
+    bool columns = has_columns(x, &from, &to);
+    if (b->in_parts && columns && (to == b->grad_from || from == b->grad_to)) {
+        b->grad_from = SW_MIN(from, b->grad_from);
+        b->grad_to = SW_MAX(to, b->grad_to);
+        *acc = 0;
+    } else if (b->in_parts && columns && from >= b->grad_from && to <= b->grad_to) {
+        *acc = 1;
+    } else {
+        sw_tensor *whole = sw_grad(c, b, acc);
+        if (!whole || *acc)
+            return whole;
+        if (!columns) {
+            *acc = sw_k(c)->fill(sw_s(c), whole, 0) ? -2 : 1;
+            return *acc < 0 ? NULL : whole;
+        }
+        b->in_parts = true;
+        b->grad_from = from;
+        b->grad_to = to;
+    }
+    b->in_parts = b->in_parts && !(b->grad_from == 0 && b->grad_to == as_rows(&b->grad->t).shape[1]);
+    return &b->grad->t;
+}
+
 static sw_tensor *grad_of_view(sw_ctx *c, sw_var *x, int *acc)
 {
-    /* A part of the base: the rest must read as zero until somebody writes it. */
-    sw_tensor *whole = sw_grad(c, x->base, acc);
+    sw_tensor *whole = grad_of_base(c, x, acc);
     if (!whole)
         return NULL;
-    if (*acc == 0 && sw_k(c)->fill(sw_s(c), whole, 0)) {
-        *acc = -2;
-        return NULL;
-    }
-    *acc = 1;
     sw_tensor *t = sw_ctx_alloc(c, sizeof *t);
     *t = x->t;
     for (int i = 0; i < t->ndim && !x->own_strides; i++)
@@ -479,7 +544,9 @@ sw_tensor *sw_grad(sw_ctx *c, sw_var *x, int *acc)
         *acc = x->grad ? 0 : -2;
         return x->grad ? &x->grad->t : NULL;
     }
-    *acc = 1;
+    *acc = complete(c, x) ? -2 : 1;
+    if (*acc < 0)
+        return NULL;
     if (!x->leaf && x->grad->storage && x->grad->storage->refs > 1) { /* shared by sw_grad_pass: adding must not show elsewhere */
         sw_var *own = owned_var(c, x->grad->t.dtype, x->grad->t.ndim, x->grad->t.shape);
         if (!own || sw_k(c)->copy(sw_s(c), &own->t, &x->grad->t)) {
@@ -497,6 +564,8 @@ int sw_grad_pass(sw_ctx *c, sw_var *x, sw_var *y)
     if (!x || !x->needs_grad)
         return 0;
     assert(sw_numel(&x->t) == sw_numel(&y->t));
+    if (complete(c, y))
+        return -1;
     if (!x->base && !x->grad && y->grad->storage) {
         x->grad = sw_ctx_alloc(c, sizeof(sw_var));
         *x->grad = *y->grad;
@@ -522,14 +591,16 @@ int sw_backward_to(sw_ctx *c, size_t mark)
     while (!rc && c->nodes.n > mark) {
         sw_node n = c->nodes.at[--c->nodes.n]; /* a copy: a block that is run again records over its place */
         bool reached = false;
-        for (int i = 0; i < SW_NODE_OUT; i++)
+        for (int i = 0; i < SW_NODE_OUT; i++) {
             reached |= n.out[i] && n.out[i]->grad;
-        if (reached) {
+            rc = rc || (n.out[i] && complete(c, n.out[i])) ? -1 : 0;
+        }
+        if (reached && !rc) {
             sw_scope s = sw_scope_begin(c);
             rc = sw_use_away(c, n.in, SW_NODE_IN) || sw_use_away(c, n.more, n.n_more) || n.back(c, &n) ? -1 : 0;
             sw_scope_end(c, s, NULL, 0);
             for (size_t i = 0; !rc && c->check && i < inputs(&n); i++)
-                if (input(&n, i) && input(&n, i)->grad)
+                if (input(&n, i) && input(&n, i)->grad && !(rc = complete(c, input(&n, i))))
                     rc = check_finite(c, &input(&n, i)->grad->t, n.op, "a gradient");
         }
         for (size_t i = 0; i < inputs(&n); i++) {

@@ -30,6 +30,8 @@ typedef struct sw_var {
     int64_t first_row, first_column;
     bool own_strides;     /* a view by sw_part: first_column values from base's start, strides as they are */
     struct sw_var *grad;
+    bool in_parts;        /* of the gradient there are columns grad_from .. grad_to - 1, each row taken as one; views wrote them */
+    int64_t grad_from, grad_to;
     bool needs_grad;      /* some parameter below it trains */
     bool leaf;            /* a parameter: its gradient is added to, and outlives the step */
     int saved;            /* recorded ops that need its values */

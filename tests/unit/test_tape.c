@@ -269,6 +269,61 @@ static void views_share_a_gradient(void **state)
     sw_params_free(&params, device);
 }
 
+static const sw_kernels *plain;
+static int fills;
+static int counted_fill(sw_stream *s, sw_tensor *y, double value)
+{
+    fills++;
+    return plain->fill(s, y, value);
+}
+
+/* Two parts of y, 3 columns each as rows or as heads, multiplied: what is side by side is written without zeros before it, what nobody
+ * reads gets zeros, what both read gets both. */
+static void parts_are_written_once(void **state)
+{
+    (void)state;
+    enum { N = 4, WIDTH = 8, PART = 3 };
+    static const struct {
+        int from[2], fills;
+    } cases[] = {{{0, 3}, 1}, {{5, 2}, 1}, {{2, 5}, 1}, {{0, 5}, 1}, {{0, 2}, 1}, {{1, 1}, 2}, {{4, 0}, 2}};
+    sw_kernels table = *device->k;
+    plain = device->k;
+    table.fill = counted_fill;
+    device->k = &table;
+    for (size_t k = 0; k < SW_COUNT(cases); k++)
+        for (int heads = 0; heads < 2; heads++) {
+            sw_ctx c;
+            sw_params params = {0};
+            sw_flat flat;
+            make_param(&params, "w", N, WIDTH, 9);
+            assert_int_equal(sw_flat_build(&flat, &params, device, SW_F32) || sw_flat_zero_grad(&flat) || sw_ctx_init(&c, device, SW_F32), 0);
+            c.recording = true;
+            sw_var *y = sw_scale(&c, sw_parameter(&c, params.at[0]), 2), *part[2];
+            for (int i = 0; i < 2; i++)
+                part[i] = heads ? sw_part(&c, y, cases[k].from[i], 3, (int64_t[]){N, 1, PART}, (int64_t[]){WIDTH, PART, 1})
+                                : sw_columns(&c, y, cases[k].from[i], PART);
+            sw_var *product = sw_mul(&c, part[0], part[1]), *seed = sw_like(&c, product);
+            assert_int_equal(device->k->fill(device->stream, &seed->t, 1), 0);
+            fills = 0;
+            assert_int_equal(sw_backward(&c, product, &seed->t), 0);
+            const float *w = flat.master.data, *g = flat.grad.data;
+            for (int i = 0; i < N * WIDTH; i++) {
+                float want = 0;
+                for (int p = 0; p < 2; p++) {
+                    int at = i % WIDTH - cases[k].from[p];
+                    want += at >= 0 && at < PART ? 4 * w[i - i % WIDTH + cases[k].from[1 - p] + at] : 0;
+                }
+                assert_true(g[i] == want);
+            }
+            if (fills != cases[k].fills)
+                fail_msg("parts from %d and %d: %d fills", cases[k].from[0], cases[k].from[1], fills);
+            sw_ctx_free(&c);
+            sw_flat_free(&flat);
+            sw_params_free(&params, device);
+        }
+    device->k = plain;
+}
+
 static void the_first_nan_is_named(void **state)
 {
     (void)state;
@@ -338,7 +393,8 @@ int main(void)
         cmocka_unit_test(gradients_match_differences), cmocka_unit_test(recomputation_gives_the_same_bits),
         cmocka_unit_test(the_large_product_adds_to_the_small_one), cmocka_unit_test(steps_reuse_their_memory),
         cmocka_unit_test(the_limit_is_an_error),
-        cmocka_unit_test(views_share_a_gradient),      cmocka_unit_test(the_first_nan_is_named),
+        cmocka_unit_test(views_share_a_gradient),      cmocka_unit_test(parts_are_written_once),
+        cmocka_unit_test(the_first_nan_is_named),
         cmocka_unit_test(every_parameter_becomes_final_once), cmocka_unit_test(shared_parameters_are_never_final_early),
     };
     int rc = cmocka_run_group_tests(tests, NULL, NULL);

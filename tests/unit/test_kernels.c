@@ -72,9 +72,10 @@ static void add_warpgroups(const char *name, sw_device *reference)
     setenv("SWIFT_WARPGROUPS", "1", 1);
     sw_device *d = opened(name);
     unsetenv("SWIFT_WARPGROUPS");
-    const char *by = sw_strfmt("%s warpgroups", name);
+    char *by = sw_strfmt("%s warpgroups", name);
     add(by, "attention_fwd", cases[SW_K_attention_fwd], reference, d);
     add(by, "attention_bwd", cases[SW_K_attention_bwd], reference, d);
+    free(by);
 }
 
 /* The CPU at each level that this processor has; how many those are. */

@@ -57,12 +57,41 @@ __device__ static inline void load_bytes(unsigned (&bytes)[2], const uint8_t *p,
             bytes[k / 4] |= (unsigned)p[k] << k % 4 * 8;
 }
 
+/* Eight bytes that share a scale, two at a time; false where the scale or one of them is not of the usual. The 256 of an e4m3 is exact,
+ * with the scale as before it. */
+__device__ static inline bool float8_eight(float (&v)[8], const unsigned (&bytes)[2], int type, float scale)
+{
+    bool odd = !(fabsf(scale) < 1e30f);
+    float factor = type == SW_F8_E4M3 ? scale * 256 : scale;
+#pragma unroll
+    for (int k = 0; k < 4; k++) {
+        unsigned two = bytes[k / 2] >> k % 2 * 16, apart = (two & 0xff) | (two & 0xff00) << 8;
+        if (type == SW_F8_E4M3 && k % 2 == 0)
+            odd = odd || ((bytes[k / 2] & 0x7f7f7f7f) + 0x01010101) & 0x80808080;
+        float2 pair = pair_values(SW_F16, type == SW_F8_E4M3 ? (apart & 0x800080) << 8 | (apart & 0x7f007f) << 7 : apart << 8);
+        v[2 * k] = __fmul_rn(pair.x, factor);
+        v[2 * k + 1] = __fmul_rn(pair.y, factor);
+    }
+    return !odd;
+}
+
 /* The values of the first n of eight bytes, the rest 0; they lie `further` values after what r was made for, in the same row. */
 __device__ static inline void float8_run(float (&v)[8], const unsigned (&bytes)[2], int type, int n, const scales_of &s, const scale_row &r,
                                          int64_t further)
 {
     float scale = 1;
-    int64_t column = r.column + further, end = 0; /* of the block */
+    int64_t column = r.column + further, end = column + 8; /* of the block */
+    if (n >= 8) {
+        if (r.at) {
+            int64_t block = quotient(column, s.wide);
+            scale = r.at[block];
+            end = (block + 1) * s.wide;
+        }
+        if (column + 8 <= end && float8_eight(v, bytes, type, scale))
+            return;
+    }
+    end = 0;
+#pragma unroll
     for (int k = 0; k < 8; k++) {
         if (r.at && k < n && column + k >= end) {
             int64_t block = quotient(column + k, s.wide);

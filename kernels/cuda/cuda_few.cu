@@ -200,7 +200,8 @@ __device__ inline void word_values(float (&v)[N], const uint4 &word, int part, c
     }
 }
 
-/* What the pieces of a block's rows of weights give, into sums[rows of x][rows of weights][pieces]. The ring is full. */
+/* What the pieces of a block's rows of weights give, into sums[rows of x][rows of weights][pieces]. The ring is full. Blocks of scales
+ * of two matrices are as wide. */
 template <int TYPE, int ROWS>
 __device__ inline void sum_words(float *sums, const few_call &p, const few_rows &w, const group_tile &t, int64_t head, few_ring<TYPE> &ring,
                                  const scales_of &scales)
@@ -226,7 +227,7 @@ __device__ inline void sum_words(float *sums, const few_call &p, const few_rows 
 #pragma unroll
         for (int k = 0; k < T && how::FLOAT8; k++)
             if (k < w.left(row))
-                scale[k] = scale_row_at(scales, (const uint8_t *)w.at(row) + k * w.bytes);
+                scale[k] = scale_row_at(row < w.half ? scales : p.other[0].scales, (const uint8_t *)w.at(row) + k * w.bytes);
 #pragma unroll
         for (int part = 0; part < WORD / N; part++)
 #pragma unroll
@@ -401,7 +402,7 @@ template <int TYPE, int ROWS> __global__ void __launch_bounds__(32 * WARPS, few_
     w.half = (w.there + T - 1) / T * T;
     w.all = p.gated ? 2 * w.half : w.half;
     int64_t skip = first * w.bytes + head * (p.w_head / block) * size;
-    w.first = (const char *)matrix + skip;
+    w.first = p.groups.start ? NULL : (const char *)matrix + skip;
     w.second = p.gated ? (const char *)p.other[0].w + skip : w.first;
     let_next_begin();
     int ahead = bytes * w.all <= AHEAD / how::AN_SM ? w.all : (int)(AHEAD / how::AN_SM / bytes); /* rows towards the L2 cache */
@@ -433,7 +434,7 @@ template <int TYPE, int ROWS> __global__ void __launch_bounds__(32 * WARPS, few_
         sum_blocks<TYPE, ROWS>(sums, p, w, t, head, ahead, bytes);
     } else {
         scales_of scales = how::FLOAT8 && there ? p.groups.scales(t.group, own) : own;
-        if (!filled)
+        if (!filled && there)
             ring.fill_all(p, w);
         sum_words<TYPE, ROWS>(sums, p, w, t, head, ring, scales);
     }

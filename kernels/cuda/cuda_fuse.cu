@@ -53,7 +53,8 @@ int products(sw_stream *s, const std::unique_ptr<cuda_call> *calls, size_t most)
         if (cuda_same(*gate, *l[1].y)) /* the products come in any order */
             std::swap(l[0], l[1]);
         bool fits = cuda_same(*gate, *l[0].y) && cuda_same(*up, *l[1].y) && same_shape(y, gate) && y->dtype == gate->dtype &&
-                    (kind == SW_ACT_SILU || kind == SW_ACT_GELU_TANH) && l[0].w->shape[0] == l[1].w->shape[0];
+                    (kind == SW_ACT_SILU || kind == SW_ACT_GELU_TANH) && l[0].w->shape[0] == l[1].w->shape[0] &&
+                    !l[0].w->scales == !l[1].w->scales && (!l[0].w->scales || l[0].w->scales->wide == l[1].w->scales->wide);
         for (int k = 0; k < n; k++)
             fits = fits && apart_or_same(y, l[k].y) && cuda_apart(y, l[k].x) && cuda_apart(y, l[k].w) && cuda_apart(y, l[k].bias);
         y = fits ? y : NULL;

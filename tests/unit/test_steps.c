@@ -259,8 +259,8 @@ static void gated_products_are_one_kernel(void **state)
         for (int graphs = 0; graphs < 2; graphs++) {
             sw_device *d = sw_device_open(device);
             assert_non_null(d);
-            char *w_at = d->alloc(d, 2 * w_bytes), *x_at = d->alloc(d, x_bytes), *y_at = d->alloc(d, sizeof got[0]), *b_at = d->alloc(d, 4 * OUT);
-            assert_true(w_at && x_at && y_at && b_at);
+            char *w_at = d->alloc(d, 2 * w_bytes), *x_at = d->alloc(d, x_bytes), *y_at = d->alloc(d, sizeof got[0]), *b_at = d->alloc(d, 4 * OUT), *s_at = d->alloc(d, 192);
+            assert_true(w_at && x_at && y_at && b_at && s_at);
             assert_int_equal(d->put(d, w_at, bytes[0], w_bytes) || d->put(d, w_at + w_bytes, bytes[0] + 8 * size, w_bytes) ||
                              d->put(d, x_at, bytes[1], x_bytes) || d->put(d, b_at, bytes[1], 4 * OUT), 0);
             memset(got[graphs], 0, sizeof got[graphs]);
@@ -271,6 +271,15 @@ static void gated_products_are_one_kernel(void **state)
                 y[k] = sw_tensor_of(y_at + 4 * k * MOST_ROWS * OUT, type_x, 2, (int64_t[]){rows, OUT});
             for (int k = 0; k < 2; k++)
                 w[k] = sw_tensor_of(w_at + (size_t)k * w_bytes, type_w, 2, (int64_t[]){OUT, in});
+            float factors[2][24];
+            sw_scales scales[2];
+            for (int k = 0; k < 2; k++) {
+                for (int i = 0; i < 24; i++)
+                    factors[k][i] = (float)(k + 1) / (float)(i + 3);
+                scales[k] = (sw_scales){.at = (float *)s_at + 24 * (1 - k), .origin = w[k].data, .rows = OUT, .width = in, .high = 32, .wide = 128, .line = 8};
+                w[k].scales = type_w == SW_F8_E4M3 ? &scales[k] : NULL;
+            }
+            assert_int_equal(d->put(d, s_at, factors, sizeof factors), 0);
             sw_tensor *h = cases[c].into ? &y[cases[c].into - 1] : &y[2];
             sw_emulator_counts before = sw_emu_count;
             for (int i = 0; i < STEPS; i++) {
@@ -287,6 +296,7 @@ static void gated_products_are_one_kernel(void **state)
             d->free(d, x_at);
             d->free(d, y_at);
             d->free(d, b_at);
+            d->free(d, s_at);
             d->close(d);
         }
         if (launches[0] - launches[1] != cases[c].fewer)

@@ -10,7 +10,7 @@ struct read_once {
     __device__ read_once() : policy(0)
     {
 #if !defined(SW_EMULATOR) && __CUDA_ARCH__ >= 800
-        asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+        asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
 #endif
     }
 };

@@ -226,8 +226,10 @@ __device__ inline void sum_words(float *sums, const few_call &p, const few_rows 
         scale_row scale[T] = {};
 #pragma unroll
         for (int k = 0; k < T && how::FLOAT8; k++)
-            if (k < w.left(row))
-                scale[k] = scale_row_at(row < w.half ? scales : p.other[0].scales, (const uint8_t *)w.at(row) + k * w.bytes);
+            if (k < w.left(row)) {
+                const uint8_t *at = (const uint8_t *)w.at(row) + k * w.bytes;
+                scale[k] = row < w.half ? scale_row_at(scales, at) : scale_row_at(p.other[0].scales, at);
+            }
 #pragma unroll
         for (int part = 0; part < WORD / N; part++)
 #pragma unroll
@@ -412,7 +414,7 @@ template <int TYPE, int ROWS> __global__ void __launch_bounds__(32 * WARPS, few_
                 prefetch(w.at(r), bytes);
     };
     few_ring<TYPE> ring(shared, p);
-    bool filled = !how::BLOCKS && p.unwritten;
+    bool filled = !how::BLOCKS && p.unwritten && bytes > 0;
     if (filled)
         ring.fill_all(p, w);
     if (!p.groups.start)

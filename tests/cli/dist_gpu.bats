@@ -33,6 +33,14 @@ near() {
     [ "$(sed -n 's/^beside //p' counts0)" -gt 20 ] # of the batches of some ten parts
 }
 
+@test "the host waits for an update's losses and the norm of its gradient, and for nothing else" {
+    for n in 1 2; do
+        SWIFT_EMULATOR_COUNTS=counts$n $TRAIN $O --device emulator --max-steps $n --out $n "$W/train.shard"
+    done
+    waits() { sed -n 's/^waits //p' "$1"; }
+    [ $(($(waits counts2) - $(waits counts1))) -eq 9 ] # of four parts each token's loss and the likeliest one; the norm
+}
+
 @test "what is read ahead is neither lost nor taken twice where a run evaluates, or stops and goes on" {
     train() { $TRAIN $O --device emulator --tuner full --schedule constant --epochs 3 "$@" "$W/train.shard"; }
     train --out whole --save-steps 4 --keep 9

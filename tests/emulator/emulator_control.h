@@ -20,6 +20,7 @@ typedef struct sw_emulator_counts {
     long launches;            /* kernels that ran */
     long captures, graphs;    /* graphs captured; launched */
     long beside;              /* copies made while another stream, a late one, had work left */
+    long waits;               /* of the host for a stream or an event, which need not have anything left to do */
 } sw_emulator_counts;
 extern sw_emulator_counts sw_emu_count;
 

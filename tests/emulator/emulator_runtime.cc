@@ -23,8 +23,8 @@ static void write_counts(void)
     FILE *f = fopen(getenv("SWIFT_EMULATOR_COUNTS"), "w");
     const sw_emulator_counts &c = sw_emu_count;
     if (f)
-        fprintf(f, "allocations %ld\npinned %ld\nlaunches %ld\ncaptures %ld\ngraphs %ld\nbeside %ld\n", c.allocations, c.pinned, c.launches,
-                c.captures, c.graphs, c.beside);
+        fprintf(f, "allocations %ld\npinned %ld\nlaunches %ld\ncaptures %ld\ngraphs %ld\nbeside %ld\nwaits %ld\n", c.allocations, c.pinned,
+                c.launches, c.captures, c.graphs, c.beside, c.waits);
     if (f)
         fclose(f);
 }

@@ -241,6 +241,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t s)
 {
     if (sw_emu_outside_capture())
         return cudaErrorStreamCaptureUnsupported;
+    sw_emu_count.waits++;
     if (s && s->late)
         run_until(s->late.get(), s->late->given);
     return cudaSuccess;
@@ -278,6 +279,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t e)
 {
     if (sw_emu_outside_capture())
         return cudaErrorStreamCaptureUnsupported;
+    sw_emu_count.waits++;
     if (e->of)
         run_until(e->of.get(), e->place);
     return cudaSuccess;

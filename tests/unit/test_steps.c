@@ -34,7 +34,7 @@ static sw_emulator_counts since(sw_emulator_counts b)
 {
     const sw_emulator_counts a = sw_emu_count;
     return (sw_emulator_counts){a.allocations - b.allocations, a.pinned - b.pinned, a.launches - b.launches, a.captures - b.captures,
-                                a.graphs - b.graphs, a.beside - b.beside};
+                                a.graphs - b.graphs, a.beside - b.beside, a.waits - b.waits};
 }
 
 static int on_token(sw_sequence *s, int32_t id)

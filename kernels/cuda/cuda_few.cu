@@ -282,8 +282,8 @@ template <int TYPE> dim3 shared_out(const sw_stream *s, few_call *p, int64_t til
 {
     typedef few_type<TYPE> how;
     const int matrices = p->gated ? 2 : 1, step = how::STEP; /* of a block */
-    const size_t each_takes = bytes + 1024, room = (s->shared_most + 1024) / each_takes; /* of which the driver has 1024 bytes a block */
-    int64_t steps = p->in > step ? (p->in + step - 1) / step : 1, blocks = (room < 1 ? 1 : room < how::AN_SM ? (int64_t)room : how::AN_SM) * s->sms;
+    int64_t room = (int64_t)((s->shared_most + 1024) / (bytes + 1024)), most_an_sm = how::AN_SM; /* the driver has 1024 bytes a block */
+    int64_t steps = p->in > step ? (p->in + step - 1) / step : 1, blocks = (room < 1 ? 1 : room < most_an_sm ? room : most_an_sm) * s->sms;
     int64_t each = (steps + (how::BLOCKS ? MOST_PIECES : WARPS) - 1) / (how::BLOCKS ? MOST_PIECES : WARPS);
     p->piece = (int)each * step;
     p->pieces = (int)((steps + each - 1) / each);

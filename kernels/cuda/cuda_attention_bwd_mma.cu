@@ -45,16 +45,14 @@ template <bool BF16, int WIDTH, int STAGES, int PARTS, bool PLAIN> __global__ vo
     const attention_call &p = c.p;
     uint16_t *ks = shared, *vs = ks + OWN * STRIDE, *all_qs = vs + OWN * STRIDE, *all_gs = all_qs + STAGES * OTHER * STRIDE;
     float *all_lse = (float *)(all_gs + STAGES * OTHER * STRIDE), *all_delta = all_lse + STAGES * OTHER;
-    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, key_head = (int)(blockIdx.x % (unsigned)p.key_heads);
-    attention_seq s;
-    if (!find_tile(p, blockIdx.x / (unsigned)p.key_heads, OWN, true, &s))
+    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
+    keys_and_queries t;
+    if (!find_keys<OWN, OTHER>(p, &t))
         return;
-    const int base = (int)s.tile * OWN, m = (int)s.m, last = (base + OWN < m ? base + OWN : m) - 1, have = (int)s.n, shift = (int)(s.m - s.n);
-    int64_t range[2];
-    query_range(p, base, last, s, &range[0], &range[1]);
+    const attention_seq &s = t.s;
+    const int key_head = t.key_head, base = t.base, m = t.m, have = t.have, shift = t.shift, from = t.from, to = t.to;
     /* the queries of one head after the other: rows of a tile are one stride apart */
-    const int from = (int)range[0] / OTHER * OTHER, to = (int)range[1];
-    int query = from, head = key_head * p.group, left = to > from ? (to - from + OTHER - 1) / OTHER * p.group : 0;
+    int query = from, head = key_head * p.group, left = t.tiles;
     load_halves<WIDTH, OWN, THREADS>(ks, STRIDE, p.k, s.k0, m, p.width, key_head, 1, base);
     load_halves<WIDTH, OWN, THREADS>(vs, STRIDE, p.v, s.k0, m, p.value_width, key_head, 1, base);
     float dk[PARTS & KEYS ? M : 1][PARTS & KEYS ? WIDTH / 8 : 2][4] = {{{0}}}, dv[PARTS & VALUES ? M : 1][PARTS & VALUES ? WIDTH / 8 : 2][4] = {{{0}}};
@@ -142,18 +140,13 @@ template <bool BF16, int WIDTH, int STAGES, bool PLAIN> __global__ void __launch
     const int M = shape::tiles, OWN = shape::own, OTHER = shape::other, STRIDE = shape::stride, N = OTHER / 8;
     const attention_call &p = c.p;
     uint16_t *qs = shared, *gs = qs + OWN * STRIDE, *all_ks = gs + OWN * STRIDE, *all_vs = all_ks + STAGES * OTHER * STRIDE;
-    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, key_head = (int)(blockIdx.x % (unsigned)p.key_heads);
-    attention_seq s;
-    /* the last rows first: where attention is causal they see most */
-    if (!find_tile(p, (gridDim.x - 1 - blockIdx.x) / (unsigned)p.key_heads, OWN, false, &s))
+    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
+    rows_and_keys t;
+    if (!find_rows<OWN, OTHER>(p, &t))
         return;
-    const int first = (int)s.tile * OWN, have = (int)(s.n * p.group), last = (first + OWN < have ? first + OWN : have) - 1, shift = (int)(s.m - s.n), m = (int)s.m;
-    const int first_place = shift + first / p.group, last_place = shift + last / p.group;
-    int64_t range[2];
-    int whole[2];
-    key_range(p, first_place, last_place, m, &range[0], &range[1]);
-    all_range(p, first_place, last_place, m, whole);
-    int base = (int)range[0] / OTHER * OTHER, to = (int)range[1];
+    const attention_seq &s = t.s;
+    const int key_head = t.key_head, first = t.first, have = t.have, shift = t.shift, m = t.m;
+    int base = t.from, to = t.to;
     load_halves<WIDTH, OWN, THREADS>(qs, STRIDE, p.q, s.q0, have, p.width, (int64_t)key_head * p.group, p.group, first);
     load_halves<WIDTH, OWN, THREADS>(gs, STRIDE, c.dout, s.q0, have, p.value_width, (int64_t)key_head * p.group, p.group, first);
     float lse[2 * M], delta[2 * M], dq[M][WIDTH / 8][4] = {{{0}}};
@@ -185,7 +178,7 @@ template <bool BF16, int WIDTH, int STAGES, bool PLAIN> __global__ void __launch
         mma_rows<BF16, M, N, WIDTH>(score, qs + warp * 16 * M * STRIDE, ks, STRIDE);
         mma_rows<BF16, M, N, WIDTH>(dp, gs + warp * 16 * M * STRIDE, vs, STRIDE);
         int key0 = base + lane % 4 * 2;
-        if (PLAIN && (base < whole[0] || base + OTHER > whole[1])) { /* keys that are none are zeros and add nothing; rows are not stored */
+        if (PLAIN && (base < t.whole[0] || base + OTHER > t.whole[1])) { /* keys that are none are zeros and add nothing; rows are not stored */
             const sight sees_at(p);
 #pragma unroll
             for (int i = 0; i < 2 * M; i++) {

@@ -25,16 +25,14 @@ template <bool BF16, int WIDTH> __global__ void __launch_bounds__(THREADS, 1) gr
     const int TILE = OTHER * WIDTH;
     uint16_t *ks = first_tile(shared), *vs = ks + OWN * WIDTH, *all_qs = vs + OWN * WIDTH, *all_gs = all_qs + KEY_STAGES * TILE;
     float *all_lse = (float *)(all_gs + KEY_STAGES * TILE), *all_delta = all_lse + KEY_STAGES * OTHER;
-    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, key_head = (int)(blockIdx.x % (unsigned)p.key_heads);
-    attention_seq s;
-    if (!find_tile(p, blockIdx.x / (unsigned)p.key_heads, OWN, true, &s))
+    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
+    keys_and_queries t;
+    if (!find_keys<OWN, OTHER>(p, &t))
         return;
-    const int base = (int)s.tile * OWN, m = (int)s.m, last = (base + OWN < m ? base + OWN : m) - 1, have = (int)s.n, shift = m - have;
-    int64_t range[2];
-    query_range(p, base, last, s, &range[0], &range[1]);
+    const attention_seq &s = t.s;
+    const int key_head = t.key_head, base = t.base, m = t.m, have = t.have, shift = t.shift, from = t.from, to = t.to;
     /* the queries of one head after the other: rows of a tile are one stride apart */
-    const int from = (int)range[0] / OTHER * OTHER, to = (int)range[1];
-    int query = from, head = key_head * p.group, left = to > from ? (to - from + OTHER - 1) / OTHER * p.group : 0;
+    int query = from, head = key_head * p.group, left = t.tiles;
     float dk[1][WIDTH / 8][4] = {{{0}}}, dv[1][WIDTH / 8][4] = {{{0}}}, score[N][4], dp[N][4];
     unsigned prob[N / 2][4], grad[N / 2][4];
     float next_lse = 0, next_delta = 0; /* a thread a row: stored where the tile's products are done */
@@ -125,19 +123,13 @@ template <bool BF16, int WIDTH> __global__ void __launch_bounds__(THREADS, 1) gr
     const attention_call &p = c.p;
     const int TILE = OTHER * WIDTH;
     uint16_t *qs = first_tile(shared), *gs = qs + OWN * WIDTH, *all_ks = gs + OWN * WIDTH, *all_vs = all_ks + ROW_STAGES * TILE;
-    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, key_head = (int)(blockIdx.x % (unsigned)p.key_heads);
-    attention_seq s;
-    /* the last rows first: where attention is causal they see most */
-    if (!find_tile(p, (gridDim.x - 1 - blockIdx.x) / (unsigned)p.key_heads, OWN, false, &s))
+    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
+    rows_and_keys t;
+    if (!find_rows<OWN, OTHER>(p, &t))
         return;
-    const int first = (int)s.tile * OWN, have = (int)(s.n * p.group), last = (first + OWN < have ? first + OWN : have) - 1;
-    const int m = (int)s.m, shift = m - (int)s.n;
-    const int first_place = shift + first / p.group, last_place = shift + last / p.group;
-    int64_t range[2];
-    int whole[2];
-    key_range(p, first_place, last_place, m, &range[0], &range[1]);
-    all_range(p, first_place, last_place, m, whole);
-    const int base = (int)range[0] / OTHER * OTHER, tiles = (int)range[1] > base ? ((int)range[1] - base + OTHER - 1) / OTHER : 0;
+    const attention_seq &s = t.s;
+    const int key_head = t.key_head, first = t.first, have = t.have, shift = t.shift, m = t.m;
+    const int base = t.from, tiles = t.to > base ? (t.to - base + OTHER - 1) / OTHER : 0;
     float lse[2], delta[2], dq[1][WIDTH / 8][4] = {{{0}}}, score[2][N][4], dp[2][N][4];
     unsigned grad[N / 2][4];
     int low = first + warp * 16 + lane / 4; /* this lane's rows: low, low + 8 */
@@ -171,7 +163,7 @@ template <bool BF16, int WIDTH> __global__ void __launch_bounds__(THREADS, 1) gr
         if constexpr (more)
             send_scores(tile + 1, next_x, next_y);
         int at = base + tile * OTHER, key0 = at + lane % 4 * 2;
-        if (at < whole[0] || at + OTHER > whole[1]) { /* keys that are none are zeros and add nothing; rows are not stored */
+        if (at < t.whole[0] || at + OTHER > t.whole[1]) { /* keys that are none are zeros and add nothing; rows are not stored */
             const sight sees_at(p);
 #pragma unroll
             for (int i = 0; i < 2; i++)

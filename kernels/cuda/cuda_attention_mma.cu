@@ -25,19 +25,16 @@ template <bool BF16, int WIDTH, bool PLAIN> __global__ void __launch_bounds__(TH
     typedef shape<WIDTH, PLAIN> own;
     const int M = own::tiles, ROWS = own::rows, KEYS = own::keys, STRIDE = own::stride, N = KEYS / 8;
     uint16_t *qs = shared, *ks = qs + ROWS * STRIDE, *vs = ks + KEYS * STRIDE;
-    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, key_head = (int)(blockIdx.x % (unsigned)p.key_heads);
-    attention_seq s;
-    /* the last rows first: where attention is causal they see most */
-    if (!find_tile(p, (gridDim.x - 1 - blockIdx.x) / (unsigned)p.key_heads, ROWS, false, &s))
+    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
+    rows_and_keys t;
+    if (!find_rows<ROWS, KEYS>(p, &t))
         return;
-    int64_t first = s.tile * ROWS, have = s.n * p.group, last = (first + ROWS < have ? first + ROWS : have) - 1, range[2];
-    const int shift = (int)(s.m - s.n), first_place = shift + (int)(first / p.group), last_place = shift + (int)(last / p.group), m = (int)s.m;
-    key_range(p, first_place, last_place, m, &range[0], &range[1]);
-    int base = (int)range[0] / KEYS * KEYS, to = (int)range[1], whole[2];
-    all_range(p, first_place, last_place, m, whole);
+    const attention_seq &s = t.s;
+    const int key_head = t.key_head, first = t.first, have = t.have, shift = t.shift, m = t.m, to = t.to;
+    int base = t.from;
     load_halves<WIDTH, ROWS, THREADS>(qs, STRIDE, p.q, s.q0, have, p.width, (int64_t)key_head * p.group, p.group, first);
     const float scale = PLAIN ? p.scale * LOG2_E : 1; /* exponents are of 2 */
-    int low = (int)first + warp * 16 * M + lane / 4;  /* this lane's rows: low + 8 i */
+    int low = first + warp * 16 * M + lane / 4;       /* this lane's rows: low + 8 i */
     float top[2 * M], sum[2 * M], acc[M][WIDTH / 8][4] = {{{0}}};
 #pragma unroll
     for (int i = 0; i < 2 * M; i++) {
@@ -56,7 +53,7 @@ template <bool BF16, int WIDTH, bool PLAIN> __global__ void __launch_bounds__(TH
         __syncthreads(); /* values are there, nobody needs the keys */
         if (base + KEYS < to)
             load_halves<WIDTH, KEYS, THREADS>(ks, STRIDE, p.k, s.k0, m, p.width, key_head, 1, base + KEYS);
-        if (!PLAIN || base < whole[0] || base + KEYS > whole[1]) {
+        if (!PLAIN || base < t.whole[0] || base + KEYS > t.whole[1]) {
             const sight sees_at(p);
 #pragma unroll
             for (int i = 0; i < 2 * M; i++) {

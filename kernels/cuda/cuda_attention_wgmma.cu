@@ -48,19 +48,15 @@ template <bool BF16, int WIDTH> __global__ void __launch_bounds__(THREADS, 1) at
     SW_DYNAMIC_SHARED(unsigned char, shared);
     const int N = KEYS / 8, TILE = KEYS * WIDTH;
     uint16_t *qs = first_tile(shared), *ks = qs + ROWS * WIDTH, *vs = ks + STAGES * TILE;
-    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, key_head = (int)(blockIdx.x % (unsigned)p.key_heads);
-    attention_seq s;
-    /* the last rows first: where attention is causal they see most */
-    if (!find_tile(p, (gridDim.x - 1 - blockIdx.x) / (unsigned)p.key_heads, ROWS, false, &s))
+    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
+    rows_and_keys t;
+    if (!find_rows<ROWS, KEYS>(p, &t))
         return;
-    int64_t first = s.tile * ROWS, have = s.n * p.group, last = (first + ROWS < have ? first + ROWS : have) - 1, range[2];
-    const int shift = (int)(s.m - s.n), first_place = shift + (int)(first / p.group), last_place = shift + (int)(last / p.group), m = (int)s.m;
-    key_range(p, first_place, last_place, m, &range[0], &range[1]);
-    int base = (int)range[0] / KEYS * KEYS, whole[2];
-    const int tiles = (int)range[1] > base ? ((int)range[1] - base + KEYS - 1) / KEYS : 0;
-    all_range(p, first_place, last_place, m, whole);
+    const attention_seq &s = t.s;
+    const int key_head = t.key_head, first = t.first, have = t.have, shift = t.shift, m = t.m, base = t.from;
+    const int tiles = t.to > base ? (t.to - base + KEYS - 1) / KEYS : 0;
     const float scale = p.scale * LOG2_E; /* exponents are of 2 */
-    int low = (int)first + warp * 16 + lane / 4; /* this lane's rows: low, low + 8 */
+    int low = first + warp * 16 + lane / 4; /* this lane's rows: low, low + 8 */
     const int place[2] = {shift + low / p.group, shift + (low + 8) / p.group};
     float top[2], sum[2], shrink[2] = {1, 1}, acc[1][WIDTH / 8][4] = {{{0}}}, score[N][4];
     unsigned prob[N / 2][4];
@@ -82,7 +78,7 @@ template <bool BF16, int WIDTH> __global__ void __launch_bounds__(THREADS, 1) at
     };
     auto unsee = [&](int tile) {
         int key0 = base + tile * KEYS + lane % 4 * 2;
-        if (base + tile * KEYS >= whole[0] && base + (tile + 1) * KEYS <= whole[1])
+        if (base + tile * KEYS >= t.whole[0] && base + (tile + 1) * KEYS <= t.whole[1])
             return;
         const sight sees_at(p);
 #pragma unroll

@@ -231,4 +231,46 @@ __device__ static inline void all_range(const attention_call &p, int first, int 
     of[1] = of[1] < keys ? of[1] : keys;
 }
 
+/* A block's rows, from row `first` of `have` on, the last ones in the first blocks: where attention is causal they see most. Of m keys
+ * they see from .. to - 1, from rounded down to tiles of KEYS, and every row sees all of whole[0] .. whole[1] - 1. */
+struct rows_and_keys {
+    attention_seq s;
+    int key_head, first, have, shift, m, from, to, whole[2]; /* shift: the place of query 0 */
+};
+/* False behind the last. */
+template <int ROWS, int KEYS> __device__ __forceinline__ bool find_rows(const attention_call &p, rows_and_keys *t)
+{
+    t->key_head = (int)(blockIdx.x % (unsigned)p.key_heads);
+    if (!find_tile(p, (gridDim.x - 1 - blockIdx.x) / (unsigned)p.key_heads, ROWS, false, &t->s))
+        return false;
+    t->first = (int)t->s.tile * ROWS, t->have = (int)(t->s.n * p.group), t->m = (int)t->s.m, t->shift = (int)(t->s.m - t->s.n);
+    int last = (t->first + ROWS < t->have ? t->first + ROWS : t->have) - 1;
+    int first_place = t->shift + t->first / p.group, last_place = t->shift + last / p.group;
+    int64_t range[2];
+    key_range(p, first_place, last_place, t->m, &range[0], &range[1]);
+    all_range(p, first_place, last_place, t->m, t->whole);
+    t->from = (int)range[0] / KEYS * KEYS, t->to = (int)range[1];
+    return true;
+}
+
+/* A block's keys, from key `base` of m on, and the queries that see some of them, from .. to - 1 of `have`, from rounded down to tiles
+ * of QUERIES; `tiles` of those for all heads of a key's. */
+struct keys_and_queries {
+    attention_seq s;
+    int key_head, base, m, have, shift, from, to, tiles;
+};
+template <int KEYS, int QUERIES> __device__ __forceinline__ bool find_keys(const attention_call &p, keys_and_queries *t)
+{
+    t->key_head = (int)(blockIdx.x % (unsigned)p.key_heads);
+    if (!find_tile(p, blockIdx.x / (unsigned)p.key_heads, KEYS, true, &t->s))
+        return false;
+    t->base = (int)t->s.tile * KEYS, t->m = (int)t->s.m, t->have = (int)t->s.n, t->shift = (int)(t->s.m - t->s.n);
+    int last = (t->base + KEYS < t->m ? t->base + KEYS : t->m) - 1;
+    int64_t range[2];
+    query_range(p, t->base, last, t->s, &range[0], &range[1]);
+    t->from = (int)range[0] / QUERIES * QUERIES, t->to = (int)range[1];
+    t->tiles = t->to > t->from ? (t->to - t->from + QUERIES - 1) / QUERIES * p.group : 0;
+    return true;
+}
+
 #endif

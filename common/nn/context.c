@@ -251,6 +251,17 @@ sw_var *sw_heads(sw_var *x, int64_t heads)
     return x;
 }
 
+sw_tensor sw_as_rows(const sw_tensor *t)
+{
+    if (t->ndim == 2)
+        return *t;
+    assert(sw_is_dense(t));
+    int64_t width = 1;
+    for (int i = 1; i < t->ndim; i++)
+        width *= t->shape[i];
+    return sw_reshaped(t, 2, (int64_t[]){t->shape[0], width});
+}
+
 static sw_var *view(sw_ctx *c, sw_var *x, sw_tensor t)
 {
     sw_var *v = new_var(c);
@@ -446,22 +457,13 @@ void sw_seed_grad(sw_ctx *c, sw_var *x, sw_tensor g)
     x->grad = sw_borrow(c, g);
 }
 
-/* A dense tensor's rows, each as one. */
-static sw_tensor as_rows(const sw_tensor *t)
-{
-    int64_t width = 1;
-    for (int i = 1; i < t->ndim; i++)
-        width *= t->shape[i];
-    return sw_reshaped(t, 2, (int64_t[]){t->shape[0], width});
-}
-
 /* Whether a view has all rows of its base, of each the same columns one after the other, as if rows were one. */
 static bool has_columns(const sw_var *x, int64_t *from, int64_t *to)
 {
     const sw_tensor *b = &x->base->t, *t = &x->t;
     if (x->base->base || !sw_is_dense(b) || !sw_numel(b) || !sw_numel(t))
         return false;
-    int64_t width = as_rows(b).shape[1], inner = 1;
+    int64_t width = sw_as_rows(b).shape[1], inner = 1;
     if (x->own_strides && !x->first_column && sw_is_dense(t) && sw_numel(t) == sw_numel(b)) {
         *from = 0;
         *to = width;
@@ -480,7 +482,7 @@ static int complete(sw_ctx *c, sw_var *x)
 {
     if (!x->in_parts)
         return 0;
-    sw_tensor all = as_rows(&x->grad->t), before = columns_of(&all, 0, x->grad_from);
+    sw_tensor all = sw_as_rows(&x->grad->t), before = columns_of(&all, 0, x->grad_from);
     sw_tensor after = columns_of(&all, x->grad_to, all.shape[1] - x->grad_to);
     const sw_kernels *k = sw_k(c);
     x->in_parts = false;
@@ -512,7 +514,7 @@ static sw_tensor *grad_of_base(sw_ctx *c, sw_var *x, int *acc)
         b->grad_from = from;
         b->grad_to = to;
     }
-    b->in_parts = b->in_parts && !(b->grad_from == 0 && b->grad_to == as_rows(&b->grad->t).shape[1]);
+    b->in_parts = b->in_parts && !(b->grad_from == 0 && b->grad_to == sw_as_rows(&b->grad->t).shape[1]);
     return &b->grad->t;
 }
 

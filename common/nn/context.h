@@ -137,6 +137,8 @@ int sw_to_host(sw_ctx *c, const sw_var *x, void *host) SW_MUST_CHECK;
 bool sw_ctx_find_addresses(sw_ctx *c, const void *key, size_t key_bytes, const void *const **host, const void *const **device);
 int sw_ctx_keep_addresses(sw_ctx *c, const void *key, size_t key_bytes, const void *const *list, size_t n,
                           const void *const **host, const void *const **device) SW_MUST_CHECK;
+/* [N, anything] as [N, width]; dense, unless it has two dimensions. */
+sw_tensor sw_as_rows(const sw_tensor *t);
 /* A var over memory that lives elsewhere. */
 sw_var *sw_borrow(sw_ctx *c, sw_tensor t);
 /* Gives a dense var another shape of as many values, in place; its gradient will have that shape. */

@@ -2,18 +2,6 @@
 
 #include <assert.h>
 
-/* [N, anything] as [N, width]. */
-static sw_tensor flat2(const sw_tensor *t)
-{
-    if (t->ndim == 2)
-        return *t;
-    assert(sw_is_dense(t));
-    int64_t width = 1;
-    for (int i = 1; i < t->ndim; i++)
-        width *= t->shape[i];
-    return sw_reshaped(t, 2, (int64_t[]){t->shape[0], width});
-}
-
 typedef struct matmul_args {
     sw_param *w, *bias;
     double alpha;
@@ -29,12 +17,12 @@ static int product_back(sw_ctx *c, sw_node *n, sw_tensor dy)
     if (acc == -2)
         return -1;
     if (g) {
-        sw_tensor dx = flat2(g), w = flat2(&m->w->v.t);
+        sw_tensor dx = sw_as_rows(g), w = sw_as_rows(&m->w->v.t);
         if (k->linear_bwd_x(sw_s(c), &dx, &dy, &w, m->alpha, acc))
             return -1;
     }
     if (m->w->v.needs_grad) {
-        sw_tensor x = flat2(&n->saved[0]->t), dw = flat2(&m->w->v.grad->t);
+        sw_tensor x = sw_as_rows(&n->saved[0]->t), dw = sw_as_rows(&m->w->v.grad->t);
         if (k->linear_bwd_w(sw_s(c), &dw, &dy, &x, m->alpha))
             return -1;
     }
@@ -43,7 +31,7 @@ static int product_back(sw_ctx *c, sw_node *n, sw_tensor dy)
     return 0;
 }
 
-static int matmul_back(sw_ctx *c, sw_node *n) { return product_back(c, n, flat2(&n->out[0]->grad->t)); }
+static int matmul_back(sw_ctx *c, sw_node *n) { return product_back(c, n, sw_as_rows(&n->out[0]->grad->t)); }
 
 static int matmul_act_back(sw_ctx *c, sw_node *n)
 {
@@ -68,11 +56,11 @@ static sw_node node_of(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias, double
 
 sw_var *sw_matmul(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias)
 {
-    sw_tensor in = flat2(&x->t);
+    sw_tensor in = sw_as_rows(&x->t);
     sw_var *y = sw_tmp2(c, c->product, in.shape[0], w->v.t.shape[0]);
     if (!y || sw_use(c, &w->v, bias ? &bias->v : NULL))
         return NULL;
-    sw_tensor m = flat2(&w->v.t);
+    sw_tensor m = sw_as_rows(&w->v.t);
     assert(in.shape[1] == m.shape[1]);
     if (sw_k(c)->linear_fwd(sw_s(c), &y->t, &in, &m, bias ? &bias->v.t : NULL, 1, 0))
         return NULL;
@@ -83,13 +71,13 @@ sw_var *sw_matmul(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias)
 
 sw_var *sw_matmul_act(sw_ctx *c, sw_var *x, sw_param *w, sw_param *bias, sw_act kind)
 {
-    sw_tensor in = flat2(&x->t);
+    sw_tensor in = sw_as_rows(&x->t);
     /* What act was given is needed on the way back; of ReLU its result says as much. */
     bool keep = sw_wants(c, (sw_var *[]){x, &w->v, bias ? &bias->v : NULL}, 3) && kind != SW_ACT_RELU;
     sw_var *y = sw_tmp2(c, c->product, in.shape[0], w->v.t.shape[0]), *before = y && keep ? sw_like(c, y) : NULL;
     if (!y || (keep && !before) || sw_use(c, &w->v, bias ? &bias->v : NULL))
         return NULL;
-    sw_tensor m = flat2(&w->v.t);
+    sw_tensor m = sw_as_rows(&w->v.t);
     assert(in.shape[1] == m.shape[1]);
     if (sw_k(c)->linear_act_fwd(sw_s(c), &y->t, before ? &before->t : NULL, &in, &m, bias ? &bias->v.t : NULL, kind))
         return NULL;
@@ -115,11 +103,11 @@ static sw_var *record_sum(sw_ctx *c, sw_var *sum, sw_var *y, sw_var *x, sw_param
 
 sw_var *sw_matmul_add(sw_ctx *c, sw_var *y, sw_var *x, sw_param *w, double alpha)
 {
-    sw_tensor in = flat2(&x->t), from = y->t;
+    sw_tensor in = sw_as_rows(&x->t), from = y->t;
     sw_var *sum = sw_take_over(c, y);
     if (!sum || (sum->t.data != from.data && sw_k(c)->copy(sw_s(c), &sum->t, &from)))
         return NULL;
-    sw_tensor out = flat2(&sum->t);
+    sw_tensor out = sw_as_rows(&sum->t);
     if (sw_use(c, &w->v, NULL) || sw_k(c)->linear_fwd(sw_s(c), &out, &in, &w->v.t, NULL, alpha, 1))
         return NULL;
     return record_sum(c, sum, y, x, w, alpha);
@@ -150,7 +138,7 @@ sw_var *sw_add_low_rank(sw_ctx *c, sw_var *y, sw_var *x, const sw_low_rank *r)
 
 static sw_var *begin_low_rank(sw_ctx *c, sw_var *x, const sw_low_rank_linear *p)
 {
-    assert(flat2(&x->t).shape[1] == flat2(&p->w->v.t).shape[1]);
+    assert(sw_as_rows(&x->t).shape[1] == sw_as_rows(&p->w->v.t).shape[1]);
     sw_node n = node_of(c, x, p->w, p->bias, 1);
     n.out[0] = sw_borrow(c, sw_tensor_of(NULL, c->product, 2, (int64_t[]){x->t.shape[0], p->w->v.t.shape[0]}));
     return sw_use(c, &p->w->v, p->bias ? &p->bias->v : NULL) ? NULL : sw_record(c, n);
@@ -164,7 +152,7 @@ static sw_var *end_low_rank(sw_ctx *c, sw_var *x, const sw_low_rank_linear *p, s
     if (!y || sw_use(c, &p->r.b->v, NULL) || k->linear_fwd(sw_s(c), &y->t, &t->t, &p->r.b->v.t, NULL, p->r.scale, 0) ||
         sw_use(c, &p->w->v, bias))
         return NULL;
-    sw_tensor in = flat2(&x->t), w = flat2(&p->w->v.t);
+    sw_tensor in = sw_as_rows(&x->t), w = sw_as_rows(&p->w->v.t);
     return k->linear_fwd(sw_s(c), &y->t, &in, &w, bias ? &bias->t : NULL, 1, 1) ? NULL
                                                                               : record_sum(c, y, large, t, p->r.b, p->r.scale);
 }
@@ -211,7 +199,7 @@ static sw_var *lowered_all(sw_ctx *c, sw_var *x, const sw_low_rank_linear *p, si
     whole->v.t = sw_tensor_of(first->t.data, first->t.dtype, 2, shape);
     if (first->needs_grad)
         grad->t = sw_tensor_of(first->grad->t.data, first->grad->t.dtype, 2, shape);
-    sw_tensor in = flat2(&x->t);
+    sw_tensor in = sw_as_rows(&x->t);
     sw_var *t = sw_tmp2(c, c->compute, in.shape[0], rows);
     if (!t || sw_use_away(c, each, n) || sw_k(c)->linear_fwd(sw_s(c), &t->t, &in, &whole->v.t, NULL, 1, 0))
         return NULL;

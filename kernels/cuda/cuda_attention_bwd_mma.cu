@@ -56,21 +56,13 @@ template <bool BF16, int WIDTH, int STAGES, int PARTS, bool PLAIN> __global__ vo
     load_halves<WIDTH, OWN, THREADS>(ks, STRIDE, p.k, s.k0, m, p.width, key_head, 1, base);
     load_halves<WIDTH, OWN, THREADS>(vs, STRIDE, p.v, s.k0, m, p.value_width, key_head, 1, base);
     float dk[PARTS & KEYS ? M : 1][PARTS & KEYS ? WIDTH / 8 : 2][4] = {{{0}}}, dv[PARTS & VALUES ? M : 1][PARTS & VALUES ? WIDTH / 8 : 2][4] = {{{0}}};
-    float next_lse = 0, next_delta = 0; /* a thread a row: stored where the tile's products are done */
+    next_rows<OTHER> rows; /* kept where the tile's products are done */
     auto load = [&](int q, int h, int stage) {
         load_halves<WIDTH, OTHER, THREADS>(all_qs + stage * OTHER * STRIDE, STRIDE, p.q, s.q0, have, p.width, h, 1, q);
         load_halves<WIDTH, OTHER, THREADS>(all_gs + stage * OTHER * STRIDE, STRIDE, c.dout, s.q0, have, p.value_width, h, 1, q);
-        int row = q + (int)threadIdx.x;
-        bool there = threadIdx.x < OTHER && row < have;
-        next_lse = there ? c.lse[(s.q0 + row) * p.heads + h] : 0;
-        next_delta = there ? c.delta[(s.q0 + row) * p.heads + h] : 0;
+        rows.take(c, t, q, h);
     };
-    auto keep = [&](int stage) {
-        if (threadIdx.x < OTHER) {
-            all_lse[stage * OTHER + (int)threadIdx.x] = next_lse * LOG2_E;
-            all_delta[stage * OTHER + (int)threadIdx.x] = next_delta;
-        }
-    };
+    auto keep = [&](int stage) { rows.keep(all_lse, all_delta, stage); };
     if (STAGES == 2 && left) {
         load(query, head, 0);
         keep(0);
@@ -96,13 +88,9 @@ template <bool BF16, int WIDTH, int STAGES, int PARTS, bool PLAIN> __global__ vo
         all_range(p, shift + query, shift + query + OTHER - 1, m, whole);
         if (PLAIN && (base < whole[0] || base + OWN > whole[1])) { /* rows that are none are zeros and add nothing; keys are not stored */
             const sight sees_at(p);
-            int distance = shift + query0 - key0;
 #pragma unroll
-            for (int n = 0; n < 2 * N; n++)
-#pragma unroll
-                for (int i = 0; i < 2 * M; i++)
-                    if (!sees_at(distance + n / 2 * 8 + n % 2 - 8 * i))
-                        prob[i / 2][n / 2][i % 2 * 2 + n % 2] = -INFINITY;
+            for (int i = 0; i < M; i++)
+                hide_queries(prob[i], sees_at, shift + query0 - key0 - 16 * i);
         }
 #pragma unroll
         for (int n = 0; n < 2 * N; n++) {

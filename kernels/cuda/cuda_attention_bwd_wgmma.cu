@@ -35,21 +35,13 @@ template <bool BF16, int WIDTH> __global__ void __launch_bounds__(THREADS, 1) gr
     int query = from, head = key_head * p.group, left = t.tiles;
     float dk[1][WIDTH / 8][4] = {{{0}}}, dv[1][WIDTH / 8][4] = {{{0}}}, score[N][4], dp[N][4];
     unsigned prob[N / 2][4], grad[N / 2][4];
-    float next_lse = 0, next_delta = 0; /* a thread a row: stored where the tile's products are done */
+    next_rows<OTHER> rows; /* kept where the tile's products are done */
     auto load = [&](int q, int h, int stage) {
         load_rows<WIDTH, OTHER, THREADS>(all_qs + stage * TILE, p.q, s.q0, have, p.width, h, q);
         load_rows<WIDTH, OTHER, THREADS>(all_gs + stage * TILE, c.dout, s.q0, have, p.value_width, h, q);
-        int row = q + (int)threadIdx.x;
-        bool there = threadIdx.x < OTHER && row < have;
-        next_lse = there ? c.lse[(s.q0 + row) * p.heads + h] : 0;
-        next_delta = there ? c.delta[(s.q0 + row) * p.heads + h] : 0;
+        rows.take(c, t, q, h);
     };
-    auto keep = [&](int stage) {
-        if (threadIdx.x < OTHER) {
-            all_lse[stage * OTHER + (int)threadIdx.x] = next_lse * LOG2_E;
-            all_delta[stage * OTHER + (int)threadIdx.x] = next_delta;
-        }
-    };
+    auto keep = [&](int stage) { rows.keep(all_lse, all_delta, stage); };
     if (left) {
         load_rows<WIDTH, OWN, THREADS>(ks, p.k, s.k0, m, p.width, key_head, base);
         load_rows<WIDTH, OWN, THREADS>(vs, p.v, s.k0, m, p.value_width, key_head, base);
@@ -72,16 +64,8 @@ template <bool BF16, int WIDTH> __global__ void __launch_bounds__(THREADS, 1) gr
             wait_products<1>(score); /* and the last sums of keys: grad is free */
             int whole[2], key0 = base + warp * 16 + lane / 4, query0 = query + lane % 4 * 2;
             all_range(p, shift + query, shift + query + OTHER - 1, m, whole);
-            if (base < whole[0] || base + OWN > whole[1]) { /* rows that are none are zeros and add nothing; keys are not stored */
-                const sight sees_at(p);
-                int distance = shift + query0 - key0;
-#pragma unroll
-                for (int n = 0; n < 2 * N; n++)
-#pragma unroll
-                    for (int i = 0; i < 2; i++)
-                        if (!sees_at(distance + n / 2 * 8 + n % 2 - 8 * i))
-                            score[n / 2][2 * i + n % 2] = -INFINITY;
-            }
+            if (base < whole[0] || base + OWN > whole[1]) /* rows that are none are zeros and add nothing; keys are not stored */
+                hide_queries(score, sight(p), shift + query0 - key0);
             const float *lse = all_lse + stage * OTHER + lane % 4 * 2, *delta = all_delta + stage * OTHER + lane % 4 * 2;
 #pragma unroll
             for (int n = 0; n < 4 * N; n++) {

@@ -36,12 +36,7 @@ template <bool BF16, int WIDTH, bool PLAIN> __global__ void __launch_bounds__(TH
     const float scale = PLAIN ? p.scale * LOG2_E : 1; /* exponents are of 2 */
     int low = first + warp * 16 * M + lane / 4;       /* this lane's rows: low + 8 i */
     float top[2 * M], sum[2 * M], acc[M][WIDTH / 8][4] = {{{0}}};
-#pragma unroll
-    for (int i = 0; i < 2 * M; i++) {
-        int head = key_head * p.group + (low + 8 * i) % p.group;
-        top[i] = p.sinks ? p.sinks[head] * LOG2_E : -INFINITY;
-        sum[i] = p.sinks && lane % 4 == 0 ? 1 : 0;
-    }
+    begin_rows(p, t, low, top, sum);
     load_halves<WIDTH, KEYS, THREADS>(ks, STRIDE, p.k, s.k0, m, p.width, key_head, 1, base);
     for (; base < to; base += KEYS) {
         wait_copies();
@@ -106,15 +101,7 @@ template <bool BF16, int WIDTH, bool PLAIN> __global__ void __launch_bounds__(TH
         mma_result<BF16, M, N, WIDTH / 8>(acc, score, vs, STRIDE);
     }
     wait_copies(); /* of a tile that sees no key */
-#pragma unroll
-    for (int i = 0; i < 2 * M; i++) {
-        sum[i] += __shfl_xor_sync(FULL_WARP, sum[i], 1);
-        sum[i] += __shfl_xor_sync(FULL_WARP, sum[i], 2);
-        int row = low + 8 * i, query = row / p.group;
-        if (p.lse && lane % 4 == 0 && row < have)
-            p.lse[(s.q0 + query) * p.heads + key_head * p.group + row - query * p.group] = sum[i] > 0 ? top[i] / LOG2_E + logf(sum[i]) : -INFINITY;
-        sum[i] = sum[i] > 0 ? 1 / sum[i] : 0;
-    }
+    end_rows(p, t, low, top, sum);
     store_sums<BF16>(acc, sum, p.out, s.q0, have, p.value_width, (int64_t)key_head * p.group, p.group, first + warp * 16 * M);
 }
 

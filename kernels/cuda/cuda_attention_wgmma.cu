@@ -60,11 +60,7 @@ template <bool BF16, int WIDTH> __global__ void __launch_bounds__(THREADS, 1) at
     const int place[2] = {shift + low / p.group, shift + (low + 8) / p.group};
     float top[2], sum[2], shrink[2] = {1, 1}, acc[1][WIDTH / 8][4] = {{{0}}}, score[N][4];
     unsigned prob[N / 2][4];
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        top[i] = p.sinks ? p.sinks[key_head * p.group + (low + 8 * i) % p.group] * LOG2_E : -INFINITY;
-        sum[i] = p.sinks && lane % 4 == 0 ? 1 : 0;
-    }
+    begin_rows(p, t, low, top, sum);
     auto load_keys = [&](int tile) {
         load_halves<WIDTH, KEYS, THREADS, true>(ks + tile % STAGES * TILE, TILE_COLUMNS, p.k, s.k0, m, p.width, key_head, 1, base + tile * KEYS);
     };
@@ -134,15 +130,7 @@ template <bool BF16, int WIDTH> __global__ void __launch_bounds__(THREADS, 1) at
         send_values(tiles - 1);
         wait_products<0>(acc[0]);
     }
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        sum[i] += __shfl_xor_sync(FULL_WARP, sum[i], 1);
-        sum[i] += __shfl_xor_sync(FULL_WARP, sum[i], 2);
-        int row = low + 8 * i, query = row / p.group;
-        if (p.lse && lane % 4 == 0 && row < have)
-            p.lse[(s.q0 + query) * p.heads + key_head * p.group + row - query * p.group] = sum[i] > 0 ? top[i] / LOG2_E + logf(sum[i]) : -INFINITY;
-        sum[i] = sum[i] > 0 ? 1 / sum[i] : 0;
-    }
+    end_rows(p, t, low, top, sum);
     store_sums<BF16>(acc, sum, p.out, s.q0, have, p.value_width, (int64_t)key_head * p.group, p.group, first + warp * 16);
 #else
     (void)p;

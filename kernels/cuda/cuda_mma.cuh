@@ -253,6 +253,30 @@ template <int ROWS, int KEYS> __device__ __forceinline__ bool find_rows(const at
     return true;
 }
 
+/* A lane's R rows, low + 8 i, before a key is seen: the largest score, in powers of two, and the sum of all powers. */
+template <int R> __device__ __forceinline__ void begin_rows(const attention_call &p, const rows_and_keys &t, int low, float (&top)[R], float (&sum)[R])
+{
+#pragma unroll
+    for (int i = 0; i < R; i++) {
+        top[i] = p.sinks ? p.sinks[t.key_head * p.group + (low + 8 * i) % p.group] * LOG2_E : -INFINITY;
+        sum[i] = p.sinks && threadIdx.x % 4 == 0 ? 1 : 0;
+    }
+}
+/* After the last: lse is stored, sum[i] what the row's sums of values are to be multiplied by. */
+template <int R> __device__ __forceinline__ void end_rows(const attention_call &p, const rows_and_keys &t, int low, const float (&top)[R], float (&sum)[R])
+{
+#pragma unroll
+    for (int i = 0; i < R; i++) {
+        sum[i] += __shfl_xor_sync(FULL_WARP, sum[i], 1);
+        sum[i] += __shfl_xor_sync(FULL_WARP, sum[i], 2);
+        int row = low + 8 * i, query = row / p.group;
+        if (p.lse && threadIdx.x % 4 == 0 && row < t.have)
+            p.lse[(t.s.q0 + query) * p.heads + t.key_head * p.group + row - query * p.group] =
+                sum[i] > 0 ? top[i] / LOG2_E + logf(sum[i]) : -INFINITY;
+        sum[i] = sum[i] > 0 ? 1 / sum[i] : 0;
+    }
+}
+
 /* A block's keys, from key `base` of m on, and the queries that see some of them, from .. to - 1 of `have`, from rounded down to tiles
  * of QUERIES; `tiles` of those for all heads of a key's. */
 struct keys_and_queries {
@@ -271,6 +295,36 @@ template <int KEYS, int QUERIES> __device__ __forceinline__ bool find_keys(const
     t->from = (int)range[0] / QUERIES * QUERIES, t->to = (int)range[1];
     t->tiles = t->to > t->from ? (t->to - t->from + QUERIES - 1) / QUERIES * p.group : 0;
     return true;
+}
+
+/* lse, in powers of two, and delta of a tile's QUERIES rows, a thread a row: on their way from take on, stored by keep. */
+template <int QUERIES> struct next_rows {
+    float lse = 0, delta = 0;
+    __device__ __forceinline__ void take(const gradient_call &c, const keys_and_queries &t, int query, int head)
+    {
+        int row = query + (int)threadIdx.x;
+        bool there = threadIdx.x < QUERIES && row < t.have;
+        lse = there ? c.lse[(t.s.q0 + row) * c.p.heads + head] : 0;
+        delta = there ? c.delta[(t.s.q0 + row) * c.p.heads + head] : 0;
+    }
+    __device__ __forceinline__ void keep(float *all_lse, float *all_delta, int stage) const
+    {
+        if (threadIdx.x < QUERIES) {
+            all_lse[stage * QUERIES + (int)threadIdx.x] = lse * LOG2_E;
+            all_delta[stage * QUERIES + (int)threadIdx.x] = delta;
+        }
+    }
+};
+
+/* Of a lane's scores of 16 keys by 8 N queries those that are not seen; distance: of its first query from its first key. */
+template <int N> __device__ __forceinline__ void hide_queries(float (&score)[N][4], const sight &sees_at, int distance)
+{
+#pragma unroll
+    for (int n = 0; n < 2 * N; n++)
+#pragma unroll
+        for (int i = 0; i < 2; i++)
+            if (!sees_at(distance + n / 2 * 8 + n % 2 - 8 * i))
+                score[n / 2][2 * i + n % 2] = -INFINITY;
 }
 
 #endif

@@ -1,6 +1,6 @@
 /* Linears of experts: at once or one by one, with LoRA and without, give what each expert's own matrices give. */
 #include "adapter/lora.h"
-#include "adapter/tuner.h"
+#include "tests/unit/adapters.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -136,12 +136,7 @@ static double by_hand(const layer *m, int e, int place, int o)
 
 static void done(layer *m)
 {
-    for (int e = 0; e < EXPERTS; e++)
-        sw_linear_detach_all(&m->l[e]);
-    sw_tuned_free(m->tuned);
-    sw_flat_free(&m->flat);
-    sw_params_free(&m->params, device);
-    free(m->modules.at);
+    free_tuned(&m->modules, m->tuned, &m->flat);
     free(m->all.w);
 }
 

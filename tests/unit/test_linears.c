@@ -1,8 +1,8 @@
 /* Linears that read one input: one product with all their adapters' first matrices each way, where these lie side by side, and
  * the numbers of one Linear after the other. */
-#include "adapter/tuner.h"
 #include "base/json.h"
 #include "model/model.h"
+#include "tests/unit/adapters.h"
 #include "tests/unit/logits.h"
 
 #include <stdlib.h>
@@ -117,15 +117,6 @@ static sw_param *param(layer *m, const char *name, int64_t rows, int64_t columns
     return p;
 }
 
-/* An adapter that is no product of low rank. */
-static sw_var *louder(sw_ctx *c, sw_linear *l, sw_adapter *a, sw_var *x)
-{
-    sw_var *y = sw_linear_below(c, l, a, x);
-    return y ? sw_scale(c, y, 1.5) : NULL;
-}
-static void free_louder(sw_adapter *a) { free(a); }
-static const sw_adapter_ops louder_ops = {.kind = "louder", .forward = louder, .free = free_louder};
-
 static void make(layer *m, const kind *k)
 {
     *m = (layer){.kind = k};
@@ -172,8 +163,7 @@ static void make(layer *m, const kind *k)
         sw_layout_changed();
     }
     if (k->louder) {
-        sw_adapter *lora = m->l[Q].adapter, *a = SW_NEW(sw_adapter);
-        *a = (sw_adapter){.ops = &louder_ops, .off = k->louder == ABOVE_OFF};
+        sw_adapter *lora = m->l[Q].adapter, *a = new_louder(k->louder == ABOVE_OFF);
         sw_linear_attach(&m->l[Q], a);
         if (k->louder == BELOW) {
             m->l[Q].adapter = lora;
@@ -181,16 +171,6 @@ static void make(layer *m, const kind *k)
             a->next = NULL;
         }
     }
-}
-
-static void done(layer *m)
-{
-    for (int i = 0; i < LINEARS; i++)
-        sw_linear_detach_all(&m->l[i]);
-    sw_tuned_free(m->tuned);
-    sw_flat_free(&m->flat);
-    sw_params_free(&m->params, device);
-    free(m->modules.at);
 }
 
 /* ---- running it */
@@ -331,7 +311,7 @@ static void linears(void **state)
             if (!k->k_off || !strstr(q->name, "k_proj"))
                 assert_same(q->name, all.gradients + q->offset, one.gradients + q->offset, sw_numel(&q->v.t), relative);
         }
-        done(&m);
+        free_tuned(&m.modules, m.tuned, &m.flat);
     }
 }
 

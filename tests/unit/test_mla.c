@@ -1,10 +1,10 @@
 /* Latent attention: what decoding computes in the space of the latents is what expanding them gives, with an adapter on
  * the expanding matrix too, and where an indexer chooses what is seen. */
-#include "adapter/tuner.h"
 #include "base/json.h"
 #include "base/memory.h"
 #include "model/cache.h"
 #include "model/model.h"
+#include "tests/unit/adapters.h"
 #include "tests/unit/logits.h"
 
 #include <stdlib.h>
@@ -74,23 +74,11 @@ static sw_tuned *hang_on(sw_model *m, sw_modules *modules)
     return t;
 }
 
-/* An adapter that is no product of two matrices. */
-static sw_var *louder(sw_ctx *c, sw_linear *l, sw_adapter *a, sw_var *x)
-{
-    sw_var *y = sw_linear_below(c, l, a, x);
-    return y ? sw_scale(c, y, 1.5) : NULL;
-}
-static void free_louder(sw_adapter *a) { free(a); }
-static const sw_adapter_ops louder_ops = {.kind = "louder", .forward = louder, .free = free_louder};
-
 static void hang_louder_on(const sw_modules *modules)
 {
     for (size_t i = 0; i < modules->n; i++)
-        if (strstr(modules->at[i].path, "kv_b_proj")) {
-            sw_adapter *a = SW_NEW(sw_adapter);
-            a->ops = &louder_ops;
-            sw_linear_attach(modules->at[i].linear, a);
-        }
+        if (strstr(modules->at[i].path, "kv_b_proj"))
+            sw_linear_attach(modules->at[i].linear, new_louder(false));
 }
 
 static void forms_agree(const char *folder, bool chooses)

@@ -1,6 +1,6 @@
 """The part of tests/bench/run for GPUs: random models in known shapes, training and decoding, beside PyTorch on the same GPU.
 
-SHAPES="llama-3-8b qwen2.5-7b" names others than all; PARTS=train, PARTS=decode or PARTS=attention is one of the three; TRAIN="lora-1x4096 full-4x4096" some
+SHAPES="llama-3-8b qwen2.5-7b" names others than all; PARTS=train,decode leaves attention alone out; TRAIN="lora-1x4096 full-4x4096" some
 runs of training only; GPU_PEERS=PyTorch leaves Liger's kernels out. What a GPU can do is from its data sheet, for bf16 without sparsity.
 """
 import json

@@ -126,6 +126,22 @@ int stored(sw_stream *s, const std::unique_ptr<cuda_call> *calls)
     return !fits ? 0 : cuda_scatter_two(s, of, ids[0]) ? -1 : 2;
 }
 
+/* ---- what comes of dy on LoRA's way back */
+int both_ways(sw_stream *s, const std::unique_ptr<cuda_call> *calls)
+{
+    sw_tensor *dt, *db;
+    const sw_tensor *dy, *b, *dy_too, *t;
+    double alpha, beta, alpha_too;
+    cuda_skinny p, q;
+    if (!is<cuda_linear_bwd_x>(calls[0].get(), dt, dy, b, alpha, beta) || !is<cuda_linear_bwd_w>(calls[1].get(), db, dy_too, t, alpha_too) ||
+        !cuda_skinny_back_x(s, dt, dy, b, alpha, beta, &p) || !cuda_skinny_back_w(s, db, dy_too, t, alpha_too, &q) || !cuda_skinny_join(&p, &q))
+        return 0;
+    bool fits = cuda_apart(dt, db);
+    for (const sw_tensor *read : {dy, b, t})
+        fits = fits && cuda_apart(dt, read) && cuda_apart(db, read);
+    return !fits ? 0 : cuda_skinny_multiply(s, &p) ? -1 : 2;
+}
+
 } // namespace
 
 bool cuda_fills_shared(const std::unique_ptr<cuda_call> *calls, size_t n)
@@ -139,7 +155,7 @@ bool cuda_fills_shared(const std::unique_ptr<cuda_call> *calls, size_t n)
 
 int cuda_fuse(sw_stream *s, const std::unique_ptr<cuda_call> *calls, size_t n)
 {
-    int (*const pairs[])(sw_stream *, const std::unique_ptr<cuda_call> *) = {sum_and_norm, turned, stored};
+    int (*const pairs[])(sw_stream *, const std::unique_ptr<cuda_call> *) = {sum_and_norm, turned, stored, both_ways};
     int done = products(s, calls, n);
     for (auto f : pairs)
         done = done || n < 2 ? done : f(s, calls);

@@ -2,6 +2,7 @@
  * quantised 4096 x 14336 matrix to bf16: 117 MB written, 33 read, 0.05 ms), few rows read them as they lie. */
 #include "cuda_blocks.cuh"
 #include "cuda_products.cuh"
+#include "cuda_skinny.cuh"
 
 namespace {
 
@@ -159,7 +160,9 @@ int forward(sw_stream *s, sw_tensor *y, sw_tensor *before, const sw_tensor *x, c
 
 int cuda_linear_fwd(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias, double alpha, double beta)
 {
-    return forward(s, y, NULL, x, w, bias, alpha, beta, SW_ACT_NONE);
+    cuda_skinny p;
+    return cuda_skinny_forward(s, y, x, w, bias, alpha, beta, &p) ? cuda_skinny_multiply(s, &p)
+                                                                  : forward(s, y, NULL, x, w, bias, alpha, beta, SW_ACT_NONE);
 }
 
 /* 8192 x 4096 by 16384 with GELU in bf16: 1.1 ms, as long as the product alone; the 537 MB that a kernel of its own would move
@@ -177,8 +180,11 @@ int cuda_linear_act_fwd(sw_stream *s, sw_tensor *y, sw_tensor *before, const sw_
 int cuda_linear_bwd_x(sw_stream *s, sw_tensor *dx, const sw_tensor *dy, const sw_tensor *w, double alpha, double beta)
 {
     int64_t rows = dx->shape[0], in = dx->shape[1], out = w->shape[0];
+    cuda_skinny skinny;
     if (!rows || !in)
         return 0;
+    if (cuda_skinny_back_x(s, dx, dy, w, alpha, beta, &skinny))
+        return cuda_skinny_multiply(s, &skinny);
     if (!out || alpha == 0)
         return without_product(s, dx, NULL, beta);
     int type = product_type(dy, w);
@@ -223,8 +229,11 @@ int cuda_linear_bwd_x(sw_stream *s, sw_tensor *dx, const sw_tensor *dy, const sw
 int cuda_linear_bwd_w(sw_stream *s, sw_tensor *dw, const sw_tensor *dy, const sw_tensor *x, double alpha)
 {
     int64_t rows = x->shape[0], in = x->shape[1], out = dw->shape[0];
+    cuda_skinny skinny;
     if (!rows || !in || !out || alpha == 0)
         return 0;
+    if (cuda_skinny_back_w(s, dw, dy, x, alpha, &skinny))
+        return cuda_skinny_multiply(s, &skinny);
     int type = dy->dtype == x->dtype ? (int)x->dtype : (int)SW_F32;
     size_t need = operand_bytes(dy, type);
     char *space = (char *)cuda_scratch(s, need + operand_bytes(x, type) + 1);

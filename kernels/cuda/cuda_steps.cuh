@@ -13,6 +13,7 @@
 #ifndef SW_CUDA_STEPS_CUH
 #define SW_CUDA_STEPS_CUH
 
+#include "cuda_skinny.cuh"
 #include "cuda_sparse.cuh"
 
 /* A call with what it was given, by value. */
@@ -94,10 +95,20 @@ static inline bool cuda_writes_anywhere(const void *kernel)
 }
 
 /* Whether a call of F may be the first of a pair. */
-template <auto F> struct cuda_waits : std::false_type {};
-template <> struct cuda_waits<cuda_add> : std::true_type {};
-template <> struct cuda_waits<cuda_rope> : std::true_type {};
-template <> struct cuda_waits<cuda_scatter_rows> : std::true_type {};
+template <bool WAITS> struct cuda_call_waits {
+    template <class... A> static bool of(const sw_stream *, const A &...) { return WAITS; }
+};
+template <auto F> struct cuda_waits : cuda_call_waits<false> {};
+template <> struct cuda_waits<cuda_add> : cuda_call_waits<true> {};
+template <> struct cuda_waits<cuda_rope> : cuda_call_waits<true> {};
+template <> struct cuda_waits<cuda_scatter_rows> : cuda_call_waits<true> {};
+template <> struct cuda_waits<cuda_linear_bwd_x> {
+    static bool of(const sw_stream *s, const sw_tensor *dx, const sw_tensor *dy, const sw_tensor *w, double alpha, double beta)
+    {
+        cuda_skinny p;
+        return cuda_skinny_back_x(s, dx, dy, w, alpha, beta, &p);
+    }
+};
 
 /* A kernel of the table as programs call it. */
 template <auto F> struct cuda_step_kernel;
@@ -121,8 +132,10 @@ template <class... A, int (*F)(sw_stream *, A...)> struct cuda_step_kernel<F> : 
     {
         if (cuda_arrive(s) || (s->sparse && (cuda_touch(s, a) || ...)))
             return -1;
-        if (!s->in_step)
-            return cuda_waits<F>::value || s->kept ? cuda_call_next(s, new cuda_step_kernel(a...), cuda_waits<F>::value) : F(s, a...);
+        if (!s->in_step) {
+            bool waits = cuda_waits<F>::of(s, a...);
+            return waits || s->kept ? cuda_call_next(s, new cuda_step_kernel(a...), waits) : F(s, a...);
+        }
         cuda_call *next = cuda_step_next(s);
         if (next && next->kind == (const void *)F && static_cast<cuda_step_kernel *>(next)->same(a...)) {
             cuda_step_matched(s);

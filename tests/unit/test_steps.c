@@ -443,6 +443,39 @@ static void training_in_pairs(void **state)
     }
 }
 
+/* What LoRA's way back asks of one gradient, dt = dy b and db += dy^T t, reads it once; to the bits of two kernels. */
+static void low_rank_reads_once(void **state)
+{
+    (void)state;
+    enum { ROWS = 300, OUT = 264, RANK = 8, DY = ROWS * OUT, T = ROWS * RANK, B = OUT * RANK };
+    static uint16_t in[DY + T + B], dt[2][T];
+    static float zeros[B], db[2][B];
+    for (int i = 0; i < DY + T + B; i++)
+        in[i] = sw_f32_to_bf16((float)(i * 37 % 101 - 50) / 64);
+    sw_device *d = sw_device_open("emulator");
+    assert_non_null(d);
+    uint16_t *at = d->alloc(d, sizeof in), *dt_at = d->alloc(d, sizeof dt[0]);
+    float *db_at = d->alloc(d, sizeof zeros);
+    assert_true(at && dt_at && db_at && !d->put(d, at, in, sizeof in));
+    sw_tensor dy = sw_tensor_of(at, SW_BF16, 2, (int64_t[]){ROWS, OUT}), t = sw_tensor_of(at + DY, SW_BF16, 2, (int64_t[]){ROWS, RANK});
+    sw_tensor b = sw_tensor_of(at + DY + T, SW_BF16, 2, (int64_t[]){OUT, RANK}), to = sw_tensor_of(dt_at, SW_BF16, 2, t.shape);
+    sw_tensor sum = sw_tensor_of(db_at, SW_F32, 2, b.shape);
+    for (int apart = 0; apart < 2; apart++) {
+        assert_int_equal(d->put(d, db_at, zeros, sizeof zeros), 0);
+        sw_emulator_counts before = sw_emu_count;
+        assert_int_equal(d->k->linear_bwd_x(d->stream, &to, &dy, &b, 2, 0) || (apart && d->sync(d)) ||
+                         d->k->linear_bwd_w(d->stream, &sum, &dy, &t, 2) || d->sync(d), 0);
+        assert_int_equal(since(before).launches, apart ? 4 : 2);
+        assert_int_equal(d->get(d, dt[apart], dt_at, sizeof dt[0]) || d->get(d, db[apart], db_at, sizeof zeros), 0);
+    }
+    assert_memory_equal(dt[0], dt[1], sizeof dt[0]);
+    assert_memory_equal(db[0], db[1], sizeof db[0]);
+    d->free(d, at);
+    d->free(d, dt_at);
+    d->free(d, db_at);
+    d->close(d);
+}
+
 /* A call that could be the first of a pair is done before anything that is not a call: what the host reads or writes, memory that is
  * given back, marks that others wait for, the end. */
 static void what_is_kept_is_settled(void **state)
@@ -588,6 +621,7 @@ int main(void)
         cmocka_unit_test(steps_that_differ),
         cmocka_unit_test(training_asks_for_no_memory),
         cmocka_unit_test(training_in_pairs),
+        cmocka_unit_test(low_rank_reads_once),
         cmocka_unit_test(what_is_kept_is_settled),
         cmocka_unit_test(batches_are_sent_beside_kernels),
         cmocka_unit_test(landing_is_left_before_it_is_used_again),

@@ -40,7 +40,7 @@ typedef struct rig {
     char note[160]; /* what of the case is running, for messages */
 } rig;
 
-typedef enum layout { DENSE, GAPS, SHUFFLED } layout; /* SHUFFLED: any order of strides, gaps too */
+typedef enum layout { DENSE, GAPS, SHUFFLED, RUNS } layout; /* SHUFFLED: any order of strides, gaps too; RUNS: gaps of eight values */
 
 /* Random numbers of a rig: a whole number in [low, high], a normal one. */
 int64_t draw(rig *r, int64_t low, int64_t high);

@@ -104,10 +104,53 @@ static void backward_w(rig *r, const product *p)
     expect(r, dw, p->w == p->x ? 2e-5 : tolerance(p), floor_of(p->n));
 }
 
-void case_linear_fwd(rig *r) { for_products(r, true, forward); }
+/* Many rows by matrices of few columns, LoRA's: the reference sums in f64, so the tolerance is that of what is stored. */
+static void for_ranks(rig *r, void (*run)(rig *r, const product *p), bool back)
+{
+    static const int64_t shapes[][2] = {{256, 128}, {257, 192}, {300, 264}, {288, 512}, {545, 1000}, {1089, 136}};
+    static const int64_t ranks[] = {4, 8, 16, 24, 32, 40, 48, 64, 72};
+    for (size_t i = 0; i < SW_COUNT(ranks); i++)
+        FOR_FLOATS(t) {
+            const int64_t *s = shapes[draw(r, 0, (int64_t)SW_COUNT(shapes) - 1)];
+            layout l = (layout[]){DENSE, RUNS, RUNS, GAPS}[draw(r, 0, 3)];
+            product p = {s[0], back ? ranks[i] : s[1], back ? s[1] : ranks[i], *t, draw(r, 0, 1) ? *t : SW_F32, *t, l, draw(r, 0, 1) ? 1 : -0.7, 0};
+            note(r, "x %s [%d, %d], y %s, w [%d, ..], layout %d, alpha %g", sw_dtypes[*t].name, (int)p.n, (int)p.in, sw_dtypes[p.y].name, (int)p.out, (int)l,
+                 p.alpha);
+            run(r, &p);
+            finish(r);
+        }
+}
+
+/* What LoRA's way back asks of one dy: dt = dy b, db += dy^T t. */
+static void both_ways(rig *r, const product *p)
+{
+    array *dy = normal(r, p->x, p->l, SHAPE(p->n, p->out), 1), *b = normal(r, p->w, p->l, SHAPE(p->out, p->in), 1);
+    array *t = normal(r, p->x, p->l, SHAPE(p->n, p->in), 1), *dt = blank(r, p->y, p->l, SHAPE(p->n, p->in));
+    array *db = normal(r, SW_F32, p->l, SHAPE(p->out, p->in), 1);
+    RUN(r, linear_bwd_x, AT(dt), AT(dy), AT(b), p->alpha, 0);
+    RUN(r, linear_bwd_w, AT(db), AT(dy), AT(t), 0.5);
+    expect(r, dt, tolerance(p), floor_of(p->out));
+    expect(r, db, 2e-5, floor_of(p->n));
+}
+
+void case_linear_fwd(rig *r)
+{
+    for_products(r, true, forward);
+    for_ranks(r, forward, false);
+}
 void case_linear_act_fwd(rig *r) { for_products(r, true, forward_act); }
-void case_linear_bwd_x(rig *r) { for_products(r, true, backward_x); }
-void case_linear_bwd_w(rig *r) { for_products(r, false, backward_w); }
+void case_linear_bwd_x(rig *r)
+{
+    for_products(r, true, backward_x);
+    for_ranks(r, backward_x, true);
+}
+void case_linear_bwd_w(rig *r)
+{
+    for_products(r, false, backward_w);
+    for_ranks(r, backward_w, false);
+    for_ranks(r, backward_w, true);
+    for_ranks(r, both_ways, true);
+}
 
 void case_linear_heads(rig *r)
 {

@@ -50,12 +50,12 @@ array *blank(rig *r, sw_dtype t, layout l, int ndim, const int64_t *shape)
             order[j] = order[i];
             order[i] = other;
         }
-    int64_t stride = 1;
+    int64_t stride = 1, piece = l == RUNS ? 8 : block;
     for (int i = ndim - 1; i >= 0; i--) {
         v.stride[order[i]] = stride;
-        stride = stride * shape[order[i]] + (l == DENSE ? 0 : draw(r, 0, 3) * block);
+        stride = stride * shape[order[i]] + (l == DENSE ? 0 : draw(r, 0, 3) * piece);
     }
-    int64_t lead = l == DENSE ? 0 : draw(r, 0, 5) * block;
+    int64_t lead = l == DENSE ? 0 : draw(r, 0, 5) * piece;
     a->bytes = sw_dtype_bytes(t, lead + SW_MAX(stride, 0) + (l == DENSE ? 0 : block));
     a->before = sw_malloc(a->bytes + 1);
     memset(a->before, 0xff, a->bytes);

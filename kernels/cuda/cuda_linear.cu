@@ -161,8 +161,12 @@ int forward(sw_stream *s, sw_tensor *y, sw_tensor *before, const sw_tensor *x, c
 int cuda_linear_fwd(sw_stream *s, sw_tensor *y, const sw_tensor *x, const sw_tensor *w, const sw_tensor *bias, double alpha, double beta)
 {
     cuda_skinny p;
-    return cuda_skinny_forward(s, y, x, w, bias, alpha, beta, &p) ? cuda_skinny_multiply(s, &p)
-                                                                  : forward(s, y, NULL, x, w, bias, alpha, beta, SW_ACT_NONE);
+    cuda_expand q;
+    if (cuda_skinny_forward(s, y, x, w, bias, alpha, beta, &p))
+        return cuda_skinny_multiply(s, &p);
+    if (cuda_expands(s, y, x, w, bias, true, alpha, beta, &q))
+        return cuda_expand_multiply(s, &q);
+    return forward(s, y, NULL, x, w, bias, alpha, beta, SW_ACT_NONE);
 }
 
 /* 8192 x 4096 by 16384 with GELU in bf16: 1.1 ms, as long as the product alone; the 537 MB that a kernel of its own would move

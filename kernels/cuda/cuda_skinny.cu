@@ -9,7 +9,7 @@
 namespace {
 
 enum { WARPS = 8, THREADS = WARPS * 32, WIDE = 256, QUARTER = WIDE / 4, HALF = 16, ROWS = 2 * HALF, STAGES = 4, X_STRIDE = WIDE + 8 };
-enum { PARTS_BYTES = 32 << 20, LEAST_ROWS = 256, LEAST_WIDE = 128 };
+enum { PARTS_BYTES = 32 << 20 };
 
 struct skinny_call {
     cuda_skinny p;
@@ -305,27 +305,19 @@ template <bool BF16> int by_rank(sw_stream *s, const cuda_skinny *p)
     }
 }
 
-/* Rows of whole 16 bytes at multiples of them. */
-bool in_runs(const sw_tensor *t)
-{
-    return t->ndim == 2 && t->shape[1] % 8 == 0 && t->stride[1] == 1 && (uintptr_t)t->data % 16 == 0 &&
-           (t->shape[0] <= 1 || (t->stride[0] % 8 == 0 && t->stride[0] >= t->shape[1]));
-}
-
 bool begin(const sw_stream *s, cuda_skinny *p, const sw_tensor *x, int64_t rank, double alpha)
 {
     *p = cuda_skinny{};
     p->rows = x->shape[0], p->wide = x->shape[1], p->type = (int)x->dtype, p->x = x->data, p->x_ld = x->stride[0];
     p->rank = (int)rank;
-    return s->capability >= 80 && (x->dtype == SW_BF16 || x->dtype == SW_F16) && rank >= 8 && rank <= SKINNY_MOST && rank % 8 == 0 &&
-           alpha != 0 && p->rows >= LEAST_ROWS && p->wide >= LEAST_WIDE && p->wide >= 2 * rank && in_runs(x) &&
+    return cuda_skinny_sizes(s, p->rows, p->wide, rank, x->dtype) && alpha != 0 && cuda_in_runs(x) &&
            widths<8>::bytes(true, false) <= s->shared_most;
 }
 
 bool begin_product(const sw_stream *s, cuda_skinny *p, const sw_tensor *y, const sw_tensor *x, const sw_tensor *w, int64_t rank,
                    double alpha, double beta)
 {
-    if (!begin(s, p, x, rank, alpha) || beta != 0 || w->dtype != x->dtype || !in_runs(w) || (y->dtype != x->dtype && y->dtype != SW_F32) ||
+    if (!begin(s, p, x, rank, alpha) || beta != 0 || w->dtype != x->dtype || !cuda_in_runs(w) || (y->dtype != x->dtype && y->dtype != SW_F32) ||
         y->stride[0] < y->shape[1])
         return false;
     p->y = y->data, p->y_type = (int)y->dtype, p->y_ld = y->stride[0], p->y_alpha = (float)alpha;
@@ -354,7 +346,7 @@ bool cuda_skinny_back_w(const sw_stream *s, const sw_tensor *dw, const sw_tensor
 {
     bool turned = dy->shape[1] < x->shape[1]; /* dy is the one with few columns */
     const sw_tensor *t = turned ? dy : x;
-    if (dy->dtype != x->dtype || !begin(s, p, turned ? x : dy, t->shape[1], alpha) || !in_runs(t))
+    if (dy->dtype != x->dtype || !begin(s, p, turned ? x : dy, t->shape[1], alpha) || !cuda_in_runs(t))
         return false;
     p->g = (float *)dw->data, p->g_ld = dw->stride[0], p->g_alpha = (float)alpha, p->g_turned = turned;
     p->t = t->data, p->t_ld = t->stride[0];

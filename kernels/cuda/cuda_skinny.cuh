@@ -1,5 +1,6 @@
-/* Products of a matrix of many rows and columns with one of few columns, LoRA's: time goes into reading the large one, which
- * cuBLASLt does for each product. Here it is read once for both that the way back asks of it: dt = dy b and db += dy^T t. */
+/* Products of LoRA's, of which one side has few columns. From a large matrix to a small one (a shrink): time goes into reading the
+ * large one, which cuBLASLt does for each product; here it is read once for both that the way back asks of it, dt = dy b and
+ * db += dy^T t. From a small one to a large one (an expand): into writing it. */
 #ifndef SW_CUDA_SKINNY_CUH
 #define SW_CUDA_SKINNY_CUH
 
@@ -38,5 +39,36 @@ bool cuda_skinny_back_w(const sw_stream *s, const sw_tensor *dw, const sw_tensor
 /* p also does what q asks for. False where they read different matrices, or it is too much for one kernel. */
 bool cuda_skinny_join(cuda_skinny *p, const cuda_skinny *q);
 int cuda_skinny_multiply(sw_stream *s, const cuda_skinny *p);
+
+/* y [rows, wide] = alpha t w, all of one 16-bit type; t [rows, rank], w is stored [rank, wide], or with w_turned [wide, rank]. */
+struct cuda_expand {
+    int64_t rows, wide;
+    int rank, type;
+    const void *t;
+    int64_t t_ld;
+    const void *w;
+    int64_t w_ld;
+    bool w_turned;
+    void *y;
+    int64_t y_ld;
+    float alpha;
+};
+/* Of linear_fwd (turned) and linear_bwd_x. */
+bool cuda_expands(const sw_stream *s, const sw_tensor *y, const sw_tensor *t, const sw_tensor *w, const sw_tensor *bias, bool turned, double alpha,
+                  double beta, cuda_expand *p);
+int cuda_expand_multiply(sw_stream *s, const cuda_expand *p);
+
+/* A matrix whose rows are whole runs of 16 bytes at multiples of them, in a 16-bit type. */
+static inline bool cuda_in_runs(const sw_tensor *t)
+{
+    return t->ndim == 2 && t->shape[1] % 8 == 0 && t->stride[1] == 1 && (uintptr_t)t->data % 16 == 0 &&
+           (t->shape[0] <= 1 || (t->stride[0] % 8 == 0 && t->stride[0] >= t->shape[1]));
+}
+/* Ranks and sizes from which on these kernels are better. */
+static inline bool cuda_skinny_sizes(const sw_stream *s, int64_t rows, int64_t wide, int64_t rank, sw_dtype type)
+{
+    return s->capability >= 80 && (type == SW_BF16 || type == SW_F16) && rank >= 8 && rank <= SKINNY_MOST && rank % 8 == 0 && rows >= 256 &&
+           wide >= 128 && wide >= 2 * rank;
+}
 
 #endif

@@ -137,12 +137,14 @@ void case_linear_fwd(rig *r)
 {
     for_products(r, true, forward);
     for_ranks(r, forward, false);
+    for_ranks(r, forward, true);
 }
 void case_linear_act_fwd(rig *r) { for_products(r, true, forward_act); }
 void case_linear_bwd_x(rig *r)
 {
     for_products(r, true, backward_x);
     for_ranks(r, backward_x, true);
+    for_ranks(r, backward_x, false);
 }
 void case_linear_bwd_w(rig *r)
 {

@@ -79,6 +79,8 @@ $(LIB): $(LIB_OBJ)
 	@rm -f $@
 	$(Q)ar rcs $@ $^
 
+include kernels/cuda/cuda.mk
+
 define program_rule
 $(BIN)/$1: $(call TOOL_OBJ,$1) $$(PROGRAM_EXTRA) $(LIB)
 	@mkdir -p $$(@D)
@@ -90,7 +92,6 @@ $(O)/lib/swift/libswift-%.so: common/dist/engines/dist_%.c common/dist/comm.h ke
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(filter-out -fopenmp,$(ALL_CFLAGS)) -O3 -fPIC -shared -o $@ $(filter %.c,$^) $(ENGINE_$*)
 
-include kernels/cuda/cuda.mk
 include tests/tests.mk
 -include $(shell find build -name '*.d' 2>/dev/null)
 

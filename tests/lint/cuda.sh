@@ -1,5 +1,6 @@
 #!/bin/sh
-# Above each CUDA kernel stands how long its bytes or operations take (ms, us), or that the launch takes longer.
+# Above each CUDA kernel stands how long its bytes or operations take (ms, us), or that the launch takes longer. Programs that are made
+# with VARIANT=emulator have the emulated device in them.
 set -u
 bad=0
 for f in $(git ls-files -co --exclude-standard 'kernels/cuda/*.cu*'); do
@@ -14,4 +15,6 @@ for f in $(git ls-files -co --exclude-standard 'kernels/cuda/*.cu*'); do
         }
         END { exit bad }' "$f" || bad=1
 done
+${MAKE:-make} -nB VARIANT=emulator CUDA_ARCHS= build/emulator/bin/swift-quant 2> /dev/null | grep -q -- '-o build/emulator/bin/swift-quant .*cuda_device\.emulated\.o' ||
+    { echo "Makefile: VARIANT=emulator leaves the emulator out of the programs"; bad=1; }
 exit $bad

@@ -143,7 +143,7 @@ template <bool BF16, int WIDTH, int STAGES, bool PLAIN> __global__ void __launch
     for (int i = 0; i < 2 * M; i++) {
         int row = low + 8 * i, query = row / p.group;
         int64_t at = (s.q0 + query) * p.heads + key_head * p.group + row - query * p.group;
-        lse[i] = row < have ? c.lse[at] * LOG2_E : 0;
+        lse[i] = row < have ? exponent_of(c.lse[at]) : 0;
         delta[i] = row < have ? c.delta[at] : 0;
     }
     auto load = [&](int at, int stage) {
@@ -166,15 +166,17 @@ template <bool BF16, int WIDTH, int STAGES, bool PLAIN> __global__ void __launch
         mma_rows<BF16, M, N, WIDTH>(score, qs + warp * 16 * M * STRIDE, ks, STRIDE);
         mma_rows<BF16, M, N, WIDTH>(dp, gs + warp * 16 * M * STRIDE, vs, STRIDE);
         int key0 = base + lane % 4 * 2;
-        if (PLAIN && (base < t.whole[0] || base + OTHER > t.whole[1])) { /* keys that are none are zeros and add nothing; rows are not stored */
+        if (PLAIN && (base < t.whole[0] || base + OTHER > t.whole[1])) { /* rows that are none are not stored */
             const sight sees_at(p);
 #pragma unroll
             for (int i = 0; i < 2 * M; i++) {
-                int distance = shift + (low + 8 * i) / p.group - key0;
+                int place = shift + (low + 8 * i) / p.group;
 #pragma unroll
-                for (int n = 0; n < 2 * N; n++)
-                    if (!sees_at(distance - n / 2 * 8 - n % 2))
+                for (int n = 0; n < 2 * N; n++) {
+                    int key = key0 + n / 2 * 8 + n % 2;
+                    if (!(key < m && sees_at(place - key)))
                         score[i / 2][n / 2][i % 2 * 2 + n % 2] = -INFINITY;
+                }
             }
         }
 #pragma unroll

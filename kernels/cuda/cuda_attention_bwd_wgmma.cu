@@ -122,7 +122,7 @@ template <bool BF16, int WIDTH> __global__ void __launch_bounds__(THREADS, 1) gr
     for (int i = 0; i < 2; i++) {
         int row = low + 8 * i, query = row / p.group;
         int64_t at = (s.q0 + query) * p.heads + key_head * p.group + row - query * p.group;
-        lse[i] = row < have ? c.lse[at] * LOG2_E : 0;
+        lse[i] = row < have ? exponent_of(c.lse[at]) : 0;
         delta[i] = row < have ? c.delta[at] : 0;
     }
     auto load = [&](int tile) {
@@ -147,14 +147,16 @@ template <bool BF16, int WIDTH> __global__ void __launch_bounds__(THREADS, 1) gr
         if constexpr (more)
             send_scores(tile + 1, next_x, next_y);
         int at = base + tile * OTHER, key0 = at + lane % 4 * 2;
-        if (at < t.whole[0] || at + OTHER > t.whole[1]) { /* keys that are none are zeros and add nothing; rows are not stored */
+        if (at < t.whole[0] || at + OTHER > t.whole[1]) { /* rows that are none are not stored */
             const sight sees_at(p);
 #pragma unroll
             for (int i = 0; i < 2; i++)
 #pragma unroll
-                for (int n = 0; n < 2 * N; n++)
-                    if (!sees_at(place[i] - key0 - n / 2 * 8 - n % 2))
+                for (int n = 0; n < 2 * N; n++) {
+                    int key = key0 + n / 2 * 8 + n % 2;
+                    if (!(key < m && sees_at(place[i] - key)))
                         x[n / 2][2 * i + n % 2] = -INFINITY;
+                }
         }
 #pragma unroll
         for (int n = 0; n < 4 * N; n++)

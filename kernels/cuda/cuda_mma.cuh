@@ -221,6 +221,10 @@ __device__ __forceinline__ float plain_pair(float dot, float *dp, float scale, f
     return e;
 }
 
+/* lse in powers of two. That of a row which sees no key, minus infinity, becomes a number: less it, scores that are not seen stay
+ * minus infinity. */
+__device__ static inline float exponent_of(float lse) { return lse > -INFINITY ? lse * LOG2_E : 0; }
+
 /* Keys that every one of places first .. last sees, but for p.seen: [of[0], of[1]). */
 __device__ static inline void all_range(const attention_call &p, int first, int last, int keys, int (&of)[2])
 {
@@ -310,7 +314,7 @@ template <int QUERIES> struct next_rows {
     __device__ __forceinline__ void keep(float *all_lse, float *all_delta, int stage) const
     {
         if (threadIdx.x < QUERIES) {
-            all_lse[stage * QUERIES + (int)threadIdx.x] = lse * LOG2_E;
+            all_lse[stage * QUERIES + (int)threadIdx.x] = exponent_of(lse);
             all_delta[stage * QUERIES + (int)threadIdx.x] = delta;
         }
     }

@@ -166,30 +166,54 @@ static int attach_one(sw_tuned *t, sw_module *m, uint64_t seed)
     return init_values(t->device, a, b, embedding, l->in, seed);
 }
 
-static int lora_attach(sw_tuned *t, sw_modules *modules, uint64_t seed)
+/* null, false, 0 and what is empty: a field that asks for nothing. */
+static bool asks_nothing(const cJSON *v)
 {
-    static const char *const refused[] = {"use_dora", "lora_bias", "use_qalora", "fan_in_fan_out"};
-    for (size_t i = 0; i < SW_COUNT(refused); i++) {
-        bool on;
-        if (sw_json_bool(t->config, refused[i], false, &on))
-            return -1;
-        if (on)
-            return sw_fail("\"%s\": true is not known here", refused[i]);
+    return cJSON_IsNull(v) || cJSON_IsFalse(v) || (cJSON_IsNumber(v) && v->valuedouble == 0) || (cJSON_IsString(v) && !*v->valuestring) ||
+           ((cJSON_IsArray(v) || cJSON_IsObject(v)) && !v->child);
+}
+
+/* Every field of LoraConfig either is used here, changes no result of an adapter that is loaded, or must ask for nothing.
+ * fan_in_fan_out is of the second kind: A and B lie the same however the base's matrix does. */
+static int check_fields(const cJSON *config)
+{
+    static const char *const known[] = {
+        "peft_type", "r", "lora_alpha", "lora_dropout", "use_rslora", "rank_pattern", "alpha_pattern", "target_modules", "exclude_modules",
+        "layers_to_transform", "layers_pattern", "modules_to_save", "bias", "init_lora_weights",
+        "task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode", "fan_in_fan_out",
+        "megatron_config", "megatron_core", "eva_config", "qalora_group_size"};
+    for (const cJSON *field = config->child; field; field = field->next) {
+        bool ours = asks_nothing(field);
+        for (size_t i = 0; i < SW_COUNT(known) && !ours; i++)
+            ours = !strcmp(field->string, known[i]);
+        if (!ours)
+            return sw_fail("\"%s\" is set, and is not known here", field->string);
     }
     const char *bias;
-    if (sw_json_str(t->config, "bias", "none", &bias))
+    if (sw_json_str(config, "bias", "none", &bias))
         return -1;
     if (strcmp(bias, "none"))
         return sw_fail("\"bias\": '%s' is not known here; use none", bias);
-    if (sw_json_get(t->config, "layers_to_transform"))
-        return sw_fail("\"layers_to_transform\" is not known here; name the layers in target_modules");
-    const cJSON *target = sw_json_get(t->config, "target_modules");
+    /* The others (pissa, olora, corda, lora_ga, loftq) take A and B out of the base's weights. */
+    static const char *const starts[] = {"gaussian", "eva", "orthogonal"};
+    const cJSON *start = sw_json_get(config, "init_lora_weights");
+    bool base_stays = !cJSON_IsString(start);
+    for (size_t i = 0; i < SW_COUNT(starts) && !base_stays; i++)
+        base_stays = !strcmp(start->valuestring, starts[i]);
+    return base_stays ? 0 : sw_fail("\"init_lora_weights\": '%s' changes the base's weights, which is not known here; save the adapter as a plain "
+                                    "one (save_pretrained with path_initial_model_for_weight_conversion)", start->valuestring);
+}
+
+static int lora_attach(sw_tuned *t, sw_modules *modules, uint64_t seed)
+{
+    if (check_fields(t->config))
+        return -1;
     size_t hits = 0;
     for (size_t i = 0; i < modules->n; i++) {
         sw_module *m = &modules->at[i];
         bool yes;
-        if (sw_target_matches(target, m, &yes))
-            return sw_fail_in("\"target_modules\"");
+        if (sw_target_matches(t->config, m, &yes))
+            return -1;
         if (!yes || sw_tuner_saves(t->config, m)) /* what trains whole needs no low rank beside it */
             continue;
         if (m->kind == SW_MODULE_NORM)

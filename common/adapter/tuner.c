@@ -6,58 +6,12 @@
 #include "store/quant.h"
 #include "store/safetensors.h"
 
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
 #include <stdlib.h>
 #include <string.h>
 
 static const sw_tuner *const tuners[] = {&sw_tuner_lora};
 
 const sw_tuner *sw_tuner_at(size_t i) { return i < SW_COUNT(tuners) ? tuners[i] : NULL; }
-
-/* ---- names */
-
-int sw_whole_match(const char *expression, const char *text, bool *yes)
-{
-    int code;
-    PCRE2_SIZE at;
-    pcre2_code *re = pcre2_compile((PCRE2_SPTR)expression, PCRE2_ZERO_TERMINATED, PCRE2_ANCHORED | PCRE2_ENDANCHORED | PCRE2_UTF, &code, &at, NULL);
-    if (!re) {
-        PCRE2_UCHAR why[128] = "";
-        pcre2_get_error_message(code, why, sizeof why);
-        return sw_fail("'%s' is no regular expression: %s at character %zu", expression, (char *)why, (size_t)at);
-    }
-    pcre2_match_data *m = pcre2_match_data_create(1, NULL);
-    pcre2_match_context *limits = pcre2_match_context_create(NULL);
-    pcre2_set_match_limit(limits, 1000000); /* a hostile expression ends in no match */
-    *yes = pcre2_match(re, (PCRE2_SPTR)text, strlen(text), 0, 0, m, limits) >= 0;
-    pcre2_match_context_free(limits);
-    pcre2_match_data_free(m);
-    pcre2_code_free(re);
-    return 0;
-}
-
-int sw_target_matches(const cJSON *target, const sw_module *m, bool *yes)
-{
-    *yes = false;
-    if (cJSON_IsString(target)) {
-        if (strcmp(target->valuestring, "all-linear"))
-            return sw_whole_match(target->valuestring, m->path, yes);
-        *yes = m->kind == SW_MODULE_LINEAR;
-        return 0;
-    }
-    if (!cJSON_IsArray(target))
-        return sw_fail("a list of names or a regular expression is needed, not %s", sw_json_kind(target));
-    for (const cJSON *t = target->child; t; t = t->next) {
-        if (!cJSON_IsString(t) || !*t->valuestring)
-            return sw_fail("a list of names is needed");
-        size_t n = strlen(t->valuestring), whole = strlen(m->path);
-        if (!strcmp(t->valuestring, m->path) ||
-            (whole > n && m->path[whole - n - 1] == '.' && !strcmp(m->path + whole - n, t->valuestring)))
-            *yes = true;
-    }
-    return 0;
-}
 
 /* ---- building */
 
@@ -106,27 +60,6 @@ static int save_module(sw_tuned *t, sw_modules *modules, sw_module *m)
     return 0;
 }
 
-/* A module of that name, by the end of its path as PEFT has it, or one that lies in such a module. */
-static bool saved_as(const char *path, const char *name)
-{
-    size_t n = strlen(name);
-    if (sw_ends_with(path, name))
-        return true;
-    for (const char *at = path; (at = strstr(at, name)); at += n)
-        if ((at == path || at[-1] == '.') && at[n] == '.')
-            return true;
-    return false;
-}
-
-bool sw_tuner_saves(const cJSON *config, const sw_module *m)
-{
-    const cJSON *list = sw_json_get(config, "modules_to_save");
-    for (const cJSON *s = cJSON_IsArray(list) ? list->child : NULL; s; s = s->next)
-        if (cJSON_IsString(s) && *s->valuestring && saved_as(m->path, s->valuestring))
-            return true;
-    return false;
-}
-
 static int save_modules(sw_tuned *t, sw_modules *modules)
 {
     const cJSON *list = sw_json_get(t->config, "modules_to_save");
@@ -137,7 +70,7 @@ static int save_modules(sw_tuned *t, sw_modules *modules)
         if (!cJSON_IsString(s) || !*s->valuestring)
             return sw_fail("\"modules_to_save\": a list of names is needed");
         for (size_t i = 0; i < modules->n; i++) {
-            if (!saved_as(modules->at[i].path, s->valuestring))
+            if (!sw_path_in(modules->at[i].path, s->valuestring))
                 continue;
             hits++;
             if (save_module(t, modules, &modules->at[i]))

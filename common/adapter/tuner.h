@@ -60,8 +60,11 @@ void sw_tuned_free(sw_tuned *t);
 sw_params sw_tuned_trainable(const sw_tuned *t);
 
 /* Whether a module is meant by PEFT's target_modules: a list of names (equal, or the path ends with ".name"), one string
- * that is a regular expression for the whole path, or "all-linear" (every Linear but the head). */
-int sw_target_matches(const cJSON *target, const sw_module *m, bool *yes) SW_MUST_CHECK;
+ * that is a regular expression for the whole path, or "all-linear" (every Linear but the head); and not taken out by
+ * exclude_modules (likewise) or layers_to_transform (with layers_pattern). */
+int sw_target_matches(const cJSON *config, const sw_module *m, bool *yes) SW_MUST_CHECK;
+/* Whether a module has that name, by the end of its path as PEFT has it, or lies in a module that has. */
+bool sw_path_in(const char *path, const char *name);
 /* Whether PEFT's modules_to_save names the module: it trains whole. */
 bool sw_tuner_saves(const cJSON *config, const sw_module *m);
 /* Whether the regular expression (PCRE2) fits the whole text. */

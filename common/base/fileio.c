@@ -246,6 +246,14 @@ int sw_write_file(const char *path, const void *bytes, size_t n)
     return sw_out_commit(&o);
 }
 
+int sw_out_spares(const char *out, const char *input)
+{
+    struct stat to, from;
+    if (!out || !strcmp(out, "-") || stat(out, &to) || stat(input, &from) || !S_ISREG(to.st_mode) || to.st_dev != from.st_dev || to.st_ino != from.st_ino)
+        return 0;
+    return sw_fail("%s: is read and would be overwritten; name another file to write", out);
+}
+
 int sw_outdir_begin(sw_outdir *o, const char *path)
 {
     char *clean = sw_strdup(path);

@@ -44,6 +44,8 @@ void sw_out_abort(sw_outfile *o);
 /* All of n bytes to a descriptor, whatever signals come. -1 with errno. */
 int sw_write_all(int fd, const void *bytes, size_t n) SW_MUST_CHECK;
 int sw_write_file(const char *path, const void *bytes, size_t n) SW_MUST_CHECK;
+/* Fails where an output (NULL: none) is the file that an input is read from, whatever they are called: it would be lost. */
+int sw_out_spares(const char *out, const char *input) SW_MUST_CHECK;
 
 /* A folder built under a temporary name beside its final one. begin creates it and gives the name to write in;
  * commit flushes every file and puts it in place of an older folder of that name, if any, at once; abort removes it. */

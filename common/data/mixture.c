@@ -1,5 +1,6 @@
 #include "data/mixture.h"
 
+#include "base/fileio.h"
 #include "base/memory.h"
 #include "base/philox.h"
 
@@ -112,6 +113,14 @@ void sw_mixture_free(sw_mixture *m)
     }
     free(m->parts);
     free(m);
+}
+
+int sw_mixture_spared_by(const sw_mixture *m, const char *out)
+{
+    for (int i = 0; i < m->n; i++)
+        if (sw_out_spares(out, m->parts[i].path))
+            return -1;
+    return 0;
 }
 
 /* ---- one file */

@@ -33,6 +33,8 @@ void sw_mixture_free(sw_mixture *m);
 /* As sw_rows_next; *from: number of the file, which stays there for sw_row_json until the mixture is freed. A file of
  * which a sample is wanted is read once before, to count it. */
 int sw_mixture_next(sw_mixture *m, sw_row *row, int *from) SW_MUST_CHECK;
+/* Fails where an output (NULL: none) is one of the files. */
+int sw_mixture_spared_by(const sw_mixture *m, const char *out) SW_MUST_CHECK;
 /* Passes over rows without giving them out: as many as sw_mixture_next would have given. Fails where there are fewer.
  */
 int sw_mixture_skip(sw_mixture *m, int64_t rows) SW_MUST_CHECK;

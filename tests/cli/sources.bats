@@ -47,6 +47,22 @@ told() { grep -qF -- "$1" told || { cat told; return 1; }; }
     done
 }
 
+@test "what is read is not overwritten, whatever it is called" {
+    echo '{"text": "abc"}' > data.jsonl; ln -s data.jsonl link; ln data.jsonl other
+    swift-quant -q -m M -o model.gguf
+    echo '{"id": "1", "task": "exact", "answer": "a", "text": "a"}' > answers.jsonl
+    sha256sum data.jsonl model.gguf answers.jsonl > sums
+    for to in data.jsonl link other ./data.jsonl; do
+        fails swift-tokenize -q -m M --out $to data.jsonl:2; told "$to: is read and would be overwritten"
+    done
+    fails swift-tokenize -q -m M --val-split 0.5 --val-out data.jsonl --out a.shard link; told "data.jsonl: is read"
+    fails swift-quant -q -m model.gguf -t q4_0 -o model.gguf; told "model.gguf: is read"
+    fails swift-quant -q -m model.gguf -t q4_0 --report model.gguf -o q4.gguf; told "model.gguf: is read"
+    fails swift-eval score -q --out answers.jsonl answers.jsonl; told "answers.jsonl: is read"
+    fails swift-eval score -q --details answers.jsonl answers.jsonl; told "answers.jsonl: is read"
+    sha256sum -c --quiet sums
+}
+
 @test "weights are used where they lie: a model larger than the memory that a program may have" {
     edit M "round BF16" "type BF16" "size model.embed_tokens.weight 3000000"
     sed -i 's/"vocab_size": 296/"vocab_size": 3000000/' M/config.json

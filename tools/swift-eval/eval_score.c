@@ -321,6 +321,8 @@ int eval_score_body(int n, char **files)
     }
     if (task_name && (!(s.task = eval_task_load(task_name)) || replace_rules(s.task)))
         rc = -1;
+    for (int i = 0; i < n && !rc; i++)
+        rc = sw_out_spares(out_path, files[i]) || sw_out_spares(details_path, files[i]) ? -1 : 0;
     bool details = !rc && details_path && !(rc = sw_out_open(&s.details, details_path));
     if (!rc)
         rc = eval_each_row(files, n, NULL, 0, inputs, each_result, &s) || fill(&s, &report) ? -1 : 0;

@@ -1,5 +1,6 @@
 #include "quant_gguf.h"
 
+#include "base/fileio.h"
 #include "base/interrupt.h"
 #include "base/threads.h"
 
@@ -68,6 +69,10 @@ static int body(int n, char **operands)
     sw_checkpoint *c = sw_checkpoint_open(o.model);
     if (!c)
         return -1;
+    if (sw_out_spares(o.out, c->path) || sw_out_spares(o.report, c->path)) {
+        sw_checkpoint_close(c);
+        return -1;
+    }
     quant_job job = {.recipe = &quant_recipes[o.type], .keep = o.keep, .out = o.out, .report = o.report};
     sw_gguf_writer *w = sw_gguf_writer_new();
     int rc = c->gguf ? quant_from_gguf(&job, c->gguf, w) : quant_from_folder(&job, c, w);

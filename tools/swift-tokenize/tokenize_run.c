@@ -261,8 +261,11 @@ int tokenize_run(const tokenize_job *job, int n, char **inputs)
                             .seed = (uint64_t)sw_common_opts.seed,
                             .stop = &r.stop};
     r.mixture = sw_mixture_new(inputs, n, &m);
-    if (!r.mixture)
+    if (!r.mixture || sw_mixture_spared_by(r.mixture, o->out) || sw_mixture_spared_by(r.mixture, o->val_out) ||
+        sw_mixture_spared_by(r.mixture, o->stats)) {
+        sw_mixture_free(r.mixture);
         return -1;
+    }
     r.account = (account){.job = job, .mixture = r.mixture, .files = SW_NEW_ARRAY(file_account, n)};
     if (o->dedup)
         r.dedup = sw_dedup_new(o->dedup == DEDUP_NEAR, o->dedup_threshold, (size_t)o->dedup_memory);

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -312,6 +313,14 @@ int sw_outdir_commit(sw_outdir *o)
         rc = rename(o->temporary, o->path) ? sw_fail_errno("%s: cannot be put in place", o->path) : sync_parent(o->path);
     sw_outdir_abort(o);
     return rc;
+}
+
+int sw_lock_dir(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* stays open: the lock goes with the process */
+    if (fd < 0)
+        return sw_fail_errno("%s", path);
+    return flock(fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK ? sw_fail("%s: another process is writing to it", path) : 0;
 }
 
 int sw_sweep_temporaries(const char *dir)

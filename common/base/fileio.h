@@ -55,6 +55,9 @@ typedef struct sw_outdir {
 int sw_outdir_begin(sw_outdir *o, const char *path) SW_MUST_CHECK;
 int sw_outdir_commit(sw_outdir *o) SW_MUST_CHECK;
 void sw_outdir_abort(sw_outdir *o);
+/* Keeps other processes out of a folder until this one ends: fails where one is in it. Nothing is kept out where the file
+ * system has no such locks. */
+int sw_lock_dir(const char *path) SW_MUST_CHECK;
 /* Removes from a folder what killed processes of this machine left half written in it ("<name>.tmp.<pid>"). */
 int sw_sweep_temporaries(const char *dir) SW_MUST_CHECK;
 

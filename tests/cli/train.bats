@@ -111,6 +111,21 @@ same() { cmp "$1/adapter_model.safetensors" "$2/adapter_model.safetensors"; }
     [ "$(ls -d out/checkpoint-*)" = out/checkpoint-2 ]
 }
 
+@test "two runs do not write to one folder" {
+    mkfifo pipe
+    $T --out out - < pipe & first=$!
+    exec 7> pipe
+    for i in $(seq 100); do sleep 0.1; [ ! -d out ] || break; done
+    sleep 0.1
+    for how in "" --resume --overwrite; do
+        fails 1 "out: another process is writing to it" $T --max-steps 1 $how --out out "$W/train.shard" 7>&-
+    done
+    cat "$W/train.shard" >&7; exec 7>&-
+    wait $first
+    [ -f out/adapter_config.json ] && ls -d out/checkpoint-*
+    $T --max-steps 1 --overwrite --out out "$W/train.shard"
+}
+
 @test "a run does not go on with other data, another tuner or another seed" {
     $T --max-steps 2 --out out "$W/train.shard"
     for change in "--lora-r 4 $W/train.shard" "--seed 5 $W/train.shard" "--batch 3 $W/train.shard" "$W/val.shard"; do

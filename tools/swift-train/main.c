@@ -185,9 +185,11 @@ static int check_usage(const train_options *plain)
 
 static int prepare_out(void)
 {
+    if (sw_mkdirs(o.out) || sw_lock_dir(o.out))
+        return -1;
     if (!o.resume && !o.overwrite && snapshot_any(o.out))
         return sw_fail("%s: holds checkpoints of an earlier run; --resume goes on with it, --overwrite begins anew", o.out);
-    return sw_mkdirs(o.out) || sw_sweep_temporaries(o.out) || (o.overwrite && snapshot_remove_all(o.out)) ? -1 : 0;
+    return sw_sweep_temporaries(o.out) || (o.overwrite && snapshot_remove_all(o.out)) ? -1 : 0;
 }
 
 /* Ranks on one machine share its cores, unless their launcher has given each some of its own. */

@@ -222,6 +222,26 @@ int sw_tokenizer_finish(sw_tokenizer *t)
 }
 
 int64_t sw_tokenizer_size(const sw_tokenizer *t) { return t->size; }
+
+int sw_tokenizer_check_fit(const sw_tokenizer *t, int64_t vocab)
+{
+    int64_t last = t->size - 1;
+    while (last >= vocab && !t->words[last].at)
+        last--;
+    return last < vocab ? 0 : sw_fail("the tokenizer has ids up to %lld, the model's vocabulary ends at %lld", (long long)last, (long long)vocab - 1);
+}
+
+int sw_tokenizer_check_ids(const sw_tokenizer *t, int64_t vocab, const int32_t *ids, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] < 0 || ids[i] >= vocab) {
+            sw_span piece = sw_token_piece(t, ids[i]);
+            return sw_fail("the token '%.*s' has the id %d, which the model has no row for: its vocabulary ends at %lld", (int)SW_MIN(piece.n, 60),
+                           piece.at ? piece.at : "", ids[i], (long long)vocab - 1);
+        }
+    return 0;
+}
+
 sw_span sw_token_piece(const sw_tokenizer *t, int32_t id)
 {
     return id >= 0 && id < t->size ? t->pieces[id] : (sw_span){0};

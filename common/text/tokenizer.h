@@ -54,6 +54,10 @@ sw_tokenizer *sw_tokenizer_load(const char *path) SW_MUST_CHECK;
 void sw_tokenizer_free(sw_tokenizer *t);
 
 int64_t sw_tokenizer_size(const sw_tokenizer *t); /* largest id + 1 */
+/* Whether a model of so many rows can have this tokenizer: all words of its own have a row. Added tokens may have none (that of
+ * pictures in Gemma 3 1B): a text with one is then an error of its own, by sw_tokenizer_check_ids. */
+int sw_tokenizer_check_fit(const sw_tokenizer *t, int64_t vocab) SW_MUST_CHECK;
+int sw_tokenizer_check_ids(const sw_tokenizer *t, int64_t vocab, const int32_t *ids, size_t n) SW_MUST_CHECK;
 /* Token text as it stands in the vocabulary ({NULL,0}: no such id); special: is it an added special token? */
 sw_span sw_token_piece(const sw_tokenizer *t, int32_t id);
 bool sw_token_is_special(const sw_tokenizer *t, int32_t id);

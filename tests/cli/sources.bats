@@ -47,6 +47,34 @@ told() { grep -qF -- "$1" told || { cat told; return 1; }; }
     done
 }
 
+# Gemma 3 1B has a token for pictures behind its last row.
+@test "an added token without a row is an error where it is used, and not before" {
+    python3 - <<'E'
+import json
+t = json.load(open("M/tokenizer.json"))
+t["added_tokens"].append({"id": 296, "content": "<image>", "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True})
+json.dump(t, open("M/tokenizer.json", "w"))
+E
+    answers M plain
+    swift-quant -q -m M -t f32 -o M.gguf
+    answers M.gguf from; cmp plain from
+    fails swift-infer -q -m M <<< '{"prompt": "hello <image>"}'
+    told "line 1: the token '<image>' has the id 296, which the model has no row for"
+    fails swift-infer -q -m M <<< '{"prompt": "hello", "continuations": ["<image>"]}'; told "the token '<image>'"
+    echo '{"prompt": "hello", "completion": " world"}' | swift-tokenize -q -m M -o good.shard
+    swift-train -q -m M --plot none -o good good.shard
+    echo '{"prompt": "hello", "completion": "<image>"}' | swift-tokenize -q -m M -o bad.shard
+    fails swift-train -q -m M --plot none -o bad bad.shard
+    told "record 0 has the token 296, which the model has no row for"
+    python3 - <<'E'
+import json
+t = json.load(open("M/tokenizer.json"))
+t["model"]["vocab"]["hello again"] = 300
+json.dump(t, open("M/tokenizer.json", "w"))
+E
+    fails answers M got; told "the tokenizer has ids up to 300, the model's vocabulary ends at 295"
+}
+
 @test "what is read is not overwritten, whatever it is called" {
     echo '{"text": "abc"}' > data.jsonl; ln -s data.jsonl link; ln data.jsonl other
     swift-quant -q -m M -o model.gguf

@@ -166,8 +166,8 @@ static int prepare(infer_session *s, record *r)
             return -1;
         if (!j->prompt.n && max_tokens)
             return sw_fail("the prompt is empty; a model needs at least one token to start from");
-        if ((int64_t)j->prompt.n >= o->context)
-            return sw_fail("the prompt has %zu tokens, --context allows %lld", j->prompt.n, (long long)o->context - 1);
+        if (infer_check_ids(s, "the prompt has", &j->prompt, o->context - 1))
+            return -1;
         j->sequence.sampling = sampling;
         j->sequence.max_tokens = SW_MIN(max_tokens, o->context - (int64_t)j->prompt.n);
         j->sequence.stream = (uint32_t)k;
@@ -306,8 +306,7 @@ static int score_one(infer_session *s, const record *r, const cJSON *continuatio
         rc = sw_fail("\"continuations\": prompt and continuation are both empty");
     if (!encoder)
         first = SW_MAX(SW_MIN(first, whole.n ? whole.n - 1 : 0), 1);
-    if (!rc && (int64_t)whole.n > s->settings->context)
-        rc = sw_fail("prompt and continuation have %zu tokens, --context allows %lld", whole.n, (long long)s->settings->context);
+    rc = rc ? rc : infer_check_ids(s, "prompt and continuation have", &whole, s->settings->context);
     if (!rc) {
         float *logp = SW_NEW_ARRAY(float, whole.n);
         double *each = SW_NEW_ARRAY(double, whole.n);

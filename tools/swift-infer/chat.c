@@ -180,6 +180,7 @@ static int answer(infer_session *s, cJSON *messages, stats *st)
     int rc = sw_template_encode_prompt(s->tmpl, s->encoder, messages, NULL, NULL, &j.prompt);
     if (!rc && (int64_t)j.prompt.n >= o->context)
         rc = sw_fail("the conversation has %zu tokens, --context allows %lld; /reset starts anew", j.prompt.n, (long long)o->context - 1);
+    rc = rc ? rc : infer_check_ids(s, "the conversation has", &j.prompt, o->context);
     if (!rc) {
         j.stop = SW_NEW_ARRAY(char *, o->stop.n);
         for (size_t i = 0; i < o->stop.n; i++)

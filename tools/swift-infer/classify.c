@@ -43,9 +43,7 @@ int infer_read_text(infer_session *s, const cJSON *in, sw_ids *ids)
     }
     if (!rc && !ids->n)
         return sw_fail("the text is empty: there is nothing to classify");
-    if (!rc && (int64_t)ids->n > s->settings->context)
-        return sw_fail("the text has %zu tokens, --context allows %lld", ids->n, (long long)s->settings->context);
-    return rc;
+    return rc ? rc : infer_check_ids(s, "the text has", ids, s->settings->context);
 }
 
 sw_batch infer_batch_of(sw_ctx *c, const sw_ids *const *texts, size_t n)

@@ -41,6 +41,9 @@ typedef struct infer_session {
 int infer_open(infer_session *s, const infer_settings *settings) SW_MUST_CHECK;
 void infer_close(infer_session *s);
 
+/* Whether a text ("the text has") is no longer than `most` tokens, and all of them are the model's. */
+int infer_check_ids(const infer_session *s, const char *what, const sw_ids *ids, int64_t most) SW_MUST_CHECK;
+
 /* A generation with its stop strings: text is cut before the first that appears. */
 typedef struct infer_job {
     sw_sequence sequence; /* first: the callback gets it */

@@ -61,9 +61,8 @@ static int load_text(infer_session *s)
     s->tokenizer = s->model->checkpoint->gguf ? sw_tokenizer_from_gguf(s->model->checkpoint->gguf) : sw_tokenizer_load(s->model->checkpoint->path);
     if (!s->tokenizer)
         return -1;
-    if (sw_tokenizer_size(s->tokenizer) > s->model->spec.vocab)
-        return sw_fail("%s: the tokenizer has ids up to %lld, the model's vocabulary ends at %lld", o->model,
-                       (long long)sw_tokenizer_size(s->tokenizer) - 1, (long long)s->model->spec.vocab - 1);
+    if (sw_tokenizer_check_fit(s->tokenizer, s->model->spec.vocab))
+        return sw_fail_in("%s", o->model);
     s->encoder = sw_encoder_new(s->tokenizer);
     char *saved = o->template_source ? NULL : adapter_template(o), *family = model_family(s);
     s->tmpl = sw_template_choose(s->tokenizer, &(sw_template_choice){o->template_source ? o->template_source : saved, o->agent, family});
@@ -166,6 +165,13 @@ void infer_close(infer_session *s)
     free(s->stop_texts.at);
     if (s->device)
         s->device->close(s->device);
+}
+
+int infer_check_ids(const infer_session *s, const char *what, const sw_ids *ids, int64_t most)
+{
+    if ((int64_t)ids->n > most)
+        return sw_fail("%s %zu tokens, --context allows %lld", what, ids->n, (long long)most);
+    return sw_tokenizer_check_ids(s->tokenizer, s->model->spec.vocab, ids->at, ids->n);
 }
 
 /* ---- jobs */

@@ -101,6 +101,16 @@ static int check_media(const train_feed *f, const sw_shard *s, const sw_shard_re
     return sw_fail("record %lld has images, videos or audios, which the objective %s cannot use", (long long)r->number, f->o.objective);
 }
 
+/* Added tokens of the tokenizer may have no row in the model. */
+static int check_ids(const train_feed *f, const sw_shard *s, const sw_shard_record *r)
+{
+    for (size_t i = 0; sw_shard_info_of(s)->vocab_size > f->o.vocab && i < r->n; i++)
+        if (r->ids[i] >= f->o.vocab)
+            return sw_fail("record %lld has the token %d, which the model has no row for: its vocabulary ends at %lld", (long long)r->number,
+                           r->ids[i], (long long)f->o.vocab - 1);
+    return 0;
+}
+
 /* Where an objective learns the classes of words, they must be there. */
 static int check_tags(const train_feed *f, const sw_shard *s, const char *name)
 {
@@ -136,6 +146,11 @@ static int check_tag_numbers(const train_feed *f, const sw_shard *s, const sw_sh
     return 0;
 }
 
+static int check_record(const train_feed *f, const sw_shard *s, const sw_shard_record *r)
+{
+    return check_ids(f, s, r) || check_media(f, s, r) || check_tag_numbers(f, s, r) ? -1 : 0;
+}
+
 /* Where an objective learns labels, every record must have its own. */
 static int check_label(const train_feed *f, const sw_shard *s, const char *name)
 {
@@ -155,7 +170,7 @@ static int check_shard(const train_feed *f, const sw_shard *s, const char *name)
     const sw_shard_info *info = sw_shard_info_of(s);
     if (f->o.vocab_digest && sw_shard_check_vocab(s, f->o.vocab_digest))
         return -1;
-    if (info->vocab_size > f->o.vocab)
+    if (info->vocab_size > f->o.vocab && !f->o.vocab_digest) /* else it is the model's own, which fits */
         return sw_fail("%s: its tokenizer has %lld ids, the model's vocabulary %lld", name, (long long)info->vocab_size, (long long)f->o.vocab);
     if (check_columns(&f->o, info, name) || check_label(f, s, name) || check_tags(f, s, name) || check_classes(f, s, name))
         return -1;
@@ -350,8 +365,7 @@ static int read_at(train_feed *f, int64_t at, train_sample **s)
     while (i >= f->ends[which])
         which++;
     sw_shard_record r;
-    if (sw_shard_read(f->shards[which], i - (which ? f->ends[which - 1] : 0), &r) || check_media(f, f->shards[which], &r) ||
-        check_tag_numbers(f, f->shards[which], &r))
+    if (sw_shard_read(f->shards[which], i - (which ? f->ends[which - 1] : 0), &r) || check_record(f, f->shards[which], &r))
         return -1;
     *s = take(f, f->shards[which], &r);
     return 0;
@@ -375,7 +389,7 @@ static int next_of_pipe(train_feed *f, train_sample **s)
     while (!f->drained && f->waiting.n < most) {
         sw_shard_record r;
         int rc = sw_shard_next(f->shards[0], &r);
-        if (rc < 0 || (rc && (check_media(f, f->shards[0], &r) || check_tag_numbers(f, f->shards[0], &r))))
+        if (rc < 0 || (rc && check_record(f, f->shards[0], &r)))
             return -1;
         f->drained = !rc;
         if (rc)

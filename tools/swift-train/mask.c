@@ -55,7 +55,7 @@ static train_sample *with_targets(train_sample *s)
 
 void train_mask(const train_run *r, train_step_data *d, uint32_t step, int64_t first, const char *site)
 {
-    int64_t words = r->tokenizer ? sw_tokenizer_size(r->tokenizer) : 0; /* element 4 i + 1 of them uses words 8 i + 2 and 3 */
+    int64_t words = r->tokenizer ? SW_MIN(sw_tokenizer_size(r->tokenizer), r->model->spec.vocab) : 0; /* element 4 i + 1 of them uses words 8 i + 2 and 3 */
     for (size_t k = 0; r->objective->masks && k < d->n; k++) {
         train_sample *s = d->at[k] = with_targets(d->at[k]);
         sw_rng rng = {(uint64_t)sw_common_opts.seed + 0x9E3779B97F4A7C15u * (uint64_t)(first + (int64_t)k), step, sw_rng_site(site)};

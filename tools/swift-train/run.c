@@ -308,8 +308,12 @@ static int open_tokenizer(train_run *r)
         return 0;
     }
     r->tokenizer = ck->gguf ? sw_tokenizer_from_gguf(ck->gguf) : sw_tokenizer_load(ck->path);
+    if (!r->tokenizer)
+        return -1;
+    if (sw_tokenizer_check_fit(r->tokenizer, r->model->spec.vocab))
+        return sw_fail_in("%s", ck->path);
     choose_padding(r);
-    return r->tokenizer ? 0 : -1;
+    return 0;
 }
 
 static int open_feeds(train_run *r, feed_options *f, int n, char **shards)

@@ -87,6 +87,15 @@ P
     [ "$status" = 0 ]
 }
 
+@test "bad continuations make a bad record, which is left out or stops before its line" {
+    printf '%s\n' '{"id": 1, "prompt": "a", "continuations": ["b"]}' '{"id": 2, "prompt": "a", "continuations": ["b", 7]}' \
+        "{\"id\": 3, \"prompt\": \"a\", \"continuations\": [\"$(printf 'word %.0s' $(seq 60))\"]}" '{"id": 4, "prompt": "a", "continuations": ["c"]}' > in
+    [ "$(swift-infer -q -m model --context 32 --skip-bad 2 in 2> told | sed 's/, "scores.*//')" = $'{"id": 1\n{"id": 4' ]
+    grep -q 'line 2.*a list of strings' told; grep -q 'line 3.*--context allows 32' told
+    ! swift-infer -q -m model --context 32 --skip-bad 1 in > out 2> told || false
+    [ "$(wc -l < out)" = 1 ]; grep -q 'line 3' told
+}
+
 @test "options out of range, unknown options and missing models" {
     run swift-infer -m model --top-p 2
     [ "$status" = 2 ]

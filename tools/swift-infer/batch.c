@@ -13,12 +13,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A continuation with its prompt; its own tokens begin at `first`. */
+typedef struct scored {
+    sw_ids whole;
+    size_t first;
+} scored;
+
 typedef struct record {
     cJSON *in;
     char *where;            /* "file: line N" */
     infer_job *jobs;        /* [n_jobs] samples */
     size_t n_jobs;
-    const cJSON *continuations;
+    struct { scored *at; size_t n, cap; } continuations;
+    bool is_scored;
     sw_ids text;            /* of a classifier */
     infer_words words;      /* of one of words */
     double started;
@@ -137,6 +144,58 @@ static int read_prompt(infer_session *s, const cJSON *o, sw_ids *ids, sw_buf *te
     return rc;
 }
 
+/* Prompt and continuation are encoded as one text when the prompt is text (a token may reach over the seam), and one
+ * after the other after a rendered conversation, and where an encoder reads the prompt. */
+static int read_continuation(infer_session *s, record *r, const cJSON *continuation)
+{
+    sw_ids ids = {0}, whole = {0};
+    sw_buf text = {0}, tmp = {0};
+    int rc = cJSON_IsString(continuation) ? 0 : sw_fail("\"continuations\": a list of strings is needed");
+    const cJSON *prompt = sw_json_get(r->in, "prompt");
+    bool plain = !sw_json_get(r->in, "messages");
+    if (!rc && !(plain && !prompt))
+        rc = read_prompt(s, r->in, &ids, &text);
+    size_t first = ids.n;
+    bool encoder = s->model->spec.encoder_layers; /* reads the prompt as it stands: there is no seam */
+    if (!rc && encoder && !ids.n)
+        rc = sw_fail("\"continuations\": a \"prompt\" is needed, which this model reads before it writes");
+    if (!rc) {
+        sw_span c = sw_json_text(continuation, &tmp);
+        sw_buf_add(&text, c.at, c.n);
+        if (plain && !encoder) {
+            rc = sw_encode(s->encoder, text.at, text.n, true, &whole, NULL);
+        } else {
+            for (size_t i = 0; i < ids.n; i++)
+                SW_PUSH(whole, ids.at[i]);
+            rc = sw_encode(s->encoder, c.at, c.n, false, &whole, NULL);
+        }
+    }
+    if (plain && !rc && !text.n)
+        rc = sw_fail("\"continuations\": prompt and continuation are both empty");
+    if (!encoder)
+        first = SW_MAX(SW_MIN(first, whole.n ? whole.n - 1 : 0), 1);
+    rc = rc ? rc : infer_check_ids(s, "prompt and continuation have", &whole, s->settings->context);
+    if (!rc)
+        SW_PUSH(r->continuations, ((scored){whole, first}));
+    else
+        free(whole.at);
+    free(ids.at);
+    sw_buf_free(&text);
+    sw_buf_free(&tmp);
+    return rc;
+}
+
+static int read_continuations(infer_session *s, record *r)
+{
+    const cJSON *list = sw_json_get(r->in, "continuations");
+    if (!cJSON_IsArray(list))
+        return sw_fail("\"continuations\": a list of strings is needed");
+    for (const cJSON *c = list->child; c; c = c->next)
+        if (read_continuation(s, r, c))
+            return -1;
+    return 0;
+}
+
 static int prepare(infer_session *s, record *r)
 {
     const infer_settings *o = s->settings;
@@ -149,9 +208,9 @@ static int prepare(infer_session *s, record *r)
         return infer_read_text(s, r->in, &r->text);
     if (s->model->spec.task == SW_TASK_TOKENS)
         return infer_read_words(s, r->in, &r->words);
-    r->continuations = sw_json_get(r->in, "continuations");
-    if (r->continuations)
-        return cJSON_IsArray(r->continuations) ? 0 : sw_fail("\"continuations\": a list of strings is needed");
+    r->is_scored = sw_json_get(r->in, "continuations");
+    if (r->is_scored)
+        return read_continuations(s, r);
     if (o->score)
         return sw_fail("\"continuations\" is missing: a list of strings, which --score is to score");
     if (read_sampling(r->in, &sampling, &max_tokens, &n))
@@ -276,71 +335,41 @@ static int write_answers(infer_session *s, record *r)
     return 0;
 }
 
-/* Prompt and continuation are encoded as one text when the prompt is text (a token may reach over the seam), and one
- * after the other after a rendered conversation, and where an encoder reads the prompt. */
-static int score_one(infer_session *s, const record *r, const cJSON *continuation, cJSON *scores)
+static int score_one(infer_session *s, const scored *q, cJSON *scores)
 {
-    sw_ids ids = {0}, whole = {0};
-    sw_buf text = {0}, tmp = {0};
-    int rc = cJSON_IsString(continuation) ? 0 : sw_fail("\"continuations\": a list of strings is needed");
-    const cJSON *prompt = sw_json_get(r->in, "prompt");
-    bool plain = !sw_json_get(r->in, "messages");
-    if (!rc && !(plain && !prompt))
-        rc = read_prompt(s, r->in, &ids, &text);
-    size_t first = ids.n;
-    bool encoder = s->model->spec.encoder_layers; /* reads the prompt as it stands: there is no seam */
-    if (!rc && encoder && !ids.n)
-        rc = sw_fail("\"continuations\": a \"prompt\" is needed, which this model reads before it writes");
-    if (!rc) {
-        sw_span c = sw_json_text(continuation, &tmp);
-        sw_buf_add(&text, c.at, c.n);
-        if (plain && !encoder) {
-            rc = sw_encode(s->encoder, text.at, text.n, true, &whole, NULL);
-        } else {
-            for (size_t i = 0; i < ids.n; i++)
-                SW_PUSH(whole, ids.at[i]);
-            rc = sw_encode(s->encoder, c.at, c.n, false, &whole, NULL);
-        }
+    const sw_ids *whole = &q->whole;
+    size_t first = q->first;
+    float *logp = SW_NEW_ARRAY(float, whole->n);
+    double *each = SW_NEW_ARRAY(double, whole->n);
+    int32_t *best = SW_NEW_ARRAY(int32_t, whole->n);
+    int rc = sw_score_tokens(&s->generator, whole->at, whole->n, first, logp, best);
+    double sum = 0;
+    bool greedy = true;
+    for (size_t i = first; i < whole->n; i++) {
+        sum += each[i] = logp[i];
+        greedy &= best[i] == whole->at[i];
     }
-    if (plain && !rc && !text.n)
-        rc = sw_fail("\"continuations\": prompt and continuation are both empty");
-    if (!encoder)
-        first = SW_MAX(SW_MIN(first, whole.n ? whole.n - 1 : 0), 1);
-    rc = rc ? rc : infer_check_ids(s, "prompt and continuation have", &whole, s->settings->context);
     if (!rc) {
-        float *logp = SW_NEW_ARRAY(float, whole.n);
-        double *each = SW_NEW_ARRAY(double, whole.n);
-        int32_t *best = SW_NEW_ARRAY(int32_t, whole.n);
-        rc = sw_score_tokens(&s->generator, whole.at, whole.n, first, logp, best);
-        double sum = 0;
-        bool greedy = true;
-        for (size_t i = first; i < whole.n; i++) {
-            sum += each[i] = logp[i];
-            greedy &= best[i] == whole.at[i];
-        }
         cJSON *o = cJSON_CreateObject();
+        size_t n = whole->n - SW_MIN(first, whole->n);
         cJSON_AddNumberToObject(o, "logprob", sum);
-        cJSON_AddNumberToObject(o, "tokens", (double)(whole.n - SW_MIN(first, whole.n)));
+        cJSON_AddNumberToObject(o, "tokens", (double)n);
         cJSON_AddBoolToObject(o, "greedy", greedy);
         if (s->settings->logprobs)
-            add_logprobs(o, s, whole.at + first, each + first, whole.n - SW_MIN(first, whole.n));
+            add_logprobs(o, s, whole->at + first, each + first, n);
         cJSON_AddItemToArray(scores, o);
-        free(logp);
-        free(each);
-        free(best);
     }
-    free(ids.at);
-    free(whole.at);
-    sw_buf_free(&text);
-    sw_buf_free(&tmp);
+    free(logp);
+    free(each);
+    free(best);
     return rc;
 }
 
 static int write_scores(infer_session *s, record *r)
 {
     cJSON *o = copy_unknown(r->in), *scores = cJSON_AddArrayToObject(o, "scores");
-    for (const cJSON *c = r->continuations->child; c; c = c->next)
-        if (score_one(s, r, c, scores)) {
+    for (size_t i = 0; i < r->continuations.n; i++)
+        if (score_one(s, &r->continuations.at[i], scores)) {
             cJSON_Delete(o);
             return sw_fail_in("%s", r->where);
         }
@@ -401,6 +430,9 @@ static void free_record(record *r)
 {
     infer_words_free(&r->words);
     free(r->text.at);
+    for (size_t k = 0; k < r->continuations.n; k++)
+        free(r->continuations.at[k].whole.at);
+    free(r->continuations.at);
     for (size_t k = 0; k < r->n_jobs; k++)
         infer_job_free(&r->jobs[k]);
     free(r->jobs);
@@ -430,7 +462,7 @@ static int run_window(infer_session *s, window *w)
             cut_short |= w->at[i].jobs[k].sequence.finish == SW_FINISH_NONE;
         if (cut_short)
             break;
-        rc = w->at[i].continuations ? write_scores(s, &w->at[i]) : write_answers(s, &w->at[i]);
+        rc = w->at[i].is_scored ? write_scores(s, &w->at[i]) : write_answers(s, &w->at[i]);
     }
     for (size_t i = 0; i < w->n; i++)
         free_record(&w->at[i]);

@@ -49,6 +49,21 @@ E
     swift-tokenize -q --model "$W/model" --out t.shard two.jsonl
 }
 
+@test "a text that ends the answers of a template ends them on the terminal too" {
+    swift-tokenize -q --model "$W/model" --template zephyr "$W/train.jsonl" 2> told |
+        swift-train -q --model "$W/model" --dtype f32 --plot none --lr 0.01 --epochs 20 --out zephyr
+    python3 "$BATS_TEST_DIRNAME/talk.py" swift-infer --model "$W/model" --adapter zephyr --dtype f32 --max-tokens 60 <<'E'
+see > 
+type say 3\r
+see 3 it is\r\n.*> 
+type /save one.jsonl\r
+see 2 messages
+type /quit\r
+end 0
+E
+    grep -q '"3 it is"' one.jsonl
+}
+
 @test "keys move, delete and bring lines back, in characters" {
     talk --max-tokens 40 <<'E'
 see > 

@@ -203,6 +203,25 @@ texts() { swift-infer -q -m model --dtype f32 "$@" | python3 -c 'import json,sys
     done
 }
 
+@test "generation_config.json: ends are taken, and what is not is told" {
+    config() { echo "$1" > model/generation_config.json; swift-infer -m model --dtype f32 "${@:2}" <<< '{"prompt": "hello", "max_tokens": 12}' 2> told; }
+    text() { python3 -c 'import json, sys; print(json.load(sys.stdin)["text"])'; }
+    whole=$(config '{}' | text)
+    [ ! -s told ]
+    [ "$(config "{\"stop_strings\": [\"${whole:3:1}\"]}" | text)" = "${whole%%"${whole:3:1}"*}" ]
+    [ "$(config "{\"stop_strings\": \"${whole:3:1}\"}" | text)" = "${whole%%"${whole:3:1}"*}" ]
+    [ "$(config '{"do_sample": true, "temperature": 0.6, "top_k": 20, "top_p": 0.95, "repetition_penalty": 1.1}' | text)" = "$whole" ]
+    grep -q 'generation_config.json asks for --temperature 0.6 --top-k 20 --top-p 0.95 --repetition-penalty 1.1;' told
+    config '{"do_sample": false, "temperature": 0.6, "repetition_penalty": 1.1, "top_k": 50}' --repetition-penalty 1.2
+    [ ! -s told ]
+    config '{"num_beams": 4, "no_repeat_ngram_size": 3, "min_length": 0, "bad_words_ids": [[5]], "suppress_tokens": [], "guidance_scale": null}'
+    grep -q 'warning: model/generation_config.json asks for bad_words_ids, no_repeat_ngram_size, num_beams, which' told
+    for bad in '{"eos_token_id": "</s>"}' '{"eos_token_id": [2.5]}' '{"stop_strings": [7]}' '[]'; do
+        ! config "$bad" || false
+        [ "$(grep -c 'model/generation_config.json: ' told)" = 1 ]
+    done
+}
+
 @test "options of a record, and seeds" {
     for i in 1 2; do
         printf '%s\n' '{"prompt": "abc"}' '{"prompt": "abc", "temperature": 3, "seed": 5}' '{"prompt": "abc", "temperature": 3, "seed": 5}' \

@@ -57,24 +57,18 @@ static int read_sampling(const cJSON *o, sw_sampling *s, int64_t *max_tokens, in
     return 0;
 }
 
-/* Stop strings: the command's, the record's, in conversations the template's, and what would be a tool's result. */
+/* Stop strings: the record's too, and what would be a tool's result. */
 static int read_stop(const infer_session *s, const cJSON *o, infer_job *j)
 {
-    const sw_strings *options = &s->settings->stop;
     const cJSON *stop = sw_json_get(o, "stop");
     const sw_agent *agent = s->tmpl && sw_json_get(o, "tools") ? sw_template_agent(s->tmpl) : NULL;
-    size_t n = options->n + (cJSON_IsArray(stop) ? (size_t)cJSON_GetArraySize(stop) : stop != NULL), chat = sw_json_get(o, "messages") ? s->stop_texts.n : 0;
-    j->stop = SW_NEW_ARRAY(char *, n + chat + 1);
-    for (size_t i = 0; i < options->n; i++)
-        j->stop[j->n_stop++] = sw_strdup(options->at[i]);
-    for (size_t i = 0; i < chat; i++)
-        j->stop[j->n_stop++] = sw_strdup(s->stop_texts.at[i]);
+    infer_job_stops(j, s, sw_json_get(o, "messages"));
     if (agent && agent->stop)
-        j->stop[j->n_stop++] = sw_strdup(agent->stop);
+        SW_PUSH(j->stop, sw_strdup(agent->stop));
     for (const cJSON *v = cJSON_IsArray(stop) ? stop->child : stop; v; v = cJSON_IsArray(stop) ? v->next : NULL) {
         if (!cJSON_IsString(v))
             return sw_fail("\"stop\": a string or a list of strings is needed");
-        j->stop[j->n_stop++] = sw_strdup(v->valuestring);
+        SW_PUSH(j->stop, sw_strdup(v->valuestring));
     }
     return 0;
 }

@@ -182,9 +182,7 @@ static int answer(infer_session *s, cJSON *messages, stats *st)
         rc = sw_fail("the conversation has %zu tokens, --context allows %lld; /reset starts anew", j.prompt.n, (long long)o->context - 1);
     rc = rc ? rc : infer_check_ids(s, "the conversation has", &j.prompt, o->context);
     if (!rc) {
-        j.stop = SW_NEW_ARRAY(char *, o->stop.n);
-        for (size_t i = 0; i < o->stop.n; i++)
-            j.stop[j.n_stop++] = sw_strdup(o->stop.at[i]);
+        infer_job_stops(&j, s, true);
         j.sequence.sampling = o->sampling;
         j.sequence.max_tokens = SW_MIN(o->max_tokens, o->context - (int64_t)j.prompt.n);
         infer_job_begin(&j, s);

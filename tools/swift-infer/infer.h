@@ -32,6 +32,7 @@ typedef struct infer_session {
     char *template_error;  /* then why */
     sw_generator generator;
     sw_tags tags;          /* of a classifier of words: its classes' names, where it has some */
+    cJSON *generation;     /* generation_config.json, or NULL */
     bool ready;
     bool embeds;           /* records become vectors */
     struct { int32_t *at; size_t n, cap; } stop; /* token ids that end an answer */
@@ -44,18 +45,24 @@ void infer_close(infer_session *s);
 /* Whether a text ("the text has") is no longer than `most` tokens, and all of them are the model's. */
 int infer_check_ids(const infer_session *s, const char *what, const sw_ids *ids, int64_t most) SW_MUST_CHECK;
 
+/* generation.c: what generation_config.json says: ids and texts to end at, and tokens that are forced. What of it is not done is
+ * told. */
+int infer_read_generation(infer_session *s) SW_MUST_CHECK;
+void infer_add_stop(infer_session *s, int32_t id); /* -1: none */
+
 /* A generation with its stop strings: text is cut before the first that appears. */
 typedef struct infer_job {
     sw_sequence sequence; /* first: the callback gets it */
     const infer_session *session;
     sw_ids prompt;
-    char **stop;          /* strings; owned */
-    size_t n_stop;
+    struct { char **at; size_t n, cap; } stop; /* owned */
     sw_buf text;          /* answer so far */
     size_t shown;         /* bytes given to on_text */
     sw_stream_decoder decoder;
     void (*on_text)(const char *text, size_t n); /* streaming, or NULL */
 } infer_job;
+/* Stop strings: the command's, those of generation_config.json and, in conversations, the template's. */
+void infer_job_stops(infer_job *j, const infer_session *s, bool conversation);
 /* prompt must be filled, sampling and max_tokens set in sequence. */
 void infer_job_begin(infer_job *j, const infer_session *s);
 int infer_job_finish(infer_job *j) SW_MUST_CHECK; /* the text that is still held back */

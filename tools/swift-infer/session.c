@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void add_stop(infer_session *s, int32_t id)
+void infer_add_stop(infer_session *s, int32_t id)
 {
     for (size_t i = 0; i < s->stop.n; i++)
         if (s->stop.at[i] == id)
@@ -43,16 +43,16 @@ static char *model_family(const infer_session *s)
 static void add_template_stops(infer_session *s)
 {
     const sw_agent *agent = sw_template_agent(s->tmpl);
-    add_stop(s, sw_template_end_token(s->tmpl));
+    infer_add_stop(s, sw_template_end_token(s->tmpl));
     for (const char *const *t = sw_template_stops(s->tmpl); *t; t++) {
         int32_t id = sw_token_id(s->tokenizer, *t, strlen(*t));
         if (id >= 0)
-            add_stop(s, id);
+            infer_add_stop(s, id);
         else
             SW_PUSH(s->stop_texts, *t);
     }
     if (agent && agent->stop)
-        add_stop(s, sw_token_id(s->tokenizer, agent->stop, strlen(agent->stop)));
+        infer_add_stop(s, sw_token_id(s->tokenizer, agent->stop, strlen(agent->stop)));
 }
 
 static int load_text(infer_session *s)
@@ -74,30 +74,11 @@ static int load_text(infer_session *s)
         s->template_error = sw_strdup(sw_error()); /* matters only when messages are to be rendered */
     }
     for (size_t i = 0; i < SW_COUNT(s->model->spec.eos) && s->model->spec.eos[i] >= 0; i++)
-        add_stop(s, s->model->spec.eos[i]);
-    add_stop(s, sw_tokenizer_eos(s->tokenizer));
+        infer_add_stop(s, s->model->spec.eos[i]);
+    infer_add_stop(s, sw_tokenizer_eos(s->tokenizer));
     if (s->tmpl)
         add_template_stops(s);
     return 0;
-}
-
-/* What generation_config.json says: ids to end at, beside those of config.json; tokens that are forced. */
-static int read_generation_config(infer_session *s)
-{
-    const char *folder = s->model->checkpoint->path;
-    char *path = sw_path_join(folder, "generation_config.json");
-    bool there = sw_is_dir(folder) && sw_is_file(path);
-    cJSON *o = there ? sw_json_load(path) : NULL;
-    int rc = there && !o ? -1 : 0;
-    if (!rc && sw_generator_configure(&s->generator, s->model->checkpoint->config, o))
-        rc = sw_fail_in("%s/%s", folder, o ? "generation_config.json" : "config.json");
-    const cJSON *eos = sw_json_get(o, "eos_token_id");
-    for (const cJSON *v = cJSON_IsArray(eos) ? eos->child : eos; v; v = cJSON_IsArray(eos) ? v->next : NULL)
-        if (cJSON_IsNumber(v) && v->valuedouble >= 0 && v->valuedouble < (double)s->model->spec.vocab)
-            add_stop(s, (int32_t)v->valuedouble);
-    cJSON_Delete(o);
-    free(path);
-    return rc;
 }
 
 int infer_open(infer_session *s, const infer_settings *o)
@@ -141,7 +122,7 @@ int infer_open(infer_session *s, const infer_settings *o)
     s->ready = true;
     if (task == SW_TASK_TOKENS && sw_tags_read(&s->tags, s->model->checkpoint->config, s->model->spec.labels))
         return sw_fail_in("%s/config.json", s->model->checkpoint->path);
-    return classifier ? 0 : read_generation_config(s);
+    return classifier ? 0 : infer_read_generation(s);
 }
 
 void infer_close(infer_session *s)
@@ -163,6 +144,7 @@ void infer_close(infer_session *s)
     free(s->tuned.at);
     free(s->stop.at);
     free(s->stop_texts.at);
+    cJSON_Delete(s->generation);
     if (s->device)
         s->device->close(s->device);
 }
@@ -180,10 +162,10 @@ int infer_check_ids(const infer_session *s, const char *what, const sw_ids *ids,
 static size_t held_back(const infer_job *j)
 {
     size_t most = 0;
-    for (size_t i = 0; i < j->n_stop; i++) {
-        size_t n = strlen(j->stop[i]);
+    for (size_t i = 0; i < j->stop.n; i++) {
+        size_t n = strlen(j->stop.at[i]);
         for (size_t k = SW_MIN(n ? n - 1 : 0, j->text.n); k > most; k--)
-            if (!memcmp(j->text.at + j->text.n - k, j->stop[i], k))
+            if (!memcmp(j->text.at + j->text.n - k, j->stop.at[i], k))
                 most = k;
     }
     return most;
@@ -200,9 +182,9 @@ static void show(infer_job *j, size_t upto)
 static bool cut(infer_job *j, size_t from)
 {
     const char *first = NULL;
-    for (size_t i = 0; i < j->n_stop; i++) {
-        size_t n = strlen(j->stop[i]), start = from > n ? from - n : 0;
-        const char *hit = n && j->text.n ? memmem(j->text.at + start, j->text.n - start, j->stop[i], n) : NULL;
+    for (size_t i = 0; i < j->stop.n; i++) {
+        size_t n = strlen(j->stop.at[i]), start = from > n ? from - n : 0;
+        const char *hit = n && j->text.n ? memmem(j->text.at + start, j->text.n - start, j->stop.at[i], n) : NULL;
         if (hit && (!first || hit < first))
             first = hit;
     }
@@ -253,9 +235,9 @@ int infer_job_finish(infer_job *j)
 void infer_job_free(infer_job *j)
 {
     sw_sequence_free(&j->sequence);
-    for (size_t i = 0; i < j->n_stop; i++)
-        free(j->stop[i]);
-    free(j->stop);
+    for (size_t i = 0; i < j->stop.n; i++)
+        free(j->stop.at[i]);
+    free(j->stop.at);
     free(j->prompt.at);
     sw_stream_free(&j->decoder);
     sw_buf_free(&j->text);

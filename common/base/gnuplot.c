@@ -50,7 +50,18 @@ static int script_file(sw_span script, int width, int height, const char *out)
     return fd;
 }
 
-static int run(int script, int picture, const char *out)
+/* What gnuplot said goes to standard error; it warns of much that is nobody's fault, so only where it failed. */
+static void pass_on(int said)
+{
+    char some[4096];
+    if (lseek(said, 0, SEEK_SET) < 0)
+        return;
+    for (ssize_t n; (n = read(said, some, sizeof some)) > 0;)
+        if (sw_write_all(STDERR_FILENO, some, (size_t)n))
+            return;
+}
+
+static int run(int script, int picture, int said, const char *out)
 {
     posix_spawn_file_actions_t files;
     posix_spawnattr_t attributes;
@@ -64,6 +75,7 @@ static int run(int script, int picture, const char *out)
     posix_spawn_file_actions_init(&files);
     posix_spawn_file_actions_adddup2(&files, script, 0);
     posix_spawn_file_actions_adddup2(&files, picture, 1);
+    posix_spawn_file_actions_adddup2(&files, said, 2);
     posix_spawnattr_init(&attributes);
     posix_spawnattr_setsigdefault(&attributes, &defaults);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
@@ -75,9 +87,10 @@ static int run(int script, int picture, const char *out)
     while (waitpid(child, &status, 0) < 0)
         if (errno != EINTR)
             return sw_fail_errno("%s: waiting for gnuplot", out);
-    if (!WIFEXITED(status) || WEXITSTATUS(status))
-        return sw_fail("%s: gnuplot failed; what it says stands above", out);
-    return 0;
+    if (WIFEXITED(status) && !WEXITSTATUS(status))
+        return 0;
+    pass_on(said);
+    return sw_fail("%s: gnuplot failed; what it says stands above", out);
 }
 
 int sw_gnuplot(sw_span script, int width, int height, const char *out)
@@ -91,7 +104,9 @@ int sw_gnuplot(sw_span script, int width, int height, const char *out)
             close(fd);
         return -1;
     }
-    int rc = run(fd, fileno(o.f), out);
+    int said = memfd_create("gnuplot", MFD_CLOEXEC), rc = said < 0 ? sw_fail_errno("%s", out) : run(fd, fileno(o.f), said, out);
+    if (said >= 0)
+        close(said);
     close(fd);
     if (!rc && lseek(fileno(o.f), 0, SEEK_END) <= 0)
         rc = sw_fail("%s: gnuplot drew nothing", out);

@@ -210,6 +210,11 @@ same() { cmp "$1/adapter_model.safetensors" "$2/adapter_model.safetensors"; }
     grep -q '<svg' out2.svg
 }
 
+@test "a plot of nothing but zeros says nothing" {
+    swift-train -q --model "$W/model" --dtype f32 --lr 0 --max-steps 2 --out out "$W/train.shard" 2> told
+    [ ! -s told ] && [ -s out/plot.svg ] || { cat told; false; }
+}
+
 @test "a full disk fails with one error and leaves no result" {
     run bash -c "ulimit -f 150; $T --tuner full --max-steps 2 --out out $W/train.shard"
     [ "$status" = 1 ]

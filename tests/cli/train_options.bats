@@ -47,6 +47,10 @@ E
     run $T --target-modules nothing_proj --max-steps 1 --out none "$W/train.shard"
     [ "$status" = 1 ]
     [[ $output == *'no module of this model is meant; its names end in q_proj'* ]]
+    for name in q_prj q_proj,v_proj; do # beside a good one, and as one word
+        run $T --target-modules v_proj --target-modules $name --max-steps 1 --out none "$W/train.shard"
+        [ "$status" = 1 ] && [[ $output == *"--target-modules $name: no module of this model is meant"*'v_proj'* ]] || false
+    done
     run $T --modules-to-save nothing --max-steps 1 --out none "$W/train.shard"
     [ "$status" = 1 ]
     [[ $output == *nothing* ]]

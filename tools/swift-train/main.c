@@ -67,7 +67,7 @@ static const sw_opt options[] = {
     SW_FLAG(0, "decay-all", &o.decay_all, "decay norms and biases too"),
     SW_F64(0, "beta1", &o.beta1, 0, 1, "X", "decay of the first moment"),
     SW_F64(0, "beta2", &o.beta2, 0, 1, "X", "decay of the second moment"),
-    SW_F64(0, "eps", &o.eps, 0, 1, "X", "added to the root of the second moment"),
+    SW_F64(0, "eps", &o.eps, 1e-30, 1, "X", "added to the root of the second moment"),
     SW_F64(0, "clip", &o.clip, 0, 1e30, "X", "largest norm of the gradient; 0 does not clip"),
     SW_F64(0, "label-smoothing", &o.label_smoothing, 0, 0.999, "X", "share of each label that is spread over the vocabulary"),
     SW_GROUP("Evaluation"),

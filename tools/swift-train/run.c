@@ -30,6 +30,29 @@ static void add_all_linear(cJSON *list, const sw_modules *modules)
     }
 }
 
+/* A name that means nothing is a slip, even where others mean something. */
+static int check_name(const train_run *r, const char *name)
+{
+    bool yes = false;
+    cJSON *config = cJSON_CreateObject();
+    cJSON_AddItemToArray(cJSON_AddArrayToObject(config, "target_modules"), cJSON_CreateString(name));
+    int rc = 0;
+    for (size_t i = 0; i < r->modules.n && !yes && !rc; i++)
+        rc = sw_target_matches(config, &r->modules.at[i], &yes);
+    cJSON_Delete(config);
+    if (rc || yes)
+        return rc;
+    sw_buf known = {0};
+    cJSON *list = cJSON_CreateArray();
+    add_all_linear(list, &r->modules);
+    for (const cJSON *have = list->child; have; have = have->next)
+        sw_buf_printf(&known, "%s%s", known.n ? ", " : "", have->valuestring);
+    sw_fail("--target-modules %s: no module of this model is meant; its names end in %s (give the option once for each)", name, known.at);
+    cJSON_Delete(list);
+    sw_buf_free(&known);
+    return -1;
+}
+
 static int target_modules(const train_run *r, cJSON *config)
 {
     const sw_strings *names = &r->o->target_modules;
@@ -45,6 +68,8 @@ static int target_modules(const train_run *r, cJSON *config)
             return sw_fail("--target-modules: an expression (re:) stands alone; put the alternatives into it");
         if (!strcmp(names->at[i], "all-linear"))
             add_all_linear(list, &r->modules);
+        else if (check_name(r, names->at[i]))
+            return -1;
         else
             cJSON_AddItemToArray(list, cJSON_CreateString(names->at[i]));
     }

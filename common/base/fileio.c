@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -123,38 +122,6 @@ static int sync_parent(const char *path)
     int rc = sw_sync_dir(slash ? (slash > p ? p : "/") : ".");
     free(p);
     return rc;
-}
-
-int sw_map_file(const char *path, sw_mapping *m)
-{
-    *m = (sw_mapping){0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return sw_fail_errno("%s", path);
-    struct stat st;
-    int rc = 0;
-    if (fstat(fd, &st))
-        rc = sw_fail_errno("%s", path);
-    else if (!S_ISREG(st.st_mode))
-        rc = sw_fail("%s: is no regular file, it cannot be mapped", path);
-    else if (st.st_size == 0)
-        rc = sw_fail("%s: the file is empty", path);
-    if (!rc) {
-        void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (p == MAP_FAILED)
-            rc = sw_fail_errno("%s: cannot be mapped", path);
-        else
-            *m = (sw_mapping){p, (size_t)st.st_size};
-    }
-    close(fd);
-    return rc;
-}
-
-void sw_unmap_file(sw_mapping *m)
-{
-    if (m->at)
-        munmap((void *)(uintptr_t)m->at, m->n);
-    *m = (sw_mapping){0};
 }
 
 int sw_out_open(sw_outfile *o, const char *path)

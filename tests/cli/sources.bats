@@ -91,6 +91,20 @@ E
     sha256sum -c --quiet sums
 }
 
+@test "a file that is cut while it is used is named" {
+    python3 "$BATS_TEST_DIRNAME/make_model.py" big --vocab 20000
+    mkfifo asked
+    swift-infer -q -m big asked > out 2> told & infer=$!
+    exec 7> asked
+    echo '{"prompt": "hello", "max_tokens": 2}' >&7 # opened: the first record is read before the batch begins
+    for i in $(seq 100); do grep -q big/model.safetensors /proc/$infer/maps && break; sleep 0.05; done
+    : > big/model.safetensors
+    exec 7>&-
+    got=0; wait $infer || got=$?
+    [ "$got" = 1 ] || { echo "status $got"; cat told; false; }
+    told "swift-infer: big/model.safetensors: was cut while it was used"
+}
+
 @test "weights are used where they lie: a model larger than the memory that a program may have" {
     edit M "round BF16" "type BF16" "size model.embed_tokens.weight 3000000"
     sed -i 's/"vocab_size": 296/"vocab_size": 3000000/' M/config.json

@@ -62,6 +62,13 @@ int32_t sw_template_end_token(const sw_template *m);
 int sw_template_render(const sw_template *m, const cJSON *messages, const cJSON *tools, const cJSON *extra,
                        bool add_generation_prompt, sw_buf *out, sw_ranges *generation) SW_MUST_CHECK;
 
+/* What a template makes something of, found by rendering probes: pictures, calls of tools, and the tools themselves. What it
+ * leaves out would be lost without a word. A template that fails on a probe is taken to use it (pictures: not to). */
+typedef struct sw_template_use {
+    bool media, calls, tools;
+} sw_template_use;
+sw_template_use sw_template_used(const sw_template *m); /* NULL: all but pictures */
+
 /* The conversation as ids (appended) with one loss weight a token (appended; 0 where no loss). Where an assistant
  * turn begins and ends comes from generation blocks if the template has them, otherwise from rendering prefixes of
  * the conversation and, where a turn changes what came before it, from what changes with the answer's text; where

@@ -1,5 +1,7 @@
 # Data sets as swift-tokenize reads them: sources, tasks, duplicates, packing, folders of shards, and what goes wrong.
 
+load helpers
+
 setup() {
     cd "$BATS_TEST_TMPDIR"
     M=$BATS_TEST_DIRNAME/tiny-tokenizer
@@ -63,6 +65,24 @@ answers() { swift-tokenize --inspect --model "$M" "$@" | awk '$4 == "\"x\"" {x++
     [ "$status" = 1 ]; [[ $output == *'a.jsonl: line 1: field "rejected"'* ]]
     run tok --task kto --out t.shard a.jsonl
     [ "$status" = 1 ]; [[ $output == *'a.jsonl: line 1: field "label"'* ]]
+}
+
+@test "a template that leaves calls and tools out: an error, and a warning" {
+    tools='"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]'
+    call='{"role": "assistant", "content": null, "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": "{\"a\": 1}"}}]}'
+    echo "{\"messages\": [{\"role\": \"user\", \"content\": \"q\"}, $call], $tools}" > calls.jsonl
+    echo "{\"messages\": [{\"role\": \"user\", \"content\": \"q\"}, {\"role\": \"tool_call\", \"content\": {\"name\": \"f\", \"arguments\": {}}}]}" > role.jsonl
+    echo "{\"messages\": [{\"role\": \"user\", \"content\": \"q\"}, {\"role\": \"assistant\", \"content\": \"a\"}], $tools}" > tools.jsonl
+    for f in calls.jsonl role.jsonl; do
+        fails 1 "$f: line 1: has calls of tools, and the chat template" swift-tokenize -q --model "$M" --out t.shard $f
+    done
+    swift-tokenize -q --model "$M" --out t.shard tools.jsonl 2> told
+    grep -q 'warning: 1 records have tools, and the chat template .* makes nothing of them' told
+    swift-tokenize -q --model "$M" --task prompt --out t.shard tools.jsonl 2> told
+    grep -q 'makes nothing of them' told
+    swift-tokenize -q --model "$M" --template qwen2_5 --out t.shard calls.jsonl role.jsonl tools.jsonl 2> told
+    [ ! -s told ] || { cat told; false; }
+    swift-tokenize --inspect --model "$M" t.shard | sed -n 's/.* 1 *"\(.*\)"$/\1/p' | tr -d '\n' | grep -q '<tool_call>'
 }
 
 @test "compared texts" {

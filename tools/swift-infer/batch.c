@@ -124,6 +124,10 @@ static int read_prompt(infer_session *s, const cJSON *o, sw_ids *ids, sw_buf *te
         cJSON *all = infer_with_system(messages, s->settings->system);
         cJSON *tools = NULL;
         int rc = !all || infer_read_tools(o, &tools) ? -1 : sw_template_encode_prompt(s->tmpl, s->encoder, all, tools, NULL, ids);
+        if (!rc && cJSON_GetArraySize(tools) && !s->takes.tools && !s->told_tools) {
+            sw_warn("records have tools, and the chat template %s makes nothing of them; choose a built-in --template", sw_template_name(s->tmpl));
+            s->told_tools = true;
+        }
         cJSON_Delete(all);
         cJSON_Delete(tools);
         return rc;

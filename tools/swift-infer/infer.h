@@ -30,6 +30,8 @@ typedef struct infer_session {
     sw_encoder *encoder;
     sw_template *tmpl;     /* NULL: the checkpoint has none */
     char *template_error;  /* then why */
+    sw_template_use takes; /* what the template makes something of */
+    bool told_tools;       /* that it makes nothing of tools */
     sw_generator generator;
     sw_tags tags;          /* of a classifier of words: its classes' names, where it has some */
     cJSON *generation;     /* generation_config.json, or NULL */

@@ -78,6 +78,7 @@ static int load_text(infer_session *s)
     infer_add_stop(s, sw_tokenizer_eos(s->tokenizer));
     if (s->tmpl)
         add_template_stops(s);
+    s->takes = sw_template_used(s->tmpl);
     return 0;
 }
 

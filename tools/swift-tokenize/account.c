@@ -75,7 +75,7 @@ static void tell_mixed(const account *a)
 /* ---- the end record */
 
 static const char *const count_names[] = {"truncated",  "dropped", "empty",    "split",
-                                          "unlabelled", "chats",   "unfilled", "end_trained"};
+                                          "unlabelled", "chats",   "unfilled", "unused_tools", "end_trained"};
 _Static_assert(sizeof(counts) == sizeof(int64_t) * SW_COUNT(count_names), "a name for each count");
 
 cJSON *account_report(const account *a, const sink *s, bool complete)
@@ -137,6 +137,9 @@ static void warn(const account *a)
     if (n->unfilled)
         sw_warn("%lld records hold a {{NAME}} that is not filled in; --fill NAME=VALUE does that",
                 (long long)n->unfilled);
+    if (n->unused_tools)
+        sw_warn("%lld records have tools, and the chat template %s makes nothing of them; choose a built-in --template",
+                (long long)n->unused_tools, sw_template_name(job->template));
     if (n->unlabelled)
         sw_warn("%lld records have no labelled token: there is nothing to learn from them", (long long)n->unlabelled);
     if (!a->rows)

@@ -149,11 +149,23 @@ static int encode_completion(const tokenize_job *job, sw_encoder *encoder, const
     return 0;
 }
 
-static int encode_chat(const tokenize_job *job, sw_encoder *encoder, const sw_sample *s, const cJSON *messages,
-                       encoded *e)
+/* There must be a template, and it must write what the conversation has. */
+static int check_chat(const tokenize_job *job, const cJSON *messages)
 {
     if (!job->template)
         return sw_fail("is a conversation, and %s has no chat template; name one (--template)", job->o->model);
+    for (const cJSON *m = job->takes.calls || !messages ? NULL : messages->child; m; m = m->next)
+        if (cJSON_GetArraySize(sw_json_get(m, "tool_calls")))
+            return sw_fail("has calls of tools, and the chat template %s makes nothing of them: nothing would be learnt; choose a built-in "
+                           "--template, perhaps with --agent-template", sw_template_name(job->template));
+    return 0;
+}
+
+static int encode_chat(const tokenize_job *job, sw_encoder *encoder, const sw_sample *s, const cJSON *messages,
+                       encoded *e)
+{
+    if (check_chat(job, messages))
+        return -1;
     return sw_template_encode(job->template, encoder, messages, s->tools, s->extra, (sw_train_on)job->o->train_on,
                               job->scale, &e->ids, &e->weights);
 }
@@ -237,7 +249,7 @@ static void add_columns(const tokenize_job *job, const sw_sample *s, encoded *e,
     if (s->carried)
         p->carried = add_json(e, s->carried);
     p->has = (s->rejected ? HAS_REJECTED : 0) | (s->positives ? HAS_LISTS : 0) | (s->labels ? HAS_LABEL : 0) |
-             (s->tags ? HAS_TAGS : 0) | (s->has_margin ? HAS_MARGIN : 0) | (job->takes_media ? HAS_MEDIA : 0) | (s->carried ? HAS_CARRIED : 0);
+             (s->tags ? HAS_TAGS : 0) | (s->has_margin ? HAS_MARGIN : 0) | (job->takes.media ? HAS_MEDIA : 0) | (s->carried ? HAS_CARRIED : 0);
 }
 
 /* ---- texts that are compared */
@@ -292,8 +304,8 @@ static int encode_prompt(const tokenize_job *job, sw_encoder *encoder, const sw_
             add_id(e, sw_tokenizer_bos(job->tokenizer), 0);
         return encode_string(encoder, s->prompt, false, 0, e);
     }
-    if (!job->template)
-        return sw_fail("is a conversation, and %s has no chat template; name one (--template)", job->o->model);
+    if (check_chat(job, s->messages))
+        return -1;
     int rc = sw_template_encode_prompt(job->template, encoder, s->messages, s->tools, s->extra, &e->ids);
     weigh(e, 0);
     return rc;
@@ -317,7 +329,7 @@ static int encode_sample(const tokenize_job *job, sw_encoder *encoder, const sw_
     piece p = {0};
     size_t start = e->ids.n, max = (size_t)job->o->max_length;
     bool learns = learns_tokens(s), longer = false, end_trained = false;
-    if (s->media && !job->takes_media)
+    if (s->media && !job->takes.media)
         return sw_fail(
             "has images, videos or audios, and the chat template %s makes nothing of them; use the model's own, or "
             "leave the columns out (--map images=)",
@@ -328,6 +340,7 @@ static int encode_sample(const tokenize_job *job, sw_encoder *encoder, const sw_
     *main = end_sequence(e, start);
     told->n.chats += learns && s->kind == SW_SAMPLE_CHAT;
     told->n.unfilled += s->unfilled;
+    told->n.unused_tools += s->kind == SW_SAMPLE_CHAT && !job->takes.tools && cJSON_GetArraySize(s->tools);
     if (!main->n) {
         told->n.empty++;
         return 0;
@@ -444,22 +457,4 @@ int encode_row(const tokenize_job *job, sw_encoder *encoder, cJSON *row, encoded
     }
     sw_sample_free(&s);
     return rc;
-}
-
-bool template_takes_media(const sw_template *m)
-{
-    static const char probe[] =
-        "[{\"role\":\"user\",\"content\":[{\"type\":\"image\"},{\"type\":\"text\",\"text\":\"Zq7\"}]}]";
-    static const char plain[] = "[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"Zq7\"}]}]";
-    cJSON *with = sw_json_parse(probe, sizeof probe - 1), *without = sw_json_parse(plain, sizeof plain - 1);
-    sw_buf a = {0}, b = {0};
-    bool takes = m && !sw_template_render(m, with, NULL, NULL, true, &a, NULL) &&
-                 !sw_template_render(m, without, NULL, NULL, true, &b, NULL) && a.n && b.n && strstr(a.at, "Zq7") &&
-                 !strstr(a.at, "'type'") && !strstr(a.at, "\"type\"") && strcmp(a.at, b.at);
-    sw_error_clear();
-    sw_buf_free(&a);
-    sw_buf_free(&b);
-    cJSON_Delete(with);
-    cJSON_Delete(without);
-    return takes;
 }

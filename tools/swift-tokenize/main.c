@@ -274,7 +274,7 @@ static int tokenize(const sw_tokenizer *t, int n, char **operands)
         job.template = m;
         job.scale = scale;
         job.end_token = m ? sw_template_end_token(m) : -1;
-        job.takes_media = m && template_takes_media(m);
+        job.takes = sw_template_used(m);
         rc = tokenize_run(&job, n, operands);
     }
     sw_template_free(m);

@@ -40,7 +40,7 @@ typedef struct tokenize_job {
     bool encoder;                /* the model reads prompts by an encoder: they and their completions are texts of their own */
     sw_tags tags;                /* the classes of texts or words: --labels, or the model's */
     const cJSON *classes;        /* their names, or NULL */
-    bool takes_media;            /* the template turns pictures, sound and film into placeholders */
+    sw_template_use takes;       /* what the template makes something of */
 } tokenize_job;
 
 /* A run of something in somebody's arrays. */
@@ -66,8 +66,8 @@ typedef struct piece {
 typedef struct counts {
     int64_t truncated, dropped, empty, split;
     int64_t unlabelled; /* pieces without a labelled token that should have one */
-    int64_t chats, unfilled,
-        end_trained; /* conversations; with {{NAME}} left; with the template's end token as a label */
+    int64_t chats, unfilled, unused_tools,
+        end_trained; /* conversations; with {{NAME}} left; with tools that the template leaves out; with its end token as a label */
 } counts;
 
 /* What is told of a row besides its pieces. */
@@ -105,8 +105,6 @@ void encoded_free(encoded *e);
  * names the field. */
 int encode_row(const tokenize_job *job, sw_encoder *encoder, cJSON *row, encoded *out, outcome *told,
                sw_print *print) SW_MUST_CHECK;
-/* Whether the template makes something of a picture in a message. */
-bool template_takes_media(const sw_template *m);
 
 /* One output: a shard, with a packer before it if packing. The shard begins with the first record, which says what
  * columns there are. With --shard-tokens it is a folder of shards, each of which says how far the input was read. */

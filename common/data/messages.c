@@ -184,6 +184,11 @@ int sw_messages_normalise(cJSON *messages, const char *field)
             cJSON_SetValuestring(role, name);
         if (normalise_content(m))
             return sw_fail_in("field \"%s[%zu].content\"", field, i);
+        const cJSON *weight = sw_json_get(m, "weight"); /* as OpenAI's fine-tuning and ShareGPT have it: 0 or 1 */
+        if (cJSON_IsNumber(weight) && weight->valuedouble == 0 && !sw_json_get(m, "loss")) {
+            cJSON_DeleteItemFromObjectCaseSensitive(m, "loss");
+            cJSON_AddFalseToObject(m, "loss");
+        }
         cJSON *calls = cJSON_GetObjectItemCaseSensitive(m, "tool_calls");
         if (calls && !cJSON_IsNull(calls) && normalise_calls(calls))
             return sw_fail_in("field \"%s[%zu].tool_calls\"", field, i);

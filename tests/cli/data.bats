@@ -85,6 +85,15 @@ answers() { swift-tokenize --inspect --model "$M" "$@" | awk '$4 == "\"x\"" {x++
     swift-tokenize --inspect --model "$M" t.shard | sed -n 's/.* 1 *"\(.*\)"$/\1/p' | tr -d '\n' | grep -q '<tool_call>'
 }
 
+@test "a weight of 0 takes an answer's loss, as OpenAI and ShareGPT have it" {
+    ask() { echo "{\"messages\": [{\"role\": \"user\", \"content\": \"q\"}, {\"role\": \"assistant\", \"content\": \"aa\"$1}, {\"role\": \"user\", \"content\": \"q\", \"weight\": 0}, {\"role\": \"assistant\", \"content\": \"b\", \"weight\": 1}]}" | tok -q | records; }
+    ask ', "loss": false' > want
+    ask ', "weight": 0' > got; cmp want got
+    [ "$(grep -c ' 1  *"' want)" = 2 ]
+    [ "$(ask ', "weight": 1' | grep -c ' 1  *"')" = 5 ]
+    [ "$(ask ', "weight": 0, "loss": true' | grep -c ' 1  *"')" = 5 ]
+}
+
 @test "compared texts" {
     echo '{"anchor": "q", "positive": "a", "negative_1": "b", "negative_2": "the world"}' > e.jsonl
     tok --out t.shard e.jsonl

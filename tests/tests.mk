@@ -17,7 +17,7 @@ $(O)/tests/test_%: $(O)/obj/tests/unit/test_%.o $(O)/libtools.a $(LIB)
 $(O)/tests/test_kernels: $(patsubst %.c,$(O)/obj/%.o,$(sort $(wildcard tests/unit/kernels/*.c)))
 
 # Tests with `--device emulator`.
-EMULATED := $(patsubst %,$(O)/tests/test_%,kernels emulator linears scaled steps)
+EMULATED := $(patsubst %,$(O)/tests/test_%,kernels emulator linears pairs scaled steps)
 $(EMULATED) $(GOLDEN): $(EMULATOR_OBJ)
 $(O)/tests/test_emulator: $(O)/obj/tests/emulator/emulator_faulty.emulated.o
 $(EMULATED) $(GOLDEN): LDLIBS += -lstdc++

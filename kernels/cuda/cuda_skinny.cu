@@ -33,8 +33,12 @@ template <int N> struct widths {
 template <int LINES, int ACROSS>
 __device__ __forceinline__ void copy_block(uint16_t *to, int stride, const void *p, int64_t ld, int64_t lines, int64_t across)
 {
-    for (int i = (int)threadIdx.x; i < LINES * (ACROSS / 8); i += THREADS) {
-        int r = i / (ACROSS / 8), c = i % (ACROSS / 8) * 8;
+    enum { RUNS = ACROSS / 8, ALL = LINES * RUNS };
+#pragma unroll
+    for (int k = 0; k < ALL; k += THREADS) {
+        int i = k + (int)threadIdx.x, r = i / RUNS, c = i % RUNS * 8;
+        if (ALL - k < THREADS && i >= ALL)
+            break;
         bool there = r < lines && c < across;
         copy_async(to + r * stride + c, (const uint16_t *)p + (there ? r * ld + c : 0), there ? 16 : 0);
     }

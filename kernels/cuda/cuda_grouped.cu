@@ -1,56 +1,9 @@
 /* Products of rows in groups (mixtures of experts). What a group has is read from device memory, so the grid is of as many tiles as
  * there may be, and blocks without one end at once. Few rows a group go to cuda_few.cu, which reads each matrix for four rows at a
  * time; f32, and f16 with bf16, to the plain kernel; the rest to tensor cores. */
-#include "cuda_grouped.cuh"
-#include "cuda_mma.cuh"
-#include "cuda_products.cuh"
+#include "cuda_grouped_mma.cuh"
 
 namespace {
-
-enum form { FORWARD, BACK_X, BACK_W }; /* w [n, k], w [k, n], rows on both sides */
-
-struct grouped_call {
-    cuda_product all; /* a: all rows; b: rows of x (BACK_W); c: all rows of the result */
-    group_list groups; /* of w, or of its gradient */
-    int64_t bias_step;
-};
-
-__device__ static inline const void *row_of(const void *p, int type, int64_t row, int64_t ld)
-{
-    return (const char *)p + row * ld * (type == SW_F32 ? 4 : 2);
-}
-
-/* What this block does: the product of its group, from a row and a column on. */
-template <int FORM> __device__ static inline bool locate(const grouped_call &p, int rows, cuda_product *q, int64_t *row)
-{
-    *q = p.all;
-    if (FORM == BACK_W) {
-        int64_t tiles = (p.all.m + rows - 1) / rows, g = blockIdx.x / tiles, first = p.groups.start[g];
-        *row = blockIdx.x % tiles * rows;
-        q->k = p.groups.start[g + 1] - first;
-        q->a = row_of(q->a, q->type, first, q->a_ld);
-        q->b = row_of(q->b, q->b_type, first, q->b_ld);
-        q->c = (void *)(uintptr_t)p.groups.matrix(g);
-        return q->k > 0;
-    }
-    group_tile t;
-    if (!find_group_tile(p.groups, rows, blockIdx.x, &t))
-        return false;
-    *row = 0;
-    q->m = t.n;
-    q->a = row_of(q->a, q->type, t.first, q->a_ld);
-    q->c = (void *)(uintptr_t)row_of(q->c, q->c_type, t.first, q->c_ld);
-    if (t.group == p.groups.count) { /* of no group */
-        q->k = 0;
-        q->bias = NULL;
-        return true;
-    }
-    q->b = p.groups.matrix(t.group);
-    q->scales = p.groups.scales(t.group, q->scales);
-    if (q->bias)
-        q->bias = row_of(q->bias, q->bias_type, t.group, p.bias_step);
-    return true;
-}
 
 /* 4096 rows of 64 experts, 2048 by 768, in f32: 13 GFLOP, 0.2 ms at the limit; 0.45 GB, 0.14 ms. */
 template <int FORM> __global__ void __launch_bounds__(256) grouped_plain(grouped_call p)
@@ -62,7 +15,7 @@ template <int FORM> __global__ void __launch_bounds__(256) grouped_plain(grouped
 }
 
 /* ---- tensor cores: 64 x 128 of the result a block, four warps of 32 x 64; 64 of k at a time, the next ones on their way meanwhile */
-enum { WARPS = 4, ROWS = 64, COLUMNS = 128, DEPTH = 64 };
+enum { WARPS = 4, ROWS = 64, COLUMNS = GROUPED_COLUMNS, DEPTH = GROUPED_DEPTH };
 /* An operand in shared memory, as it lies: rows of k, or of m (n). */
 enum { A_STRIDE = DEPTH + 8, B_STRIDE = DEPTH + 8, B_STRIDE_TURNED = COLUMNS + 8, A_VALUES = ROWS * A_STRIDE, B_VALUES = COLUMNS * B_STRIDE };
 static_assert(ROWS == DEPTH && B_VALUES >= DEPTH * B_STRIDE_TURNED, "space for both ways round");
@@ -91,31 +44,8 @@ __device__ static inline void load_block(uint16_t *to, int stride, const void *m
     }
 }
 
-/* c += a b over DEPTH: a [32 of m, k], or turned [k, m]; b [64 of n, k], or turned [k, n]. */
-template <bool BF16, bool A_TURNED, bool B_TURNED> __device__ static inline void multiply_block(float (&c)[2][8][4], const uint16_t *a, const uint16_t *b)
-{
-    const int STRIDE = B_TURNED ? (int)B_STRIDE_TURNED : (int)B_STRIDE;
-    int lane = (int)threadIdx.x % 32, low = lane % 8, second = lane / 8 % 2 * 8, upper = lane / 16 * 8;
-#pragma unroll
-    for (int k = 0; k < DEPTH; k += 16) {
-        unsigned x[2][4], y[4];
-#pragma unroll
-        for (int i = 0; i < 2; i++)
-            load_matrices<A_TURNED>(x[i], A_TURNED ? a + (k + upper + low) * A_STRIDE + i * 16 + second : a + (i * 16 + second + low) * A_STRIDE + k + upper);
-#pragma unroll
-        for (int n = 0; n < 8; n += 2) {
-            load_matrices<B_TURNED>(y, B_TURNED ? b + (k + second + low) * STRIDE + n * 8 + upper : b + (n * 8 + upper + low) * STRIDE + k + second);
-#pragma unroll
-            for (int i = 0; i < 2; i++) {
-                mma<BF16>(c[i][n], x[i], y[0], y[1]);
-                mma<BF16>(c[i][n + 1], x[i], y[2], y[3]);
-            }
-        }
-    }
-}
-
-/* 65536 rows of 128 experts, 2048 by 768 (8192 tokens of Qwen3-30B-A3B), in bf16: 206 GFLOP, 0.21 ms at the limit, of which
- * mma.sync reaches about 60 %; 0.77 GB, 0.23 ms. Of 8 experts, 4096 by 14336 (Mixtral, 16384 rows): 1.9 TFLOP, 1.95 ms; 1.5 GB. */
+/* 65536 rows of 128 experts, 2048 by 768 of Q4_K, in bf16: 206 GFLOP, 0.21 ms at the limit; decoding 64 weights for each 64 rows takes
+ * several times that. */
 template <bool BF16, int FORM> __global__ void __launch_bounds__(WARPS * 32) grouped_mma(grouped_call p)
 {
     SW_DYNAMIC_SHARED(uint16_t, shared);
@@ -147,7 +77,7 @@ template <bool BF16, int FORM> __global__ void __launch_bounds__(WARPS * 32) gro
             load(1 - stage, k + DEPTH);
         const uint16_t *a = shared + stage * (A_VALUES + B_VALUES), *b = a + A_VALUES;
         if (k >= 0)
-            multiply_block<BF16, A_TURNED, B_TURNED>(c, A_TURNED ? a + down : a + down * A_STRIDE, B_TURNED ? b + across : b + across * B_STRIDE);
+            multiply_block<BF16, A_TURNED, B_TURNED, A_STRIDE, B_TURNED ? (int)B_STRIDE_TURNED : (int)B_STRIDE>(c, A_TURNED ? a + down : a + down * A_STRIDE, B_TURNED ? b + across : b + across * B_STRIDE);
     }
 #pragma unroll
     for (int i = 0; i < 2; i++)
@@ -213,6 +143,9 @@ template <int FORM> int rows_by_matrices(sw_stream *s, sw_tensor *y, const sw_te
     p.all.scales = cuda_scales(&w->one);
     p.all.bias = bias ? bias->data : NULL;
     p.all.bias_type = bias ? (int)bias->dtype : 0;
+    int rc = cuda_grouped_runs(s, &p, FORM, w, x->shape[0] / w->count);
+    if (rc != GROUPED_NONE)
+        return rc;
     return multiply<FORM>(s, p, cuda_tiles(p.groups, tensor_cores ? (int64_t)ROWS : (int64_t)PLAIN_TILE), tensor_cores);
 }
 
@@ -262,6 +195,9 @@ int cuda_grouped_bwd_w(sw_stream *s, const sw_matrices *dw, const sw_tensor *dy,
     p.all.b = x->data;
     p.all.b_type = x->dtype;
     p.all.b_ld = x->stride[0];
+    int rc = cuda_grouped_runs(s, &p, BACK_W, dw, dy->shape[0] / dw->count);
+    if (rc != GROUPED_NONE)
+        return rc;
     int64_t size = tensor_cores ? (int64_t)ROWS : (int64_t)PLAIN_TILE;
     return multiply<BACK_W>(s, p, (one.shape[0] + size - 1) / size * dw->count, tensor_cores);
 }

@@ -18,7 +18,10 @@ static const int64_t sizes[][4] = {/* rows, in, out, groups */ {0, 8, 5, 2},
                                    {30, 33, 17, 9},
                                    {40, 96, 200, 3},
                                    {150, 70, 65, 2},
-                                   {70, 64, 129, 8}};
+                                   {70, 64, 129, 8},
+                                   {130, 72, 136, 5},
+                                   {400, 136, 264, 3},
+                                   {290, 320, 72, 2}};
 
 /* Where the groups begin: some are empty, and behind the last may be rows of none. */
 static array *starts(rig *r, const product *p)
@@ -37,10 +40,13 @@ static array *starts(rig *r, const product *p)
     return a;
 }
 
+/* Two in three lie in runs of eight values. */
+static layout any_rows(rig *r) { return (layout[]){DENSE, RUNS, GAPS}[draw(r, 0, 2)]; }
+
 /* Matrices [out, in] of type t, in one tensor or each by itself. */
 static void set_matrices(rig *r, product *p, sw_dtype t)
 {
-    layout l = draw(r, 0, 1) ? DENSE : GAPS;
+    layout l = any_rows(r);
     if (!p->apart)
         p->matrices[0] = normal(r, t, l, SHAPE(p->groups, p->out, p->in), 1);
     array *like = p->matrices[0];
@@ -109,14 +115,14 @@ static double tolerance(const product *p)
 
 static array *result(rig *r, const product *p, int64_t width)
 {
-    layout l = draw(r, 0, 1) ? DENSE : GAPS;
+    layout l = any_rows(r);
     return p->beta != 0 ? normal(r, p->y, l, SHAPE(p->rows, width), 1) : blank(r, p->y, l, SHAPE(p->rows, width));
 }
 
 static void forward(rig *r, product *p)
 {
     set_matrices(r, p, p->w);
-    array *x = normal(r, p->x, draw(r, 0, 1) ? DENSE : GAPS, SHAPE(p->rows, p->in), 1), *y = result(r, p, p->out);
+    array *x = normal(r, p->x, any_rows(r), SHAPE(p->rows, p->in), 1), *y = result(r, p, p->out);
     array *bias = draw(r, 0, 1) ? normal(r, draw(r, 0, 1) ? SW_F32 : p->x, DENSE, SHAPE(p->groups, p->out), 1) : NULL;
     RUN(r, grouped_fwd, AT(y), AT(x), &p->w_of[side], AT(bias), AT(p->start), p->alpha, p->beta);
     expect(r, y, tolerance(p), sqrt((double)p->in) + 0.1);
@@ -125,7 +131,7 @@ static void forward(rig *r, product *p)
 static void backward_x(rig *r, product *p)
 {
     set_matrices(r, p, p->w);
-    array *dy = normal(r, p->x, draw(r, 0, 1) ? DENSE : GAPS, SHAPE(p->rows, p->out), 1), *dx = result(r, p, p->in);
+    array *dy = normal(r, p->x, any_rows(r), SHAPE(p->rows, p->out), 1), *dx = result(r, p, p->in);
     RUN(r, grouped_bwd_x, AT(dx), AT(dy), &p->w_of[side], AT(p->start), p->alpha, p->beta);
     expect(r, dx, tolerance(p), sqrt((double)p->out) + 0.1);
 }
@@ -134,7 +140,7 @@ static void backward_w(rig *r, product *p)
 {
     set_matrices(r, p, SW_F32);
     array *dy = normal(r, p->x, DENSE, SHAPE(p->rows, p->out), 1),
-          *x = normal(r, p->w, draw(r, 0, 1) ? DENSE : GAPS, SHAPE(p->rows, p->in), 1);
+          *x = normal(r, p->w, any_rows(r), SHAPE(p->rows, p->in), 1);
     RUN(r, grouped_bwd_w, &p->w_of[side], AT(dy), AT(x), AT(p->start), p->alpha);
     for (int64_t g = 0; g < (p->apart ? p->groups : 1); g++)
         expect(r, p->matrices[g], p->w == p->x ? 2e-5 : tolerance(p), sqrt((double)p->rows) + 0.1);

@@ -50,7 +50,7 @@ array *blank(rig *r, sw_dtype t, layout l, int ndim, const int64_t *shape)
             order[j] = order[i];
             order[i] = other;
         }
-    int64_t stride = 1, piece = l == RUNS ? 8 : block;
+    int64_t stride = 1, piece = l == RUNS ? SW_MAX(8, block) : block;
     for (int i = ndim - 1; i >= 0; i--) {
         v.stride[order[i]] = stride;
         stride = stride * shape[order[i]] + (l == DENSE ? 0 : draw(r, 0, 3) * piece);

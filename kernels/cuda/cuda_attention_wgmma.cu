@@ -114,10 +114,9 @@ template <bool BF16, int WIDTH> __global__ void __launch_bounds__(THREADS, 1) at
             unsee(tile + 1);
             bool moved = take_powers(score, top, sum, shrink, scale);
             /* The vote asks for the sums, too, so that nothing puts the wait before the exponentials: that is what it's after. */
-            if (!__any_sync(FULL_WARP, moved || !(sum[0] + sum[1] >= 0))) { /* after a few tiles the largest score is mostly known */
-                wait_products<0>(acc[0], score);
-            } else {
-                wait_products<0, true>(acc[0], score);
+            bool shrinks = warpgroup_any(moved || !(sum[0] + sum[1] >= 0));
+            wait_products<0>(acc[0], score);
+            if (shrinks) { /* after a few tiles the largest score is mostly known */
 #pragma unroll
                 for (int n = 0; n < WIDTH / 8; n++)
 #pragma unroll

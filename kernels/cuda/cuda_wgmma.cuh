@@ -7,7 +7,8 @@
  * multiple of 1024 bytes. The same tile serves products that sum over its columns and such that sum over its rows.
  *
  * Order: tiles_there() for what the threads have copied; settle() for sums and left sides that others than products have written;
- * products; sent(); wait_products() before a sum is read, a left side written, or a tile written again. ptxas makes products wait
+ * products; sent(); wait_products() before a sum is read, a left side written, or a tile written again. The four warps execute the
+ * same of these (their .aligned), so no condition on the way to one may be a warp's own. ptxas makes products wait
  * for one another (C7515) where ways meet between sending and waiting that have not all sent. */
 #ifndef SW_CUDA_WGMMA_CUH
 #define SW_CUDA_WGMMA_CUH
@@ -83,18 +84,32 @@ template <int N> __device__ static inline void renewed(float (&d)[N][4])
     (void)d;
 #endif
 }
-/* All but the last PENDING groups are done; those sums are d's, if any are named. APART: not to be made one with another wait. */
-template <int PENDING, bool APART = false, class... D> __device__ static inline void wait_products(D &...d)
+/* All but the last PENDING groups are done; those sums are d's, if any are named. */
+template <int PENDING, class... D> __device__ static inline void wait_products(D &...d)
 {
 #ifdef SW_EMULATOR
     sw_emu_wgmma_wait(PENDING);
 #elif defined(SW_WARPGROUPS)
-    if (APART)
-        asm volatile("wgmma.wait_group.sync.aligned %0; // apart" ::"n"(PENDING) : "memory");
-    else
-        asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
+    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
 #endif
     (renewed(d), ...);
+}
+/* Whether a thread of the warpgroup says yes. All of them come, and no wait for products that is behind it is put before what they
+ * say. */
+__device__ static inline bool warpgroup_any(bool yes)
+{
+#ifdef SW_EMULATOR
+    return sw_emu_warpgroup_any(yes, __FILE__, __LINE__);
+#elif defined(SW_WARPGROUPS)
+    int any; /* barrier 0 is the block's */
+    asm volatile("{.reg .pred p, q; setp.ne.b32 p, %1, 0; barrier.cta.red.or.aligned.pred q, %2, 128, p; selp.b32 %0, 1, 0, q;}"
+                 : "=r"(any)
+                 : "r"((int)yes), "r"(1 + threadIdx.x / 128)
+                 : "memory");
+    return any;
+#else
+    return yes;
+#endif
 }
 /* What all threads of the block have copied into tiles is there for products. */
 __device__ static inline void tiles_there()

@@ -38,9 +38,16 @@ struct lane {
     bool unfenced;            /* copies have come since it has fenced them */
 };
 
+struct group_vote { /* of a warpgroup's threads */
+    int waiting, line;
+    const char *file;
+    bool yes, result;
+};
+
 struct worker {
     lane lanes[MAX_THREADS];
-    unsigned runnable[MAX_WARPS], exchanging[MAX_WARPS], at_barrier[MAX_WARPS], done[MAX_WARPS];
+    unsigned runnable[MAX_WARPS], exchanging[MAX_WARPS], at_barrier[MAX_WARPS], at_vote[MAX_WARPS], done[MAX_WARPS];
+    group_vote votes[MAX_WARPS / 4];
     int threads, warps, warp, now, pending, waiting, ended;
     bool backwards;
     const char *barrier_file;
@@ -116,6 +123,8 @@ static void ended(worker *w, int t)
         misuse("ended while products of its own are under way", t, -1, nullptr, 0);
     if (w->waiting)
         misuse("ended while others wait at a barrier", t, -1, w->barrier_file, w->barrier_line);
+    if (w->votes[t / 128].waiting)
+        misuse("ended while others of its warpgroup vote", t, -1, w->votes[t / 128].file, w->votes[t / 128].line);
     for (unsigned m = w->exchanging[t / 32]; m; m &= m - 1) {
         const lane *l = &w->lanes[t / 32 * 32 + __builtin_ctz(m)];
         if (l->mask & bit)
@@ -128,6 +137,9 @@ static void stuck(worker *w)
     for (int t = 0; t < w->threads; t++)
         if (w->exchanging[t / 32] >> t % 32 & 1)
             misuse("waits for lanes that never come", t, -1, w->lanes[t].file, w->lanes[t].line);
+    for (int t = 0; t < w->threads; t++)
+        if (w->at_vote[t / 32] >> t % 32 & 1)
+            misuse("votes without others of its warpgroup", t, -1, w->votes[t / 128].file, w->votes[t / 128].line);
     misuse("waits at a barrier that others never reach", -1, -1, w->barrier_file, w->barrier_line);
 }
 
@@ -191,7 +203,7 @@ static void run_block(worker *w, uint3 block)
     for (int i = 0; i < w->warps; i++) {
         int n = w->threads - i * 32;
         w->runnable[i] = n >= 32 ? 0xffffffffu : (1u << n) - 1;
-        w->exchanging[i] = w->at_barrier[i] = 0;
+        w->exchanging[i] = w->at_barrier[i] = w->at_vote[i] = 0;
         w->done[i] = ~w->runnable[i];
     }
     for (int t = 0; t < w->threads; t++) {
@@ -230,6 +242,35 @@ void sw_emu_block_sync(const char *file, int line)
         w->backwards = next_random(&w->random) & 1;
     }
     wait(w, t);
+}
+
+bool sw_emu_warpgroup_any(bool yes, const char *file, int line)
+{
+    worker *w = self;
+    int t = w->now, first = t / 128 * 4;
+    group_vote *v = &w->votes[t / 128];
+    if ((first + 4) * 32 > w->threads)
+        misuse("votes in a warpgroup that is not whole", t, -1, file, line);
+    for (int i = first; i < first + 4; i++)
+        if (w->done[i])
+            misuse("votes where a thread of its warpgroup has ended", t, i * 32 + __builtin_ctz(w->done[i]), file, line);
+    if (v->waiting && (v->line != line || !same(v->file, file)))
+        misuse("votes elsewhere than others of its warpgroup", t, -1, v->file, v->line);
+    v->file = file;
+    v->line = line;
+    v->yes |= yes;
+    w->at_vote[t / 32] |= 1u << t % 32;
+    if (++v->waiting == 128) {
+        v->result = v->yes;
+        v->yes = false;
+        v->waiting = 0;
+        for (int i = first; i < first + 4; i++) {
+            w->runnable[i] |= w->at_vote[i];
+            w->at_vote[i] = 0;
+        }
+    }
+    wait(w, t);
+    return v->result;
 }
 
 /* Whether two lanes wait for the same meeting. */

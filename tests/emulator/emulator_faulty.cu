@@ -75,7 +75,7 @@ static __global__ void early_copies(float *out, const float *in, int n)
 static __global__ void add_one(float *at) { at[threadIdx.x] += 1; }
 
 /* As reverse, 256 values as 64 rows of 4, by a warpgroup's product with the matrix that turns rows round. */
-enum { UNSETTLED = NOT + 1, UNFENCED };
+enum { UNSETTLED = NOT + 1, UNFENCED, APART };
 template <int HOW> static __global__ void reverse_product(float *out, const float *in, int n)
 {
     SW_DYNAMIC_SHARED(unsigned char, shared);
@@ -96,13 +96,24 @@ template <int HOW> static __global__ void reverse_product(float *out, const floa
     for (int k = 0; k < 4; k++)
         product<true, true, true>(d, tile_of(turn, 64) + (uint64_t)(2 * k), tile_of(x, 64) + (uint64_t)(128 * k));
     sent();
-    if (HOW == IN_TIME)
+    if (HOW == APART && threadIdx.x / 32 == 1) /* one warp in its own time */
+        wait_products<1>();
+    if (HOW == IN_TIME || HOW == APART)
         wait_products<0>(d);
     int lane = (int)threadIdx.x % 32, row = (int)threadIdx.x / 32 * 16 + lane / 4;
     for (int i = 0; threadIdx.x < 128 && lane % 4 < 2 && i < 4; i++)
         out[(row + i / 2 * 8) * 4 + lane % 4 * 2 + i % 2] = d[0][i];
     if (HOW == LATE)
         wait_products<0>(d);
+}
+
+/* As reverse, where a thread of each warpgroup, and no other, says yes; all threads vote, or all but a warp's. */
+template <bool ALL> static __global__ void group_vote(float *out, const float *in, int n)
+{
+    int i = (int)threadIdx.x;
+    bool yes = ALL || i / 32 != 1 ? warpgroup_any(i % 128 == 77) : true;
+    bool again = ALL && warpgroup_any(i == 77);
+    out[i] = yes && again == (ALL && i < 128) ? in[n - 1 - i] : 0;
 }
 
 /* Of kernels that begin early: all threads wait for those before, or the first half. */
@@ -210,12 +221,12 @@ int sw_faulty_run(sw_faulty which, float *out, const float *in, int n)
         reverse<true>, reverse<false>, reverse_warp<true>, reverse_warp<false>, reverse_copied<IN_TIME>,
         reverse_copied<LATE>, reverse_copied<NOT>, reverse_groups<0>, reverse_groups<1>, divergent_barrier, two_barriers, absent_lane, past_shared,
         reads_past_end, writes_past_end, early<true>, early<false>, reverse_product<IN_TIME>, reverse_product<LATE>,
-        reverse_product<NOT>, reverse_product<UNSETTLED>, reverse_product<UNFENCED>};
+        reverse_product<NOT>, reverse_product<UNSETTLED>, reverse_product<UNFENCED>, reverse_product<APART>, group_vote<true>, group_vote<false>};
     struct {
         cudaStream_t stream;
     } first = {nullptr};
     float *device[2];
-    size_t bytes = (size_t)n * sizeof(float), shared = which >= SW_FAULTY_PRODUCT_AWAITED && which <= SW_FAULTY_PRODUCT_UNFENCED ? (size_t)5 << 13 : bytes;
+    size_t bytes = (size_t)n * sizeof(float), shared = which >= SW_FAULTY_PRODUCT_AWAITED && which <= SW_FAULTY_PRODUCT_APART ? (size_t)5 << 13 : bytes;
     if (cudaMalloc((void **)&device[0], bytes) || cudaMalloc((void **)&device[1], bytes))
         return -1;
     cudaMemcpyAsync(device[1], in, bytes, cudaMemcpyHostToDevice, nullptr);

@@ -30,6 +30,9 @@ typedef enum sw_faulty {
     SW_FAULTY_PRODUCT_LEFT,
     SW_FAULTY_PRODUCT_UNSETTLED,
     SW_FAULTY_PRODUCT_UNFENCED,
+    SW_FAULTY_PRODUCT_APART,
+    SW_FAULTY_VOTE_OF_ALL,
+    SW_FAULTY_VOTE_OF_SOME,
     SW_FAULTY_EARLY_COPIES_ALONE,   /* in no graph */
     SW_FAULTY_EARLY_COPIES_LEFT,    /* of what the kernel before leaves alone */
     SW_FAULTY_EARLY_COPIES_WRITTEN, /* of what it writes */

@@ -43,13 +43,51 @@ struct warp_state {
     bool fenced;
 };
 
+/* What a warp asks for: products, a fence, the end of a group, a wait. */
+struct request {
+    enum { PRODUCTS, FENCE, COMMIT, WAIT } kind;
+    uint64_t a_tile, b_tile;
+    int n;     /* of a wait: what may be left */
+    int flags; /* of products */
+    bool operator!=(const request &o) const { return kind != o.kind || a_tile != o.a_tile || b_tile != o.b_tile || n != o.n || flags != o.flags; }
+};
+struct group_state {
+    std::vector<request> asked; /* by the warp that is ahead */
+    size_t place[4];
+    unsigned ended; /* a bit a warp */
+};
+
 thread_local warp_state warps[MAX_WARPS];
+thread_local group_state groups[MAX_WARPS / 4];
 thread_local uint64_t turn;
 
 int warp_now(void)
 {
     const sw_emu_thread *t = sw_emu_now;
     return (int)((t->thread.x + t->block_dim.x * (t->thread.y + t->block_dim.y * t->thread.z)) / 32);
+}
+
+/* Of a warpgroup, in this block. */
+int warps_there(int group)
+{
+    const dim3 &d = sw_emu_now->block_dim;
+    int all = (int)(d.x * d.y * d.z / 32) - group * 4;
+    return all < 4 ? all : 4;
+}
+
+/* The .aligned of PTX: all threads of the warpgroup execute the same instruction. */
+void ask(const request &r)
+{
+    int warp = warp_now();
+    group_state *g = &groups[warp / 4];
+    size_t *place = &g->place[warp % 4];
+    if (warps_there(warp / 4) < 4)
+        sw_emu_misuse("asks for products of a warpgroup that is not whole");
+    if (*place == g->asked.size() && !g->ended)
+        g->asked.push_back(r);
+    else if (*place == g->asked.size() || g->asked[*place] != r)
+        sw_emu_misuse("asks for other products, fences or waits than another warp of its warpgroup");
+    ++*place;
 }
 
 float value_at(uint64_t tile, unsigned row, unsigned column, bool across, bool bf16)
@@ -106,6 +144,7 @@ void multiply(void *const *lanes)
     warp_state *w = &warps[warp];
     const lane_call *first = (const lane_call *)lanes[0];
     pending p = {*first, {{0}}, first->d, w->group};
+    ask({request::PRODUCTS, first->a_tile, first->b_tile, first->n, first->across | first->add << 1 | first->bf16 << 2 | !first->a << 3});
     int columns = 8 * first->n;
     bool fresh = !w->busy.count(p.d);
     sums *s = &w->busy[p.d];
@@ -134,7 +173,9 @@ void multiply(void *const *lanes)
 void finish(void *const *lanes)
 {
     warp_state *w = &warps[warp_now()];
-    long done = w->group - *(const int *)lanes[0];
+    int most = *(const int *)lanes[0];
+    long done = w->group - most;
+    ask({request::WAIT, 0, 0, most, 0});
     size_t n = 0;
     for (; n < w->left.size() && w->left[n].group < done; n++)
         run(w, warp_now(), w->left[n]);
@@ -153,8 +194,16 @@ void finish(void *const *lanes)
     }
 }
 
-void commit(void *const *) { warps[warp_now()].group++; }
-void fence(void *const *) { warps[warp_now()].fenced = true; }
+void commit(void *const *)
+{
+    ask({request::COMMIT, 0, 0, 0, 0});
+    warps[warp_now()].group++;
+}
+void fence(void *const *)
+{
+    ask({request::FENCE, 0, 0, 0, 0});
+    warps[warp_now()].fenced = true;
+}
 
 } // namespace
 
@@ -172,7 +221,13 @@ void sw_emu_wgmma_wait(int most) { sw_emu_meet(&most, finish, __FILE__, __LINE__
 bool sw_emu_wgmma_ends(int warp)
 {
     warp_state *w = &warps[warp];
+    group_state *g = &groups[warp / 4];
     bool clean = w->busy.empty();
     *w = warp_state{};
+    if (g->place[warp % 4] < g->asked.size())
+        sw_emu_misuse("ended, and has not asked for the products, fences or waits of another warp of its warpgroup");
+    g->ended |= 1u << warp % 4;
+    if (g->ended == (1u << warps_there(warp / 4)) - 1)
+        *g = group_state{};
     return clean;
 }

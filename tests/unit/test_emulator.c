@@ -49,6 +49,7 @@ static void barriers_work(void **state)
         assert_int_equal(wrong(SW_FAULTY_GROUPS_AWAITED, N), 0);
         assert_int_equal(wrong(SW_FAULTY_EARLY_AWAITED, N), 0);
         assert_int_equal(wrong(SW_FAULTY_PRODUCT_AWAITED, N), 0);
+        assert_int_equal(wrong(SW_FAULTY_VOTE_OF_ALL, N), 0);
         assert_int_equal(wrong(SW_FAULTY_EARLY_COPIES_LEFT, N), 0);
     }
 }
@@ -138,6 +139,8 @@ static void misuse_ends_the_program(void **state)
     assert_dies(SW_FAULTY_PRODUCT_LEFT, "products of its own");
     assert_dies(SW_FAULTY_PRODUCT_UNSETTLED, "no fence has settled");
     assert_dies(SW_FAULTY_PRODUCT_UNFENCED, "copied and not fenced");
+    assert_dies(SW_FAULTY_PRODUCT_APART, "another warp of its warpgroup");
+    assert_dies(SW_FAULTY_VOTE_OF_SOME, "its warpgroup");
     assert_dies(SW_FAULTY_EARLY_COPIES_ALONE, "in no graph");
     assert_dies(SW_FAULTY_EARLY_COPIES_WRITTEN, "what a kernel before it writes");
 #ifdef __SANITIZE_ADDRESS__

@@ -1,12 +1,12 @@
 # The CUDA device: a shared object for GPUs where nvcc is, and the same sources as C++ for tests/emulator.
-#   make CUDA_ARCHS="75 90"    compute capabilities; the last is kept as PTX too, for GPUs to come. Empty: no CUDA.
+#   make CUDA_ARCHS="75 90"    compute capabilities; the highest is kept as PTX too, for GPUs to come. Empty: no CUDA.
 CUDA_SRC   := $(sort $(wildcard kernels/cuda/*.cu))
 ifndef NVCC
 NVCC       := $(firstword $(wildcard $(addsuffix /nvcc,$(subst :, ,$(PATH)) $(CUDA)/bin)))
 endif
 CUDA_ARCHS ?= 80 90 100
 
-CUDA_LAST   = $(lastword $(CUDA_ARCHS))
+CUDA_LAST   = $(shell printf '%s\n' $(CUDA_ARCHS) | sort -n | tail -1)
 CUDA_CODE   = $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$a,code=sm_$a) -gencode arch=compute_$(CUDA_LAST),code=compute_$(CUDA_LAST)
 CUDA_OLDEST = $(shell printf '%s\n' $(CUDA_ARCHS) | sort -n | head -1)
 CUDA_FLAGS  = -std=c++17 -O2 -I. -Icommon -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Wno-unknown-pragmas -Xcudafe --diag_suppress=177 \

@@ -120,6 +120,7 @@ static bool spaces_by_normaliser(sw_tokenizer *t)
     size_t n = t->normals.n;
     if (n == 1 && s[0].kind == SW_SENTENCEPIECE && !t->cuts.n) {
         t->quick.prefix = s[0].prefix;
+        t->quick.first = s[0].first;
         return !s[0].suffix && !s[0].squeeze && s[0].escape && !s[0].charsmap.n_unit && !t->frozen.n;
     }
     if (n && s[0].kind == SW_PREPEND) {

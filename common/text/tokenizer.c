@@ -93,6 +93,10 @@ void sw_tokenizer_grow(sw_tokenizer *t, int64_t size)
         t->scores = sw_realloc(t->scores, (size_t)size * sizeof *t->scores);
         memset(t->scores + t->size, 0, (size_t)(size - t->size) * sizeof *t->scores);
     }
+    if (t->piece_types) {
+        t->piece_types = sw_realloc(t->piece_types, (size_t)size * sizeof *t->piece_types);
+        memset(t->piece_types + t->size, 0, (size_t)(size - t->size) * sizeof *t->piece_types);
+    }
     t->size = size;
 }
 

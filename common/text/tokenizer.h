@@ -32,8 +32,9 @@ sw_tokenizer *sw_tokenizer_from_gguf(const struct sw_gguf *g) SW_MUST_CHECK;
  * and uses merges as this tokenizer does. false: it has none. */
 enum { SW_GGUF_PRE_NAME = 40 };
 bool sw_gguf_pre_name(const struct cJSON *pre_tokenizer, bool nfc, bool ignore_merges, char out[SW_GGUF_PRE_NAME]);
-/* A sentencepiece model (its protocol buffer): the ids are sentencepiece's own. */
-sw_tokenizer *sw_tokenizer_from_sentencepiece(const void *bytes, size_t n) SW_MUST_CHECK;
+/* A sentencepiece model (its protocol buffer): the ids are sentencepiece's own. With a tokenizer_config.json (NULL, 0: none) the
+ * tokens that it names are found in texts, have the ids that it says, and stand around a text as its class puts them. */
+sw_tokenizer *sw_tokenizer_from_sentencepiece(const void *bytes, size_t n, const char *config, size_t config_n) SW_MUST_CHECK;
 /* A tiktoken file (a line a token: base64 and rank). pattern: the expression that cuts words, NULL: guessed from the
  * size; normalizer: its tokenizer.json text or NULL; special tokens by name and id. */
 typedef struct sw_special_token {
@@ -51,6 +52,7 @@ sw_tokenizer *sw_tokenizer_from_vocab_txt(const char *text, size_t n, const char
 /* From a model folder (tokenizer.json, else tokenizer.model, a .tiktoken file, vocab.json + merges.txt, or vocab.txt,
  * with tokenizer_config.json and chat_template.jinja), one of those files, or a GGUF file. */
 sw_tokenizer *sw_tokenizer_load(const char *path) SW_MUST_CHECK;
+bool sw_tokenizer_is_in(const char *dir); /* whether a folder has one of those files */
 void sw_tokenizer_free(sw_tokenizer *t);
 
 int64_t sw_tokenizer_size(const sw_tokenizer *t); /* largest id + 1 */

@@ -8,14 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *class_of(const cJSON *config)
+const char *sw_tokenizer_class(const cJSON *config)
 {
     const cJSON *c = sw_json_get(config, "tokenizer_class");
     return cJSON_IsString(c) ? c->valuestring : "";
 }
 
-/* Tokens that the configuration names, with their flags, then bos, eos and the like. */
-static int add_configured(sw_tokenizer *t, const cJSON *config)
+int sw_tokenizer_add_configured(sw_tokenizer *t, const cJSON *config)
 {
     static const char *const names[] = {"bos_token", "eos_token", "unk_token", "sep_token",
                                         "pad_token", "cls_token", "mask_token"};
@@ -37,12 +36,11 @@ static int add_configured(sw_tokenizer *t, const cJSON *config)
             return sw_fail("tokenizer_config.json: \"added_tokens_decoder\": '%.40s' is no id", a->string);
         one.n = strlen(content);
         one.text = sw_strndup(content, one.n);
-        if (sw_map_get(&t->model_ids, content, one.n, -1) < 0 &&
-            (id >= t->size || !t->words[id].at)) { /* keeps its id */
+        if (!t->sentencepiece && sw_map_get(&t->model_ids, content, one.n, -1) < 0 && (id >= t->size || !t->words[id].at)) {
             sw_tokenizer_grow(t, id + 1);
             sw_tokenizer_set_word(t, (int32_t)id, content, one.n);
         }
-        next = (int32_t)t->size;
+        next = (int32_t)id; /* keeps its id, also where the model has another word there */
         if (sw_tokenizer_add(t, one, &next))
             return -1;
     }
@@ -55,6 +53,15 @@ static int add_configured(sw_tokenizer *t, const cJSON *config)
         next = (int32_t)t->size;
         if (sw_tokenizer_add(
                 t, (sw_added){.text = sw_strdup(v->valuestring), .n = strlen(v->valuestring), .special = true}, &next))
+            return -1;
+    }
+    const cJSON *more = sw_json_get(config, "additional_special_tokens");
+    for (const cJSON *v = cJSON_IsArray(more) ? more->child : NULL; v; v = v->next) {
+        const cJSON *content = cJSON_IsObject(v) ? sw_json_get(v, "content") : v;
+        if (!cJSON_IsString(content) || sw_map_gets(&t->added_ids, content->valuestring, -1) >= 0)
+            continue;
+        next = (int32_t)t->size;
+        if (sw_tokenizer_add(t, (sw_added){.text = sw_strdup(content->valuestring), .n = strlen(content->valuestring), .special = true}, &next))
             return -1;
     }
     return sw_tokenizer_read_config(t, config);
@@ -100,7 +107,7 @@ static int read_merges(sw_tokenizer *t, const char *text, size_t n)
 static int read_bpe(sw_tokenizer *t, const char *vocab, size_t n_vocab, const char *merges, size_t n_merges,
                     const cJSON *config)
 {
-    const char *class = class_of(config);
+    const char *class = sw_tokenizer_class(config);
     bool qwen = strstr(class, "Qwen2") != NULL,
          roberta = strstr(class, "Roberta") || strstr(class, "Bart") || strstr(class, "Longformer"), prefix;
     if (strstr(class, "CLIP"))
@@ -118,7 +125,7 @@ static int read_bpe(sw_tokenizer *t, const char *vocab, size_t n_vocab, const ch
     }
     int rc = sw_tokenizer_read_part_text(t, SW_PART_NORMALIZER, qwen ? "{\"type\": \"NFC\"}" : NULL) ||
                      sw_tokenizer_read_part_text(t, SW_PART_PRE_TOKENIZER, b.at) ||
-                     sw_tokenizer_read_part_text(t, SW_PART_DECODER, BYTES("true", "true")) || add_configured(t, config)
+                     sw_tokenizer_read_part_text(t, SW_PART_DECODER, BYTES("true", "true")) || sw_tokenizer_add_configured(t, config)
                  ? -1
                  : 0;
     sw_buf_clear(&b);
@@ -180,7 +187,7 @@ static int read_wordpiece(sw_tokenizer *t, const char *text, size_t n, const cJS
                      sw_tokenizer_read_part_text(t, SW_PART_PRE_TOKENIZER, "{\"type\": \"BertPreTokenizer\"}") ||
                      sw_tokenizer_read_part_text(t, SW_PART_DECODER,
                                                  "{\"type\": \"WordPiece\", \"prefix\": \"##\", \"cleanup\": true}") ||
-                     add_configured(t, config)
+                     sw_tokenizer_add_configured(t, config)
                  ? -1
                  : 0;
     free(normal);

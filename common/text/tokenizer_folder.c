@@ -72,14 +72,7 @@ static sw_tokenizer *from_model(const files *f)
 {
     if (is_ranks(&f->main))
         return from_ranks(f);
-    sw_tokenizer *t = sw_tokenizer_from_sentencepiece(f->main.at, f->main.n);
-    cJSON *config = t && f->config.n ? sw_json_parse(f->config.at, f->config.n) : NULL;
-    if (t && f->config.n && (!config || sw_tokenizer_read_config(t, config))) {
-        sw_tokenizer_free(t);
-        t = NULL;
-    }
-    cJSON_Delete(config);
-    return t;
+    return sw_tokenizer_from_sentencepiece(f->main.at, f->main.n, f->config.at, f->config.n);
 }
 
 /* The files that a folder may have, the best first. `*.tiktoken` is looked for. */
@@ -100,9 +93,14 @@ static char *main_file(const char *dir)
             found = sw_path_join(dir, e->d_name);
     if (d)
         closedir(d);
-    if (!found)
-        sw_fail("%s: no tokenizer.json, tokenizer.model, *.tiktoken, vocab.json or vocab.txt", dir);
     return found;
+}
+
+bool sw_tokenizer_is_in(const char *dir)
+{
+    char *file = main_file(dir);
+    free(file);
+    return file;
 }
 
 /* The last part of a folder's name; in a cache of the hub, of the repository's: models--org--name/snapshots/commit. */
@@ -165,7 +163,8 @@ sw_tokenizer *sw_tokenizer_load(const char *path)
 {
     if (sw_is_dir(path)) {
         char *file = main_file(path);
-        sw_tokenizer *t = file ? from_files(file, path) : NULL;
+        sw_tokenizer *t = file ? from_files(file, path)
+                               : sw_fail_null("%s: no tokenizer.json, tokenizer.model, *.tiktoken, vocab.json or vocab.txt", path);
         free(file);
         return t;
     }

@@ -247,7 +247,7 @@ static void sentencepiece(const sw_tokenizer *t, const sw_normal *s, sw_edit *e)
             out->from[out->n + (size_t)w_] = (sw_from){(uint32_t)(a), (uint32_t)(b)};                                  \
         out->n += (size_t)width;                                                                                       \
     } while (0)
-    if (s->prefix && !s->suffix)
+    if (s->prefix && !s->suffix && !(s->first && e->origin))
         EMIT(mark, e->in->from[i].start, e->in->from[i].start);
     const sw_charsmap *m = &s->charsmap;
     while (i < e->end) {

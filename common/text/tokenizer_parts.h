@@ -153,6 +153,7 @@ typedef struct sw_normal {
     bool left, right;                              /* STRIP */
     bool clean, chinese, strip_accents, lowercase; /* BERT */
     bool prefix, suffix, squeeze, escape; /* SENTENCEPIECE: dummy prefix, at the end, extra white space out, ▁ */
+    bool first;                           /* and the prefix at the beginning of a text only */
     sw_charsmap charsmap;                 /* CHARSMAP, SENTENCEPIECE */
 } sw_normal;
 
@@ -398,6 +399,10 @@ sw_tokenizer *sw_tokenizer_new(void);
 uint32_t sw_byte_char(uint8_t byte);
 int sw_char_byte(uint32_t cp); /* -1: stands for no byte */
 
+/* Tokens that a tokenizer_config.json names, with their ids and flags, then bos, eos and the like. */
+int sw_tokenizer_add_configured(sw_tokenizer *t, const cJSON *config) SW_MUST_CHECK;
+const char *sw_tokenizer_class(const cJSON *config); /* "": none */
+
 /* ---- for readers: the size first, then words and merges, then added tokens, then finish */
 void sw_tokenizer_size_is(sw_tokenizer *t, int64_t size);
 void sw_tokenizer_set_word(sw_tokenizer *t, int32_t id, const char *s, size_t n); /* of the model */
@@ -423,9 +428,9 @@ void sw_post_template(const sw_tokenizer *t, int32_t bos, int32_t eos, sw_buf *o
 /* The normaliser of a unigram model of sentencepiece as JSON (appended): its rules (may be NULL), white space squeezed.
  */
 void sw_unigram_normaliser(const char *charsmap, size_t n, bool squeeze, sw_buf *out);
-#define SW_METASPACE_JSON(scheme)                                                                                      \
-    "{\"type\": \"Metaspace\", \"replacement\": \"\xe2\x96\x81\", \"prepend_scheme\": \"" scheme "\", \"split\": "     \
-                                                                                                 "true}"
+#define SW_METASPACE_SPLIT(scheme, split)                                                                              \
+    "{\"type\": \"Metaspace\", \"replacement\": \"\xe2\x96\x81\", \"prepend_scheme\": \"" scheme "\", \"split\": " split "}"
+#define SW_METASPACE_JSON(scheme) SW_METASPACE_SPLIT(scheme, "true")
 /* A JSON object's key with U+0000 kept, decoded into buf when needed. */
 sw_span sw_json_key(const cJSON *v, sw_buf *buf);
 

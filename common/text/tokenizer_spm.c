@@ -4,6 +4,8 @@
 #include "text/tokenizer_base64.h"
 #include "text/tokenizer_parts.h"
 
+#include "base/json.h"
+
 #include <float.h>
 #include <stdlib.h>
 #include <string.h>
@@ -261,9 +263,33 @@ static int read_pieces(sw_tokenizer *t, const model *m)
     return rc;
 }
 
-/* What tokenizer.json can say of it. */
-static int write_parts(sw_tokenizer *t, const model *m)
+/* What stands around texts, and whether only their beginning gets a space in front, and not what follows an added token. */
+typedef struct surroundings {
+    bool bos, eos, first;
+} surroundings;
+
+/* By the configuration and the class that it names, as transformers has them. */
+static int read_surroundings(const cJSON *config, surroundings *s)
 {
+    /* These give pieces other ids than sentencepiece does, or put other tokens around a text. */
+    static const char *const others[] = {"XLMRoberta", "Camembert", "MBart", "Barthez", "XGLM", "Nllb", "Pegasus", "M2M100", "Albert",
+                                         "DebertaV2", "XLNet", "BigBird", "FNet", "Rembert"};
+    const char *class = sw_tokenizer_class(config);
+    bool legacy, t5 = strstr(class, "T5Tokenizer");
+    for (size_t i = 0; i < SW_COUNT(others); i++)
+        if (sw_starts_with(class, others[i]))
+            return sw_fail("a %s without tokenizer.json is not known here", class);
+    if (sw_json_bool(config, "add_bos_token", !t5, &s->bos) || sw_json_bool(config, "add_eos_token", t5, &s->eos) ||
+        sw_json_bool(config, "legacy", !config || t5, &legacy))
+        return sw_fail_in("tokenizer_config.json");
+    s->first = !legacy;
+    return 0;
+}
+
+/* What tokenizer.json can say of it. */
+static int write_parts(sw_tokenizer *t, const model *m, const surroundings *around)
+{
+    bool first = around->first && m->prefix;
     static const char replace[] =
         "{\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, \"content\": \"\xe2\x96\x81\"}";
     sw_buf b = {0};
@@ -280,28 +306,32 @@ static int write_parts(sw_tokenizer *t, const model *m)
             sw_buf_puts(&b, "{\"type\": \"Strip\", \"strip_left\": true, \"strip_right\": true}, {\"type\": "
                             "\"Replace\", \"pattern\": {\"Regex\": \" {2,}\"}, "
                             "\"content\": \" \"}, ");
-        if (m->prefix && m->kind != WORD)
+        if (m->prefix && m->kind != WORD && !first)
             sw_buf_puts(&b, "{\"type\": \"Prepend\", \"prepend\": \"\xe2\x96\x81\"}, ");
         sw_buf_printf(&b, "%s]}", replace);
     }
     t->parts[SW_PART_NORMALIZER] = sw_buf_take(&b);
     if (m->kind == UNIGRAM || m->kind == WORD)
-        t->parts[SW_PART_PRE_TOKENIZER] =
-            sw_strdup(m->prefix ? SW_METASPACE_JSON("always") : SW_METASPACE_JSON("never"));
+        t->parts[SW_PART_PRE_TOKENIZER] = sw_strdup(!m->prefix ? SW_METASPACE_JSON("never") : first ? SW_METASPACE_JSON("first") : SW_METASPACE_JSON("always"));
+    else if (first)
+        t->parts[SW_PART_PRE_TOKENIZER] = sw_strdup(SW_METASPACE_SPLIT("first", "false"));
     t->parts[SW_PART_DECODER] =
         sw_strfmt("{\"type\": \"Sequence\", \"decoders\": [{\"type\": \"Replace\", \"pattern\": {\"String\": "
                   "\"\xe2\x96\x81\"}, \"content\": \" \"}%s, "
                   "{\"type\": \"Fuse\"}%s]}",
                   m->byte_fallback ? ", {\"type\": \"ByteFallback\"}" : "",
                   m->prefix ? ", {\"type\": \"Strip\", \"content\": \" \", \"start\": 1, \"stop\": 0}" : "");
-    sw_post_template(t, t->bos, -1, &b);
+    sw_post_template(t, around->bos ? t->bos : -1, around->eos ? t->eos : -1, &b);
     int rc = sw_tokenizer_read_part_text(t, SW_PART_POST_PROCESSOR, b.n ? b.at : NULL);
     sw_buf_free(&b);
     return rc;
 }
 
-static int build(sw_tokenizer *t, const model *m)
+static int build(sw_tokenizer *t, const model *m, const cJSON *config)
 {
+    surroundings around;
+    if (read_surroundings(config, &around))
+        return -1;
     sw_tokenizer_size_is(t, (int64_t)m->pieces.n);
     /* A model of characters is a BPE without merges; one of words looks up what begins with a space. */
     t->model = m->kind == UNIGRAM ? SW_UNIGRAM : m->kind == WORD ? SW_WORDLEVEL : SW_BPE;
@@ -317,6 +347,7 @@ static int build(sw_tokenizer *t, const model *m)
     t->unk_text = sw_strndup(t->words[t->unk].at, t->words[t->unk].n);
     SW_PUSH(t->normals, ((sw_normal){.kind = SW_SENTENCEPIECE,
                                      .prefix = m->prefix,
+                                     .first = around.first,
                                      .suffix = m->suffix,
                                      .squeeze = m->squeeze,
                                      .escape = m->escape}));
@@ -332,21 +363,25 @@ static int build(sw_tokenizer *t, const model *m)
                                            .text = sw_strndup(m->unk_surface.at, m->unk_surface.n),
                                            .prefix = m->prefix,
                                            .squeeze = m->squeeze}));
-    if (write_parts(t, m))
+    if (config && sw_tokenizer_add_configured(t, config))
         return -1;
-    if (sw_tokenizer_finish(t))
+    if (write_parts(t, m, &around) || sw_tokenizer_finish(t))
         return -1;
-    for (int64_t i = 0; i < t->size; i++) /* never found in a text: their spelling is text like any other */
+    for (int64_t i = 0; i < t->size; i++) /* without a configuration never found in a text: their spelling is text like any other */
         if (t->piece_types[i] == CONTROL || t->piece_types[i] == UNKNOWN)
             t->special[i] = t->skipped[i] = 1;
     return 0;
 }
 
-sw_tokenizer *sw_tokenizer_from_sentencepiece(const void *bytes, size_t n)
+sw_tokenizer *sw_tokenizer_from_sentencepiece(const void *bytes, size_t n, const char *config_text, size_t config_n)
 {
     model m;
+    cJSON *config = config_n ? sw_json_parse(config_text, config_n) : NULL;
+    if (config_n && !config)
+        return sw_fail_in("tokenizer_config.json"), NULL;
     sw_tokenizer *t = sw_tokenizer_new();
-    int rc = read_model(&m, bytes, n) || build(t, &m) ? -1 : 0;
+    int rc = read_model(&m, bytes, n) || build(t, &m, config) ? -1 : 0;
+    cJSON_Delete(config);
     free(m.pieces.at);
     if (rc) {
         sw_tokenizer_free(t);

@@ -47,6 +47,40 @@ told() { grep -qF -- "$1" told || { cat told; return 1; }; }
     done
 }
 
+# As Vicuna, InternLM 2 and mT5 are published.
+@test "a sentencepiece model without tokenizer.json: what tokenizer_config.json says of its tokens is done" {
+    python3 "$BATS_TEST_DIRNAME/make_model.py" S --vocab 1008; rm S/tokenizer.json S/tokenizer_config.json
+    xz -dc "$BATS_TEST_DIRNAME/../golden/tokenizer/spm-bpe-bytes/tokenizer.model.xz" > S/tokenizer.model
+    ids() { # JSON TEXT
+        echo "$1" > S/tokenizer_config.json
+        printf '{"text": "%s"}\n' "$2" | swift-tokenize -q --no-end-token -m S -o t.shard
+        swift-tokenize --inspect t.shard | awk '$1 ~ /^[0-9]+$/ {printf "%s%s", n++ ? " " : "", $2}'
+    }
+    llama='"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "unk_token": "<unk>", "eos_token"'
+    word=$(ids "{$llama: \"</s>\", \"legacy\": true}" a)
+    later=$(ids "{$llama: \"</s>\", \"legacy\": false}" '</s>a')
+    [[ $word == '1 '* && $later == '1 2 '* && ${later#1 2 } != "${word#1 }" ]]
+    [ "$(ids "{$llama: {\"content\": \"</s>\"}, \"legacy\": true}" 'a</s>a')" = "$word 2 ${word#1 }" ]
+    [ "$(ids "{$llama: \"</s>\"}" 'a</s>a')" = "$word 2 ${later#1 2 }" ]
+    [ "$(ids "{$llama: \"</s>\", \"add_bos_token\": false, \"add_eos_token\": true}" a)" = "${word#1 } 2" ]
+    [ "$(ids '{"tokenizer_class": "T5Tokenizer", "eos_token": "</s>"}' a)" = "${word#1 } 2" ]
+    # Ids that the configuration gives: in place of a word of the model, and behind its last.
+    named='"added_tokens_decoder": {"990": {"content": "<|im_end|>", "special": true}, "1003": {"content": "<|x|>", "special": true}}'
+    [ "$(ids "{$llama: \"<|im_end|>\", $named}" 'a<|im_end|><|x|>')" = "$word 990 1003" ]
+    echo '{"query": "q", "response": "r"}' > d.jsonl
+    echo '{"tokenizer_class": "XLMRobertaTokenizer"}' > S/tokenizer_config.json
+    fails swift-tokenize -q -m S -o t.shard d.jsonl; told "a XLMRobertaTokenizer without tokenizer.json is not known here"
+    # The end token of the template is known to the training, and shards of another vocabulary are refused.
+    ids "{$llama: \"</s>\"}" a
+    swift-tokenize -q -m S -t llama -o s.shard d.jsonl
+    swift-train -q -m S --max-steps 1 --plot none -o out s.shard 2> told
+    python3 -c 'import json; ends = json.load(open("out/generation_config.json"))["eos_token_id"]; assert ends[0] == 2, ends'
+    swift-tokenize -q -m M -o m.shard d.jsonl
+    fails swift-train -q -m S --max-steps 1 --plot none -o bad m.shard; told "another vocabulary"
+    swift-infer -q -m S -a out <<< '{"messages": [{"role": "user", "content": "q"}], "max_tokens": 2}' | grep -q '"finish_reason"'
+    swift-quant -q -m S -o S.gguf
+}
+
 # Gemma 3 1B has a token for pictures behind its last row.
 @test "an added token without a row is an error where it is used, and not before" {
     python3 - <<'E'

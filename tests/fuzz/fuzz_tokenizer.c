@@ -12,7 +12,7 @@ static sw_tokenizer *read(char kind, const char *s, size_t n)
     size_t first = second ? (size_t)(second - s) : n, rest = second ? n - first - 1 : 0;
     switch (kind) {
     case 'j': return sw_tokenizer_from_json(s, first, second ? second + 1 : NULL, rest);
-    case 's': return sw_tokenizer_from_sentencepiece(s, n);
+    case 's': return sw_tokenizer_from_sentencepiece(s, n, NULL, 0);
     case 't': return sw_tokenizer_from_tiktoken(s, n, "\\p{L}+|.", NULL, &(sw_special_token){"<|end|>", 300}, 1);
     case 'm': return sw_tokenizer_from_vocab_merges(s, first, second ? second + 1 : "", rest, NULL, 0);
     default: return sw_tokenizer_from_vocab_txt(s, first, second ? second + 1 : NULL, rest);

@@ -303,7 +303,7 @@ static int run_spm(const char *dir, tally *n)
 {
     sw_buf b = {0};
     int rc = slurp(dir, "tokenizer.model", &b);
-    sw_tokenizer *t = rc > 0 ? sw_tokenizer_from_sentencepiece(b.at, b.n) : NULL;
+    sw_tokenizer *t = rc > 0 ? sw_tokenizer_from_sentencepiece(b.at, b.n, NULL, 0) : NULL;
     if (t) {
         sw_encoder *e = sw_encoder_new(t);
         rc = each_line(dir, "spm_cases.jsonl", t, e, n, spm_line);

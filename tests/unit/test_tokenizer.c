@@ -387,7 +387,7 @@ static void what_is_refused(void **state)
             "\"precompiled_charsmap\": \"////\"}}",
             "cut short");
     refused("{\"model\": {\"type\": \"Unigram\", \"unk_id\": 3, \"vocab\": [[\"a\", 0]]}}", "unk_id");
-    assert_null(sw_tokenizer_from_sentencepiece("\x0a\x7f", 2));
+    assert_null(sw_tokenizer_from_sentencepiece("\x0a\x7f", 2, NULL, 0));
     assert_non_null(strstr(sw_error(), "cut short"));
     assert_null(sw_tokenizer_from_tiktoken("YQ== x\n", 7, "a", NULL, NULL, 0));
     assert_non_null(strstr(sw_error(), "line 1"));

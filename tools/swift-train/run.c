@@ -325,11 +325,8 @@ static void choose_padding(train_run *r)
 static int open_tokenizer(train_run *r)
 {
     const sw_checkpoint *ck = r->model->checkpoint;
-    char *file = sw_path_join(ck->path, "tokenizer.json");
-    bool none = !ck->gguf && !sw_is_file(file);
-    free(file);
-    if (none) {
-        sw_warn("%s: has no tokenizer.json, so it cannot be checked that the data was made with its tokenizer", ck->path);
+    if (!ck->gguf && !sw_tokenizer_is_in(ck->path)) {
+        sw_warn("%s: has no tokenizer, so it cannot be checked that the data was made with its tokenizer", ck->path);
         return 0;
     }
     r->tokenizer = ck->gguf ? sw_tokenizer_from_gguf(ck->gguf) : sw_tokenizer_load(ck->path);

@@ -122,14 +122,80 @@ static char *model_name(const char *dir)
     return copy;
 }
 
+/* Whether a configuration has the text as one of its special tokens: eos_token and the like, or additional_special_tokens. */
+static bool is_named(const cJSON *config, const char *text)
+{
+    for (const cJSON *v = config->child; v; v = v->next) {
+        bool list = cJSON_IsArray(v);
+        for (const cJSON *one = list ? v->child : v; one && sw_ends_with(v->string, list ? "_tokens" : "_token"); one = list ? one->next : NULL) {
+            const cJSON *content = cJSON_IsObject(one) ? sw_json_get(one, "content") : one;
+            if (cJSON_IsString(content) && !strcmp(content->valuestring, text))
+                return true;
+        }
+    }
+    return false;
+}
+
+/* Adds to the configuration what transformers wrote into files of their own before 4.34: special_tokens_map.json, and
+ * added_tokens.json (texts and their ids). */
+static int complete_config(const char *dir, sw_buf *config)
+{
+    sw_buf map = {0}, added = {0};
+    int rc = read_beside(dir, "special_tokens_map.json", &map) || read_beside(dir, "added_tokens.json", &added) ? -1 : 0;
+    if (rc || (!map.n && !added.n)) {
+        sw_buf_free(&map);
+        sw_buf_free(&added);
+        return rc;
+    }
+    cJSON *o = config->n ? sw_json_parse(config->at, config->n) : cJSON_CreateObject(), *specials = o && map.n ? sw_json_parse(map.at, map.n) : NULL;
+    cJSON *ids = o && added.n ? sw_json_parse(added.at, added.n) : NULL;
+    if (!o)
+        rc = sw_fail_in("%s/tokenizer_config.json", dir);
+    else if (map.n && !specials)
+        rc = sw_fail_in("%s/special_tokens_map.json", dir);
+    else if (added.n && !ids)
+        rc = sw_fail_in("%s/added_tokens.json", dir);
+    for (const cJSON *s = !rc && specials ? specials->child : NULL; s; s = s->next)
+        if (!sw_json_get(o, s->string)) {
+            cJSON_DeleteItemFromObjectCaseSensitive(o, s->string);
+            cJSON_AddItemToObject(o, s->string, cJSON_Duplicate(s, true));
+        }
+    if (!rc && ids && !sw_json_get(o, "added_tokens_decoder")) {
+        cJSON_DeleteItemFromObjectCaseSensitive(o, "added_tokens_decoder");
+        cJSON *list = cJSON_AddObjectToObject(o, "added_tokens_decoder");
+        for (const cJSON *id = ids->child; id && !rc; id = id->next) {
+            if (!cJSON_IsNumber(id)) {
+                rc = sw_fail("%s/added_tokens.json: \"%.40s\": an id is needed, not %s", dir, id->string, sw_json_kind(id));
+                break;
+            }
+            char *key = sw_strfmt("%.0f", id->valuedouble);
+            cJSON *token = cJSON_AddObjectToObject(list, key);
+            cJSON_AddStringToObject(token, "content", id->string);
+            cJSON_AddBoolToObject(token, "special", is_named(o, id->string));
+            free(key);
+        }
+    }
+    if (!rc) {
+        sw_buf_clear(config);
+        sw_json_print(config, o);
+    }
+    cJSON_Delete(o);
+    cJSON_Delete(specials);
+    cJSON_Delete(ids);
+    sw_buf_free(&map);
+    sw_buf_free(&added);
+    return rc;
+}
+
 static sw_tokenizer *from_files(const char *path, const char *dir)
 {
     files f = {0};
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
     sw_tokenizer *t = NULL;
+    bool whole = sw_ends_with(name, ".json") && strcmp(name, "vocab.json"); /* the others leave much open */
     if (!sw_read_file(path, &f.main) && !read_beside(dir, "tokenizer_config.json", &f.config) &&
         !read_beside(dir, "chat_template.jinja", &f.template) &&
-        !read_beside(dir, "SYSTEM_PROMPT.txt", &f.system) && !read_beside(dir, "merges.txt", &f.merges)) {
+        !read_beside(dir, "SYSTEM_PROMPT.txt", &f.system) && !read_beside(dir, "merges.txt", &f.merges) && (whole || !complete_config(dir, &f.config))) {
         const char *at = f.main.at ? f.main.at : "";
         if (!strcmp(name, "vocab.txt"))
             t = sw_tokenizer_from_vocab_txt(at, f.main.n, f.config.at, f.config.n);

@@ -70,6 +70,14 @@ told() { grep -qF -- "$1" told || { cat told; return 1; }; }
     echo '{"query": "q", "response": "r"}' > d.jsonl
     echo '{"tokenizer_class": "XLMRobertaTokenizer"}' > S/tokenizer_config.json
     fails swift-tokenize -q -m S -o t.shard d.jsonl; told "a XLMRobertaTokenizer without tokenizer.json is not known here"
+    # The same in files of their own, as they were before there was a list in tokenizer_config.json.
+    echo '{"<|im_end|>": 990, "<|x|>": 1003}' > S/added_tokens.json; echo '{"eos_token": {"content": "<|im_end|>"}}' > S/special_tokens_map.json
+    [ "$(ids '{"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "unk_token": "<unk>"}' 'a<|im_end|><|x|>')" = "$word 990 1003" ]
+    swift-tokenize -q -m S -t chatml -o e.shard d.jsonl 2> told # its end token is one
+    [ ! -s told ]
+    echo '{"<|im_end|>": "x"}' > S/added_tokens.json
+    fails swift-tokenize -q -m S -o e.shard d.jsonl; told 'S/added_tokens.json: "<|im_end|>": an id is needed, not a string'
+    rm S/added_tokens.json S/special_tokens_map.json
     # The end token of the template is known to the training, and shards of another vocabulary are refused.
     ids "{$llama: \"</s>\"}" a
     swift-tokenize -q -m S -t llama -o s.shard d.jsonl

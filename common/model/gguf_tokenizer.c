@@ -116,8 +116,10 @@ static int read_vocabulary(vocabulary *v, const cJSON *json, kind_of_model kind)
         bool special = cJSON_IsTrue(sw_json_get(t, "special"));
         if (!cJSON_IsString(content))
             return sw_fail("added_tokens: content is %s, a string is needed", sw_json_kind(content));
-        if (cJSON_IsNumber(id) && id->valuedouble >= (double)v->n) /* a token without a row has no place in the file */
+        if (cJSON_IsNumber(id) && id->valuedouble >= (double)v->n) {
+            sw_warn("the token '%.60s' has no row in the model, and none in the file", content->valuestring);
             continue;
+        }
         bool is_unknown = kind == UNIGRAM && cJSON_IsNumber(id) && id->valuedouble >= 0 && id->valuedouble < (double)v->n &&
                           v->types[(int64_t)id->valuedouble] == UNKNOWN;
         int type = is_unknown || (sentencepiece && !strcmp(content->valuestring, unknown)) ? UNKNOWN : special ? CONTROL : USER_DEFINED;

@@ -106,9 +106,12 @@ left_alone() { [ "$(LC_ALL=C ls | tr '\n' ' ')" = "$1" ] || { ls; return 1; }; }
     sed 's/ByteLevel/Whitespace/' tokenizer.json > M/tokenizer.json
     fails 1 swift-quant -m M -o m.gguf
     grep -q pre_tokenizer told
-    sed 's/"id": 4/"id": 96/' tokenizer.json > M/tokenizer.json
+    python3 -c 'import json; t = json.load(open("tokenizer.json")); v = t["model"]["vocab"]; v[max(v, key=v.get)] = 96; json.dump(t, open("M/tokenizer.json", "w"))'
     fails 1 swift-quant -m M -o m.gguf
-    grep -q '<u>' told
+    grep -q 'no id within the 96 rows' told
+    sed 's/"id": 4/"id": 96/' tokenizer.json > M/tokenizer.json # an added token is left out
+    swift-quant -q -m M -o added.gguf 2> told
+    grep -q "warning: the token '<u>' has no row in the model" told
     cp tokenizer.json M/
     cp M/config.json .
     sed 's/"num_hidden_layers": 2/"num_hidden_layers": 3/' config.json > M/config.json

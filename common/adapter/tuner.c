@@ -5,6 +5,7 @@
 #include "base/strbuf.h"
 #include "store/quant.h"
 #include "store/safetensors.h"
+#include "store/weights_file.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +37,8 @@ sw_param *sw_tuned_param(sw_tuned *t, const char *peft_name, int64_t rows, int64
 static int save_module(sw_tuned *t, sw_modules *modules, sw_module *m)
 {
     sw_param *p = *m->w;
+    if (p->adapter)
+        return sw_fail("\"modules_to_save\": %s is trained whole by another adapter too, and one can have it", m->path);
     char *name = sw_strfmt("base_model.model.%s.weight", m->path);
     bool shared = false;
     for (size_t i = 0; i < modules->n; i++)
@@ -66,19 +69,17 @@ static int save_modules(sw_tuned *t, sw_modules *modules)
     if (list && !cJSON_IsArray(list))
         return sw_fail("\"modules_to_save\": a list of names is needed, not %s", sw_json_kind(list));
     for (const cJSON *s = list ? list->child : NULL; s; s = s->next) {
-        size_t hits = 0;
+        bool hit = false;
         if (!cJSON_IsString(s) || !*s->valuestring)
             return sw_fail("\"modules_to_save\": a list of names is needed");
-        for (size_t i = 0; i < modules->n; i++) {
-            if (!sw_path_in(modules->at[i].path, s->valuestring))
-                continue;
-            hits++;
-            if (save_module(t, modules, &modules->at[i]))
-                return -1;
-        }
-        if (!hits)
+        for (size_t i = 0; i < modules->n && !hit; i++)
+            hit = sw_path_in(modules->at[i].path, s->valuestring);
+        if (!hit)
             return sw_fail("\"modules_to_save\": no module's name ends in '%s'", s->valuestring);
     }
+    for (size_t i = 0; i < modules->n; i++)
+        if (sw_tuner_saves(t->config, &modules->at[i]) && save_module(t, modules, &modules->at[i]))
+            return -1;
     return 0;
 }
 
@@ -107,9 +108,17 @@ sw_tuned *sw_tuner_attach(sw_modules *modules, const cJSON *config, uint64_t see
     return t;
 }
 
+char *sw_tuned_values(const char *dir)
+{
+    char *values = sw_path_join(dir, "adapter_model.safetensors"), *old = sw_path_join(dir, "adapter_model.bin");
+    bool only_old = !sw_is_file(values) && sw_is_file(old);
+    free(only_old ? values : old);
+    return only_old ? old : values;
+}
+
 sw_tuned *sw_tuner_attach_folder(sw_modules *modules, const char *dir)
 {
-    char *config_path = sw_path_join(dir, "adapter_config.json"), *values = sw_path_join(dir, "adapter_model.safetensors");
+    char *config_path = sw_path_join(dir, "adapter_config.json"), *values = sw_tuned_values(dir);
     cJSON *config = sw_json_load(config_path);
     sw_tuned *t = config ? sw_tuner_attach(modules, config, 0) : NULL;
     if (config && !t)
@@ -206,24 +215,24 @@ static int load_value(sw_tuned *t, sw_param *p, const sw_entry *e)
 
 int sw_tuned_load(sw_tuned *t, const char *path)
 {
-    sw_safetensors *s = sw_st_open(path);
+    sw_weights_file *s = sw_weights_open(path);
     if (!s)
         return -1;
     int rc = 0;
     for (size_t i = 0; i < t->trained.n && !rc; i++) {
-        const sw_entry *e = sw_st_find(s, t->names.at[i]);
+        const sw_entry *e = sw_weights_find(s, t->names.at[i]);
         rc = e ? load_value(t, t->trained.at[i], e) : sw_fail("the tensor %s is missing", t->names.at[i]);
     }
     /* PEFT also writes the base values of an embedding that carries LoRA; they are the base's own. */
-    for (size_t i = 0; i < sw_st_count(s) && !rc; i++) {
-        const char *name = sw_st_at(s, i)->name;
+    for (size_t i = 0; i < sw_weights_count(s) && !rc; i++) {
+        const char *name = sw_weights_at(s, i)->name;
         bool known = strstr(name, ".base_layer.") != NULL;
         for (size_t k = 0; k < t->names.n && !known; k++)
             known = !strcmp(t->names.at[k], name);
         if (!known)
             rc = sw_fail("the tensor %s is unexpected: adapter_config.json asks for none of that name", name);
     }
-    sw_st_close(s);
+    sw_weights_close(s);
     return rc ? sw_fail_in("%s", path) : 0;
 }
 

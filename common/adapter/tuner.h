@@ -47,10 +47,12 @@ const sw_tuner *sw_tuner_at(size_t i);
 /* config: adapter_config.json's object (copied). dtype of the adapter's parameters is f32 until flat buffers are built.
  * Errors name the field or the module that no target matches. */
 sw_tuned *sw_tuner_attach(sw_modules *modules, const cJSON *config, uint64_t seed) SW_MUST_CHECK;
+/* The file of values of a PEFT folder: adapter_model.safetensors, or adapter_model.bin where only that is there. Caller frees. */
+char *sw_tuned_values(const char *dir);
 /* A PEFT folder: its configuration and its values. */
 sw_tuned *sw_tuner_attach_folder(sw_modules *modules, const char *dir) SW_MUST_CHECK;
 /* Values from a PEFT file; every tensor must be there in its shape, and none more. */
-int sw_tuned_load(sw_tuned *t, const char *safetensors_path) SW_MUST_CHECK;
+int sw_tuned_load(sw_tuned *t, const char *path) SW_MUST_CHECK;
 /* adapter_config.json and adapter_model.safetensors into an existing folder. values are written as f32, or as bf16. */
 int sw_tuned_save(const sw_tuned *t, const char *dir, sw_dtype dtype) SW_MUST_CHECK;
 /* The model's Linears free the adapters hung on them; free those first (or detach). */

@@ -1,11 +1,12 @@
 #include "model/new_head.h"
 
+#include "adapter/tuner.h"
 #include "base/fileio.h"
 #include "base/json.h"
 #include "base/memory.h"
 #include "base/philox.h"
 #include "model/wrapper.h"
-#include "store/safetensors.h"
+#include "store/weights_file.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -183,20 +184,19 @@ static int by_config(const char *path, sw_new_head *h)
 static int by_shape(const char *dir, sw_new_head *h)
 {
     static const char *const heads[] = {"model.score.weight", "model.classifier.weight", "model.classifier.out_proj.weight"};
-    char *path = sw_path_join(dir, "adapter_config.json"), *values = sw_path_join(dir, "adapter_model.safetensors");
+    char *path = sw_path_join(dir, "adapter_config.json"), *values = sw_tuned_values(dir);
     cJSON *config = sw_json_load(path);
     const char *task = "";
     int rc = config ? sw_json_str(config, "task_type", "", &task) : -1;
     h->words = !rc && !strcmp(task, "TOKEN_CLS");
-    sw_safetensors *s = !rc && (h->words || !strcmp(task, "SEQ_CLS")) && sw_is_file(values) ? sw_st_open(values) : NULL;
+    sw_weights_file *s = !rc && (h->words || !strcmp(task, "SEQ_CLS")) && sw_is_file(values) ? sw_weights_open(values) : NULL;
     for (size_t i = 0; s && i < SW_COUNT(heads) && !h->names; i++)
-        for (size_t k = 0; k < sw_st_count(s) && !h->names; k++) {
-            const sw_entry *e = sw_st_at(s, k);
+        for (size_t k = 0; k < sw_weights_count(s) && !h->names; k++) {
+            const sw_entry *e = sw_weights_at(s, k);
             if (sw_ends_with(e->name, heads[i]) && e->t.ndim == 2 && e->t.shape[0] > 0 && e->t.shape[0] <= 1 << 20)
                 h->names = sw_numbered_names(e->t.shape[0]);
         }
-    if (s)
-        sw_st_close(s);
+    sw_weights_close(s);
     cJSON_Delete(config);
     free(path);
     free(values);

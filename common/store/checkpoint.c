@@ -4,7 +4,7 @@
 #include "base/map.h"
 #include "base/memory.h"
 #include "store/scaled.h"
-#include "store/torch_file.h"
+#include "store/weights_file.h"
 
 #include <dirent.h>
 #include <stdlib.h>
@@ -12,19 +12,13 @@
 
 enum { MOST_NAMED = 8 }; /* of a kind of problem in one message */
 
-/* One file of tensors: one of the two. */
-typedef struct shard {
-    sw_safetensors *st;
-    sw_torch *torch;
-} shard;
-
 typedef struct item {
     const sw_entry *e;
     size_t shard;
 } item;
 
 struct sw_checkpoint_files {
-    struct { shard *at; size_t n, cap; } shards;
+    struct { sw_weights_file **at; size_t n, cap; } shards;
     struct { item *at; size_t n, cap; } items;
     sw_map index; /* of items, by name */
     sw_arena shown; /* what sw_checkpoint_show was given */
@@ -49,12 +43,10 @@ static const char *name_list_text(name_list *l)
     return l->text.at;
 }
 
-static bool is_torch_name(const char *name) { return sw_ends_with(name, ".bin") || sw_ends_with(name, ".pt") || sw_ends_with(name, ".pth"); }
-
 /* What a file of tensors is called when it is written again: pytorch_model-00001-of-00002.bin as safetensors. */
 static char *written_name(const char *name)
 {
-    if (!is_torch_name(name))
+    if (!sw_is_torch_name(name))
         return sw_strdup(name);
     const char *rest = sw_starts_with(name, "pytorch_model") ? name + strlen("pytorch_") : name;
     return sw_strfmt("%.*s.safetensors", (int)(strrchr(rest, '.') - rest), rest);
@@ -63,21 +55,15 @@ static char *written_name(const char *name)
 static int open_shard(sw_checkpoint *c, const char *dir, const char *name)
 {
     char *path = dir ? sw_path_join(dir, name) : sw_strdup(name);
-    shard s = {0};
-    if (is_torch_name(name))
-        s.torch = sw_torch_open(path);
-    else
-        s.st = sw_st_open(path);
+    sw_weights_file *s = sw_weights_open(path);
     free(path);
-    if (!s.torch && !s.st)
+    if (!s)
         return -1;
     SW_PUSH(c->files->shards, s);
     c->shard_names = sw_realloc(c->shard_names, (c->n_shards + 1) * sizeof *c->shard_names);
     c->shard_names[c->n_shards++] = written_name(name);
     return 0;
 }
-
-static const sw_entry *find_in(const shard *s, const char *name) { return s->st ? sw_st_find(s->st, name) : sw_torch_find(s->torch, name); }
 
 static int by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
@@ -118,7 +104,7 @@ static int open_index(sw_checkpoint *c, const char *dir, const char *index_name)
         free(files.at[i]);
     }
     for (const cJSON *v = rc ? NULL : map->child; v; v = v->next)
-        if (!find_in(&c->files->shards.at[sw_map_gets(&seen, v->valuestring, 0)], v->string)) {
+        if (!sw_weights_find(c->files->shards.at[sw_map_gets(&seen, v->valuestring, 0)], v->string)) {
             char *text = sw_strfmt("%s (in %s)", v->string, v->valuestring);
             name_list_add(&misplaced, text);
             free(text);
@@ -217,9 +203,8 @@ static int list_items(sw_checkpoint *c)
     for (size_t i = 0; c->gguf && i < sw_gguf_tensor_count(c->gguf); i++)
         list_item(f, sw_gguf_tensor_at(c->gguf, i), 0);
     for (size_t s = 0; s < f->shards.n; s++) {
-        size_t n = f->shards.at[s].st ? sw_st_count(f->shards.at[s].st) : sw_torch_count(f->shards.at[s].torch);
-        for (size_t i = 0; i < n; i++) {
-            const sw_entry *e = f->shards.at[s].st ? sw_st_at(f->shards.at[s].st, i) : sw_torch_at(f->shards.at[s].torch, i);
+        for (size_t i = 0; i < sw_weights_count(f->shards.at[s]); i++) {
+            const sw_entry *e = sw_weights_at(f->shards.at[s], i);
             int64_t other = sw_map_gets(&f->index, e->name, -1);
             if (other >= 0)
                 return sw_fail("%s: the tensor %s is in %s and in %s", c->path, e->name, c->shard_names[f->items.at[other].shard],
@@ -269,7 +254,7 @@ sw_checkpoint *sw_checkpoint_open(const char *model)
         char *dir = sw_strdup(path); /* c->path may change */
         rc = open_folder(c, dir);
         free(dir);
-    } else if (sw_ends_with(path, ".safetensors") || is_torch_name(path)) {
+    } else if (sw_ends_with(path, ".safetensors") || sw_is_torch_name(path)) {
         rc = open_shard(c, NULL, path);
     } else {
         rc = open_gguf(c);
@@ -286,8 +271,7 @@ void sw_checkpoint_close(sw_checkpoint *c)
     if (!c)
         return;
     for (size_t i = 0; i < c->n_shards; i++) {
-        sw_st_close(c->files->shards.at[i].st);
-        sw_torch_close(c->files->shards.at[i].torch);
+        sw_weights_close(c->files->shards.at[i]);
         free(c->shard_names[i]);
     }
     sw_gguf_close(c->gguf);

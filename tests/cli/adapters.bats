@@ -87,3 +87,28 @@ refused() { # FIELD JSON
     refused use_bdlora '{"use_bdlora": {"target_modules_bd_a": ["q_proj"]}}'
     refused a_field_of_tomorrow '{"a_field_of_tomorrow": true}'
 }
+
+@test "two adapters that train a module whole do not go together; one may name it twice" {
+    T2="${T/--model model/--model $W/model}"
+    for i in 1 2; do $T2 --seed $i --target-modules q_proj --modules-to-save embed_tokens --out whole$i "$W/train.shard"; done
+    for program in "swift-infer -q -m $W/model -a whole1 -a whole2 $W/score.jsonl" "swift-merge -q -m $W/model -a whole1 -a whole2 -o merged"; do
+        fails 1 'whole2/adapter_config.json: "modules_to_save": model.embed_tokens is trained whole by another adapter' $program
+    done
+    swift-infer -q --score --dtype f32 -m "$W/model" -a whole1 "$W/score.jsonl" > want
+    sed -i 's/"embed_tokens"/"embed_tokens", "model.embed_tokens"/' whole1/adapter_config.json
+    swift-infer -q --score --dtype f32 -m "$W/model" -a whole1 -a "$W/plain" "$W/score.jsonl"
+    swift-infer -q --score --dtype f32 -m "$W/model" -a whole1 "$W/score.jsonl" | cmp - want
+}
+
+@test "adapter_model.bin, as PEFT wrote it first" {
+    configured plain '{}'
+    mkdir turned; cp plain.copy/adapter_model.safetensors turned/model.safetensors
+    python3 "$BATS_TEST_DIRNAME/to_torch.py" turned 1; mv turned/pytorch_model.bin plain.copy/adapter_model.bin
+    rm plain.copy/adapter_model.safetensors
+    swift-infer -q --score --dtype f32 -m "$W/model" -a plain.copy "$W/score.jsonl" | cmp - "$W/plain.scores"
+    swift-merge -q -m "$W/model" -a plain.copy -o merged
+    swift-merge -q -m "$W/model" -a "$W/plain" -o same
+    cmp merged/model.safetensors same/model.safetensors
+    rm plain.copy/adapter_model.bin
+    fails 1 "plain.copy/adapter_model.safetensors: No such file" swift-infer -q -m "$W/model" -a plain.copy "$W/score.jsonl"
+}

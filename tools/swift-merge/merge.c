@@ -25,7 +25,7 @@ static int write_history(const merge_request *r, const char *dir)
     int rc = 0;
     for (size_t i = 0; i < r->n_adapters && !rc; i++) {
         sw_digest d;
-        char *path = sw_path_join(r->adapters[i], "adapter_model.safetensors");
+        char *path = sw_tuned_values(r->adapters[i]);
         rc = sw_digest_file(path, &d);
         cJSON *one = cJSON_CreateObject();
         cJSON_AddStringToObject(one, "path", r->adapters[i]);

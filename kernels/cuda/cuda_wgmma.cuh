@@ -53,47 +53,62 @@ __device__ static inline uint64_t found_again(uint64_t v)
     return v;
 }
 
+/* The line that asks: the emulator tells instructions apart by it. */
+#ifdef SW_EMULATOR
+#define SW_SITE int site = __builtin_LINE()
+#else
+#define SW_SITE
+#endif
+
 /* Sums or left sides that are no products' are written; products may take them. */
-__device__ static inline void settle()
+__device__ static inline void settle(SW_SITE)
 {
 #ifdef SW_EMULATOR
-    sw_emu_wgmma_fence();
+    sw_emu_wgmma_fence(site);
 #elif defined(SW_WARPGROUPS)
     asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 #endif
 }
 /* The products since the last of these are one group. */
-__device__ static inline void sent()
+__device__ static inline void sent(SW_SITE)
 {
 #ifdef SW_EMULATOR
-    sw_emu_wgmma_commit();
+    sw_emu_wgmma_commit(site);
 #elif defined(SW_WARPGROUPS)
     asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 #endif
 }
+#ifndef SW_EMULATOR
 /* Registers that products write while the compiler does not see it: after it they are taken to be new. */
 template <int N> __device__ static inline void renewed(float (&d)[N][4])
 {
-#ifndef SW_EMULATOR
 #pragma unroll
     for (int n = 0; n < N; n++)
 #pragma unroll
         for (int i = 0; i < 4; i++)
             asm volatile("" : "+f"(d[n][i]));
-#else
-    (void)d;
-#endif
 }
+#endif
 /* All but the last PENDING groups are done; those sums are d's, if any are named. */
-template <int PENDING, class... D> __device__ static inline void wait_products(D &...d)
+template <int PENDING> __device__ static inline void wait_products(SW_SITE)
 {
 #ifdef SW_EMULATOR
-    sw_emu_wgmma_wait(PENDING);
+    sw_emu_wgmma_wait(PENDING, site);
 #elif defined(SW_WARPGROUPS)
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
 #endif
-    (renewed(d), ...);
 }
+#ifdef SW_EMULATOR
+template <int PENDING, class D> static inline void wait_products(D &, SW_SITE) { wait_products<PENDING>(site); }
+template <int PENDING, class D, class E> static inline void wait_products(D &, E &, SW_SITE) { wait_products<PENDING>(site); }
+#else
+template <int PENDING, class D, class... E> __device__ static inline void wait_products(D &d, E &...e)
+{
+    wait_products<PENDING>();
+    renewed(d);
+    (renewed(e), ...);
+}
+#endif
 /* Whether a thread of the warpgroup says yes. All of them come, and no wait for products that is behind it is put before what they
  * say. */
 __device__ static inline bool warpgroup_any(bool yes)

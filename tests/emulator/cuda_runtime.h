@@ -96,11 +96,11 @@ void sw_emu_ldmatrix(unsigned *r, const void *row, bool turned);
 
 /* Products of a warpgroup (emulator_wgmma.cc) as PTX's wgmma makes them: d [n][4] a lane's sums; a four registers, or NULL: a_tile. A
  * group that is waited for is done; fewer than `most` are left. What cp.async has copied is there for them behind the fence. The four
- * warps of a group ask for the same in the same order. */
+ * warps of a group execute the same of all that; site: the line that asks. */
 void sw_emu_wgmma(float *d, int n, const unsigned *a, uint64_t a_tile, uint64_t b_tile, bool across, bool add, bool bf16);
-void sw_emu_wgmma_fence(void);
-void sw_emu_wgmma_commit(void);
-void sw_emu_wgmma_wait(int most);
+void sw_emu_wgmma_fence(int site);
+void sw_emu_wgmma_commit(int site);
+void sw_emu_wgmma_wait(int most, int site);
 bool sw_emu_wgmma_ends(int warp);
 /* Whether one of the 128 threads of the warpgroup says yes (PTX's barrier.red.or). */
 bool sw_emu_warpgroup_any(bool yes, const char *file, int line);

@@ -96,9 +96,9 @@ template <int HOW> static __global__ void reverse_product(float *out, const floa
     for (int k = 0; k < 4; k++)
         product<true, true, true>(d, tile_of(turn, 64) + (uint64_t)(2 * k), tile_of(x, 64) + (uint64_t)(128 * k));
     sent();
-    if (HOW == APART && threadIdx.x / 32 == 1) /* one warp in its own time */
-        wait_products<1>();
-    if (HOW == IN_TIME || HOW == APART)
+    if (HOW == APART && threadIdx.x / 32 == 1) /* the same, and not the same instruction */
+        wait_products<0>(d);
+    else if (HOW == IN_TIME || HOW == APART)
         wait_products<0>(d);
     int lane = (int)threadIdx.x % 32, row = (int)threadIdx.x / 32 * 16 + lane / 4;
     for (int i = 0; threadIdx.x < 128 && lane % 4 < 2 && i < 4; i++)

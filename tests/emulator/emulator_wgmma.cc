@@ -49,7 +49,11 @@ struct request {
     uint64_t a_tile, b_tile;
     int n;     /* of a wait: what may be left */
     int flags; /* of products */
-    bool operator!=(const request &o) const { return kind != o.kind || a_tile != o.a_tile || b_tile != o.b_tile || n != o.n || flags != o.flags; }
+    int site;  /* of the others */
+    bool operator!=(const request &o) const
+    {
+        return kind != o.kind || a_tile != o.a_tile || b_tile != o.b_tile || n != o.n || flags != o.flags || site != o.site;
+    }
 };
 struct group_state {
     std::vector<request> asked; /* by the warp that is ahead */
@@ -144,7 +148,7 @@ void multiply(void *const *lanes)
     warp_state *w = &warps[warp];
     const lane_call *first = (const lane_call *)lanes[0];
     pending p = {*first, {{0}}, first->d, w->group};
-    ask({request::PRODUCTS, first->a_tile, first->b_tile, first->n, first->across | first->add << 1 | first->bf16 << 2 | !first->a << 3});
+    ask({request::PRODUCTS, first->a_tile, first->b_tile, first->n, first->across | first->add << 1 | first->bf16 << 2 | !first->a << 3, 0});
     int columns = 8 * first->n;
     bool fresh = !w->busy.count(p.d);
     sums *s = &w->busy[p.d];
@@ -173,9 +177,9 @@ void multiply(void *const *lanes)
 void finish(void *const *lanes)
 {
     warp_state *w = &warps[warp_now()];
-    int most = *(const int *)lanes[0];
-    long done = w->group - most;
-    ask({request::WAIT, 0, 0, most, 0});
+    const request *r = (const request *)lanes[0];
+    long done = w->group - r->n;
+    ask(*r);
     size_t n = 0;
     for (; n < w->left.size() && w->left[n].group < done; n++)
         run(w, warp_now(), w->left[n]);
@@ -194,14 +198,14 @@ void finish(void *const *lanes)
     }
 }
 
-void commit(void *const *)
+void commit(void *const *lanes)
 {
-    ask({request::COMMIT, 0, 0, 0, 0});
+    ask(*(const request *)lanes[0]);
     warps[warp_now()].group++;
 }
-void fence(void *const *)
+void fence(void *const *lanes)
 {
-    ask({request::FENCE, 0, 0, 0, 0});
+    ask(*(const request *)lanes[0]);
     warps[warp_now()].fenced = true;
 }
 
@@ -214,9 +218,10 @@ void sw_emu_wgmma(float *d, int n, const unsigned *a, uint64_t a_tile, uint64_t 
     sw_emu_meet(&own, multiply, __FILE__, __LINE__);
 }
 
-void sw_emu_wgmma_fence(void) { sw_emu_meet(nullptr, fence, __FILE__, __LINE__); }
-void sw_emu_wgmma_commit(void) { sw_emu_meet(nullptr, commit, __FILE__, __LINE__); }
-void sw_emu_wgmma_wait(int most) { sw_emu_meet(&most, finish, __FILE__, __LINE__); }
+static void meet_at(request r, sw_emu_meeting meeting) { sw_emu_meet(&r, meeting, "a kernel's line", r.site); }
+void sw_emu_wgmma_fence(int site) { meet_at({request::FENCE, 0, 0, 0, 0, site}, fence); }
+void sw_emu_wgmma_commit(int site) { meet_at({request::COMMIT, 0, 0, 0, 0, site}, commit); }
+void sw_emu_wgmma_wait(int most, int site) { meet_at({request::WAIT, 0, 0, most, 0, site}, finish); }
 
 bool sw_emu_wgmma_ends(int warp)
 {

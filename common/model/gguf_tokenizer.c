@@ -249,23 +249,15 @@ static void put_specials(sw_gguf_writer *w, const vocabulary *v, const cJSON *js
     sw_gguf_put_bool(w, "tokenizer.ggml.add_eos_token", cJSON_IsBool(eos) ? cJSON_IsTrue(eos) : template_adds(post, false));
 }
 
-static int put_template(sw_gguf_writer *w, const char *folder, const cJSON *config)
+/* The template wherever the folder has it: a file of its own, or the default one of those in tokenizer_config.json. */
+static int put_template(sw_gguf_writer *w, const char *folder)
 {
-    char *path = sw_path_join(folder, "chat_template.jinja");
-    const cJSON *t = sw_json_get(config, "chat_template");
-    sw_buf b = {0};
-    int rc = 0;
-    if (sw_is_file(path)) {
-        rc = sw_read_file(path, &b);
-        if (!rc)
-            sw_gguf_put_str(w, "tokenizer.chat_template", b.at, b.n);
-    } else if (cJSON_IsString(t)) {
-        sw_span s = sw_json_text(t, &b);
-        sw_gguf_put_str(w, "tokenizer.chat_template", s.at, s.n);
-    }
-    sw_buf_free(&b);
-    free(path);
-    return rc;
+    sw_tokenizer *t = sw_tokenizer_load(folder);
+    const char *text = t ? sw_tokenizer_chat_template(t) : NULL;
+    if (text)
+        sw_gguf_put_str(w, "tokenizer.chat_template", text, strlen(text));
+    sw_tokenizer_free(t);
+    return t ? 0 : -1;
 }
 
 /* SentencePiece's BPE puts a space before the text by a normaliser or by Metaspace. */
@@ -410,7 +402,7 @@ int sw_gguf_put_tokenizer(sw_gguf_writer *w, const char *folder, const sw_spec *
         rc = sw_fail_in("%s", path);
     if (!rc) {
         put_specials(w, &v, json, config, s, kind);
-        rc = put_template(w, folder, config);
+        rc = put_template(w, folder);
     }
     cJSON_Delete(json);
     cJSON_Delete(config);

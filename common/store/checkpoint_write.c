@@ -3,6 +3,8 @@
 #include "base/json.h"
 #include "base/memory.h"
 
+#include <dirent.h>
+#include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -145,23 +147,37 @@ static int check_companion(const char *path, const sw_buf *b)
     return o ? 0 : sw_fail_in("%s", path);
 }
 
+/* What a model's folder has beside the weights: settings, every form of a tokenizer, and the code that config.json may name. */
+static bool is_companion(const char *name, bool with_config)
+{
+    static const char *const patterns[] = {"generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+                                           "added_tokens.json", "chat_template.jinja", "chat_template.json", "*.model", "*.tiktoken",
+                                           "vocab.json", "merges.txt", "vocab.txt", "*processor_config.json", "SYSTEM_PROMPT.txt", "*.py",
+                                           "sentence_bert_config.json", "config_sentence_transformers.json"};
+    if (with_config && !strcmp(name, "config.json"))
+        return true;
+    for (size_t i = 0; i < SW_COUNT(patterns); i++)
+        if (!fnmatch(patterns[i], name, FNM_PERIOD))
+            return true;
+    return false;
+}
+
 int sw_checkpoint_copy_companions(const char *from, const char *to, bool with_config)
 {
-    static const char *const names[] = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
-                                        "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "chat_template.json",
-                                        "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt", "preprocessor_config.json",
-                                        "sentence_bert_config.json", "config_sentence_transformers.json"};
-    for (size_t i = with_config ? 0 : 1; i < SW_COUNT(names); i++) {
-        char *source = sw_path_join(from, names[i]), *target = sw_path_join(to, names[i]);
+    DIR *d = opendir(from);
+    int rc = d ? 0 : sw_fail_errno("%s", from);
+    for (struct dirent *e; !rc && (e = readdir(d));) {
+        if (!is_companion(e->d_name, with_config))
+            continue;
+        char *source = sw_path_join(from, e->d_name), *target = sw_path_join(to, e->d_name);
         sw_buf b = {0};
-        int rc = 0;
         if (sw_is_file(source))
             rc = sw_read_file(source, &b) || check_companion(source, &b) || sw_write_file(target, b.at ? b.at : "", b.n) ? -1 : 0;
         sw_buf_free(&b);
         free(source);
         free(target);
-        if (rc)
-            return rc;
     }
-    return 0;
+    if (d)
+        closedir(d);
+    return rc;
 }

@@ -122,6 +122,22 @@ static char *model_name(const char *dir)
     return copy;
 }
 
+/* The template that a model for pictures too keeps in chat_template.json, for its processor. */
+static int read_processor_template(const char *dir, sw_tokenizer *t)
+{
+    sw_buf b = {0};
+    const char *text = NULL;
+    int rc = t->chat_template ? 0 : read_beside(dir, "chat_template.json", &b);
+    cJSON *o = !rc && b.n ? sw_json_parse(b.at, b.n) : NULL;
+    if (!rc && b.n && (!o || sw_json_str(o, "chat_template", NULL, &text)))
+        rc = sw_fail_in("%s/chat_template.json", dir);
+    if (!rc && text)
+        t->chat_template = sw_strdup(text);
+    cJSON_Delete(o);
+    sw_buf_free(&b);
+    return rc;
+}
+
 /* Whether a configuration has the text as one of its special tokens: eos_token and the like, or additional_special_tokens. */
 static bool is_named(const cJSON *config, const char *text)
 {
@@ -215,6 +231,10 @@ static sw_tokenizer *from_files(const char *path, const char *dir)
             if (f.system.n)
                 t->system_prompt = sw_strndup(f.system.at, f.system.n);
             t->model_name = model_name(dir);
+            if (read_processor_template(dir, t)) {
+                sw_tokenizer_free(t);
+                t = NULL;
+            }
         }
     }
     sw_buf_free(&f.main);

@@ -47,6 +47,36 @@ told() { grep -qF -- "$1" told || { cat told; return 1; }; }
     done
 }
 
+@test "a chat template is found wherever a folder has it, and goes along" {
+    python3 - <<'E'
+import json
+c = json.load(open("M/tokenizer_config.json"))
+one = c.pop("chat_template")
+json.dump(c, open("bare.json", "w"))
+json.dump(c | {"chat_template": [{"name": "tool_use", "template": "x"}, {"name": "default", "template": one}]}, open("list.json", "w"))
+json.dump({"chat_template": one}, open("template.json", "w"))
+E
+    ask() { swift-infer -q --dtype f32 -m "$1" <<< '{"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}'; }
+    ask M > want
+    for where in list chat_template.json; do
+        rm -rf N merged; cp -r M N
+        if [ $where = list ]; then cp list.json N/tokenizer_config.json; else cp bare.json N/tokenizer_config.json; cp template.json N/chat_template.json; fi
+        ask N | cmp - want
+        swift-quant -q -m N -t f32 -o N.gguf; ask N.gguf | cmp - want
+        swift-merge -q -m N -o merged; ask merged | cmp - want
+    done
+    echo '{"chat_template": 7}' > N/chat_template.json
+    fails ask N; told 'N/chat_template.json: "chat_template": a string is needed'
+}
+
+@test "all forms of a tokenizer, and the code that config.json names, go with the weights" {
+    touch M/modeling_x.py M/SYSTEM_PROMPT.txt M/qwen.tiktoken M/spiece.model M/notes.txt M/.hidden.py M/optimizer.pt
+    echo '{}' > M/processor_config.json
+    swift-merge -q -m M -o merged
+    for f in modeling_x.py SYSTEM_PROMPT.txt qwen.tiktoken spiece.model processor_config.json tokenizer.json; do [ -e merged/$f ]; done
+    [ "$(ls -A merged | grep -c 'notes\|hidden\|optimizer')" = 0 ]
+}
+
 # As Vicuna, InternLM 2 and mT5 are published.
 @test "a sentencepiece model without tokenizer.json: what tokenizer_config.json says of its tokens is done" {
     python3 "$BATS_TEST_DIRNAME/make_model.py" S --vocab 1008; rm S/tokenizer.json S/tokenizer_config.json

@@ -249,15 +249,14 @@ static void put_specials(sw_gguf_writer *w, const vocabulary *v, const cJSON *js
     sw_gguf_put_bool(w, "tokenizer.ggml.add_eos_token", cJSON_IsBool(eos) ? cJSON_IsTrue(eos) : template_adds(post, false));
 }
 
-/* The template wherever the folder has it: a file of its own, or the default one of those in tokenizer_config.json. */
 static int put_template(sw_gguf_writer *w, const char *folder)
 {
-    sw_tokenizer *t = sw_tokenizer_load(folder);
-    const char *text = t ? sw_tokenizer_chat_template(t) : NULL;
-    if (text)
-        sw_gguf_put_str(w, "tokenizer.chat_template", text, strlen(text));
-    sw_tokenizer_free(t);
-    return t ? 0 : -1;
+    sw_buf b = {0};
+    int rc = sw_tokenizer_template_in(folder, &b);
+    if (!rc && b.n)
+        sw_gguf_put_str(w, "tokenizer.chat_template", b.at, b.n);
+    sw_buf_free(&b);
+    return rc;
 }
 
 /* SentencePiece's BPE puts a space before the text by a normaliser or by Metaspace. */

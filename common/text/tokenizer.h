@@ -79,6 +79,9 @@ sw_digest sw_tokenizer_digest(const sw_tokenizer *t);
 sw_digest sw_tokenizer_vocab_digest(const sw_tokenizer *t);
 /* The chat template that came with it (tokenizer_config.json, chat_template.jinja, or GGUF), or NULL. */
 const char *sw_tokenizer_chat_template(const sw_tokenizer *t);
+/* The same of a folder alone, appended: chat_template.jinja, else that of tokenizer_config.json (of several the default one), else
+ * chat_template.json, where models for pictures too have it. Nothing where there is none. */
+int sw_tokenizer_template_in(const char *dir, sw_buf *text) SW_MUST_CHECK;
 /* The system text that came with it (SYSTEM_PROMPT.txt), or NULL, and what its folder calls the model ("": unknown). */
 const char *sw_tokenizer_system_prompt(const sw_tokenizer *t);
 const char *sw_tokenizer_model_name(const sw_tokenizer *t);

@@ -122,20 +122,32 @@ static char *model_name(const char *dir)
     return copy;
 }
 
-/* The template that a model for pictures too keeps in chat_template.json, for its processor. */
-static int read_processor_template(const char *dir, sw_tokenizer *t)
+/* Of a file that is an object; nothing where the file is missing. */
+static int template_of(const char *dir, const char *name, sw_buf *text)
 {
-    sw_buf b = {0};
-    const char *text = NULL;
-    int rc = t->chat_template ? 0 : read_beside(dir, "chat_template.json", &b);
+    sw_buf b = {0}, scratch = {0};
+    int rc = read_beside(dir, name, &b);
     cJSON *o = !rc && b.n ? sw_json_parse(b.at, b.n) : NULL;
-    if (!rc && b.n && (!o || sw_json_str(o, "chat_template", NULL, &text)))
-        rc = sw_fail_in("%s/chat_template.json", dir);
-    if (!rc && text)
-        t->chat_template = sw_strdup(text);
+    if (!rc && b.n && !o)
+        rc = sw_fail_in("%s/%s", dir, name);
+    const cJSON *there = sw_json_get(o, "chat_template");
+    if (there && !cJSON_IsString(there) && !cJSON_IsArray(there))
+        rc = sw_fail("%s/%s: \"chat_template\": a string, or a list of templates with names, is needed, not %s", dir, name, sw_json_kind(there));
+    sw_span s = sw_json_text(sw_tokenizer_config_template(o), &scratch);
+    sw_buf_add(text, s.at ? s.at : "", s.n);
     cJSON_Delete(o);
     sw_buf_free(&b);
+    sw_buf_free(&scratch);
     return rc;
+}
+
+int sw_tokenizer_template_in(const char *dir, sw_buf *text)
+{
+    size_t before = text->n;
+    int rc = read_beside(dir, "chat_template.jinja", text);
+    if (!rc && text->n == before)
+        rc = template_of(dir, "tokenizer_config.json", text);
+    return !rc && text->n == before ? template_of(dir, "chat_template.json", text) : rc;
 }
 
 /* Whether a configuration has the text as one of its special tokens: eos_token and the like, or additional_special_tokens. */
@@ -210,7 +222,7 @@ static sw_tokenizer *from_files(const char *path, const char *dir)
     sw_tokenizer *t = NULL;
     bool whole = sw_ends_with(name, ".json") && strcmp(name, "vocab.json"); /* the others leave much open */
     if (!sw_read_file(path, &f.main) && !read_beside(dir, "tokenizer_config.json", &f.config) &&
-        !read_beside(dir, "chat_template.jinja", &f.template) &&
+        !sw_tokenizer_template_in(dir, &f.template) &&
         !read_beside(dir, "SYSTEM_PROMPT.txt", &f.system) && !read_beside(dir, "merges.txt", &f.merges) && (whole || !complete_config(dir, &f.config))) {
         const char *at = f.main.at ? f.main.at : "";
         if (!strcmp(name, "vocab.txt"))
@@ -231,10 +243,6 @@ static sw_tokenizer *from_files(const char *path, const char *dir)
             if (f.system.n)
                 t->system_prompt = sw_strndup(f.system.at, f.system.n);
             t->model_name = model_name(dir);
-            if (read_processor_template(dir, t)) {
-                sw_tokenizer_free(t);
-                t = NULL;
-            }
         }
     }
     sw_buf_free(&f.main);

@@ -402,6 +402,7 @@ int sw_char_byte(uint32_t cp); /* -1: stands for no byte */
 /* Tokens that a tokenizer_config.json names, with their ids and flags, then bos, eos and the like. */
 int sw_tokenizer_add_configured(sw_tokenizer *t, const cJSON *config) SW_MUST_CHECK;
 const char *sw_tokenizer_class(const cJSON *config); /* "": none */
+const cJSON *sw_tokenizer_config_template(const cJSON *config); /* a string, or NULL */
 
 /* ---- for readers: the size first, then words and merges, then added tokens, then finish */
 void sw_tokenizer_size_is(sw_tokenizer *t, int64_t size);

@@ -215,6 +215,18 @@ static int32_t named(const sw_tokenizer *t, const cJSON *config, const char *key
     return cJSON_IsString(v) ? sw_token_id(t, v->valuestring, strlen(v->valuestring)) : -1;
 }
 
+/* chat_template; where there are several, by name, the default one. */
+const cJSON *sw_tokenizer_config_template(const cJSON *config)
+{
+    const cJSON *c = sw_json_get(config, "chat_template");
+    for (const cJSON *one = cJSON_IsArray(c) ? c->child : NULL; one; one = one->next) {
+        const cJSON *name = sw_json_get(one, "name");
+        if (cJSON_IsString(name) && !strcmp(name->valuestring, "default"))
+            c = sw_json_get(one, "template");
+    }
+    return cJSON_IsString(c) ? c : NULL;
+}
+
 int sw_tokenizer_read_config(sw_tokenizer *t, const cJSON *config)
 {
     const struct {
@@ -224,15 +236,8 @@ int sw_tokenizer_read_config(sw_tokenizer *t, const cJSON *config)
     for (size_t i = 0; i < SW_COUNT(ids); i++)
         if (sw_json_get(config, ids[i].key))
             *ids[i].id = named(t, config, ids[i].key);
-    const cJSON *c = sw_json_get(config, "chat_template");
-    if (cJSON_IsArray(c)) { /* several, by name: the default one */
-        for (const cJSON *one = c->child; one; one = one->next) {
-            const cJSON *name = sw_json_get(one, "name");
-            if (cJSON_IsString(name) && !strcmp(name->valuestring, "default"))
-                c = sw_json_get(one, "template");
-        }
-    }
-    if (cJSON_IsString(c)) {
+    const cJSON *c = sw_tokenizer_config_template(config);
+    if (c) {
         free(t->chat_template);
         t->chat_template = sw_strdup(c->valuestring);
     }

@@ -66,7 +66,7 @@ E
         swift-merge -q -m N -o merged; ask merged | cmp - want
     done
     echo '{"chat_template": 7}' > N/chat_template.json
-    fails ask N; told 'N/chat_template.json: "chat_template": a string is needed'
+    fails ask N; told 'N/chat_template.json: "chat_template": a string, or a list'
 }
 
 @test "all forms of a tokenizer, and the code that config.json names, go with the weights" {

@@ -12,7 +12,7 @@ static void on_stop(int number)
 {
     if (stop && number == SIGINT)
         _exit(130);
-    if (number == SIGTERM)
+    if (number != SIGINT)
         terminated = 1;
     stop = 1;
 }
@@ -30,6 +30,9 @@ void sw_interrupt_install(void)
     a.sa_handler = on_stop; /* no SA_RESTART: a blocked read returns, so that the program can stop */
     sigaction(SIGINT, &a, NULL);
     sigaction(SIGTERM, &a, NULL);
+    struct sigaction hangup;
+    if (!sigaction(SIGHUP, NULL, &hangup) && hangup.sa_handler != SIG_IGN) /* nohup stays what it is */
+        sigaction(SIGHUP, &a, NULL);
     a.sa_handler = on_usr1;
     a.sa_flags = SA_RESTART;
     sigaction(SIGUSR1, &a, NULL);

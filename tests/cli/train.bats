@@ -64,15 +64,25 @@ same() { cmp "$1/adapter_model.safetensors" "$2/adapter_model.safetensors"; }
     [ -z "$(ls -A parts | grep -E 'tmp|old|^\.result')" ]
 }
 
-@test "SIGTERM saves, says so, and fails" {
-    $T --max-steps 100000 --out out "$W/train.shard" 2> told &
-    for i in $(seq 3000); do [ -s out/metrics.jsonl ] && [ "$(grep -c train out/metrics.jsonl)" -gt 2 ] && break; sleep 0.02; done
+@test "SIGTERM and a terminal that goes away save, say so, and fail; nohup goes on" {
+    begun() { for i in $(seq 3000); do [ -s $1/metrics.jsonl ] && [ "$(grep -c train $1/metrics.jsonl)" -gt 2 ] && break; sleep 0.02; done; }
+    for signal in TERM HUP; do
+        $T --max-steps 100000 --out $signal "$W/train.shard" 2> told &
+        begun $signal
+        kill -$signal $!
+        status=0
+        wait $! || status=$?
+        [ "$status" = 1 ]
+        n=$(ls -d $signal/checkpoint-* | sed 's/.*-//' | sort -n | tail -1)
+        grep -q "interrupted after update $n; --resume goes on from there" told
+    done
+    nohup $T --max-steps 100000 --out nohup "$W/train.shard" > said 2> told &
+    begun nohup
+    kill -HUP $!
+    sleep 0.1
+    kill -0 $!
     kill -TERM $!
-    status=0
-    wait $! || status=$?
-    [ "$status" = 1 ]
-    n=$(ls -d out/checkpoint-* | sed 's/.*-//' | sort -n | tail -1)
-    grep -q "interrupted after update $n; --resume goes on from there" told
+    wait $! || true
 }
 
 @test "full training of an f32 model writes a whole model that generates" {

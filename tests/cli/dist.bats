@@ -66,7 +66,7 @@ updates() { for i in $(seq 400); do [ -f "$1/metrics.jsonl" ] && [ "$(grep -c '"
 }
 
 @test "ranks that share a mixture of experts train it, or a LoRA on it, to the losses of one process" {
-    python3 "$BATS_TEST_DIRNAME/make_model.py" model --experts
+    python3 "$BATS_TEST_DIRNAME/make_model.py" model --experts 4
     for tuner in full lora; do
         T="$T --model model --dtype f32 --max-steps 4 --tuner $tuner" # the last --model counts
         $T --out one-$tuner "$W/train.shard"

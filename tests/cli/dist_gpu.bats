@@ -68,7 +68,7 @@ near() {
 }
 
 @test "2 GPUs that share a mixture of experts train it to the losses of one" {
-    python3 "$BATS_TEST_DIRNAME/make_model.py" model --experts
+    python3 "$BATS_TEST_DIRNAME/make_model.py" model --experts 4
     O="$O --model model --max-steps 2" # the last --model counts
     $TRAIN $O --device emulator --tuner full --out one "$W/train.shard"
     gpus --tuner full --shard parameters --out two "$W/train.shard"

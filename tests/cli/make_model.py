@@ -1,5 +1,5 @@
 """Writes a tiny Llama with random weights and the tiny tokenizer into a folder: make_model.py FOLDER [--vocab N] [--bf16]
-[--scale X] [--wide] [--experts] [--t5]. --wide: rows of whole blocks of 256. --experts: a mixture of 4, of which a token has 2. --t5: an encoder and a decoder instead, whose tokenizer ends each text. Standard library only."""
+[--scale X] [--wide] [--experts N] [--t5]. --wide: rows of whole blocks of 256. --experts: a mixture of N, of which a token has 2. --t5: an encoder and a decoder instead, whose tokenizer ends each text. Standard library only."""
 import json, os, random, shutil, struct, sys
 
 out, arguments = sys.argv[1], sys.argv[2:]
@@ -29,15 +29,16 @@ for i in range(layers):
                 p + "post_attention_layernorm.weight": (hidden,)}
 
 if "--experts" in arguments:
+    experts = int(arguments[arguments.index("--experts") + 1])
     path = os.path.join(out, "config.json")
-    config = json.load(open(path)) | {"architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "num_local_experts": 4,
+    config = json.load(open(path)) | {"architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "num_local_experts": experts,
                                       "num_experts_per_tok": 2}
     json.dump(config, open(path, "w"))
     tensors = {name: shape for name, shape in tensors.items() if ".mlp." not in name}
     for i in range(layers):
         p = f"model.layers.{i}.block_sparse_moe."
-        tensors[p + "gate.weight"] = (4, hidden)
-        for e in range(4):
+        tensors[p + "gate.weight"] = (experts, hidden)
+        for e in range(experts):
             tensors |= {f"{p}experts.{e}.{n}.weight": s for n, s in {"w1": (mlp, hidden), "w2": (hidden, mlp), "w3": (mlp, hidden)}.items()}
 
 if t5:

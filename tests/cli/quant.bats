@@ -173,3 +173,30 @@ END
     done
     [ ! -e n.gguf ]
 }
+
+@test "a GGUF file in parts becomes one, of the same tensors" {
+    swift-quant -q -m M -t f32 -o m.gguf
+    python3 "$BATS_TEST_DIRNAME/split_gguf.py" m.gguf part
+    swift-quant -q -m m.gguf -t q8_0 -o whole.gguf --report a
+    for n in 1 2; do
+        swift-quant -q -m part-0000$n-of-00002.gguf -t q8_0 -o joined.gguf --report b
+        cmp a b
+        ! grep -aq split joined.gguf || false
+        swift-quant -q -m joined.gguf -t q8_0 -o again.gguf
+    done
+    n=$(awk -F'[:,]' '{for (i = 1; i < NF; i++) if ($i == "\"bytes_after\"") s += int(($(i + 1) + 31) / 32) * 32} END {print s}' a)
+    cmp <(tail -c "$n" whole.gguf) <(tail -c "$n" joined.gguf)
+}
+
+@test "the mixtures ask the metadata: a mixture of eight experts" {
+    python3 "$BATS_TEST_DIRNAME/make_model.py" X --wide --experts 4
+    swift-quant -q -m X -t q4_k_m -o m.gguf --report report
+    [ "$(type_of blk.0.attn_k.weight)" = q4_K ]
+    python3 "$BATS_TEST_DIRNAME/make_model.py" X --wide --experts 8
+    swift-quant -q -m X -t q4_k_m -o m.gguf --report report
+    [ "$(type_of blk.0.attn_k.weight)" = q8_0 ]
+    [ "$(type_of blk.1.attn_output.weight)" = q5_K ]
+    swift-quant -q -m X -t f16 -o f16.gguf
+    swift-quant -q -m f16.gguf -t q4_k_m -o n.gguf --report again
+    cmp <(types report | cut -d' ' -f1,3) <(types again | cut -d' ' -f1,3)
+}

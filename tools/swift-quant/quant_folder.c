@@ -20,7 +20,6 @@ int quant_from_folder(quant_job *j, sw_checkpoint *c, sw_gguf_writer *w)
         return -1;
     const char *slash = strrchr(c->path, '/'), *name = slash && slash[1] ? slash + 1 : c->path;
     sw_entries tensors = {0};
-    j->model.layers = s.layers;
     int rc = sw_gguf_export(w, c, &s, &tensors, &j->arena) ? sw_fail_in("%s", c->path) : 0;
     for (size_t i = 0; i < tensors.n && !rc; i++) {
         quant_tensor t = {.name = sw_strdup(tensors.at[i].name), .from = tensors.at[i]};

@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "model/gguf_map.h"
 #include "store/quant.h"
 
 #include <inttypes.h>
@@ -26,19 +27,8 @@ static bool rewritten(const char *key)
 
 int quant_from_gguf(quant_job *j, const sw_gguf *g, sw_gguf_writer *w)
 {
-    int64_t parts;
-    sw_span arch = sw_gguf_str(g, "general.architecture");
-    if (!arch.n)
+    if (!sw_gguf_str(g, "general.architecture").n)
         return sw_fail("%s: general.architecture is missing: no model", sw_gguf_path(g));
-    if (sw_gguf_i64(g, "split.count", 0, INT64_MAX, 1, &parts))
-        return -1;
-    if (parts > 1)
-        return sw_fail("%s: is one of %" PRId64 " parts of a split model; join them first", sw_gguf_path(g), parts);
-    char *layers = sw_strfmt("%.*s.block_count", (int)SW_MIN(arch.n, 100), arch.at);
-    int rc = sw_gguf_i64(g, layers, 0, 1 << 20, 0, &j->model.layers);
-    free(layers);
-    if (rc)
-        return rc;
     for (size_t i = 0; i < sw_gguf_value_count(g); i++)
         if (!rewritten(sw_gguf_value_at(g, i)->key))
             sw_gguf_put_copy(w, sw_gguf_value_at(g, i));
@@ -192,29 +182,85 @@ static void print_table(const quant_job *j)
             sw_human_bytes((double)before, a), sw_human_bytes((double)after, b), square > 0 ? sqrt(error / square) : 0);
 }
 
-/* What the model is like, from its tensors. */
-static void learn(quant_model *m, const quant_tensor *t)
+/* A number of the model by its key, of a list (one a layer) the first; 0 where there is none. */
+static int first_of(const sw_gguf *g, const char *arch, const char *key, int64_t *out)
 {
-    m->has_output |= !strcmp(t->name, "output.weight");
-    if (sw_ends_with(t->name, ".attn_q.weight"))
-        m->query_rows = t->from.t.shape[0];
-    if (sw_ends_with(t->name, ".attn_k.weight"))
-        m->key_rows = t->from.t.shape[0];
+    char name[SW_GGUF_KEY_MAX];
+    const sw_gguf_value *v = sw_gguf_find(g, sw_gguf_full(arch, key, name));
+    double first = 0;
+    if (!v || v->type != SW_GGUF_ARRAY)
+        return sw_gguf_i64(g, name, 0, 1 << 20, 0, out);
+    sw_gguf_iter items = sw_gguf_items(v);
+    *out = sw_gguf_next_f64(&items, &first) && first > 0 && first < 1 << 20 ? (int64_t)first : 0;
+    return 0;
+}
+
+static int in_order(const void *a, const void *b)
+{
+    return quant_order((*(quant_tensor *const *)a)->name, (*(quant_tensor *const *)b)->name);
+}
+
+/* The places of a part's tensors; returns how many there are. */
+static int64_t number(quant_job *j, quant_part part, bool by_layer)
+{
+    quant_tensor **at = SW_NEW_ARRAY(quant_tensor *, j->tensors.n + 1);
+    size_t n = 0;
+    for (size_t i = 0; i < j->tensors.n; i++)
+        if (quant_has_place(part, j->tensors.at[i].name))
+            at[n++] = &j->tensors.at[i];
+    qsort(at, n, sizeof *at, in_order);
+    for (size_t i = 0; i < n; i++)
+        at[i]->place = by_layer ? SW_MAX(quant_layer(at[i]->name), 0) : (int64_t)i;
+    free(at);
+    return (int64_t)n;
+}
+
+static int read_model(quant_model *m, const sw_gguf *g)
+{
+    static const struct { const char *arch; int64_t layers; } large[] = {{"llama", 80}, {"qwen2", 80}, {"jais2", 68}};
+    sw_span named = sw_gguf_str(g, "general.architecture");
+    char *arch = sw_strndup(named.at, SW_MIN(named.n, (size_t)64));
+    int64_t heads, groups;
+    int rc = first_of(g, arch, "attention.head_count", &heads) || first_of(g, arch, "attention.head_count_kv", &groups) ||
+                     first_of(g, arch, "block_count", &m->layers) || first_of(g, arch, "expert_count", &m->experts)
+                 ? -1
+                 : 0;
+    if (!rc) {
+        m->shared_by = groups ? heads / groups : 0;
+        m->falcon = !strcmp(arch, "falcon");
+        for (size_t i = 0; i < SW_COUNT(large); i++)
+            m->large |= !strcmp(arch, large[i].arch) && m->layers == large[i].layers && (i || heads != groups);
+    }
+    free(arch);
+    return rc;
+}
+
+/* What the model is like, from what the file will say of it, and the places of its tensors. */
+static int learn(quant_job *j, const sw_gguf_writer *w)
+{
+    quant_model *m = &j->model;
+    sw_gguf *g = sw_gguf_preview(w);
+    int rc = g ? read_model(m, g) : -1;
+    if (g)
+        sw_gguf_close(g);
+    for (size_t i = 0; i < j->tensors.n; i++)
+        m->has_output |= !strcmp(j->tensors.at[i].name, "output.weight");
+    m->values = number(j, QUANT_VALUE, false);
+    number(j, QUANT_DOWN, m->experts > 1);
+    return rc;
 }
 
 int quant_write(quant_job *j, sw_gguf_writer *w)
 {
     double total = 0, done = 0;
-    int rc = 0;
-    for (size_t i = 0; i < j->tensors.n; i++)
-        learn(&j->model, &j->tensors.at[i]);
+    int rc = learn(j, w);
     sw_gguf_put_u32(w, "general.file_type", j->recipe->file_type);
     sw_gguf_put_u32(w, "general.quantization_version", 2);
     sw_gguf_put_str(w, "swift.version", SW_VERSION, strlen(SW_VERSION));
     sw_gguf_put_str(w, "swift.command_line", sw_command_line(), strlen(sw_command_line()));
     for (size_t i = 0; !rc && i < j->tensors.n; i++) {
         quant_tensor *t = &j->tensors.at[i];
-        rc = quant_pick(j->recipe, &j->model, &j->keep, t->name, &t->from.t, &t->to);
+        rc = quant_pick(j->recipe, &j->model, &j->keep, t->name, &t->from.t, t->place, &t->to);
         if (!rc)
             sw_gguf_declare(w, t->name, t->to, t->from.t.ndim, t->from.t.shape);
         total += (double)sw_numel(&t->from.t);

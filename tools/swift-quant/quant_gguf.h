@@ -11,6 +11,7 @@ typedef struct quant_tensor {
     char *name;            /* GGUF's */
     sw_entry from;
     sw_dtype to;
+    int64_t place;         /* as quant_recipe.h has it; 0 where it means nothing */
     double error, square;  /* sums over the values: of squared differences, of squares */
 } quant_tensor;
 

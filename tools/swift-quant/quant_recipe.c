@@ -58,50 +58,114 @@ static sw_dtype fitting(sw_dtype t, int64_t row)
     }
 }
 
-static bool holds(quant_when when, const quant_model *m, int64_t layer)
+static bool holds(quant_when when, const quant_model *m, int64_t place, int64_t n)
 {
-    int64_t n = m->layers;
     switch (when) {
-    case QUANT_FIRST_2: return layer < 2;
-    case QUANT_FIRST_4: return layer < 4;
-    case QUANT_FIRST_16TH: return layer < n / 16;
-    case QUANT_FIRST_8TH: return layer < n / 8;
-    case QUANT_SPREAD: return layer < n / 8 || layer >= 7 * n / 8 || (layer - n / 8) % 3 == 2;
-    case QUANT_GROUPED: return m->key_rows && m->query_rows / m->key_rows >= 4;
+    case QUANT_FIRST_2: return place < 2;
+    case QUANT_FIRST_4: return place < 4;
+    case QUANT_FIRST_16TH: return place < n / 16;
+    case QUANT_FIRST_8TH: return place < n / 8;
+    case QUANT_SPREAD: return place < n / 8 || place >= 7 * n / 8 || (place - n / 8) % 3 == 2;
+    case QUANT_GROUPED: return m->shared_by >= 4;
     default: return true;
     }
 }
 
 static bool is_part(quant_part part, const quant_model *m, const char *name, const sw_tensor *t)
 {
-    bool embedding = !strcmp(name, "token_embd.weight");
+    bool embedding = !strcmp(name, "token_embd.weight") || !strcmp(name, "per_layer_token_embd.weight");
     switch (part) {
     case QUANT_HEAD: return !strcmp(name, "output.weight") || (embedding && !m->has_output);
     case QUANT_EMBEDDING: return embedding;
-    case QUANT_VALUE: return strstr(name, ".attn_v.") || strstr(name, ".attn_qkv.") || strstr(name, ".attn_kv_b.");
-    case QUANT_OUT: return strstr(name, ".attn_output.");
-    case QUANT_DOWN: return strstr(name, ".ffn_down");
+    case QUANT_KEY: return strstr(name, "attn_k.weight");
+    case QUANT_OUT: return strstr(name, "attn_output.weight");
+    case QUANT_VALUE: case QUANT_DOWN: return quant_has_place(part, name);
     default: return t->ndim < 3;
     }
 }
 
-/* Vectors, norms, rotary factors and expert routers are small and sensitive, and so is what mixes streams (hc_) and weighs tokens
- * by their places. */
+/* Vectors, norms, rotary factors and expert routers are small and sensitive, and so are tables of positions, token types and
+ * distances, what mixes streams (hc_) and what weighs tokens by their places. Short convolutions take nothing else in llama.cpp. */
 static bool stays_f32(const char *name, const sw_tensor *t)
 {
-    return t->ndim < 2 || !sw_ends_with(name, ".weight") || sw_ends_with(name, "norm.weight") ||
-           sw_ends_with(name, "ffn_gate_inp.weight") || sw_ends_with(name, "_ape.weight") || strstr(name, "hc_");
+    static const char *const ends[] = {"norm.weight", "ffn_gate_inp.weight", "_ape.weight", "position_embd.weight", "token_types.weight",
+                                       "shortconv.conv.weight", "attn_rel_b.weight"};
+    bool stays = t->ndim < 2 || !sw_ends_with(name, ".weight") || strstr(name, "hc_") || strstr(name, "ssm_conv1d");
+    for (size_t i = 0; i < SW_COUNT(ends); i++)
+        stays |= sw_ends_with(name, ends[i]);
+    return stays;
 }
 
-static sw_dtype by_recipe(const quant_recipe *r, const quant_model *m, const char *name, const sw_tensor *t)
+/* Small beside the rest: no blocks, as the model has them. */
+static bool stays_whole(const char *name)
 {
-    int64_t row = t->shape[t->ndim - 1], layer = 0;
-    if (sscanf(name, "blk.%" SCNd64, &layer) != 1)
-        layer = 0;
-    for (size_t i = 0; i < SW_COUNT(r->other) && r->other[i].part; i++)
-        if (is_part(r->other[i].part, m, name, t) && holds(r->other[i].when, m, layer))
-            return fitting(r->other[i].type, row);
-    return sw_is_quantised(r->most) ? fitting(r->most, row) : r->most;
+    return strstr(name, "altup") || strstr(name, "laurel") || strstr(name, "per_layer_model_proj") || strstr(name, "indexer.k_proj.") ||
+           strstr(name, "indexer.q_proj.");
+}
+
+/* Falcon's mixtures, where they are others; the head has eight bits in all of them. */
+static const quant_recipe falcon[] = {
+    {"q2_k", SW_Q2_K, 10, {{QUANT_VALUE, QUANT_GROUPED, SW_Q4_K}, {QUANT_VALUE, QUANT_ALWAYS, SW_Q3_K}, {QUANT_DOWN, QUANT_ALWAYS, SW_Q3_K}}},
+    {"q3_k_m", SW_Q3_K, 12, {{QUANT_VALUE, QUANT_FIRST_2, SW_Q5_K}, {QUANT_VALUE, QUANT_ALWAYS, SW_Q4_K},
+                             {QUANT_DOWN, QUANT_FIRST_16TH, SW_Q5_K}, {QUANT_DOWN, QUANT_SPREAD, SW_Q4_K}}},
+    {"q3_k_l", SW_Q3_K, 13, {{QUANT_VALUE, QUANT_ALWAYS, SW_Q5_K}, {QUANT_DOWN, QUANT_ALWAYS, SW_Q4_K}, {QUANT_OUT, QUANT_ALWAYS, SW_Q4_K}}},
+    {"q4_k_s", SW_Q4_K, 14, {{QUANT_VALUE, QUANT_FIRST_4, SW_Q5_K}}},
+    {"q4_k_m", SW_Q4_K, 15, {{QUANT_VALUE, QUANT_SPREAD, SW_Q6_K}, {QUANT_DOWN, QUANT_FIRST_16TH, SW_Q6_K}, {QUANT_DOWN, QUANT_SPREAD, SW_Q5_K}}},
+};
+
+/* Eight experts dwarf the attention beside them: its keys and values have eight bits, and what it gives has five in all
+ * mixtures of fewer but q3_k_l. */
+static sw_dtype beside_experts(const quant_recipe *r, quant_part part)
+{
+    if (part != QUANT_OUT)
+        return SW_Q8_0;
+    bool few = r->most == SW_Q2_K || r->most == SW_Q3_K || r->most == SW_Q4_K || r->most == SW_IQ4_NL || r->most == SW_IQ4_XS;
+    return few && strcmp(r->name, "q3_k_l") ? SW_Q5_K : r->most;
+}
+
+static sw_dtype by_recipe(const quant_recipe *r, const quant_model *m, const char *name, const sw_tensor *t, int64_t place)
+{
+    static const quant_part attention[] = {QUANT_VALUE, QUANT_KEY, QUANT_OUT};
+    int64_t row = t->shape[t->ndim - 1];
+    if (!sw_is_quantised(r->most))
+        return r->most;
+    if (stays_whole(name))
+        return t->dtype == SW_F32 || t->dtype == SW_BF16 ? t->dtype : SW_F16;
+    if (m->falcon && is_part(QUANT_HEAD, m, name, t))
+        return fitting(SW_Q8_0, row);
+    for (size_t i = 0; i < SW_COUNT(attention) && m->experts == 8 && r->most != SW_MXFP4; i++)
+        if (is_part(attention[i], m, name, t))
+            return fitting(beside_experts(r, attention[i]), row);
+    for (size_t i = 0; i < SW_COUNT(falcon) && m->falcon; i++)
+        if (!strcmp(falcon[i].name, r->name))
+            r = &falcon[i];
+    sw_dtype type = r->most;
+    for (size_t i = SW_COUNT(r->other); i-- > 0;)
+        if (r->other[i].part && is_part(r->other[i].part, m, name, t) &&
+            holds(r->other[i].when, m, place, r->other[i].part == QUANT_VALUE ? m->values : m->layers))
+            type = r->other[i].type;
+    if (m->large && is_part(QUANT_VALUE, m, name, t) && (type == SW_Q3_K || type == SW_Q4_K))
+        type = SW_Q5_K;
+    return fitting(type, row);
+}
+
+bool quant_has_place(quant_part part, const char *name)
+{
+    if (part == QUANT_VALUE)
+        return strstr(name, "attn_v.weight") || strstr(name, "attn_qkv.weight") || strstr(name, "attn_kv_b.weight");
+    return part == QUANT_DOWN && strstr(name, "ffn_down") && sw_ends_with(name, ".weight");
+}
+
+int64_t quant_layer(const char *name)
+{
+    int64_t layer;
+    return sscanf(name, "blk.%" SCNd64 ".", &layer) == 1 && layer >= 0 ? layer : -1;
+}
+
+int quant_order(const char *a, const char *b)
+{
+    int64_t x = quant_layer(a), y = quant_layer(b);
+    return x != y ? (x > y) - (x < y) : strcmp(a, b);
 }
 
 static void put_types(sw_buf *b)
@@ -140,7 +204,7 @@ int quant_check_keep(const sw_strings *keep)
     return rc;
 }
 
-int quant_pick(const quant_recipe *r, const quant_model *m, const sw_strings *keep, const char *name, const sw_tensor *t,
+int quant_pick(const quant_recipe *r, const quant_model *m, const sw_strings *keep, const char *name, const sw_tensor *t, int64_t place,
                sw_dtype *out)
 {
     sw_buf pattern = {0};
@@ -158,7 +222,7 @@ int quant_pick(const quant_recipe *r, const quant_model *m, const sw_strings *ke
     if (rc)
         return rc;
     if (!kept) {
-        *out = stays_f32(name, t) ? SW_F32 : by_recipe(r, m, name, t);
+        *out = stays_f32(name, t) ? SW_F32 : by_recipe(r, m, name, t, place);
         return 0;
     }
     int64_t row = t->ndim ? t->shape[t->ndim - 1] : 1;

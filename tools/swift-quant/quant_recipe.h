@@ -6,11 +6,11 @@
 #include "kernels/tensor.h"
 
 /* Which tensors of which layers get another type than most. */
-typedef enum quant_part { QUANT_VALUE = 1, QUANT_OUT, QUANT_DOWN, QUANT_EMBEDDING, QUANT_HEAD, QUANT_NO_EXPERTS } quant_part;
+typedef enum quant_part { QUANT_VALUE = 1, QUANT_KEY, QUANT_OUT, QUANT_DOWN, QUANT_EMBEDDING, QUANT_HEAD, QUANT_NO_EXPERTS } quant_part;
 typedef enum quant_when {
     QUANT_ALWAYS,
-    QUANT_FIRST_2, QUANT_FIRST_4, QUANT_FIRST_16TH, QUANT_FIRST_8TH, /* of the layers */
-    QUANT_SPREAD,  /* the first and the last eighth, and every third between */
+    QUANT_FIRST_2, QUANT_FIRST_4, QUANT_FIRST_16TH, QUANT_FIRST_8TH, /* of the places (quant_place) */
+    QUANT_SPREAD,  /* the first and the last eighth of them, and every third between */
     QUANT_GROUPED, /* four or more heads share keys and values: those are small */
 } quant_when;
 
@@ -29,13 +29,25 @@ extern const char *const quant_recipe_names[]; /* in the same order; NULL-termin
 /* What is known of the model as a whole. */
 typedef struct quant_model {
     int64_t layers;
-    bool has_output; /* the head is a tensor of its own; else the embedding serves as head */
-    int64_t query_rows, key_rows; /* of a layer's projections; 0: there are none of their own */
+    int64_t values;    /* tensors that are values, with others or alone */
+    int64_t experts;   /* of a layer; 0: none */
+    int64_t shared_by; /* heads of the first layer that share keys and values; 0: that layer has none */
+    bool has_output;   /* the head is a tensor of its own; else the embedding serves as head */
+    bool falcon;       /* which has mixtures of its own */
+    bool large;        /* a model of 70B whose heads share their values: those are small beside the rest */
 } quant_model;
+
+/* Where a tensor stands among those whose type depends on it: values, and down projections. A value's place is how many
+ * values come before it in the order of layers, then of names; so is that of a down projection of a model without experts,
+ * and with experts it is the layer. The two parts that have places are told by quant_has_place. */
+bool quant_has_place(quant_part part, const char *name);
+/* By layer, tensors outside of layers ("blk.N.") first, then by name. */
+int quant_order(const char *a, const char *b);
+int64_t quant_layer(const char *name); /* -1: outside */
 
 /* keep: "PATTERN=TYPE" texts, the first that matches the name wins over the recipe. */
 int quant_check_keep(const sw_strings *keep) SW_MUST_CHECK;
-int quant_pick(const quant_recipe *r, const quant_model *m, const sw_strings *keep, const char *name, const sw_tensor *t,
+int quant_pick(const quant_recipe *r, const quant_model *m, const sw_strings *keep, const char *name, const sw_tensor *t, int64_t place,
                sw_dtype *out) SW_MUST_CHECK;
 
 #endif

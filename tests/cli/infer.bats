@@ -22,6 +22,20 @@ setup() {
     [[ $output == *'"prompt_tokens": 3, "completion_tokens": 5, "finish_reason": "length"}' ]]
 }
 
+@test "an answer's own fields are the model's, once, whatever the record had" {
+    echo '{"id": 1, "id": 2, "prompt": "abc", "max_tokens": 2, "text": "right", "finish_reason": "tool_calls", "tool_calls": [1], "sample": 5, "logprobs": 1}' > in
+    swift-infer -m model --dtype f32 -q in > out
+    ! grep -E 'right|tool_calls|sample|logprobs' out || false
+    [ "$(grep -o '"text"' out | wc -l)" = 1 ]
+    grep -q '^{"id": 1, "text": ' out
+    echo '{"text": "kept", "scores": 3, "prompt": "a", "continuations": ["b"]}' > in
+    swift-infer -m model --dtype f32 -q in > out
+    grep -q '^{"text": "kept", "scores": \[{' out
+    run swift-infer -m model -q <<< '{"prompt": "abc", "presence_penalty": 1e400}'
+    [ "$status" = 1 ]
+    [[ $output == *finite* ]]
+}
+
 @test "threads wait briefly for each other, unless the user says how long" {
     echo '{"prompt": "abc", "max_tokens": 1}' > in
     OMP_DISPLAY_ENV=verbose swift-infer -m model -q in 2>&1 >/dev/null | grep SPINCOUNT | tail -n 1 | grep "'1000'"

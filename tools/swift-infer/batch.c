@@ -52,6 +52,8 @@ static int read_sampling(const cJSON *o, sw_sampling *s, int64_t *max_tokens, in
         sw_json_i64(o, "max_tokens", 0, 1 << 24, *max_tokens, max_tokens) || sw_json_i64(o, "n", 1, 1024, *n, n))
         return -1;
     s->seed = (uint64_t)seed;
+    if (!isfinite(s->temperature) || !isfinite(s->repetition_penalty) || !isfinite(s->presence_penalty) || !isfinite(s->frequency_penalty))
+        return sw_fail("\"temperature\" and the penalties must be finite numbers");
     if (s->temperature < 0 || !(s->top_p > 0 && s->top_p <= 1) || !(s->min_p >= 0 && s->min_p <= 1) || !(s->repetition_penalty > 0))
         return sw_fail("\"temperature\" must be 0 or more, \"top_p\" in (0, 1], \"min_p\" in [0, 1], \"repetition_penalty\" above 0");
     return 0;
@@ -233,13 +235,22 @@ static int prepare(infer_session *s, record *r)
     return 0;
 }
 
-static cJSON *copy_unknown(const cJSON *in)
+/* What an answer says by itself: a record's own fields of these names would be mistaken for it. */
+static const char *const of_answers[] = {"sample", "text", "prompt_tokens", "completion_tokens", "tool_calls", "finish_reason", "logprobs",
+                                         "first_token_seconds", "seconds", NULL};
+static const char *const of_scores[] = {"scores", NULL};
+static const char *const of_texts[] = {"scores", "class", "classes", "embedding", NULL};
+static const char *const of_words[] = {"scores", "classes", "spans", NULL};
+
+static cJSON *copy_unknown(const cJSON *in, const char *const *made)
 {
     cJSON *o = cJSON_CreateObject();
     for (const cJSON *v = in->child; v; v = v->next) {
-        bool mine = false;
+        bool mine = cJSON_GetObjectItemCaseSensitive(o, v->string); /* a name that comes twice: the first counts, as everywhere */
         for (size_t i = 0; i < SW_COUNT(known); i++)
             mine |= !strcmp(v->string, known[i]);
+        for (size_t i = 0; made[i]; i++)
+            mine |= !strcmp(v->string, made[i]);
         if (!mine)
             cJSON_AddItemToObject(o, v->string, cJSON_Duplicate(v, true));
     }
@@ -308,7 +319,7 @@ static int write_answers(infer_session *s, record *r)
         const sw_sequence *q = &j->sequence;
         if (infer_job_finish(j))
             return -1;
-        cJSON *o = copy_unknown(r->in);
+        cJSON *o = copy_unknown(r->in, of_answers);
         if (r->n_jobs > 1)
             cJSON_AddNumberToObject(o, "sample", (double)k);
         add_text(o, "text", j->text.at, j->text.n);
@@ -365,7 +376,7 @@ static int score_one(infer_session *s, const scored *q, cJSON *scores)
 
 static int write_scores(infer_session *s, record *r)
 {
-    cJSON *o = copy_unknown(r->in), *scores = cJSON_AddArrayToObject(o, "scores");
+    cJSON *o = copy_unknown(r->in, of_scores), *scores = cJSON_AddArrayToObject(o, "scores");
     for (size_t i = 0; i < r->continuations.n; i++)
         if (score_one(s, &r->continuations.at[i], scores)) {
             cJSON_Delete(o);
@@ -387,7 +398,7 @@ static int write_classes(infer_session *s, const window *w)
             texts[k] = &w->at[i + k].text;
         rc = s->embeds ? infer_embed(s, texts, n, scores) : infer_classify(s, texts, n, scores);
         for (size_t k = 0; k < n && !rc; k++) {
-            cJSON *o = copy_unknown(w->at[i + k].in);
+            cJSON *o = copy_unknown(w->at[i + k].in, of_texts);
             if (s->embeds)
                 infer_add_embedding(s, scores + k * labels, o);
             else
@@ -414,7 +425,7 @@ static int write_tags(infer_session *s, const window *w)
         rc = infer_tag(s, texts, n, &scores);
         at = scores;
         for (size_t k = 0; k < n && !rc; at += texts[k++]->n * labels) {
-            cJSON *o = copy_unknown(w->at[i + k].in);
+            cJSON *o = copy_unknown(w->at[i + k].in, of_words);
             infer_add_classes(s, &w->at[i + k].words, at, o);
             rc = print(o);
         }

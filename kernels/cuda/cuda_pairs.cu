@@ -6,6 +6,7 @@ int cuda_run_kept(sw_stream *s)
 {
     std::unique_ptr<cuda_call> call(s->kept);
     s->kept = NULL;
+    CUDA_TRY(s, cudaSetDevice(s->index)); /* memory of several devices may be given back in turn */
     return call->run(s);
 }
 

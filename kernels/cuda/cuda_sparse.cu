@@ -201,6 +201,8 @@ void release(sw_device *d, void *p, size_t n)
 {
     sw_stream *s = d->stream;
     cuda_sparse *o = s->sparse;
+    if (cuda_settle(s))
+        cudaGetLastError(); /* the message is there for the next call that fails */
     std::lock_guard<std::mutex> hold(o->lock);
     size_t at;
     sparse_range *r = range_of(o, p, &n, &at);

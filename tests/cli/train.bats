@@ -184,6 +184,18 @@ same() { cmp "$1/adapter_model.safetensors" "$2/adapter_model.safetensors"; }
     [[ $output == *"trains the template's end token <|im_end|>"* ]]
 }
 
+@test "data without records or without labels is an error, and leaves no result" {
+    : > none.jsonl
+    for i in 1 2 3; do echo '{"messages": [{"role": "user", "content": "hi"}]}'; done > unanswered.jsonl
+    for how in "--max-steps 3" "--epochs 2"; do
+        fails 1 "standard input: holds no records" bash -c "swift-tokenize -q --model $W/model none.jsonl 2> /dev/null | $T $how --out out"
+        [ ! -e out/adapter_config.json ]
+    done
+    swift-tokenize -q --model "$W/model" --out un.shard unanswered.jsonl
+    fails 1 "un.shard: the records hold no labelled tokens" $T --out out un.shard
+    [ ! -e out/adapter_config.json ]
+}
+
 @test "a limit on memory is kept" {
     run $T --max-memory 10K --out out "$W/train.shard"
     [ "$status" = 1 ]

@@ -368,6 +368,10 @@ static int open_data(train_run *r, int n, char **shards)
     f.classes = classes;
     int rc = open_feeds(r, &f, n, shards);
     cJSON_Delete(classes);
+    sw_shard_totals totals;
+    if (!rc && r->objective == &sw_objective_sft && feed_totals(r->feed, &totals) && !totals.labelled)
+        return sw_fail("%s: the records hold no labelled tokens: there is nothing to learn (see --train-on of swift-tokenize)",
+                       n ? shards[0] : "standard input");
     return rc;
 }
 

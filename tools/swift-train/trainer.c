@@ -477,6 +477,8 @@ static int step(loop *l)
         return -1;
     }
     if (!got) {
+        if (!r->state.step)
+            return sw_fail("standard input: holds no records");
         l->reason = "done";
         if (r->o->max_steps && !sw_option_given("epochs"))
             sw_warn("standard input ended after %lld of %lld updates; --epochs 2 or more, or a file, goes over it again", (long long)r->state.step,

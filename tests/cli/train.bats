@@ -177,8 +177,7 @@ same() { cmp "$1/adapter_model.safetensors" "$2/adapter_model.safetensors"; }
 }
 
 @test "data that never trains the end token is warned of" {
-    swift-tokenize -q --model "$W/model" --format text --no-end-token --out text.shard "$W/train.jsonl" || true
-    sed 's/"role": "assistant"/"role": "assistant", "loss": false/' "$W/train.jsonl" | head -3 > none.jsonl
+    for i in 1 2 3; do echo '{"prompt": "say", "completion": "it"}'; done > none.jsonl
     swift-tokenize -q --model "$W/model" --out none.shard none.jsonl
     run $T --max-steps 1 --out out none.shard
     [[ $output == *"trains the template's end token <|im_end|>"* ]]

@@ -76,6 +76,12 @@ typedef struct drawing {
     struct { double (*at)[2]; size_t n, cap; } drawn; /* of rows: tokens and their log-probabilities */
 } drawing;
 
+static int no_numbers(void)
+{
+    return sw_fail("the model's logits are no numbers: its weights or adapters hold NaN or infinity, or values grow beyond the type that "
+                   "is computed in");
+}
+
 static bool ends(const sw_generator *g, const sw_sequence *s) { return g->forced_last >= 0 && (int64_t)s->out.n + 1 >= s->max_tokens; }
 
 static void add_row(const sw_generator *g, drawing *w, const sw_sequence *s)
@@ -86,7 +92,7 @@ static void add_row(const sw_generator *g, drawing *w, const sw_sequence *s)
     if (s->out.n)
         memcpy(w->ids.at + s->n_given, s->out.at, s->out.n * sizeof *s->given);
     sw_draw d = sw_sampling_draw(&s->sampling, w->ids.at, s->n_given + s->out.n, s->n_given, s->stream, &w->seen);
-    d.want_logp = s->want_logprobs;
+    d.want_logp = s->want_logprobs || !s->out.n; /* the first one's shows whether the logits are numbers */
     if (ends(g, s))
         d.forced = g->forced_last;
     else if (s->n_given + s->out.n == 1)
@@ -105,7 +111,12 @@ static int draw_rows(sw_ctx *c, drawing *w, sw_tensor *logits)
     SW_RESERVE(w->drawn, (size_t)n);
     sw_var *draws = sw_from_host(c, SW_U8, 1, &bytes, w->rows.at), *seen = sw_from_host(c, SW_I32, 2, (int64_t[]){room, 2}, w->seen.at),
            *out = sw_tmp2(c, SW_F64, n, 2);
-    return !draws || !seen || !out || sw_k(c)->sample(sw_s(c), &out->t, logits, &draws->t, &seen->t) ? -1 : sw_to_host(c, out, w->drawn.at);
+    if (!draws || !seen || !out || sw_k(c)->sample(sw_s(c), &out->t, logits, &draws->t, &seen->t) || sw_to_host(c, out, w->drawn.at))
+        return -1;
+    for (int64_t i = 0; i < n; i++)
+        if (isnan(w->drawn.at[i][1]))
+            return no_numbers();
+    return 0;
 }
 
 /* One token more for a sequence. True when it ends. */
@@ -353,6 +364,8 @@ int sw_score_tokens(sw_generator *g, const int32_t *ids, size_t n, size_t first,
                  ? -1
                  : 0;
     for (int64_t i = 0; !rc && i < m; i++) {
+        if (isnan(values[i]))
+            rc = no_numbers();
         logp[first + (size_t)i] = values[i];
         if (best)
             best[first + (size_t)i] = top[i];

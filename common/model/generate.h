@@ -56,13 +56,13 @@ void sw_generator_free(sw_generator *g);
  * where there is none (NULL) config.json, as transformers' generate has it. Either may be NULL. */
 int sw_generator_configure(sw_generator *g, const cJSON *config, const cJSON *generation) SW_MUST_CHECK;
 /* Runs all; results lie in the sequences (free with sw_sequence_free). Stops early, without an error, when *stop becomes
- * true (NULL: never): unfinished sequences keep SW_FINISH_NONE. */
+ * true (NULL: never): unfinished sequences keep SW_FINISH_NONE. Logits that are no numbers where an answer begins are an error. */
 int sw_generate(sw_generator *g, sw_sequence **seqs, size_t n, bool (*stop)(void)) SW_MUST_CHECK;
 void sw_sequence_free(sw_sequence *s);
 
 /* Log-likelihood: logp[i] = log p(ids[i] | ids[0..i)) for i in [first, n), first >= 1; best[i] (may be NULL) the most likely
  * token there. Both arrays hold n values; the first ones are left alone. Where the model has an encoder, it reads the ids
- * before `first`, and a forced second token comes before the others. */
+ * before `first`, and a forced second token comes before the others. Logits that are no numbers are an error. */
 int sw_score_tokens(sw_generator *g, const int32_t *ids, size_t n, size_t first, float *logp, int32_t *best) SW_MUST_CHECK;
 
 #endif

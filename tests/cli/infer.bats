@@ -175,6 +175,23 @@ P
     [[ $output == *'is of type i32'* ]]
 }
 
+@test "a weight that is no number is an error, not a text" {
+    python3 - <<'END'
+import json, struct
+raw = bytearray(open("model/model.safetensors", "rb").read())
+n = struct.unpack("<Q", raw[:8])[0]
+at = 8 + n + json.loads(raw[8:8 + n])["model.layers.0.mlp.up_proj.weight"]["data_offsets"][0]
+raw[at:at + 4] = struct.pack("<f", float("nan"))
+open("model/model.safetensors", "wb").write(raw)
+END
+    run swift-infer -m model -q <<< '{"prompt": "abc", "max_tokens": 2}'
+    [ "$status" = 1 ]
+    [[ $output == *'logits are no numbers'* ]]
+    run swift-infer -m model -q <<< '{"prompt": "abc", "continuations": ["d"]}'
+    [ "$status" = 1 ]
+    [[ $output == *'line 1: '*'logits are no numbers'* ]]
+}
+
 @test "files cut at several places" {
     for n in 0 4 8 100 2000 60000; do
         head -c $n "$T/llm/llama/model.safetensors" > model/model.safetensors

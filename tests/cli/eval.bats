@@ -65,6 +65,17 @@ END
     json report 'o["made"]["inputs"][0]["file"] == "results" and o["made"]["command"].startswith("swift-eval score")'
 }
 
+@test "gsm8k: a minus as it is typeset is a minus" {
+    echo '{"question": "1 - 19?", "answer": "#### -18"}' > minus.jsonl
+    for says in '#### −18' '#### 18'; do
+        swift-eval prompts -q --task gsm8k minus.jsonl > prompts
+        echo "$says" > says
+        answer < prompts | swift-eval score -q > report
+        value report strict-match && value report flexible-extract
+    done | tr '\n' ' ' > got
+    [ "$(cat got)" = '1 1 0 0 ' ]
+}
+
 @test "the same through pipes, with the table for people on standard error" {
     yes '#### 4' | head -n 4 > says
     swift-eval prompts --task gsm8k test.jsonl 2> one | answer | swift-eval score 2> two > report
@@ -254,6 +265,8 @@ END
     fails 1 swift-eval prompts --task gsm8k broken.jsonl
     grep -q 'broken.jsonl: line 3' told
     bad 'prompts: line 1: the record has no "text"' swift-eval score prompts
+    echo '{"query": "Which?", "answer": ["Paris", "paris"]}' > several
+    bad 'several: line 1: "answer" of the task: the right answer is a text or a number' swift-eval prompts --task exact several
     (sed -n 1,2p results; echo '{"id": 1,') > broken
     bad 'broken: line 3' swift-eval score broken
     (cat results; head -n 1 results) > twice

@@ -19,8 +19,8 @@ TASK({
     "stop": ["Question:", "\n\n\n"],
     "score": "match",
     "metrics": [
-        {"name": "strict-match", "extract": {"regex": "####\\s*([-+]?\\$?(?:[0-9][0-9,]*(?:\\.[0-9]+)?|\\.[0-9]+))", "which": "first"}, "normalise": ["number"]},
-        {"name": "flexible-extract", "extract": "(?:(?<![0-9)])-)?\\$?(?:[0-9][0-9,]*(?:\\.[0-9]+)?|\\.[0-9]+)", "normalise": ["number"]}
+        {"name": "strict-match", "extract": {"regex": "####\\s*([-+−]?\\$?(?:[0-9][0-9,]*(?:\\.[0-9]+)?|\\.[0-9]+))", "which": "first"}, "normalise": ["number"]},
+        {"name": "flexible-extract", "extract": "(?:(?<![0-9)])[-−])?\\$?(?:[0-9][0-9,]*(?:\\.[0-9]+)?|\\.[0-9]+)", "normalise": ["number"]}
     ]
 }),
 TASK({
@@ -41,7 +41,7 @@ TASK({
         {"name": "flexible-extract", "normalise": ["case", "whitespace", "number", "letter"], "extract": [
             {"when": "^\\([A-Z]\\)$", "regex": "(?i)answer(?: is|:)?:?\\s*\\*{0,2}\\(?([A-Z])\\b"},
             {"when": "^\\([A-Z]\\)$", "regex": "\\(([A-Z])\\)"},
-            {"when": "^-?[0-9]+$", "regex": "-?[0-9][0-9,]*(?:\\.[0-9]+)?"},
+            {"when": "^-?[0-9]+$", "regex": "[-−]?[0-9][0-9,]*(?:\\.[0-9]+)?"},
             {"when": "(?i)^(yes|no)$", "regex": "(?i)\\b(yes|no)\\b"},
             {"when": "(?i)^(true|false)$", "regex": "(?i)\\b(true|false)\\b"},
             {"when": "(?i)^(in)?valid$", "regex": "(?i)\\b((?:in)?valid)\\b"},
@@ -58,7 +58,7 @@ TASK({
     "chat": true,
     "input": "{% if query is defined %}{{ query }}{% elif prompt is defined %}{{ prompt }}{% else %}{{ question }}{% endif %}",
     "output": "{% if answer is defined %}{{ answer }}{% elif response is defined %}{{ response }}{% else %}{{ last }}{% endif %}",
-    "answer": "{% if answer is defined %}{{ answer }}{% elif response is defined %}{{ response }}{% else %}{{ last }}{% endif %}",
+    "answer": "{% set right = answer if answer is defined else response if response is defined else last %}{% if right is string or right is number %}{{ right }}{% else %}{{ raise_exception('the right answer is a text or a number; a task of your own can say which part of a list or an object it is') }}{% endif %}",
     "max_tokens": 256,
     "score": "match",
     "metrics": [{"name": "exact-match"}]

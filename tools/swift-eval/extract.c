@@ -216,9 +216,12 @@ static bool one_number(sw_buf *b)
     const char *s = b->at ? b->at : "", *end = s + b->n;
     bool negative = false, any = false, point = false;
     size_t whole = 0;
-    while (s < end && (*s == '$' || *s == '-' || *s == '+')) {
-        negative |= *s == '-';
-        s++;
+    static const char minus[] = "\u2212"; /* as it is typeset */
+    for (size_t n; s < end; s += n) {
+        n = (size_t)(end - s) >= sizeof minus - 1 && !memcmp(s, minus, sizeof minus - 1) ? sizeof minus - 1 : 1;
+        if (n == 1 && *s != '$' && *s != '-' && *s != '+')
+            break;
+        negative |= n > 1 || *s == '-';
     }
     for (; s < end; s++) {
         if (*s >= '0' && *s <= '9') {

@@ -26,7 +26,7 @@ enum {
     EVAL_CASE = 1,         /* Unicode case folding */
     EVAL_PUNCTUATION = 2,  /* punctuation goes, and the ASCII symbols $+<=>^`|~; not where nothing would be left */
     EVAL_WHITESPACE = 4,   /* runs of white space are one space */
-    EVAL_NUMBER = 8,       /* numbers by their value: $1,234.50 is 1234.5, a point at the end goes */
+    EVAL_NUMBER = 8,       /* numbers by their value: $1,234.50 is 1234.5, a point at the end goes, U+2212 is a minus */
     EVAL_LETTER = 16,      /* a single letter may stand in brackets, or before one or a point: (B), B) and B. are B */
 };
 /* A list of case, punctuation, whitespace, number, letter; NULL is none. */

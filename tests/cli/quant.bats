@@ -87,6 +87,20 @@ left_alone() { [ "$(LC_ALL=C ls | tr '\n' ' ')" = "$1" ] || { ls; return 1; }; }
     left_alone 'M told '
 }
 
+@test "the model that is read is not written over" {
+    cp M/model.safetensors was
+    ln -s M/model.safetensors link
+    for out in M/model.safetensors link M/config.json; do
+        fails 1 swift-quant -m M -t q8_0 -o $out
+        grep -q "$out: is a file of the model" told
+    done
+    cmp M/model.safetensors was
+    swift-quant -q -m M -t q8_0 -o M/a.gguf
+    swift-quant -q -m M -t f16 -o M/a.gguf
+    fails 1 swift-quant -m M/a.gguf -t q4_0 -o M/../M/a.gguf
+    grep -q 'a.gguf: is a file of the model' told
+}
+
 @test "a file cut short is refused, and the old output stays" {
     swift-quant -q -m M -t f16 -o m.gguf
     head -c 20000 m.gguf > cut.gguf

@@ -4,7 +4,9 @@
 #include "base/interrupt.h"
 #include "base/threads.h"
 
+#include <dirent.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static struct {
@@ -58,6 +60,24 @@ static int check_usage(int n, char **operands)
     return quant_check_keep(&o.keep) ? sw_usage("%s", sw_error()) : 0;
 }
 
+/* Whether a path is a file that the model is read from: writing there would leave nothing to start from. Other GGUF files in a
+ * model's folder are none of its. */
+static bool is_of_model(const sw_checkpoint *c, const char *path)
+{
+    struct stat out, one;
+    bool found = false;
+    if (stat(path, &out) || !S_ISREG(out.st_mode))
+        return false;
+    if (c->gguf)
+        return !stat(sw_gguf_path(c->gguf), &one) && one.st_dev == out.st_dev && one.st_ino == out.st_ino;
+    DIR *d = opendir(c->path);
+    for (struct dirent *e; d && !found && (e = readdir(d));)
+        found = !sw_ends_with(e->d_name, ".gguf") && !fstatat(dirfd(d), e->d_name, &one, 0) && one.st_dev == out.st_dev && one.st_ino == out.st_ino;
+    if (d)
+        closedir(d);
+    return found;
+}
+
 static int body(int n, char **operands)
 {
     int status = check_usage(n, operands);
@@ -69,9 +89,10 @@ static int body(int n, char **operands)
     sw_checkpoint *c = sw_checkpoint_open(o.model);
     if (!c)
         return -1;
-    if (sw_out_spares(o.out, c->path) || sw_out_spares(o.report, c->path)) {
+    const char *over = is_of_model(c, o.out) ? o.out : o.report && is_of_model(c, o.report) ? o.report : NULL;
+    if (over) {
         sw_checkpoint_close(c);
-        return -1;
+        return sw_fail("%s: is a file of the model that is read; name another to write", over);
     }
     quant_job job = {.recipe = &quant_recipes[o.type], .keep = o.keep, .out = o.out, .report = o.report};
     sw_gguf_writer *w = sw_gguf_writer_new();

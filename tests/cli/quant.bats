@@ -92,13 +92,13 @@ left_alone() { [ "$(LC_ALL=C ls | tr '\n' ' ')" = "$1" ] || { ls; return 1; }; }
     ln -s M/model.safetensors link
     for out in M/model.safetensors link M/config.json; do
         fails 1 swift-quant -m M -t q8_0 -o $out
-        grep -q "$out: is a file of the model" told
+        grep -q "$out: is read and would be overwritten" told
     done
     cmp M/model.safetensors was
     swift-quant -q -m M -t q8_0 -o M/a.gguf
     swift-quant -q -m M -t f16 -o M/a.gguf
     fails 1 swift-quant -m M/a.gguf -t q4_0 -o M/../M/a.gguf
-    grep -q 'a.gguf: is a file of the model' told
+    grep -q 'a.gguf: is read and would be overwritten' told
 }
 
 @test "a file cut short is refused, and the old output stays" {

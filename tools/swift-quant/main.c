@@ -92,7 +92,7 @@ static int body(int n, char **operands)
     const char *over = is_of_model(c, o.out) ? o.out : o.report && is_of_model(c, o.report) ? o.report : NULL;
     if (over) {
         sw_checkpoint_close(c);
-        return sw_fail("%s: is a file of the model that is read; name another to write", over);
+        return sw_fail("%s: is read and would be overwritten; name another file to write", over);
     }
     quant_job job = {.recipe = &quant_recipes[o.type], .keep = o.keep, .out = o.out, .report = o.report};
     sw_gguf_writer *w = sw_gguf_writer_new();

@@ -304,6 +304,26 @@ P
     [[ $output == *'line 1: "continuations" is missing'* ]]
 }
 
+@test "a continuation without text has no tokens; one that cannot be scored is left out alone" {
+    printf '%s\n' '{"prompt": "abc", "continuations": ["", "d"]}' '{"prompt": "abc", "continuations": ["d", 1]}' \
+        '{"prompt": "abc", "continuations": ["ddddddddddddddddddddd"]}' '{"id": 4, "prompt": "abc", "continuations": ["d"]}' > in.jsonl
+    swift-infer -q -m model --dtype f32 --context 20 --skip-bad 2 in.jsonl > out 2> told
+    [ "$(wc -l < out)" = 2 ]
+    grep -q '^{"scores": \[{"logprob": 0, "tokens": 0, "greedy": true}, {"logprob": -[0-9.]*, "tokens": 1, ' out
+    grep -q '^{"id": 4, ' out
+    grep -q 'in.jsonl: line 2: "continuations": a list of strings' told
+    grep -q 'in.jsonl: line 3: prompt and continuation have 24 tokens, --context allows 20' told
+}
+
+@test "learned places end: an answer there, longer prompts by an error that names the record" {
+    cp "$BATS_TEST_DIRNAME"/../golden/llm/gpt2/{config.json,model.safetensors} model/
+    a=$(printf 'a%.0s' $(seq 60))
+    printf '{"prompt": "%s", "max_tokens": 50}\n' "$a" "${a}aaaa" "$a" > in.jsonl
+    swift-infer -q -m model --dtype f32 --skip-bad 1 in.jsonl > out 2> told
+    [ "$(grep -c '"prompt_tokens": 60, "completion_tokens": 4, "finish_reason": "length"' out)" = 2 ]
+    grep -q 'in.jsonl: line 2: the prompt has 64 tokens, the places that the model has learned allow 63' told
+}
+
 @test "empty prompts, prompts that are too long, fields of a wrong kind" {
     while IFS='|' read -r record want; do
         printf '%s\n' '{"prompt": "a", "max_tokens": 1}' "$record" > in.jsonl

@@ -159,8 +159,8 @@ static int read_continuation(infer_session *s, record *r, const cJSON *continuat
     bool encoder = s->model->spec.encoder_layers; /* reads the prompt as it stands: there is no seam */
     if (!rc && encoder && !ids.n)
         rc = sw_fail("\"continuations\": a \"prompt\" is needed, which this model reads before it writes");
+    sw_span c = rc ? (sw_span){0} : sw_json_text(continuation, &tmp);
     if (!rc) {
-        sw_span c = sw_json_text(continuation, &tmp);
         sw_buf_add(&text, c.at, c.n);
         if (plain && !encoder) {
             rc = sw_encode(s->encoder, text.at, text.n, true, &whole, NULL);
@@ -172,9 +172,10 @@ static int read_continuation(infer_session *s, record *r, const cJSON *continuat
     }
     if (plain && !rc && !text.n)
         rc = sw_fail("\"continuations\": prompt and continuation are both empty");
-    if (!encoder)
-        first = SW_MAX(SW_MIN(first, whole.n ? whole.n - 1 : 0), 1);
-    rc = rc ? rc : infer_check_ids(s, "prompt and continuation have", &whole, s->settings->context);
+    if (plain && !encoder) /* a token over the seam is the continuation's; a continuation without text has none */
+        first = SW_MIN(first, whole.n - (c.n && whole.n));
+    first = encoder ? first : SW_MAX(first, 1);
+    rc = rc ? rc : infer_check_ids(s, "prompt and continuation have", &whole, s->context);
     if (!rc)
         SW_PUSH(r->continuations, ((scored){whole, first}));
     else
@@ -225,10 +226,10 @@ static int prepare(infer_session *s, record *r)
             return -1;
         if (!j->prompt.n && max_tokens)
             return sw_fail("the prompt is empty; a model needs at least one token to start from");
-        if (infer_check_ids(s, "the prompt has", &j->prompt, o->context - 1))
+        if (infer_check_ids(s, "the prompt has", &j->prompt, s->context - 1))
             return -1;
         j->sequence.sampling = sampling;
-        j->sequence.max_tokens = SW_MIN(max_tokens, o->context - (int64_t)j->prompt.n);
+        j->sequence.max_tokens = SW_MIN(max_tokens, s->context - (int64_t)j->prompt.n);
         j->sequence.stream = (uint32_t)k;
         infer_job_begin(j, s);
     }

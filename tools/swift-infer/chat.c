@@ -178,13 +178,12 @@ static int answer(infer_session *s, cJSON *messages, stats *st)
     infer_job j = {.on_text = stream};
     double start = sw_now();
     int rc = sw_template_encode_prompt(s->tmpl, s->encoder, messages, NULL, NULL, &j.prompt);
-    if (!rc && (int64_t)j.prompt.n >= o->context)
-        rc = sw_fail("the conversation has %zu tokens, --context allows %lld; /reset starts anew", j.prompt.n, (long long)o->context - 1);
-    rc = rc ? rc : infer_check_ids(s, "the conversation has", &j.prompt, o->context);
+    if (!rc && infer_check_ids(s, "the conversation has", &j.prompt, s->context - 1))
+        rc = (int64_t)j.prompt.n < s->context ? -1 : sw_fail("%s; /reset starts anew", sw_error());
     if (!rc) {
         infer_job_stops(&j, s, true);
         j.sequence.sampling = o->sampling;
-        j.sequence.max_tokens = SW_MIN(o->max_tokens, o->context - (int64_t)j.prompt.n);
+        j.sequence.max_tokens = SW_MIN(o->max_tokens, s->context - (int64_t)j.prompt.n);
         infer_job_begin(&j, s);
         sw_sequence *q = &j.sequence;
         rc = sw_generate(&s->generator, &q, 1, sw_interrupted);

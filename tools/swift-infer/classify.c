@@ -43,7 +43,7 @@ int infer_read_text(infer_session *s, const cJSON *in, sw_ids *ids)
     }
     if (!rc && !ids->n)
         return sw_fail("the text is empty: there is nothing to classify");
-    return rc ? rc : infer_check_ids(s, "the text has", ids, s->settings->context);
+    return rc ? rc : infer_check_ids(s, "the text has", ids, s->context);
 }
 
 sw_batch infer_batch_of(sw_ctx *c, const sw_ids *const *texts, size_t n)

@@ -33,6 +33,7 @@ typedef struct infer_session {
     sw_template_use takes; /* what the template makes something of */
     bool told_tools;       /* that it makes nothing of tools */
     sw_generator generator;
+    int64_t context;       /* tokens of a text at most: --context, or what the model has learned positions for */
     sw_tags tags;          /* of a classifier of words: its classes' names, where it has some */
     cJSON *generation;     /* generation_config.json, or NULL */
     bool ready;

@@ -30,7 +30,7 @@ static const sw_opt options[] = {
     SW_CHOICE(0, "list-as", &list_as, list_kinds, "with --list-models: lines with tabs (columns on a terminal), JSON Lines, or a manual page"),
     SW_GROUP("Generation"),
     SW_I64('n', "max-tokens", &set.max_tokens, 0, 1 << 24, "N", "tokens of an answer at most"),
-    SW_I64(0, "context", &set.context, 2, 1 << 24, "N", "tokens of prompt and answer at most"),
+    SW_I64(0, "context", &set.context, 2, 1 << 24, "N", "tokens of prompt and answer at most; a model that has learned its places, as GPT-2 has, ends where they do"),
     SW_F64('t', "temperature", &set.sampling.temperature, 0, 100, "X", "0 takes the most likely token each time"),
     SW_I64(0, "top-k", &set.sampling.top_k, 0, 1 << 30, "N", "draw from the N most likely tokens; 0 is all"),
     SW_F64(0, "top-p", &set.sampling.top_p, 1e-6, 1, "X", "draw from the most likely tokens that together have probability X"),

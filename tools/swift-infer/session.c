@@ -90,7 +90,11 @@ int infer_open(infer_session *s, const infer_settings *o)
     s->model = s->device ? sw_model_load_under(o->model, s->device, type, o->adapters.at, o->adapters.n) : NULL;
     if (!s->model)
         return -1;
-    sw_task task = s->model->spec.task;
+    const sw_spec *spec = &s->model->spec;
+    s->context = o->context;
+    if (spec->positions == SW_POSITIONS_LEARNED && !spec->encoder_layers) /* an encoder and a decoder have a table each */
+        s->context = SW_MIN(o->context, s->model->positions.out - spec->position_offset);
+    sw_task task = spec->task;
     s->embeds = task == SW_TASK_EMBED || o->embed;
     if (o->embed && (task != SW_TASK_EMBED && task != SW_TASK_LM))
         return sw_fail("%s: is %s, it makes no embeddings (--embed)", o->model, sw_task_name(task));
@@ -153,7 +157,8 @@ void infer_close(infer_session *s)
 int infer_check_ids(const infer_session *s, const char *what, const sw_ids *ids, int64_t most)
 {
     if ((int64_t)ids->n > most)
-        return sw_fail("%s %zu tokens, --context allows %lld", what, ids->n, (long long)most);
+        return sw_fail("%s %zu tokens, %s %lld", what, ids->n,
+                       s->context < s->settings->context ? "the places that the model has learned allow" : "--context allows", (long long)most);
     return sw_tokenizer_check_ids(s->tokenizer, s->model->spec.vocab, ids->at, ids->n);
 }
 

@@ -50,7 +50,7 @@ int infer_read_words(infer_session *s, const cJSON *in, infer_words *w)
         return -1;
     if (!w->ids.n)
         return sw_fail("the text is empty: there is nothing to classify");
-    return infer_check_ids(s, "the text has", &w->ids, s->settings->context);
+    return infer_check_ids(s, "the text has", &w->ids, s->context);
 }
 
 int infer_tag(infer_session *s, const sw_ids *const *texts, size_t n, float **scores)

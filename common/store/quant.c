@@ -181,8 +181,13 @@ static int write_f32(void *dst, sw_dtype dtype, const float *src, int64_t n, con
 static int write_halves(void *dst, sw_dtype dtype, const float *src, int64_t n, const float *importance)
 {
     (void)importance;
-    for (int64_t i = 0; i < n; i++)
-        ((uint16_t *)dst)[i] = dtype == SW_F16 ? sw_f32_to_f16(src[i]) : sw_f32_to_bf16(src[i]);
+    const uint16_t infinite = dtype == SW_F16 ? 0x7c00 : 0x7f80;
+    for (int64_t i = 0; i < n; i++) {
+        uint16_t half = dtype == SW_F16 ? sw_f32_to_f16(src[i]) : sw_f32_to_bf16(src[i]);
+        if ((half & 0x7fff) == infinite && isfinite(src[i]))
+            return sw_fail("value %" PRId64 " is %g: no %s can hold it", i, (double)src[i], sw_dtypes[dtype].name);
+        ((uint16_t *)dst)[i] = half;
+    }
     return 0;
 }
 

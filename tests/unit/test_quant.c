@@ -220,10 +220,26 @@ static void eight_bits(void **state)
     }
 }
 
+/* Halves round what they can hold, and refuse what would become infinite; what is infinite already stays so. */
+static void halves_that_overflow(void **state)
+{
+    (void)state;
+    uint16_t half;
+    const float most = 65519, over = 65520, infinite = INFINITY, nearly = 3.39e38F, beyond = 3.4e38F;
+    assert_int_equal(sw_quantise(&half, SW_F16, &most, 1, NULL), 0);
+    assert_int_equal(half, 0x7bff);
+    assert_int_equal(sw_quantise(&half, SW_F16, &over, 1, NULL), -1);
+    assert_non_null(strstr(sw_error(), "no f16 can hold it"));
+    assert_int_equal(sw_quantise(&half, SW_F16, &infinite, 1, NULL), 0);
+    assert_int_equal(half, 0x7c00);
+    assert_int_equal(sw_quantise(&half, SW_BF16, &nearly, 1, NULL), 0);
+    assert_int_equal(sw_quantise(&half, SW_BF16, &beyond, 1, NULL), -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(eight_bits), cmocka_unit_test(errors_of_normal_values), cmocka_unit_test(quantising_again),
                                        cmocka_unit_test(extreme_values), cmocka_unit_test(importance_counts), cmocka_unit_test(sizes),
-                                       cmocka_unit_test(values_of_any_bytes)};
+                                       cmocka_unit_test(values_of_any_bytes), cmocka_unit_test(halves_that_overflow)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

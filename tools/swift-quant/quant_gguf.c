@@ -271,6 +271,8 @@ int quant_write(quant_job *j, sw_gguf_writer *w)
     sw_progress_begin(&bar, "quantising", "values", total);
     for (size_t i = 0; !rc && i < j->tensors.n; i++) {
         rc = write_tensor(&j->tensors.at[i], w);
+        if (!rc && !isfinite(j->tensors.at[i].square))
+            sw_warn("%s: some values are NaN or infinite", j->tensors.at[i].name);
         done += (double)sw_numel(&j->tensors.at[i].from.t);
         sw_progress_update(&bar, done, j->tensors.at[i].name);
     }

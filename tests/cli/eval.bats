@@ -135,6 +135,16 @@ END
     json report 'o["groups"]["dates"]["metrics"]["strict-match"]["value"] == 0.5 and o["groups"]["counts"]["metrics"]["flexible-extract"]["value"] == 0.75'
 }
 
+@test "bbh: an answer in bold type is found" {
+    echo '{"examples": [{"input": "Sort: b a", "target": "a b"}]}' > sort.json
+    swift-eval prompts -q --task bbh sort.json > prompts
+    for says in 'So the answer is **a b**.' '**So the answer is: a b**' 'The answer is: **a b.**' '**The answer is:** a b'; do
+        echo "$says" > says
+        answer < prompts | swift-eval score -q > report
+        [ "$(value report flexible-extract)" = 1 ] || { echo "$says"; return 1; }
+    done
+}
+
 @test "exact: conversations that end in their answer, and options for what is the same" {
     cat > own.jsonl <<'END'
 {"id": "a", "messages": [{"role": "user", "content": "Who are you?"}, {"role": "assistant", "content": "I am Ada."}]}

@@ -45,7 +45,7 @@ TASK({
             {"when": "(?i)^(yes|no)$", "regex": "(?i)\\b(yes|no)\\b"},
             {"when": "(?i)^(true|false)$", "regex": "(?i)\\b(true|false)\\b"},
             {"when": "(?i)^(in)?valid$", "regex": "(?i)\\b((?:in)?valid)\\b"},
-            {"regex": "(?i)the answer is:?\\s+(.+?)\\s*\\.?\\s*(?:\\n|$)"},
+            {"regex": "(?i)the answer is:?\\*{0,2}:?\\s+\\*{0,2}(.+?)\\s*\\.?\\*{0,2}\\s*\\.?\\s*(?:\\n|$)"},
             {"regex": "(?s)^.*$", "which": "first"}
         ]}
     ]

@@ -56,10 +56,16 @@ left_alone() { [ "$(LC_ALL=C ls | tr '\n' ' ')" = "$1" ] || { ls; return 1; }; }
 @test "--keep wins, the first pattern first" {
     swift-quant -q -m M -t q4_0 -k 'blk.1.attn_*=q8_0' -k 'blk.*.attn_?.weight=f16' -o m.gguf --report report
     [ "$(type_of blk.0.attn_v.weight)" = f16 ]
-    [ "$(type_of blk.1.attn_norm.weight)" = q8_0 ]
+    [ "$(type_of blk.1.attn_q.weight)" = q8_0 ]
+    [ "$(type_of blk.1.attn_norm.weight)" = f32 ] # no reader takes another
     [ "$(type_of blk.0.ffn_up.weight)" = q4_0 ]
     fails 1 swift-quant -m M -k 'blk.0.ffn_down.weight=q4_0' -o n.gguf
     grep -q 'blk.0.ffn_down.weight has rows of 40' told
+    for pattern in 'ouptut.weight=q8_0' 'blk.*_norm.weight=f16'; do
+        fails 1 swift-quant -m M -k "$pattern" -o n.gguf
+        grep -qF -- "--keep $pattern: no matrix of the model has such a name" told
+    done
+    [ ! -e n.gguf ]
 }
 
 @test "the number of threads changes nothing" {

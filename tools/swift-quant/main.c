@@ -24,7 +24,7 @@ static const sw_opt options[] = {
               "what the matrices become. The types _s, _m and _l are mixtures that give more bits to the tensors that suffer most; "
               "vectors and norms stay f32, and rows that are no whole blocks get the next type that fits"),
     SW_LIST('k', "keep", &o.keep, "PATTERN=TYPE",
-            "give tensors whose GGUF name matches PATTERN (* and ? as in the shell) this TYPE instead; may be repeated, the "
+            "give matrices whose GGUF name matches PATTERN (* and ? as in the shell) this TYPE instead; may be repeated, the "
             "first that matches counts"),
     SW_STR(0, "report", &o.report, "FILE", "write a JSON line a tensor (bytes, types, error) here instead of a table to "
            "standard error"),

@@ -250,10 +250,23 @@ static int learn(quant_job *j, const sw_gguf_writer *w)
     return rc;
 }
 
+/* A pattern that names nothing is a slip. */
+static int check_keep(const quant_job *j)
+{
+    for (size_t k = 0; k < j->keep.n; k++) {
+        size_t i = 0;
+        while (i < j->tensors.n && !quant_keeps(j->keep.at[k], j->tensors.at[i].name, &j->tensors.at[i].from.t))
+            i++;
+        if (i == j->tensors.n)
+            return sw_fail("--keep %s: no matrix of the model has such a name; a report (--report) lists them", j->keep.at[k]);
+    }
+    return 0;
+}
+
 int quant_write(quant_job *j, sw_gguf_writer *w)
 {
     double total = 0, done = 0;
-    int rc = learn(j, w);
+    int rc = learn(j, w) || check_keep(j) ? -1 : 0;
     sw_gguf_put_u32(w, "general.file_type", j->recipe->file_type);
     sw_gguf_put_u32(w, "general.quantization_version", 2);
     sw_gguf_put_str(w, "swift.version", SW_VERSION, strlen(SW_VERSION));

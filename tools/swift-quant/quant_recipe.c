@@ -204,28 +204,27 @@ int quant_check_keep(const sw_strings *keep)
     return rc;
 }
 
+bool quant_keeps(const char *text, const char *name, const sw_tensor *t)
+{
+    sw_buf pattern = {0};
+    sw_dtype type;
+    bool keeps = !sw_is_integer(t->dtype) && !stays_f32(name, t) && !split_keep(text, &pattern, &type) && sw_glob(pattern.at, name);
+    sw_buf_free(&pattern);
+    return keeps;
+}
+
 int quant_pick(const quant_recipe *r, const quant_model *m, const sw_strings *keep, const char *name, const sw_tensor *t, int64_t place,
                sw_dtype *out)
 {
-    sw_buf pattern = {0};
-    int rc = 0;
-    bool kept = false;
-    if (sw_is_integer(t->dtype)) { /* a table */
-        *out = t->dtype;
+    size_t i = 0;
+    while (i < keep->n && !quant_keeps(keep->at[i], name, t))
+        i++;
+    if (i == keep->n) { /* a table of whole numbers stays as it is */
+        *out = sw_is_integer(t->dtype) ? t->dtype : stays_f32(name, t) ? SW_F32 : by_recipe(r, m, name, t, place);
         return 0;
     }
-    for (size_t i = 0; !rc && !kept && i < keep->n; i++) {
-        rc = split_keep(keep->at[i], &pattern, out);
-        kept = !rc && sw_glob(pattern.at, name);
-    }
-    sw_buf_free(&pattern);
-    if (rc)
-        return rc;
-    if (!kept) {
-        *out = stays_f32(name, t) ? SW_F32 : by_recipe(r, m, name, t, place);
-        return 0;
-    }
-    int64_t row = t->ndim ? t->shape[t->ndim - 1] : 1;
+    *out = sw_dtype_by_name(strrchr(keep->at[i], '=') + 1);
+    int64_t row = t->shape[t->ndim - 1];
     if (row % sw_dtypes[*out].block)
         return sw_fail("--keep: %s has rows of %" PRId64 " values, %s needs a multiple of %d", name, row, sw_dtypes[*out].name,
                        sw_dtypes[*out].block);

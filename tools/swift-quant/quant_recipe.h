@@ -47,6 +47,8 @@ int64_t quant_layer(const char *name); /* -1: outside */
 
 /* keep: "PATTERN=TYPE" texts, the first that matches the name wins over the recipe. */
 int quant_check_keep(const sw_strings *keep) SW_MUST_CHECK;
+/* Whether such a text, which was checked, names this tensor: a matrix, for what stays f32 does so whatever is asked. */
+bool quant_keeps(const char *text, const char *name, const sw_tensor *t);
 int quant_pick(const quant_recipe *r, const quant_model *m, const sw_strings *keep, const char *name, const sw_tensor *t, int64_t place,
                sw_dtype *out) SW_MUST_CHECK;
 

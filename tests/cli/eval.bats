@@ -183,6 +183,12 @@ END
     json report 'o["records"]["sums"] == {"acc": [0,1,0], "acc_norm": [1,0,0]}'
 }
 
+@test "choice: among numbers a text is one of them, a number a place" {
+    printf '{"question": "1 - 1?", "choices": ["2", "1", "0"], "answer": %s}\n' '"0"' 0 '"2"' 2 '"1"' > numbers.jsonl
+    swift-eval prompts -q --task choice numbers.jsonl > prompts
+    [ "$(json prompts 'o["answer"]' | tr '\n' ' ')" = '2 0 0 2 1 ' ]
+}
+
 @test "perplexity: weighed by tokens, words and bytes; parts are one record" {
     printf '%s\n' '{"text": "a bc"}' '{"text": "hello world, again"}' > texts.jsonl
     swift-eval prompts -q --task perplexity texts.jsonl > prompts

@@ -8,7 +8,17 @@
 
 enum { MAX_CHOICES = 1000 };
 
-/* By its label where the task has labels, else a place from 0, its text, or a letter. */
+static int by_text(const cJSON *names, const char *text, int n)
+{
+    int i = 0;
+    for (const cJSON *c = names ? names->child : NULL; c && i < n; c = c->next, i++)
+        if (cJSON_IsString(c) && !strcmp(c->valuestring, text))
+            return i;
+    return -1;
+}
+
+/* By its label where the task has labels, else a place from 0, its text, or a letter. Where choices are numbers, a text is one of
+ * them before it is a place. */
 int eval_choice_place(const eval_task *t, const cJSON *vars, int *place)
 {
     const cJSON *choices = eval_member(vars, t->choices);
@@ -22,15 +32,16 @@ int eval_choice_place(const eval_task *t, const cJSON *vars, int *place)
         return -1;
     }
     const char *s = answer.at ? answer.at : "";
-    const cJSON *names = t->labels ? eval_member(vars, t->labels) : choices;
+    const cJSON *names = t->labels ? eval_member(vars, t->labels) : choices, *own = eval_member(vars, "answer");
     char *end;
     long number = strtol(s, &end, 10);
     size_t bracket = *s == '(';
-    *place = !t->labels && *s && !*end && number >= 0 && number < n ? (int)number : -1;
-    int i = 0;
-    for (const cJSON *c = names ? names->child : NULL; c && i < n && *place < 0; c = c->next, i++)
-        if (cJSON_IsString(c) && !strcmp(c->valuestring, s))
-            *place = i;
+    bool text = cJSON_IsString(own) && !strcmp(own->valuestring, s);
+    *place = t->labels || text ? by_text(names, s, n) : -1;
+    if (*place < 0 && !t->labels && *s >= '0' && *s <= '9' && !*end && number < n)
+        *place = (int)number;
+    if (*place < 0)
+        *place = by_text(names, s, n);
     if (*place < 0 && !t->labels && strlen(s) == 1 + 2 * bracket && (!bracket || s[2] == ')')) {
         int letter = (s[bracket] | 32) - 'a';
         *place = letter >= 0 && letter < n && letter < 26 ? letter : -1;

@@ -248,6 +248,11 @@ END
     swift-eval compare -f json before.json after.json > table
     json table 'o["rows"][1]["values"][0]["best"] and o["rows"][1]["values"][0]["difference"]["value"] == 0.5'
     swift-eval compare -f markdown before.json after.json | grep -q '^| after | \*\*0.7500\*\* \['
+    # An = in a name or a path parts nothing.
+    mkdir lr=1e-4; cp after.json lr=1e-4/
+    swift-eval compare before.json lr=1e-4/after.json lr=1=lr=1e-4/after.json > table
+    grep -q '^after   0.7500' table
+    grep -q '^lr=1    0.7500' table
     # The same report against itself differs by nothing at all.
     swift-eval compare -f json before.json x=before.json > table
     json table 'o["rows"][1]["values"][0]["difference"] == {"value": 0, "low": 0, "high": 0}'

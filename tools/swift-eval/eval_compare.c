@@ -2,6 +2,7 @@
 #include "eval.h"
 #include "eval_compare.h"
 
+#include "base/fileio.h"
 #include "base/gnuplot.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -152,13 +153,25 @@ static void pair(eval_table *t)
         }
 }
 
+/* The = of NAME=FILE, or NULL. Names and files may hold one themselves (lr=1e-4): a file that is there says which it is. */
+static const char *parting(const char *operand)
+{
+    const char *first = strchr(operand, '='), *at = sw_is_file(operand) ? NULL : first;
+    if (!at)
+        return NULL;
+    while (at && !sw_is_file(at + 1))
+        at = strchr(at + 1, '=');
+    at = at ? at : first;
+    return at > operand ? at : NULL;
+}
+
 static int read_reports(eval_table *t, places *p, char **operands, int n)
 {
     t->reports = SW_NEW_ARRAY(eval_report, (size_t)n);
     for (int i = 0; i < n; i++) {
-        const char *equals = strchr(operands[i], '='), *path = operands[i], *name = operands[i];
+        const char *equals = parting(operands[i]), *path = operands[i], *name = operands[i];
         size_t length;
-        if (equals && equals > operands[i]) {
+        if (equals) {
             path = equals + 1;
             length = (size_t)(equals - operands[i]);
         } else {

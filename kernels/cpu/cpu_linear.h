@@ -27,6 +27,7 @@ int SW_CPU(grouped_rounded)(sw_stream *s, sw_tensor *y, const sw_tensor *x, cons
 typedef struct sw_rounded_rows {
     const void *at;
     size_t line;
+    bool shared; /* laid out for several rows that share what is read of the weights */
 } sw_rounded_rows;
 
 /* Space that rounded_rows fills, or 0 where weights of type w have no levels. */

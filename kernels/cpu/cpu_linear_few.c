@@ -96,7 +96,7 @@ static void products(sw_vec *lane, const operand *o, int64_t row, int64_t rows, 
     if (o->how == PLAIN || n < SW_LANES)
         memset(lane, 0, (size_t)(rows * SW_LANES) * sizeof *lane);
     if (o->how == ROUNDED) {
-        sw_rounded_rows from = {(const char *)o->rounded.at + (size_t)row * o->rounded.line, o->rounded.line};
+        sw_rounded_rows from = {(const char *)o->rounded.at + (size_t)row * o->rounded.line, o->rounded.line, o->rounded.shared};
         SW_CPU(rounded_dots)(lane, rows, &from, at, line, n, w->dtype, in);
     } else if (o->how == PAIRS && sw_is_float8(w->dtype)) {
         SW_CPU(float8_dots)(lane, rows, &o->pairs, w, first, n);

@@ -2,7 +2,8 @@
  * vpdpbusd, which multiplies and adds 64 pairs of bytes (x is 256 high + low), with AVX2 by vpmaddwd. Built without
  * contraction (kernels.mk), so that x is rounded alike at every level. 8 bits, as llama.cpp has them, would halve the
  * products, which are not what takes the time; but they are coarser than bf16, and of SmolLM2-135M's answers they
- * change most before 50 tokens. */
+ * change most before 50 tokens. Where several rows share what is read of w, bytes of w become 16 bits, and products of
+ * pairs (vpdpwssd) spare what puts high and low together; sums and their order are the same. */
 #include "cpu_levels.h"
 #include "cpu_linear.h"
 
@@ -19,9 +20,9 @@ static inline float unit(float most) { return most < 0x1p-100f ? 0 : most / LARG
 
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__)
 
-/* Values of a product of two vectors; bytes of weights asked for before their turn; rows of x, and of w, at a time (one
- * of each where reading w sets the time: two streams are slower). */
-enum { GROUP = 128, RUNS = GROUP / PER, AHEAD = 8192, ROWS = 4, OUTS = 2 };
+/* Values of a product of two vectors; bytes of weights asked for before their turn; rows of x, and of w, that share (where
+ * reading w sets the time: one of each, two streams are slower); rows of x at a time that do not. */
+enum { GROUP = 128, RUNS = GROUP / PER, AHEAD = 8192, ROWS = 8, HALF_ROWS = ROWS / 2, OUTS = 2, APART = 1 };
 
 /* GROUP values of x, in the order in which levels of the weights' type come out of their bytes. `start` is what
  * products begin with: levels are multiplied as unsigned bytes, which for types around 0 are larger by an offset. */
@@ -31,6 +32,17 @@ typedef struct group {
     float scale[RUNS], sum[RUNS];
 } __attribute__((aligned(64))) group;
 
+/* The same for several rows: the even bytes' places of the first vector of levels, its odd ones', then the second's, and
+ * scales lane by lane, for the first vector of products and the second. Levels are signed here. */
+typedef struct shared_group {
+    int16_t q[4][GROUP / 4];
+    float scale[2][16], sum[RUNS];
+} __attribute__((aligned(64))) shared_group;
+
+/* Rows from which on they share. */
+static bool shares(int64_t rows) { return rows >= HALF_ROWS; }
+static size_t group_bytes(bool shared) { return shared ? sizeof(shared_group) : sizeof(group); }
+
 /* Bytes of a block hold values i and i + 16: of four blocks, first halves come and then second ones, so that a lane of
  * both vectors belongs to one block. */
 static inline bool has_halves(sw_dtype t) { return t == SW_Q4_0 || t == SW_Q4_1 || t == SW_Q5_0 || t == SW_Q5_1; }
@@ -39,11 +51,14 @@ static inline int offset_of(sw_dtype t)
     return t == SW_Q4_0 ? 8 : t == SW_Q5_0 ? 16 : t == SW_Q8_0 ? 128 : t == SW_Q6_K ? 32 : 0;
 }
 
+/* Rows that share at once: what registers hold, two scales or minima beside the sums or not. */
+static inline int rows_of(sw_dtype t) { return has_halves(t) && !sw_levels_have_min(t) ? ROWS : HALF_ROWS; }
+
 static int64_t groups_of(const sw_tensor *x) { return (x->shape[1] + GROUP - 1) / GROUP; }
 
 size_t SW_CPU(rounded_bytes)(const sw_tensor *x, sw_dtype w)
 {
-    return sw_has_levels(w) ? (size_t)(x->shape[0] * groups_of(x)) * sizeof(group) : 0;
+    return sw_has_levels(w) ? (size_t)(x->shape[0] * groups_of(x)) * group_bytes(shares(x->shape[0])) : 0;
 }
 
 static void fill_group(group *to, const float *x, sw_dtype w)
@@ -84,10 +99,36 @@ static void fill_group(group *to, const float *x, sw_dtype w)
     }
 }
 
+/* Lanes of run i: four of them (both vectors), or eight of one vector and then of the other. */
+#define LANES(a, b, c, d) _mm512_setr_epi32(a, a, a, a, b, b, b, b, c, c, c, c, d, d, d, d)
+
+/* What scales runs, in the lanes of the first vector of products or of the second. */
+__attribute__((always_inline)) static inline __m512 in_lanes(sw_dtype t, bool second, __m128 runs)
+{
+    const bool natural = t == SW_Q6_K || t == SW_Q8_0;
+    __m512i at = has_halves(t) ? LANES(0, 1, 2, 3)
+                 : natural     ? (second ? LANES(2, 2, 3, 3) : LANES(0, 0, 1, 1))
+                               : (second ? LANES(1, 1, 3, 3) : LANES(0, 0, 2, 2));
+    return _mm512_permutexvar_ps(at, _mm512_castps128_ps512(runs));
+}
+
+static void share_group(shared_group *to, const group *g, sw_dtype w)
+{
+    for (int i = 0; i < 2; i++) {
+        __m512i high = _mm512_load_si512(g->high + 64 * i), low = _mm512_load_si512(g->low + 64 * i);
+        __m512i even = _mm512_srai_epi16(_mm512_slli_epi16(low, 8), 8), odd = _mm512_srai_epi16(low, 8);
+        _mm512_store_si512(to->q[2 * i], _mm512_add_epi16(_mm512_slli_epi16(high, 8), even));
+        _mm512_store_si512(to->q[2 * i + 1], _mm512_add_epi16(_mm512_and_si512(high, _mm512_set1_epi16((short)0xff00)), odd));
+        _mm512_store_ps(to->scale[i], in_lanes(w, i, _mm_load_ps(g->scale)));
+    }
+    memcpy(to->sum, g->sum, sizeof to->sum);
+}
+
 sw_rounded_rows SW_CPU(rounded_rows)(void *space, const sw_tensor *x, sw_dtype w)
 {
     int64_t in = x->shape[1], per_row = groups_of(x);
-    group *to = space;
+    bool shared = shares(x->shape[0]);
+    char *to = space;
     for (int64_t r = 0; r < x->shape[0]; r++)
         for (int64_t c = 0; c < in; c += GROUP) {
             float buf[GROUP];
@@ -98,9 +139,13 @@ sw_rounded_rows SW_CPU(rounded_rows)(void *space, const sw_tensor *x, sw_dtype w
                 memset(buf + n, 0, (size_t)(GROUP - n) * sizeof *buf);
                 from = buf;
             }
-            fill_group(to++, from, w);
+            group one;
+            fill_group(shared ? &one : (group *)(void *)to, from, w);
+            if (shared)
+                share_group((shared_group *)(void *)to, &one, w);
+            to += group_bytes(shared);
         }
-    return (sw_rounded_rows){space, (size_t)per_row * sizeof(group)};
+    return (sw_rounded_rows){space, (size_t)per_row * group_bytes(shared), shared};
 }
 
 static inline __m128i xmm_at(const byte *p) { return _mm_loadu_si128((const __m128i *)(const void *)p); }
@@ -186,9 +231,6 @@ __attribute__((always_inline)) static inline void group_levels(__m512i q[2], sw_
     }
 }
 
-/* Lanes of run i: four of them (both vectors), or eight of one vector and then of the other. */
-#define LANES(a, b, c, d) _mm512_setr_epi32(a, a, a, a, b, b, b, b, c, c, c, c, d, d, d, d)
-
 /* Of a group: what scales its runs, and their minima; Q6_K scales sixteens, here lane by lane. */
 typedef struct scales {
     __m128 scale, min;
@@ -246,73 +288,110 @@ typedef struct sums {
     __m128 min;
 } sums;
 
-/* Adds the products of a group of `rows` rows of x with the same one, of n blocks or half h of one, of `outs` rows of
- * w. */
-__attribute__((always_inline)) static inline void add_group(sums *sum, int rows, int outs, const group *x, size_t line,
-                                                            sw_dtype t, const byte *b, size_t w_line, int n, int h,
-                                                            const scales *s, int step)
+/* Adds the products of a group of a row of x with the same one, of n blocks or half h of one, of a row of w. */
+__attribute__((always_inline)) static inline void add_group(sums *sum, const group *g, sw_dtype t, const byte *b, int n,
+                                                            int h, const scales *s)
 {
     const __m512i zero = _mm512_setzero_si512();
-    __m512i q[OUTS][2];
-    for (int o = 0; o < outs; o++)
-        group_levels(q[o], t, b + (size_t)o * w_line, n, h);
-    for (int r = 0; r < rows; r++) {
-        const group *g = (const group *)(const void *)((const char *)x + (size_t)r * line);
-        const __m512i high[2] = {_mm512_load_si512(g->high), _mm512_load_si512(g->high + 64)};
-        const __m512i low[2] = {_mm512_load_si512(g->low), _mm512_load_si512(g->low + 64)};
-        const __m128 by = _mm_load_ps(g->scale);
-        for (int o = 0; o < outs; o++, sum++) {
-            const __m512 lanes = _mm512_castps128_ps512(t == SW_Q6_K ? by : _mm_mul_ps(s[o * step].scale, by));
-            __m512i above = _mm512_dpbusd_epi32(zero, q[o][0], high[0]),
-                    p = _mm512_dpbusd_epi32(_mm512_load_si512(g->start), q[o][0], low[0]);
-            if (has_halves(t)) {
-                above = _mm512_dpbusd_epi32(above, q[o][1], high[1]);
-                p = _mm512_dpbusd_epi32(p, q[o][1], low[1]);
-                p = _mm512_add_epi32(p, _mm512_slli_epi32(above, 8));
-                sum->of =
-                    _mm512_fmadd_ps(_mm512_cvtepi32_ps(p), _mm512_permutexvar_ps(LANES(0, 1, 2, 3), lanes), sum->of);
-            } else {
-                __m512i above1 = _mm512_dpbusd_epi32(zero, q[o][1], high[1]);
-                __m512i p1 = _mm512_dpbusd_epi32(_mm512_load_si512(g->start + 16), q[o][1], low[1]);
-                p = _mm512_add_epi32(p, _mm512_slli_epi32(above, 8));
-                p1 = _mm512_add_epi32(p1, _mm512_slli_epi32(above1, 8));
-                const bool natural = t == SW_Q6_K || t == SW_Q8_0;
-                __m512 first = _mm512_permutexvar_ps(natural ? LANES(0, 0, 1, 1) : LANES(0, 0, 2, 2), lanes);
-                __m512 second = _mm512_permutexvar_ps(natural ? LANES(2, 2, 3, 3) : LANES(1, 1, 3, 3), lanes);
-                if (t == SW_Q6_K) {
-                    first = _mm512_mul_ps(first, s[o * step].lanes[0]);
-                    second = _mm512_mul_ps(second, s[o * step].lanes[1]);
-                }
-                sum->of = _mm512_fmadd_ps(_mm512_cvtepi32_ps(p), first, sum->of);
-                sum->of = _mm512_fmadd_ps(_mm512_cvtepi32_ps(p1), second, sum->of);
+    __m512i q[2];
+    group_levels(q, t, b, n, h);
+    const __m128 by = _mm_load_ps(g->scale), lanes = t == SW_Q6_K ? by : _mm_mul_ps(s->scale, by);
+    __m512i above = _mm512_dpbusd_epi32(zero, q[0], _mm512_load_si512(g->high)),
+            p = _mm512_dpbusd_epi32(_mm512_load_si512(g->start), q[0], _mm512_load_si512(g->low));
+    if (has_halves(t)) {
+        above = _mm512_dpbusd_epi32(above, q[1], _mm512_load_si512(g->high + 64));
+        p = _mm512_dpbusd_epi32(p, q[1], _mm512_load_si512(g->low + 64));
+        p = _mm512_add_epi32(p, _mm512_slli_epi32(above, 8));
+        sum->of = _mm512_fmadd_ps(_mm512_cvtepi32_ps(p), in_lanes(t, false, lanes), sum->of);
+    } else {
+        __m512i above1 = _mm512_dpbusd_epi32(zero, q[1], _mm512_load_si512(g->high + 64));
+        __m512i p1 = _mm512_dpbusd_epi32(_mm512_load_si512(g->start + 16), q[1], _mm512_load_si512(g->low + 64));
+        p = _mm512_add_epi32(p, _mm512_slli_epi32(above, 8));
+        p1 = _mm512_add_epi32(p1, _mm512_slli_epi32(above1, 8));
+        __m512 first = in_lanes(t, false, lanes), second = in_lanes(t, true, lanes);
+        if (t == SW_Q6_K) {
+            first = _mm512_mul_ps(first, s->lanes[0]);
+            second = _mm512_mul_ps(second, s->lanes[1]);
+        }
+        sum->of = _mm512_fmadd_ps(_mm512_cvtepi32_ps(p), first, sum->of);
+        sum->of = _mm512_fmadd_ps(_mm512_cvtepi32_ps(p1), second, sum->of);
+    }
+    if (sw_levels_have_min(t))
+        sum->min = _mm_fmadd_ps(s->min, _mm_load_ps(g->sum), sum->min);
+}
+
+/* The same for `rows` rows of x and `outs` of w, which share. */
+__attribute__((always_inline)) static inline void add_shared(sums *sum, int rows, int outs, const char *x, size_t line,
+                                                             sw_dtype t, const byte *b, size_t w_line, int n, int h,
+                                                             const scales *s, int step)
+{
+    const __m512i even = _mm512_set1_epi16(255), by_which = _mm512_set1_epi16((short)offset_of(t));
+    __m512i q[OUTS][4];
+    __m512 by[OUTS][2];
+    for (int o = 0; o < outs; o++) {
+        __m512i bytes[2];
+        group_levels(bytes, t, b + (size_t)o * w_line, n, h);
+        for (int i = 0; i < 2; i++) {
+            q[o][2 * i] = _mm512_and_si512(bytes[i], even);
+            q[o][2 * i + 1] = _mm512_srli_epi16(bytes[i], 8);
+            if (offset_of(t)) {
+                q[o][2 * i] = _mm512_sub_epi16(q[o][2 * i], by_which);
+                q[o][2 * i + 1] = _mm512_sub_epi16(q[o][2 * i + 1], by_which);
             }
+            by[o][i] = t == SW_Q6_K ? s[o * step].lanes[i] : in_lanes(t, i, s[o * step].scale);
+        }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++) {
+        const shared_group *g = (const shared_group *)(const void *)(x + (size_t)r * line);
+#pragma GCC unroll 2
+        for (int o = 0; o < outs; o++, sum++) {
+            __m512i p = _mm512_madd_epi16(q[o][0], _mm512_load_si512(g->q[0]));
+            p = _mm512_dpwssd_epi32(p, q[o][1], _mm512_load_si512(g->q[1]));
+            __m512i x2 = _mm512_load_si512(g->q[2]);
+            __m512i p1 = has_halves(t) ? _mm512_dpwssd_epi32(p, q[o][2], x2) : _mm512_madd_epi16(q[o][2], x2);
+            p1 = _mm512_dpwssd_epi32(p1, q[o][3], _mm512_load_si512(g->q[3]));
+            if (!has_halves(t))
+                sum->of = _mm512_fmadd_ps(_mm512_cvtepi32_ps(p), _mm512_mul_ps(by[o][0], _mm512_load_ps(g->scale[0])), sum->of);
+            int last = has_halves(t) ? 0 : 1;
+            sum->of = _mm512_fmadd_ps(_mm512_cvtepi32_ps(p1), _mm512_mul_ps(by[o][last], _mm512_load_ps(g->scale[last])), sum->of);
             if (sw_levels_have_min(t))
                 sum->min = _mm_fmadd_ps(s[o * step].min, _mm_load_ps(g->sum), sum->min);
         }
     }
 }
 
-__attribute__((always_inline)) static inline void add_blocks(sums *sum, int rows, int outs, const group *x, size_t line,
-                                                             sw_dtype t, const byte *b, size_t w_line, int n)
+__attribute__((always_inline)) static inline void add_any(sums *sum, bool shared, int rows, int outs, const char *x,
+                                                          size_t line, sw_dtype t, const byte *b, size_t w_line, int n,
+                                                          int h, const scales *s, int step)
+{
+    if (shared)
+        add_shared(sum, rows, outs, x, line, t, b, w_line, n, h, s, step);
+    else
+        add_group(sum, (const group *)(const void *)x, t, b, n, h, s); /* one row each */
+}
+
+__attribute__((always_inline)) static inline void add_blocks(sums *sum, bool shared, int rows, int outs, const char *x,
+                                                             size_t line, sw_dtype t, const byte *b, size_t w_line, int n)
 {
     scales s[OUTS];
     for (int o = 0; o < outs; o++)
         s[o] = block_scales(t, b + (size_t)o * w_line, n);
-    add_group(sum, rows, outs, x, line, t, b, w_line, n, 0, s, 1);
+    add_any(sum, shared, rows, outs, x, line, t, b, w_line, n, 0, s, 1);
 }
 
 /* Products of `rows` rows of x with `outs` rows of w. */
-__attribute__((always_inline)) static inline void some_rows(sw_vec *lane, int rows, int outs, const char *at,
-                                                            size_t line, const byte *b, size_t w_line, sw_dtype t,
-                                                            int64_t in)
+__attribute__((always_inline)) static inline void some_rows(sw_vec *lane, bool shared, int rows, int outs,
+                                                            const char *x, size_t line, const byte *b, size_t w_line,
+                                                            sw_dtype t, int64_t in)
 {
     const int bytes = sw_block_bytes(t), span = sw_block_values(t) == 256 ? 256 : GROUP;
-    const group *x = (const group *)(const void *)at;
+    const size_t each = group_bytes(shared);
     sums sum[ROWS * OUTS];
     for (int i = 0; i < rows * outs; i++)
         sum[i] = (sums){_mm512_setzero_ps(), _mm_setzero_ps()};
     int64_t i = 0;
-    for (; i + span <= in; i += span, x += span / GROUP, b += span / sw_block_values(t) * bytes) {
+    for (; i + span <= in; i += span, x += span / GROUP * each, b += span / sw_block_values(t) * bytes) {
         for (int o = 0; o < outs; o++)
             for (int p = 0; p < span / sw_block_values(t) * bytes; p += 64)
                 __builtin_prefetch(b + (size_t)o * w_line + p + AHEAD);
@@ -320,16 +399,16 @@ __attribute__((always_inline)) static inline void some_rows(sw_vec *lane, int ro
             scales s[OUTS][2];
             for (int o = 0; o < outs; o++)
                 k_scales(s[o], t, b + (size_t)o * w_line);
-            add_group(sum, rows, outs, x, line, t, b, w_line, 4, 0, s[0], 2);
-            add_group(sum, rows, outs, x + 1, line, t, b, w_line, 4, 1, s[0] + 1, 2);
+            add_any(sum, shared, rows, outs, x, line, t, b, w_line, 4, 0, s[0], 2);
+            add_any(sum, shared, rows, outs, x + each, line, t, b, w_line, 4, 1, s[0] + 1, 2);
         } else {
-            add_blocks(sum, rows, outs, x, line, t, b, w_line, 4);
+            add_blocks(sum, shared, rows, outs, x, line, t, b, w_line, 4);
         }
     }
     switch ((in - i) / PER) {
-    case 3: add_blocks(sum, rows, outs, x, line, t, b, w_line, 3); break;
-    case 2: add_blocks(sum, rows, outs, x, line, t, b, w_line, 2); break;
-    case 1: add_blocks(sum, rows, outs, x, line, t, b, w_line, 1); break;
+    case 3: add_blocks(sum, shared, rows, outs, x, line, t, b, w_line, 3); break;
+    case 2: add_blocks(sum, shared, rows, outs, x, line, t, b, w_line, 2); break;
+    case 1: add_blocks(sum, shared, rows, outs, x, line, t, b, w_line, 1); break;
     default: break;
     }
     for (int r = 0; r < rows; r++)
@@ -368,7 +447,8 @@ static float rounded(int16_t *q, const float *x)
     return unit(most);
 }
 
-enum { ROWS = 4, OUTS = 1 };
+enum { ROWS = 4, HALF_ROWS = ROWS, OUTS = 1, APART = ROWS };
+static inline int rows_of(sw_dtype t) { return (void)t, ROWS; }
 
 size_t SW_CPU(rounded_bytes)(const sw_tensor *x, sw_dtype w)
 {
@@ -388,7 +468,7 @@ sw_rounded_rows SW_CPU(rounded_rows)(void *space, const sw_tensor *x, sw_dtype w
                 sum += to->q[i];
             to->sum = to->scale * (float)sum;
         }
-    return (sw_rounded_rows){space, (size_t)(x->shape[1] / PER) * sizeof(run)};
+    return (sw_rounded_rows){space, (size_t)(x->shape[1] / PER) * sizeof(run), false};
 }
 
 /* sum += products of a run's halves with levels q, scaled by d[0] and d[1]. */
@@ -416,11 +496,11 @@ __attribute__((always_inline)) static inline sw_vec add_products(sw_vec sum, con
 #endif
 }
 
-__attribute__((always_inline)) static inline void some_rows(sw_vec *lane, int rows, int outs, const char *at,
-                                                            size_t line, const byte *b, size_t w_line, sw_dtype t,
-                                                            int64_t in)
+__attribute__((always_inline)) static inline void some_rows(sw_vec *lane, bool shared, int rows, int outs,
+                                                            const char *at, size_t line, const byte *b, size_t w_line,
+                                                            sw_dtype t, int64_t in)
 {
-    (void)outs, (void)w_line; /* one */
+    (void)shared, (void)outs, (void)w_line; /* no, one */
     sw_vec sum[ROWS] = {{0}};
     float mins[ROWS] = {0};
     for (int64_t i = 0; i < in; i += sw_block_values(t), b += sw_block_bytes(t)) {
@@ -448,15 +528,17 @@ __attribute__((always_inline)) static inline void some_rows(sw_vec *lane, int ro
 #endif
 
 /* Products with `outs` rows of w. */
-__attribute__((always_inline)) static inline void all_rows(sw_vec *lane, int64_t rows, int outs,
+__attribute__((always_inline)) static inline void all_rows(sw_vec *lane, bool shared, int64_t rows, int outs,
                                                            const sw_rounded_rows *x, const void *w, size_t w_line,
                                                            sw_dtype t, int64_t in)
 {
     const char *at = x->at;
-    for (; rows >= ROWS; rows -= ROWS, lane += ROWS * SW_LANES, at += ROWS * x->line)
-        some_rows(lane, ROWS, outs, at, x->line, w, w_line, t, in);
+    for (; shared && rows >= ROWS && rows_of(t) == ROWS; rows -= ROWS, lane += ROWS * SW_LANES, at += ROWS * x->line)
+        some_rows(lane, shared, ROWS, outs, at, x->line, w, w_line, t, in);
+    for (; rows >= HALF_ROWS && (shared || APART > 1); rows -= HALF_ROWS, lane += HALF_ROWS * SW_LANES, at += HALF_ROWS * x->line)
+        some_rows(lane, shared, HALF_ROWS, outs, at, x->line, w, w_line, t, in);
     for (; rows; rows--, lane += SW_LANES, at += x->line)
-        some_rows(lane, 1, outs, at, x->line, w, w_line, t, in);
+        some_rows(lane, shared, 1, outs, at, x->line, w, w_line, t, in);
 }
 
 void SW_CPU(rounded_dots)(sw_vec *lane, int64_t rows, const sw_rounded_rows *x, const void *w, size_t w_line,
@@ -466,10 +548,12 @@ void SW_CPU(rounded_dots)(sw_vec *lane, int64_t rows, const sw_rounded_rows *x, 
     switch (type) {
 #define CASE(t)                                                                                                        \
     case t:                                                                                                            \
-        for (; rows >= ROWS && o + OUTS <= count; o += OUTS)                                                           \
-            all_rows(lane + o, rows, OUTS, x, (const byte *)w + (size_t)o * w_line, w_line, t, in);                    \
+        for (; x->shared && o + OUTS <= count; o += OUTS)                                                              \
+            all_rows(lane + o, true, rows, OUTS, x, (const byte *)w + (size_t)o * w_line, w_line, t, in);              \
+        for (; x->shared && o < count; o++)                                                                            \
+            all_rows(lane + o, true, rows, 1, x, (const byte *)w + (size_t)o * w_line, w_line, t, in);                 \
         for (; o < count; o++)                                                                                         \
-            all_rows(lane + o, rows, 1, x, (const byte *)w + (size_t)o * w_line, w_line, t, in);                       \
+            all_rows(lane + o, false, rows, 1, x, (const byte *)w + (size_t)o * w_line, w_line, t, in);                \
         return;
         SW_LEVEL_TYPES(CASE)
 #undef CASE

@@ -107,10 +107,10 @@ static void backward_w(rig *r, const product *p)
 /* Many rows by matrices of few columns, LoRA's: the reference sums in f64, so the tolerance is that of what is stored. */
 static void for_ranks(rig *r, void (*run)(rig *r, const product *p), bool back)
 {
-    static const int64_t shapes[][2] = {{256, 128}, {257, 192}, {300, 264}, {288, 512}, {545, 1000}, {1089, 136}};
+    static const int64_t shapes[][2] = {{256, 128}, {257, 192}, {300, 264}, {256, 520}, {545, 136}};
     static const int64_t ranks[] = {4, 8, 16, 24, 32, 40, 48, 64, 72};
     for (size_t i = 0; i < SW_COUNT(ranks); i++)
-        FOR_FLOATS(t) {
+        for (const sw_dtype *t = float_types + 1; t < float_types + 3; t++) { /* of 16 bits */
             const int64_t *s = shapes[draw(r, 0, (int64_t)SW_COUNT(shapes) - 1)];
             layout l = (layout[]){DENSE, RUNS, RUNS, GAPS}[draw(r, 0, 3)];
             product p = {s[0], back ? ranks[i] : s[1], back ? s[1] : ranks[i], *t, draw(r, 0, 1) ? *t : SW_F32, *t, l, draw(r, 0, 1) ? 1 : -0.7, 0};

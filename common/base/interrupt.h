@@ -1,6 +1,5 @@
 /* Signals as flags that loops look at: SIGINT, SIGTERM and SIGHUP (unless it was ignored) ask to save and stop, SIGUSR1 asks
- * for plots. A
- * second SIGINT ends the program at once. */
+ * for plots. A second SIGINT ends the program at once. */
 #ifndef SW_BASE_INTERRUPT_H
 #define SW_BASE_INTERRUPT_H
 

@@ -77,7 +77,8 @@ template <bool BF16, int FORM> __global__ void __launch_bounds__(WARPS * 32) gro
             load(1 - stage, k + DEPTH);
         const uint16_t *a = shared + stage * (A_VALUES + B_VALUES), *b = a + A_VALUES;
         if (k >= 0)
-            multiply_block<BF16, A_TURNED, B_TURNED, A_STRIDE, B_TURNED ? (int)B_STRIDE_TURNED : (int)B_STRIDE>(c, A_TURNED ? a + down : a + down * A_STRIDE, B_TURNED ? b + across : b + across * B_STRIDE);
+            multiply_block<BF16, A_TURNED, B_TURNED, A_STRIDE, B_TURNED ? (int)B_STRIDE_TURNED : (int)B_STRIDE>(
+                c, A_TURNED ? a + down : a + down * A_STRIDE, B_TURNED ? b + across : b + across * B_STRIDE);
     }
 #pragma unroll
     for (int i = 0; i < 2; i++)

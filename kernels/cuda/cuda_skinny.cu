@@ -47,6 +47,19 @@ __device__ __forceinline__ void copy_block(uint16_t *to, int stride, const void 
 /* Blocks of an SM. */
 constexpr int at_once(int n, bool product, bool sums) { return n <= 2 || (n <= 4 && !(product && sums)) ? 2 : 1; }
 
+/* N registers' pairs that are loaded two and two: load(n, u) gives those of n and of n + 1, or where n is the last anything. */
+template <int N, class L> __device__ __forceinline__ void load_pairs(unsigned (&to)[N][2], L load)
+{
+#pragma unroll
+    for (int n = 0; n < N; n += 2) {
+        unsigned u[4];
+        load(n, u);
+        to[n][0] = u[0], to[n][1] = u[1];
+        if (n + 1 < N)
+            to[n + 1 < N ? n + 1 : n][0] = u[2], to[n + 1 < N ? n + 1 : n][1] = u[3];
+    }
+}
+
 /* 4096 x 14336 of dy in bf16 at rank 8, both ways: 117 MB, 0.035 ms, and 15 MB of parts, which stay in the L2 cache. */
 template <bool BF16, int N, bool PRODUCT, bool SUMS> __global__ void __launch_bounds__(THREADS, at_once(N, PRODUCT, SUMS)) skinny_kernel(skinny_call c)
 {
@@ -104,18 +117,13 @@ template <bool BF16, int N, bool PRODUCT, bool SUMS> __global__ void __launch_bo
         __syncthreads();
 #pragma unroll
         for (int k = 0; k < 4; k++)
-#pragma unroll
-            for (int n = 0; n < N; n += 2) {
-                unsigned b[4];
+            load_pairs(w[k], [&](int n, unsigned (&u)[4]) {
                 int at = across + k * 16, then = n + 1 < N ? upper : 0;
                 if (p.w_turned)
-                    load_matrices<false>(b, all_sums + (n * 8 + then + low) * X_STRIDE + at + second);
+                    load_matrices<false>(u, all_sums + (n * 8 + then + low) * X_STRIDE + at + second);
                 else
-                    load_matrices<true>(b, all_sums + (at + second + low) * is::STRIDE + n * 8 + then);
-                w[k][n][0] = b[0], w[k][n][1] = b[1];
-                if (n + 1 < N)
-                    w[k][n + 1 < N ? n + 1 : n][0] = b[2], w[k][n + 1 < N ? n + 1 : n][1] = b[3];
-            }
+                    load_matrices<true>(u, all_sums + (at + second + low) * is::STRIDE + n * 8 + then);
+            });
     }
     float g[4][N][4] = {{{0}}};
 #pragma unroll 1
@@ -146,14 +154,7 @@ template <bool BF16, int N, bool PRODUCT, bool SUMS> __global__ void __launch_bo
         if (SUMS) {
             unsigned b[N][2];
             const uint16_t *rows_of_t = t_ring + i % STAGES * is::T_VALUES + (down + second + low) * is::STRIDE;
-#pragma unroll
-            for (int n = 0; n < N; n += 2) {
-                unsigned u[4];
-                load_matrices<true>(u, rows_of_t + n * 8 + (n + 1 < N ? upper : 0));
-                b[n][0] = u[0], b[n][1] = u[1];
-                if (n + 1 < N)
-                    b[n + 1 < N ? n + 1 : n][0] = u[2], b[n + 1 < N ? n + 1 : n][1] = u[3];
-            }
+            load_pairs(b, [&](int n, unsigned (&u)[4]) { load_matrices<true>(u, rows_of_t + n * 8 + (n + 1 < N ? upper : 0)); });
 #pragma unroll
             for (int m = 0; m < 4; m++) {
                 unsigned a[4];

@@ -5,8 +5,8 @@
 #include "base/threads.h"
 
 #include <dirent.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 static struct {
@@ -60,22 +60,21 @@ static int check_usage(int n, char **operands)
     return quant_check_keep(&o.keep) ? sw_usage("%s", sw_error()) : 0;
 }
 
-/* Whether a path is a file that the model is read from: writing there would leave nothing to start from. Other GGUF files in a
- * model's folder are none of its. */
-static bool is_of_model(const sw_checkpoint *c, const char *path)
+/* Fails where an output (NULL: none) is a file that the model is read from. Other GGUF files in a model's folder are none of its. */
+static int spares_model(const char *out, const sw_checkpoint *c)
 {
-    struct stat out, one;
-    bool found = false;
-    if (stat(path, &out) || !S_ISREG(out.st_mode))
-        return false;
     if (c->gguf)
-        return !stat(sw_gguf_path(c->gguf), &one) && one.st_dev == out.st_dev && one.st_ino == out.st_ino;
+        return sw_out_spares(out, sw_gguf_path(c->gguf));
     DIR *d = opendir(c->path);
-    for (struct dirent *e; d && !found && (e = readdir(d));)
-        found = !sw_ends_with(e->d_name, ".gguf") && !fstatat(dirfd(d), e->d_name, &one, 0) && one.st_dev == out.st_dev && one.st_ino == out.st_ino;
+    int rc = d ? 0 : sw_fail_errno("%s", c->path);
+    for (struct dirent *e; !rc && (e = readdir(d));) {
+        char *file = sw_path_join(c->path, e->d_name);
+        rc = sw_ends_with(file, ".gguf") ? 0 : sw_out_spares(out, file);
+        free(file);
+    }
     if (d)
         closedir(d);
-    return found;
+    return rc;
 }
 
 static int body(int n, char **operands)
@@ -89,10 +88,9 @@ static int body(int n, char **operands)
     sw_checkpoint *c = sw_checkpoint_open(o.model);
     if (!c)
         return -1;
-    const char *over = is_of_model(c, o.out) ? o.out : o.report && is_of_model(c, o.report) ? o.report : NULL;
-    if (over) {
+    if (spares_model(o.out, c) || spares_model(o.report, c)) {
         sw_checkpoint_close(c);
-        return sw_fail("%s: is read and would be overwritten; name another file to write", over);
+        return -1;
     }
     quant_job job = {.recipe = &quant_recipes[o.type], .keep = o.keep, .out = o.out, .report = o.report};
     sw_gguf_writer *w = sw_gguf_writer_new();

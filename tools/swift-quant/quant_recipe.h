@@ -9,7 +9,7 @@
 typedef enum quant_part { QUANT_VALUE = 1, QUANT_KEY, QUANT_OUT, QUANT_DOWN, QUANT_EMBEDDING, QUANT_HEAD, QUANT_NO_EXPERTS } quant_part;
 typedef enum quant_when {
     QUANT_ALWAYS,
-    QUANT_FIRST_2, QUANT_FIRST_4, QUANT_FIRST_16TH, QUANT_FIRST_8TH, /* of the places (quant_place) */
+    QUANT_FIRST_2, QUANT_FIRST_4, QUANT_FIRST_16TH, QUANT_FIRST_8TH, /* of the places (quant_has_place) */
     QUANT_SPREAD,  /* the first and the last eighth of them, and every third between */
     QUANT_GROUPED, /* four or more heads share keys and values: those are small */
 } quant_when;
